@@ -1,0 +1,28 @@
+"""Docker-aware port conflict resolver.
+
+`resolve` frees ports and proves it; `who` says who holds them and touches nothing. Both return the
+same frozen `Report` that the command line prints. Names are loaded when first used, so importing
+the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Policy", "Report", "__version__", "resolve", "who"]
+
+if TYPE_CHECKING:
+    from resolver.api import resolve, who
+    from resolver.model import Policy, Report
+
+_HOME = {"resolve": "api", "who": "api", "Policy": "model", "Report": "model"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol's own signature
+    """Loads a public name on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only when a name is asked for
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

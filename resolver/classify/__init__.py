@@ -1,0 +1,56 @@
+"""Classify: what each holder is, and what would bring it back. The folder listing is the registry.
+
+A classifier is one module with a `RANK` and a function `classify(holder, snapshot, run)`; the
+modules are asked in the order of their ranks, and the first answer counts. They suspect from facts
+that were already gathered, then confirm by asking the manager through `run`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from resolver.model import Classification, Holder, Snapshot
+    from resolver.protocols import Classifier, CommandRunner, Completed
+
+
+def classify(
+    holders: Iterable[Holder], snapshot: Snapshot, run: CommandRunner
+) -> tuple[Classification, ...]:
+    """One classification for each holder, in the same order."""
+    remembered = _remembering(run)
+    return tuple(_classify_one(holder, snapshot, remembered) for holder in holders)
+
+
+def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification:
+    for classifier in _registry():
+        found = classifier.classify(holder, snapshot, run)
+        if found is not None:
+            return found
+    raise AssertionError("the local classifier takes everything")
+
+
+@lru_cache(maxsize=1)
+def _registry() -> tuple[Classifier, ...]:
+    """The modules of this folder, by rank."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    found = [cast("Classifier", import_module(f"{__name__}.{name}")) for name in names]
+    return tuple(sorted(found, key=lambda classifier: classifier.RANK))
+
+
+def _remembering(run: CommandRunner) -> CommandRunner:
+    """A runner that asks each question once: a service may hold many ports."""
+    answers: dict[tuple[str, ...], Completed] = {}
+
+    def ask(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+        key = tuple(argv)
+        if key not in answers:
+            answers[key] = run(argv, timeout_seconds=timeout_seconds)
+        return answers[key]
+
+    return ask

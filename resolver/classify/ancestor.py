@@ -1,0 +1,45 @@
+"""The caller itself: this command, one of its ancestors, or the container that it runs in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.model import Classification, Kind
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 10
+
+
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A holder whose end would be the end of this very command."""
+    if holder.container and holder.container.id == snapshot.own_container:
+        name = holder.container.name
+        return Classification(
+            holder,
+            Kind.ANCESTOR,
+            chain=(f"container {name}", "this command runs in it"),
+            evidence=(f"/proc/self/mountinfo names container {holder.container.id[:12]}",),
+            reason=f"container {name} is the one that this command runs in",
+            commands=(f"docker stop {name}   # from outside of it",),
+        )
+    own = [process for process in holder.processes if process.identity in snapshot.own]
+    if not own:
+        return None
+    first = own[0]
+    return Classification(
+        holder,
+        Kind.ANCESTOR,
+        chain=tuple(str(process) for process in _line(snapshot) if process.pid > 1),
+        evidence=(f"process {first.pid} is an ancestor of this command",),
+        reason=f"{first} started this command; ending it would end this command too",
+        commands=(f"kill {first.pid}   # from another terminal",),
+    )
+
+
+def _line(snapshot: Snapshot) -> list[Process]:
+    """The caller's own line, from the top down."""
+    found = (snapshot.process(identity) for identity in reversed(snapshot.own))
+    return [process for process in found if process is not None]

@@ -1,0 +1,87 @@
+"""Containers: published ports, host networks, shared network namespaces, compose services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.model import Classification, Confidence, Kind, Respawn, SocketState
+from resolver.programs import ENGINES, FORWARDERS, known_as
+
+if TYPE_CHECKING:
+    from resolver.model import Container, Holder, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 40
+
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+# What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
+_POLICIES = {
+    "always": "restart: always; `docker stop` lasts until the engine restarts",
+    "unless-stopped": "restart: unless-stopped; `docker stop` lasts",
+    "on-failure": "restart: on-failure; `docker stop` lasts",
+}
+
+
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A holder that an engine knows as a container; killing its processes would not end it."""
+    container = holder.container
+    if container is None:
+        return None
+    known = bool(container.engine)
+    return Classification(
+        holder,
+        Kind.CONTAINER,
+        respawn=_respawn(container) if known else Respawn.UNKNOWN,
+        confidence=Confidence.CONFIRMED if known else Confidence.SUSPECTED,
+        chain=_chain(holder, container),
+        evidence=_evidence(holder, container, snapshot),
+        reason=_reason(container, known=known),
+        commands=() if known else (f"docker stop {container.name}",),
+    )
+
+
+def _respawn(container: Container) -> Respawn:
+    return Respawn.NO if container.restart_policy == "no" else Respawn.YES
+
+
+def _reason(container: Container, *, known: bool) -> str:
+    if known:
+        return f"container {container.name} ({container.image})"
+    return f"it runs in container {container.name}, of which no engine here knows"
+
+
+def _chain(holder: Holder, container: Container) -> tuple[str, ...]:
+    links = [str(holder.master)] if holder.master else []
+    links.append(f"container {container.name}")
+    project, service = container.label(_PROJECT), container.label(_SERVICE)
+    if project and service:
+        links.append(f"compose project {project}, service {service}")
+    policy = _POLICIES.get(container.restart_policy.partition(":")[0])
+    if policy:
+        links.append(policy)
+    return tuple(links)
+
+
+def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple[str, ...]:
+    found = []
+    if holder.binding in container.published:
+        found.append(f"{container.engine} says that {container.name} publishes {holder.binding}")
+    if holder.master and known_as(holder.master, FORWARDERS | ENGINES):
+        found.append(f"{holder.master} forwards it for the engine, and is left alone")
+    elif holder.master:
+        found.append(f"{holder.master} is in the container's cgroup, on the host's network")
+    if holder.state is SocketState.PUBLISHED:
+        found.append(_no_socket(container, snapshot))
+    if container.state in {"paused", "restarting"}:
+        found.append(f"the container is {container.state}, and keeps its ports")
+    if container.sharing:
+        names = ", ".join(container.sharing)
+        found.append(f"its network is shared by {names}, which will be cut off")
+    return tuple(found)
+
+
+def _no_socket(container: Container, snapshot: Snapshot) -> str:
+    for engine in snapshot.engines:
+        if engine.endpoint == container.engine and engine.elsewhere:
+            return f"the port is on the engine's host, not in this namespace ({engine.elsewhere})"
+    return "no socket in this namespace: the engine's packet filter forwards the port"

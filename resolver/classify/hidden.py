@@ -1,0 +1,39 @@
+"""A socket is there, and this user may not see whose it is."""
+
+from __future__ import annotations
+
+import pwd
+from typing import TYPE_CHECKING
+
+from resolver.model import Classification, Confidence, Kind, Respawn
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 20
+
+
+def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A holder without a visible owner."""
+    if holder.hidden is None or holder.container is not None:
+        return None
+    user = _user(holder.uid)
+    return Classification(
+        holder,
+        Kind.HIDDEN,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        chain=(f"a process of {user}",) if user else (),
+        evidence=(f"the socket belongs to {user}",) if user else (),
+        reason=holder.hidden,
+    )
+
+
+def _user(uid: int | None) -> str | None:
+    if uid is None:
+        return None
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user id {uid}"

@@ -1,0 +1,181 @@
+"""supervisord: programs and groups.
+
+Suspected from the environment that supervisord gives its programs, confirmed by `supervisorctl pid`
+(supervisor's documentation, "Subprocess environment" and "supervisorctl actions"). The environment
+is inherited by everything that a program starts, so the program's own process must hold the port,
+or be above the one that does. The restart policy is read from supervisord's own configuration.
+"""
+
+from __future__ import annotations
+
+import shutil
+from configparser import ConfigParser, Error
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.errors import CommandFailedError
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 55
+
+_DEFAULT_FILES = ("supervisord.conf", "etc/supervisord.conf", "/etc/supervisord.conf",
+                  "/etc/supervisor/supervisord.conf")  # fmt: skip
+_UNKNOWN_POLICY = "autorestart unknown"
+
+
+class _Program(NamedTuple):
+    """A supervised program, and how to reach its supervisord."""
+
+    group: str
+    name: str
+    daemon: Process
+    configuration: Path | None
+    control: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.group}:{self.name}"
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A program that supervisord started, and may start again."""
+    program = _suspect(holder, snapshot)
+    if program is None or holder.master is None:
+        return None
+    try:
+        pid = _main_pid(program, run)
+    except CommandFailedError as error:
+        return _classification(holder, program, Confidence.SUSPECTED, str(error))
+    line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
+    if pid not in line:
+        return None
+    return _classification(holder, program, Confidence.CONFIRMED, f"supervisorctl pid: {pid}")
+
+
+def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
+    master = holder.master
+    name = master.variable("SUPERVISOR_PROCESS_NAME") if master else None
+    if master is None or name is None:
+        return None
+    line = (snapshot.process(identity) for identity in master.ancestors)
+    daemon = next((found for found in line if found and _is_supervisord(found)), None)
+    if daemon is None:  # reparented: nobody supervises it any more
+        return None
+    configuration = _configuration(daemon)
+    url = master.variable("SUPERVISOR_SERVER_URL")
+    address = ("-c", str(configuration)) if configuration else ("-s", url) if url else ()
+    return _Program(
+        group=master.variable("SUPERVISOR_GROUP_NAME") or name,
+        name=name,
+        daemon=daemon,
+        configuration=configuration,
+        control=(_control(daemon), *address),
+    )
+
+
+def _is_supervisord(process: Process) -> bool:
+    return process.name == "supervisord" or any(
+        word.rsplit("/", 1)[-1] == "supervisord" for word in process.command[:3]
+    )
+
+
+def _configuration(daemon: Process) -> Path | None:
+    """The file that supervisord was started with, or the first of its default places."""
+    words = list(daemon.command)
+    folder = Path(daemon.cwd or "/")
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in {"-c", "--configuration"}:
+            return folder / following
+        if word.startswith("--configuration="):
+            return folder / word.partition("=")[2]
+        if word.startswith("-c") and not word.startswith("--"):
+            return folder / word[2:]
+    return next((folder / name for name in _DEFAULT_FILES if (folder / name).is_file()), None)
+
+
+def _control(daemon: Process) -> str:
+    """`supervisorctl`, by its path where only supervisord's own folder has it."""
+    if shutil.which("supervisorctl"):
+        return "supervisorctl"
+    for word in daemon.command[:3]:
+        beside = Path(word).with_name("supervisorctl")
+        if word.endswith("/supervisord") and beside.is_file():
+            return str(beside)
+    return "supervisorctl"
+
+
+def _main_pid(program: _Program, run: CommandRunner) -> int:
+    answer = run((*program.control, "pid", program.title), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    text = answer.stdout.strip()
+    if not text.isdigit():
+        said = (text or answer.stderr.strip()).partition("\n")[0]
+        raise CommandFailedError(f"supervisorctl said: {said}")
+    return int(text)
+
+
+def _classification(
+    holder: Holder, program: _Program, confidence: Confidence, evidence: str
+) -> Classification:
+    policy = _policy(program)
+    settled = policy == "autorestart=false" and confidence is Confidence.CONFIRMED
+    respawn = Respawn.NO if settled else Respawn.YES
+    if policy == _UNKNOWN_POLICY:
+        respawn = Respawn.UNKNOWN
+    links = [str(holder.master)] if holder.master else []
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=respawn,
+        confidence=confidence,
+        manager=Manager(
+            kind="supervisord",
+            name=program.title,
+            policy=policy,
+            stop=((*program.control, "stop", program.title),),
+            start=((*program.control, "start", program.title),),
+            prefix=("sudo",) if program.daemon.uid == 0 else (),
+        ),
+        chain=(*links, f"program {program.title}", policy, str(program.daemon)),
+        evidence=(evidence, *([f"read {program.configuration}"] if program.configuration else [])),
+        reason=f"program {program.title} of supervisord ({policy})",
+    )
+
+
+def _policy(program: _Program) -> str:
+    """`autorestart=…` of the program's section; the default is `unexpected`."""
+    settings = _read(program.configuration) if program.configuration else None
+    if settings is None:
+        return _UNKNOWN_POLICY
+    wanted = (program.name, program.group)
+    names = [name for name in settings.sections() if name.startswith("program:")]
+    exact = [name for name in names if name.partition(":")[2] in wanted]
+    numbered = [name for name in names if program.name.startswith(name.partition(":")[2] + "_")]
+    for name in (*exact, *numbered):
+        value = settings.get(name, "autorestart", fallback="unexpected").split(";")[0].strip()
+        return f"autorestart={_normal(value.lower())}"
+    return _UNKNOWN_POLICY
+
+
+def _normal(value: str) -> str:
+    if value in {"false", "no", "off", "0"}:
+        return "false"
+    return "true" if value in {"true", "yes", "on", "1"} else value
+
+
+def _read(path: Path) -> ConfigParser | None:
+    """The configuration with what it includes; None where it cannot be read."""
+    settings = ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(" ;", "\t;"))
+    try:
+        if not settings.read(path):
+            return None
+        for pattern in settings.get("include", "files", fallback="").split():
+            settings.read(sorted(path.parent.glob(pattern) if not pattern.startswith("/")
+                                 else Path("/").glob(pattern[1:])))  # fmt: skip
+    except (Error, OSError, UnicodeError, ValueError):
+        return None
+    return settings

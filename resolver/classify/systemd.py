@@ -1,0 +1,228 @@
+"""systemd: system and user services, and sockets that a systemd manager holds for them.
+
+Suspected from the cgroup path (or from a systemd process that holds the socket itself), confirmed
+by `systemctl show` (systemctl(1), systemd.service(5), systemd.socket(5)). Being in a unit's cgroup
+does not make a process the unit's own: its main process must hold the port, or be above the one
+that does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.errors import CommandFailedError
+from resolver.model import (
+    ANY_IPV6,
+    Binding,
+    Classification,
+    Confidence,
+    Kind,
+    Manager,
+    PortNumber,
+    Respawn,
+    Transport,
+)
+from resolver.programs import SESSION_HOSTS, known_as
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 60
+
+_UNIT = re.compile(r"[^/]+\.(?:service|scope)$")
+_USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
+_LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
+_PROPERTIES = "Id,MainPID,Restart,TriggeredBy,ActiveState,NRestarts,FragmentPath,UnitFileState"
+
+
+class _Unit(NamedTuple):
+    """A unit's name and the user whose manager runs it; `uid` None means the system's."""
+
+    name: str
+    uid: int | None
+
+
+class _Unconfirmed(Exception):  # noqa: N818 - never leaves this module
+    """The manager could not be asked."""
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A service, or a socket that waits for one."""
+    for process in holder.processes:
+        if process.name == "systemd":
+            return _socket_unit(holder, process, snapshot, run)
+    unit = _suspect(holder.master) if holder.master else None
+    if unit is None or unit in _own_units(snapshot):
+        return None
+    return _service(holder, unit, snapshot, run)
+
+
+def _suspect(process: Process) -> _Unit | None:
+    """The service whose cgroup the process is in; scopes are sessions and containers."""
+    for path in process.cgroups:
+        parts = [part for part in path.split("/") if _UNIT.fullmatch(part)]
+        if parts and parts[-1].endswith(".service"):
+            manager = _USER_MANAGER.search(path)
+            return _Unit(parts[-1], int(manager[1]) if manager else None)
+    return None
+
+
+def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
+    """The units that this very command runs in, such as that of a CI agent: never to be stopped."""
+    line = (snapshot.process(identity) for identity in snapshot.own)
+    return {_suspect(process) for process in line if process is not None}
+
+
+def _service(
+    holder: Holder, unit: _Unit, snapshot: Snapshot, run: CommandRunner
+) -> Classification | None:
+    try:
+        facts = _show(unit, run)
+    except _Unconfirmed as error:
+        return _suspected(holder, unit, str(error))
+    if not _owns(facts, holder, snapshot):
+        return None
+    sockets = facts.get("TriggeredBy", "").split()
+    restart = facts.get("Restart", "no")
+    policy = f"Restart={restart}" + (f", activated by {' '.join(sockets)}" if sockets else "")
+    units = [*(name for name in sockets if name.endswith(".socket")), unit.name]
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.NO if restart == "no" and not sockets else Respawn.YES,
+        manager=_manager(unit, units, policy),
+        chain=_chain(holder, unit, policy),
+        evidence=tuple(_service_evidence(unit, facts)),
+        reason=f"service {unit.name} of systemd ({policy})",
+    )
+
+
+def _owns(facts: dict[str, str], holder: Holder, snapshot: Snapshot) -> bool:
+    """Whether the unit's main process holds the port, or started the process that does."""
+    main = int(facts.get("MainPID") or 0)
+    if main == 0 or holder.master is None:
+        return False
+    if any(process.pid == main for process in holder.processes):
+        return True
+    above = next((each for each in holder.master.ancestors if each.pid == main), None)
+    process = snapshot.process(above)
+    return process is not None and not known_as(process, SESSION_HOSTS)
+
+
+def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        manager=_manager(unit, [unit.name], "restart policy unknown"),
+        chain=_chain(holder, unit, "restart policy unknown"),
+        evidence=(f"its cgroup is that of {unit.name}", f"systemd could not be asked: {why}"),
+        reason=f"probably service {unit.name} of systemd, which could not be asked: {why}",
+    )
+
+
+def _chain(holder: Holder, unit: _Unit, policy: str) -> tuple[str, ...]:
+    manager = "systemd" if unit.uid is None else f"systemd of user {unit.uid}"
+    return (*([str(holder.master)] if holder.master else []), unit.name, policy, manager)
+
+
+def _service_evidence(unit: _Unit, facts: dict[str, str]) -> Iterator[str]:
+    yield f"systemctl show: MainPID={facts.get('MainPID')}, Restart={facts.get('Restart')}"
+    if int(facts.get("NRestarts") or 0):
+        yield f"it was restarted {facts['NRestarts']} times"
+    if facts.get("FragmentPath"):
+        yield f"unit file {facts['FragmentPath']}"
+    if facts.get("UnitFileState") == "enabled":
+        yield f"{unit.name} is enabled: it comes back at boot"
+
+
+def _socket_unit(
+    holder: Holder, manager: Process, snapshot: Snapshot, run: CommandRunner
+) -> Classification | None:
+    """The socket unit for which this manager listens, and the services that it starts."""
+    uid = None if manager.pid == 1 else manager.uid
+    try:
+        blocks = _query(uid, run, ("show", "*.socket", "-p", "Id,Listen,Triggers"))
+    except _Unconfirmed:
+        return None
+    for block in blocks:
+        if holder.binding in _listens(block.get("Listen", ""), holder.binding):
+            return _socket_classification(holder, _Unit(block["Id"], uid), block, snapshot)
+    return None
+
+
+def _socket_classification(
+    holder: Holder, unit: _Unit, block: dict[str, str], snapshot: Snapshot
+) -> Classification:
+    services = [name for name in block.get("Triggers", "").split() if "@." not in name]
+    policy = f"socket activation of {' '.join(services) or 'a service for each connection'}"
+    active = [
+        process
+        for process in holder.processes
+        if process.name != "systemd" and process.identity not in snapshot.own
+    ]
+    running = tuple(str(process) for process in active[:1])
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.YES,
+        manager=_manager(unit, [unit.name, *services], policy),
+        chain=(*running, f"{holder.master}", unit.name, policy),
+        evidence=(f"systemctl show: {unit.name} listens on {holder.binding}",),
+        reason=f"{unit.name} of systemd ({policy})",
+    )
+
+
+def _listens(text: str, like: Binding) -> Iterator[Binding]:
+    """The bindings in `Listen=` values such as `[::]:8085 (Stream)`; `*` has become `[::]`."""
+    for match in _LISTEN.finditer(text):
+        transport = Transport.TCP if match[3] == "Stream" else Transport.UDP
+        found = Binding(transport, match[1].lower(), PortNumber(int(match[2])))
+        yield found
+        if found.address == ANY_IPV6 and like.address == "0.0.0.0":  # noqa: S104 - IPv6 switched off
+            yield Binding(transport, like.address, found.port)
+
+
+def _manager(unit: _Unit, names: list[str], policy: str) -> Manager:
+    command = ("systemctl",) if unit.uid is None else ("systemctl", "--user")
+    return Manager(
+        kind="systemd",
+        name=names[-1] if unit.name.endswith(".service") else unit.name,
+        policy=policy,
+        stop=((*command, "stop", *names),),
+        start=((*command, "start", *names),),
+        prefix=("sudo",) if unit.uid is None else (),
+    )
+
+
+def _show(unit: _Unit, run: CommandRunner) -> dict[str, str]:
+    blocks = _query(unit.uid, run, ("show", unit.name, "-p", _PROPERTIES))
+    if not blocks:
+        raise _Unconfirmed("systemctl said nothing")
+    return blocks[0]
+
+
+def _query(uid: int | None, run: CommandRunner, words: tuple[str, ...]) -> list[dict[str, str]]:
+    """The answer of `systemctl show`: a block of properties for each unit; `Listen` may repeat."""
+    argv = ("systemctl", *(("--user",) if uid is not None else ()), *words)
+    try:
+        answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    except CommandFailedError as error:
+        raise _Unconfirmed(str(error)) from error
+    if answer.status != 0:
+        raise _Unconfirmed(answer.stderr.strip().partition("\n")[0] or "systemctl failed")
+    return [_properties(block) for block in answer.stdout.strip().split("\n\n") if block]
+
+
+def _properties(block: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in block.splitlines():
+        key, _, value = line.partition("=")
+        found[key] = f"{found[key]} {value}" if key in found else value
+    return found

@@ -1,0 +1,43 @@
+"""The command line: parse, call, print, exit. The only room that does any of these."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of `ultra-ports`: the one place where errors become a line and a status."""
+    try:
+        status = _run()
+    except KeyboardInterrupt:
+        print("ultra-ports: interrupted before anything was done", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        said = f"{type(error).__name__}: {error}"
+        print(
+            f"ultra-ports: internal error, please report it: {said!r} "
+            f"({DEBUG_VARIABLE}=1 shows the traceback)",
+            file=sys.stderr,
+        )
+        status = 1
+    sys.exit(status)
+
+
+def _run() -> int:
+    from resolver.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is handled from the start
+    from resolver.errors import UltraPortsError  # noqa: PLC0415
+
+    try:
+        return run()
+    except UltraPortsError as error:
+        print(f"ultra-ports: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        return int(error.status)

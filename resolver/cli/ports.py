@@ -1,0 +1,155 @@
+"""`ultra-ports resolve` and `ultra-ports who`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resolver.cli.progress import Terminal
+from resolver.errors import UsageError
+
+if TYPE_CHECKING:
+    from resolver.model import Report
+
+PORT_HELP = "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list."
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
+NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
+DockerTimeout = Annotated[
+    float, typer.Option("--docker-timeout", metavar="SECONDS", help="How long an engine may take.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
+
+
+def resolve(
+    ports: Annotated[list[str], typer.Argument(metavar="PORT...", help=PORT_HELP)],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+    ] = False,
+    json: Json = False,
+    grace: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time between SIGTERM and SIGKILL."),
+    ] = 5.0,
+    settle: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How long a freed port is watched."),
+    ] = 1.0,
+    stop_services: Annotated[
+        bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="SIGKILL at once, and no grace for containers.")
+    ] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Ask before each step.")
+    ] = False,
+    no_docker: NoDocker = False,
+    docker_timeout: DockerTimeout = 2.0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports resolve 8085
+      ultra-ports resolve 8085 5432/udp 127.0.0.1:9000 3000-3010
+      ultra-ports resolve --dry-run 8085
+      ultra-ports resolve --stop-services 8085
+
+    Frees the ports, and proves it by binding them.
+    """  # noqa: D415, D301 - a help text
+    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
+
+    terminal = Terminal(asks=interactive)
+    options: dict[str, Any] = {
+        "dry_run": dry_run,
+        "grace_seconds": grace,
+        "settle_seconds": settle,
+        "stop_services": stop_services,
+        "force": force,
+        "use_docker": not no_docker,
+        "docker_timeout_seconds": docker_timeout,
+        "again": _command_line(),
+    }
+    try:
+        report = api.resolve(*_given(ports), observer=terminal, **options)
+    except KeyboardInterrupt:
+        terminal.interrupted()
+        return 130
+    _print(report, json=json, quiet=quiet, verbose=verbose)
+    return int(report.exit_status)
+
+
+def who(
+    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    json: Json = False,
+    no_docker: NoDocker = False,
+    docker_timeout: DockerTimeout = 2.0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports who 8085
+      ultra-ports who                every port that is held
+      ultra-ports who --json 8000-8999
+
+    Says who holds the ports, what would bring them back, and what would free them.
+    Touches nothing.
+    """  # noqa: D415, D301 - a help text
+    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
+
+    report = api.who(
+        *_given(ports or []),
+        use_docker=not no_docker,
+        docker_timeout_seconds=docker_timeout,
+        again=_command_line(),
+    )
+    _print(report, json=json, quiet=quiet, verbose=verbose)
+    return int(report.exit_status)
+
+
+def _given(ports: list[str]) -> list[str]:
+    if any(not port for port in ports):
+        raise UsageError("'' is not a port: it is empty")
+    return ports
+
+
+def _command_line() -> str:
+    """This command line as it can be typed behind sudo, which has a search path of its own."""
+    name = "ultra-ports"
+    path = shutil.which(name)
+    if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
+        name = path
+    return shlex.join([name, *sys.argv[1:]])
+
+
+def _print(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
+    """The report on stdout, what is said beside it on stderr."""
+    for note in (*report.notes, *(report.asides if verbose else ())):
+        print(f"ultra-ports: {_escape(note)}", file=sys.stderr)
+    if json:
+        import json as encoder  # noqa: PLC0415 - only for --json
+
+        from resolver.report.machine import envelope  # noqa: PLC0415
+
+        print(encoder.dumps(envelope(report), indent=2))
+    elif not quiet:
+        from resolver.report.table import table  # noqa: PLC0415
+        from resolver.report.tree import tree  # noqa: PLC0415
+
+        parts = [table(report.ports), tree(report.ports)]
+        print("\n\n".join(part for part in parts if part))
+
+
+def _escape(text: str) -> str:
+    from resolver.report.escape import escape  # noqa: PLC0415
+
+    return escape(text)

@@ -1,0 +1,80 @@
+"""What a person sees while steps are applied: progress on a terminal, questions, Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from resolver.model import KillStep, Result, StopContainerStep, StopServiceStep
+from resolver.report.escape import escape
+
+if TYPE_CHECKING:
+    from resolver.model import Outcome, Step
+
+_PATIENCE = 0.5  # seconds of waiting that need no explanation
+
+
+class Terminal:
+    """An observer that talks on stderr."""
+
+    def __init__(self, *, asks: bool) -> None:
+        self._asks = asks
+        self._shows = sys.stderr.isatty()
+        self._shown = ""
+        self._longest = 0.0
+        self._running: Step | None = None
+        self._outcomes: list[Outcome] = []
+
+    def allows(self, step: Step) -> bool:
+        """Asks, where the user wants to be asked; no answer is a no."""
+        if not self._asks:
+            return True
+        print(f"{_describe(step)}? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def started(self, step: Step) -> None:
+        """Remembers what is under way, for Ctrl-C."""
+        self._running = step
+        self._longest = 0.0
+
+    def waiting(self, what: str, seconds_left: float) -> None:
+        """One line that is rewritten, on a terminal only."""
+        self._longest = max(self._longest, seconds_left)
+        if not self._shows or self._longest - seconds_left < _PATIENCE:
+            return
+        line = f"waiting for {escape(what, 60)}, {seconds_left:.0f} s left"
+        print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
+        self._shown = line
+
+    def finished(self, outcome: Outcome) -> None:
+        """Clears the line."""
+        self._running = None
+        self._outcomes.append(outcome)
+        if self._shown:
+            print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
+            self._shown = ""
+
+    def interrupted(self) -> None:
+        """One line that says what was already done."""
+        done = [
+            f"{_describe(outcome.step)}: {outcome.result}"
+            for outcome in self._outcomes
+            if outcome.result is not Result.SKIPPED
+        ]
+        if self._running is not None:
+            done.append(f"{_describe(self._running)}: begun, not finished")
+        said = "; ".join(done) or "nothing was done yet"
+        print(f"{chr(10) if self._shown else ''}ultra-ports: interrupted: {said}", file=sys.stderr)
+
+
+def _describe(step: Step) -> str:
+    match step:
+        case KillStep():
+            what = f"end {', '.join(str(process) for process in step.masters)}"
+        case StopContainerStep():
+            what = f"stop container {step.container.name}"
+        case StopServiceStep():
+            what = f"stop {step.manager.kind} {step.manager.name}"
+        case _:
+            what = "leave it alone"
+    return f"{escape(what)} on {', '.join(map(str, step.bindings))}"

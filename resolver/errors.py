@@ -1,0 +1,55 @@
+"""The error tree, which is also the table of exit statuses.
+
+UltraPortsError                 status, message, hint
+├── UsageError            2     a PORT or an option that makes no sense
+├── EngineError           5     an engine that did not answer, or answered nonsense
+│   ├── EngineAbsentError       there is no engine at that endpoint
+│   └── EngineNotPermittedError   this user may not talk to it
+├── CommandFailedError    1     a manager's command could not be run or did not answer
+└── StateChangedError     1     a process is no longer the one that was planned for
+"""
+
+from __future__ import annotations
+
+from resolver.model import ExitStatus
+
+
+class UltraPortsError(Exception):
+    """Anything that this package raises on purpose: one line that says what and which.
+
+    `hint` is the next command to run, or empty.
+    """
+
+    status = ExitStatus.HELD
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(UltraPortsError):
+    """The request itself is wrong; nothing was touched."""
+
+    status = ExitStatus.USAGE
+
+
+class EngineError(UltraPortsError):
+    """A container engine did not answer, or not in a way that can be understood."""
+
+    status = ExitStatus.UNDECIDED
+
+
+class EngineAbsentError(EngineError):
+    """Nothing exists at the endpoint."""
+
+
+class EngineNotPermittedError(EngineError):
+    """The endpoint exists, and this user may not use it."""
+
+
+class CommandFailedError(UltraPortsError):
+    """A manager's own command is missing, failed, or did not answer in time."""
+
+
+class StateChangedError(UltraPortsError):
+    """A process ended, or its PID now belongs to another one."""

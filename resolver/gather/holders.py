@@ -1,0 +1,146 @@
+"""Snapshot → holders: one for each owner (process family or container) of each binding. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.gather.engines import container_id_in
+from resolver.model import Container, Holder, SocketState
+from resolver.programs import ENGINES, FORWARDERS, known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from resolver.model import (
+        Binding,
+        PortRequest,
+        Process,
+        ProcessIdentity,
+        Snapshot,
+        Socket,
+    )
+
+# States in which a socket of its own keeps others off the port, whoever else is there
+_HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
+_HIDDEN = "its owner is hidden from this user"
+
+
+def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple[Holder, ...]:
+    """Every holder of the requested ports, sorted by binding; None means of every port.
+
+    Sockets that merely use the port (connections) are holders only where nothing else holds that
+    port, since they are then what is in the way. Connections of a holder's own are left out.
+    """
+    found: list[Holder] = []
+    for binding, sockets in sorted(_by_binding(snapshot.sockets).items()):
+        found.extend(_holders_of(binding, sockets, snapshot))
+    covered = {holder.binding for holder in found if holder.container}
+    for container in snapshot.containers:
+        found.extend(
+            Holder(binding, SocketState.PUBLISHED, container=container)
+            for binding in container.published
+            if binding not in covered and _requested(binding, requests)
+        )
+    return tuple(_without_connections(found))
+
+
+def _requested(binding: Binding, requests: Sequence[PortRequest] | None) -> bool:
+    return requests is None or any(request.meets(binding) for request in requests)
+
+
+def _by_binding(sockets: Iterable[Socket]) -> dict[Binding, list[Socket]]:
+    found: dict[Binding, list[Socket]] = {}
+    for entry in sockets:
+        if entry.state is not SocketState.CLOSING:
+            found.setdefault(entry.binding, []).append(entry)
+    return found
+
+
+def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> Iterator[Holder]:
+    for family in _families(sockets, snapshot):
+        yield _holder(binding, sockets, family, snapshot)
+    orphans = [entry for entry in sockets if not entry.owners]
+    if orphans:
+        first = orphans[0]
+        container = _publisher(binding, snapshot)
+        yield Holder(
+            binding,
+            first.state,
+            container=container,
+            uid=first.uid,
+            hidden=None if container else _HIDDEN,
+            peer=first.peer,
+            v6only=first.v6only,
+        )
+
+
+def _families(sockets: list[Socket], snapshot: Snapshot) -> list[list[Process]]:
+    """The owners, grouped by their topmost ancestor that is itself an owner; masters first."""
+    owners = {owner for entry in sockets for owner in entry.owners}
+    found: dict[ProcessIdentity, list[Process]] = {}
+    for owner in sorted(owners):
+        process = snapshot.process(owner)
+        if process is not None:
+            above = [ancestor for ancestor in process.ancestors if ancestor in owners]
+            found.setdefault(above[-1] if above else owner, []).append(process)
+    return [
+        sorted(family, key=lambda process: (process.identity != master, process.identity))
+        for master, family in sorted(found.items())
+    ]
+
+
+def _holder(
+    binding: Binding, sockets: list[Socket], family: list[Process], snapshot: Snapshot
+) -> Holder:
+    identities = {process.identity for process in family}
+    own = next(entry for entry in sockets if identities & set(entry.owners))
+    return Holder(
+        binding,
+        own.state,
+        processes=tuple(family),
+        masters=(family[0].identity,),
+        container=_container_of(binding, family, snapshot),
+        uid=own.uid,
+        peer=own.peer,
+        v6only=own.v6only,
+    )
+
+
+def _container_of(binding: Binding, family: list[Process], snapshot: Snapshot) -> Container | None:
+    """The container behind a forwarder or an engine, or the one that the process runs in."""
+    if any(known_as(process, FORWARDERS | ENGINES) for process in family):
+        return _publisher(binding, snapshot)
+    for process in family:
+        found = next(filter(None, map(container_id_in, process.cgroups)), None)
+        if found and found != snapshot.own_container:
+            return next(
+                (each for each in snapshot.containers if each.id == found),
+                Container(found, found[:12], engine="", state="unknown"),
+            )
+    return None
+
+
+def _publisher(binding: Binding, snapshot: Snapshot) -> Container | None:
+    """The container that publishes exactly this binding, on an engine that shares our ports."""
+    elsewhere = {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
+    return next(
+        (
+            container
+            for container in snapshot.containers
+            if binding in container.published and container.engine not in elsewhere
+        ),
+        None,
+    )
+
+
+def _without_connections(found: list[Holder]) -> Iterator[Holder]:
+    """Drops connections where somebody else holds the port: they are not what is in the way."""
+    serving = {
+        (holder.binding.transport, holder.binding.port)
+        for holder in found
+        if holder.state in _HOLDING or holder.state is SocketState.PUBLISHED
+    }
+    for holder in found:
+        key = (holder.binding.transport, holder.binding.port)
+        if holder.state is not SocketState.CONNECTED or key not in serving:
+            yield holder

@@ -1,0 +1,144 @@
+"""Facts about processes, through psutil: identity, ancestry, command line, cgroups, environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolver.errors import StateChangedError
+from resolver.host.identity import identify
+from resolver.model import Pid, Process, ProcessIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_DEEPEST = 64  # no real process tree is deeper; a PID reused in mid-walk could make a loop
+
+
+def own_line() -> tuple[ProcessIdentity, ...]:
+    """This process and its ancestors, up to PID 1."""
+    own = identify(Pid(os.getpid()))
+    return (own, *ancestors_of(own))
+
+
+def ancestors_of(identity: ProcessIdentity) -> tuple[ProcessIdentity, ...]:
+    """From the parent up to PID 1; shorter where a parent is hidden or has just gone."""
+    line: list[ProcessIdentity] = []
+    pid = _parent(identity.pid)
+    while pid > 0 and len(line) < _DEEPEST:
+        try:
+            line.append(identify(pid))
+        except StateChangedError:
+            break
+        pid = _parent(pid)
+    return tuple(line)
+
+
+def describe(identities: Iterable[ProcessIdentity]) -> tuple[Process, ...]:
+    """The facts about each process that still exists, and about all their ancestors; sorted."""
+    wanted: set[ProcessIdentity] = set()
+    found: list[Process] = []
+    for identity in identities:
+        wanted.add(identity)
+        wanted.update(ancestors_of(identity))
+    for identity in sorted(wanted):
+        process = _describe(identity)
+        if process is not None:
+            found.append(process)
+    return tuple(found)
+
+
+def _describe(identity: ProcessIdentity) -> Process | None:
+    """The facts about one process; None where it has ended, or its PID is another's by now."""
+    import psutil  # noqa: PLC0415 - a free port never gets here
+
+    try:
+        source = psutil.Process(identity.pid)
+        with source.oneshot():
+            process = _read(identity, source)
+    except psutil.NoSuchProcess:
+        return None
+    try:
+        return process if identify(identity.pid) == identity else None
+    except StateChangedError:
+        return None
+
+
+def _read(identity: ProcessIdentity, source: Any) -> Process:  # noqa: ANN401 - psutil, loaded late
+    uids = _allowed(source.uids, None)
+    return Process(
+        identity=identity,
+        name=_allowed(source.name, "?"),
+        command=tuple(_allowed(source.cmdline, [])),
+        executable=_allowed(source.exe, "") or None,
+        cwd=_allowed(source.cwd, "") or None,
+        user=_user(source),
+        uid=None if uids is None else uids.real,
+        ancestors=ancestors_of(identity),
+        cgroups=_cgroups(identity.pid),
+        environment=tuple(sorted(_allowed(source.environ, {}).items())),
+        stopped=_allowed(source.status, "") == "stopped",
+        signalable=_signalable(identity.pid),
+    )
+
+
+def _allowed(read: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - psutil's values
+    """What `read` returns, or `otherwise` where this user may not know it."""
+    import psutil  # noqa: PLC0415
+
+    try:
+        return read()
+    except psutil.NoSuchProcess:  # includes zombies, which have no facts left
+        raise
+    except (psutil.AccessDenied, OSError, UnicodeError):
+        return otherwise
+
+
+def _user(source: Any) -> str | None:  # noqa: ANN401
+    try:
+        user = _allowed(source.username, None)
+    except KeyError:  # a uid without a name
+        return None
+    return user if isinstance(user, str) else None
+
+
+def _cgroups(pid: Pid) -> tuple[str, ...]:
+    """The path in each hierarchy (`id:controllers:path`, cgroups(7)), each once."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    paths = (line.split(":", 2)[2] for line in lines if line.count(":") > 1)
+    return tuple(dict.fromkeys(paths))
+
+
+def _signalable(pid: Pid) -> bool:
+    """Whether kill(2) would be permitted; signal 0 checks that and sends nothing."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        return True
+    return True
+
+
+def _parent(pid: Pid) -> Pid:
+    """The parent's PID, 0 where there is none or it cannot be read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return _portable_parent(pid) if not Path("/proc/self/stat").exists() else Pid(0)
+    except OSError:
+        return Pid(0)
+    return Pid(int(stat[stat.rindex(b")") + 2 :].split()[1]))
+
+
+def _portable_parent(pid: Pid) -> Pid:
+    import psutil  # noqa: PLC0415
+
+    try:
+        return Pid(psutil.Process(pid).ppid())
+    except psutil.Error:
+        return Pid(0)

@@ -1,0 +1,199 @@
+"""Sockets by port from the Linux kernel, through sock_diag(7).
+
+The kernel filters by port, needs no privilege, and shows what /proc/net and psutil cannot:
+IPV6_V6ONLY, the cgroup of each socket, and sockets that are bound without listening. Nothing else
+may live here: no owners, no processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST_DUMP = 0x301
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_ATTRIBUTE_V6ONLY, _ATTRIBUTE_CGROUP_ID = 11, 21
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
+_MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
+_ATTRIBUTE = struct.Struct("=HH")
+_NO_COOKIE = 0xFFFFFFFF
+
+# net/tcp_states.h; BOUND_INACTIVE exists since Linux 6.8, and is reported as CLOSE
+_ESTABLISHED, _TIME_WAIT, _CLOSE, _LISTEN, _BOUND_INACTIVE = 1, 6, 7, 10, 13
+_ALL_STATES = 0xFFFFFFFF
+_HOLDING = {
+    Transport.TCP: 1 << _LISTEN | 1 << _CLOSE | 1 << _BOUND_INACTIVE,
+    Transport.UDP: _ALL_STATES,
+}
+_PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_UDP}
+_FEW = 8  # up to so many ports are asked for one by one
+
+
+class _Row(NamedTuple):
+    """One inet_diag_msg with the two attributes that matter."""
+
+    family: int
+    state: int
+    source: bytes
+    peer: bytes
+    source_port: int
+    peer_port: int
+    uid: int
+    inode: int
+    v6only: bool | None
+    cgroup_id: int | None
+
+
+def list_sockets(
+    requests: Sequence[PortRequest] | None, *, connections: bool = False
+) -> tuple[Socket, ...]:
+    """The sockets on any of the requested ports, sorted, without owners.
+
+    Args:
+        requests: None means every port.
+        connections: also sockets that are connected or closing, which hold a port without serving.
+
+    Raises:
+        OSError: this kernel or sandbox has no sock_diag; the portable way is left.
+    """
+    found: set[Socket] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
+        for transport in Transport:
+            ports = None if requests is None else _ports(requests, transport)
+            states = _ALL_STATES if connections else _HOLDING[transport]
+            for row in _rows(netlink, transport, ports, states):
+                entry = _socket(row, transport)
+                if requests is None or any(
+                    request.meets(entry.binding, v6only=entry.v6only) for request in requests
+                ):
+                    found.add(entry)
+    return tuple(sorted(found, key=_order))
+
+
+def _order(entry: Socket) -> tuple[Binding, int]:
+    return entry.binding, entry.inode
+
+
+def _ports(requests: Iterable[PortRequest], transport: Transport) -> set[int]:
+    return {request.port for request in requests if request.transport == transport}
+
+
+def _rows(
+    netlink: socket.socket, transport: Transport, ports: set[int] | None, states: int
+) -> Iterator[_Row]:
+    """Rows whose port is wanted; the kernel ignores the filter for sockets that do not listen."""
+    asked = [0] if ports is None or len(ports) > _FEW else sorted(ports)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for port in asked:
+            for row in _dump(netlink, family, _PROTOCOLS[transport], port, states):
+                if row.source_port and (ports is None or row.source_port in ports):
+                    yield row
+
+
+def _dump(
+    netlink: socket.socket, family: int, protocol: int, port: int, states: int
+) -> Iterator[_Row]:
+    request = _REQUEST.pack(
+        family,
+        protocol,
+        0,
+        states,
+        port.to_bytes(2, "big"),
+        b"",
+        b"",
+        b"",
+        0,
+        _NO_COOKIE,
+        _NO_COOKIE,
+    )
+    length = _HEADER.size + len(request)
+    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
+    netlink.send(header + request)
+    while True:
+        block = netlink.recv(1 << 17)
+        for kind, body in _messages(block):
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                number = -struct.unpack_from("=i", body)[0]
+                raise OSError(number, f"sock_diag: {errno.errorcode.get(number, number)}")
+            yield parse_row(body)
+
+
+def _messages(block: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _HEADER.size <= len(block):
+        length, kind, _, _, _ = _HEADER.unpack_from(block, offset)
+        yield kind, block[offset + _HEADER.size : offset + length]
+        offset += max(_HEADER.size, (length + 3) & ~3)
+
+
+def parse_row(body: bytes) -> _Row:
+    """One inet_diag_msg: ports in network order, the rest in the machine's own."""
+    fields = _MESSAGE.unpack_from(body)
+    attributes = dict(_attributes(body))
+    v6only = attributes.get(_ATTRIBUTE_V6ONLY)
+    cgroup = attributes.get(_ATTRIBUTE_CGROUP_ID)
+    return _Row(
+        family=fields[0],
+        state=fields[1],
+        source=fields[6],
+        peer=fields[7],
+        source_port=socket.ntohs(fields[4]),
+        peer_port=socket.ntohs(fields[5]),
+        uid=fields[14],
+        inode=fields[15],
+        v6only=None if v6only is None else bool(v6only[0]),
+        cgroup_id=None if cgroup is None else int.from_bytes(cgroup[:8], "little"),
+    )
+
+
+def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = _MESSAGE.size
+    while offset + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        yield kind, body[offset + _ATTRIBUTE.size : offset + length]
+        offset += max(_ATTRIBUTE.size, (length + 3) & ~3)
+
+
+def _socket(row: _Row, transport: Transport) -> Socket:
+    state = _state(row, transport)
+    peer = None
+    if row.peer_port:
+        peer = str(Binding(transport, _address(row.family, row.peer), PortNumber(row.peer_port)))
+    return Socket(
+        binding=Binding(transport, _address(row.family, row.source), PortNumber(row.source_port)),
+        state=state,
+        inode=row.inode,
+        uid=row.uid,
+        v6only=row.v6only,
+        cgroup_id=row.cgroup_id,
+        peer=peer,
+    )
+
+
+def _address(family: int, raw: bytes) -> str:
+    """Canonical text; an IPv4-mapped IPv6 address is the IPv4 address that it stands for."""
+    text = socket.inet_ntop(family, raw[: 4 if family == socket.AF_INET else 16])
+    return text.removeprefix("::ffff:") if "." in text else text
+
+
+def _state(row: _Row, transport: Transport) -> SocketState:
+    if transport is Transport.UDP:
+        return SocketState.CONNECTED if row.state == _ESTABLISHED else SocketState.UNCONNECTED
+    if row.state == _LISTEN:
+        return SocketState.LISTENING
+    if row.inode == 0:
+        return SocketState.CLOSING
+    return SocketState.BOUND if row.state in {_CLOSE, _BOUND_INACTIVE} else SocketState.CONNECTED

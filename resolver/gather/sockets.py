@@ -1,0 +1,105 @@
+"""Sockets by port through psutil: the portable way, where the kernel cannot be asked directly.
+
+It cannot see sockets that are bound without listening, nor IPV6_V6ONLY, and it names one owner of a
+shared socket; `owners.py` finds the others where the platform has /proc.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from resolver.errors import StateChangedError
+from resolver.host.identity import identify
+from resolver.model import Binding, Pid, PortNumber, Socket, SocketState, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from resolver.model import PortRequest, ProcessIdentity
+
+# psutil's names of TCP states in which a process that serves nobody still has the port
+_OWNERLESS = {"TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING"}
+
+
+def list_sockets(
+    requests: Sequence[PortRequest] | None, *, connections: bool = False
+) -> tuple[Socket, ...]:
+    """The sockets on any of the requested ports, sorted; `owners` holds at most one process.
+
+    Without privilege, macOS lets psutil see only this user's sockets: what is missing is found by
+    the bind proof.
+    """
+    found: dict[tuple[Binding, SocketState, str | None, int], Socket] = {}
+    for index, (row, pid) in enumerate(_rows()):
+        entry = _socket(row, pid, index)
+        if entry.state in {SocketState.CONNECTED, SocketState.CLOSING} and not (
+            connections or entry.binding.transport is Transport.UDP
+        ):
+            continue
+        if requests is None or any(request.meets(entry.binding) for request in requests):
+            found[entry.binding, entry.state, entry.peer, entry.inode] = entry
+    return tuple(sorted(found.values(), key=lambda entry: (entry.binding, entry.inode)))
+
+
+def _rows() -> Iterator[tuple[Any, int | None]]:
+    """psutil's rows, each with its owner's PID where that is known."""
+    import psutil  # noqa: PLC0415 - only this path needs it
+
+    try:
+        rows = [(row, row.pid) for row in psutil.net_connections(kind="inet")]
+    except psutil.AccessDenied:
+        rows = list(_rows_of_each_process())
+    return ((row, pid) for row, pid in rows if row.laddr)
+
+
+def _rows_of_each_process() -> Iterator[tuple[Any, int | None]]:
+    """What macOS shows an unprivileged user: the sockets of the processes it may look into."""
+    import psutil  # noqa: PLC0415 - only this path needs it
+
+    for process in psutil.process_iter():
+        try:
+            rows = process.net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        yield from ((row, process.pid) for row in rows)
+
+
+def _socket(row: Any, pid: int | None, index: int) -> Socket:  # noqa: ANN401 - psutil's named tuple, as it comes
+    transport = Transport.TCP if row.type == socket.SOCK_STREAM else Transport.UDP
+    address = row.laddr.ip.removeprefix("::ffff:") if "." in row.laddr.ip else row.laddr.ip
+    peer = None
+    if row.raddr:
+        peer = str(Binding(transport, row.raddr.ip, PortNumber(row.raddr.port)))
+    return Socket(
+        binding=Binding(transport, address, PortNumber(row.laddr.port)),
+        state=_state(row, pid, transport),
+        inode=_inode(row, pid) or -1 - index,
+        peer=peer,
+        owners=tuple(_owner(pid)),
+    )
+
+
+def _state(row: Any, pid: int | None, transport: Transport) -> SocketState:  # noqa: ANN401
+    if transport is Transport.UDP:
+        return SocketState.CONNECTED if row.raddr else SocketState.UNCONNECTED
+    if row.status == "LISTEN":
+        return SocketState.LISTENING
+    if pid is None and row.status in _OWNERLESS:
+        return SocketState.CLOSING
+    return SocketState.CONNECTED
+
+
+def _inode(row: Any, pid: int | None) -> int | None:  # noqa: ANN401
+    """The socket's inode, through its owner's descriptor; None where that cannot be read."""
+    from resolver.gather.owners import socket_inode  # noqa: PLC0415
+
+    return socket_inode(pid, row.fd) if pid and row.fd >= 0 else None
+
+
+def _owner(pid: int | None) -> Iterator[ProcessIdentity]:
+    if pid:
+        try:
+            yield identify(Pid(pid))
+        except StateChangedError:
+            return

@@ -1,0 +1,56 @@
+"""Process identity: a PID means nothing without the time its process started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from resolver.errors import StateChangedError
+from resolver.model import Pid, ProcessIdentity
+
+_START_TIME_FIELD = 22 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
+
+
+def start_time(pid: Pid) -> int:
+    """When the process started, in the unit of `ProcessIdentity.start_time`.
+
+    Raises:
+        StateChangedError: there is no such process.
+    """
+    if sys.platform != "linux":
+        return _portable_start_time(pid)
+    try:
+        return parse_start_time(Path(f"/proc/{pid}/stat").read_bytes())
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise StateChangedError(f"process {pid} is gone") from error
+
+
+def parse_start_time(stat: bytes) -> int:
+    """The start time in a `/proc/PID/stat` line; names may hold spaces, brackets and newlines."""
+    return int(stat[stat.rindex(b")") + 2 :].split()[_START_TIME_FIELD])
+
+
+def identify(pid: Pid) -> ProcessIdentity:
+    """The identity of the process that has this PID now.
+
+    Raises:
+        StateChangedError: there is no such process.
+    """
+    return ProcessIdentity(pid, start_time(pid))
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """True while that very process exists, be it as a zombie."""
+    try:
+        return start_time(identity.pid) == identity.start_time
+    except StateChangedError:
+        return False
+
+
+def _portable_start_time(pid: Pid) -> int:
+    import psutil  # noqa: PLC0415 - Linux never needs it here
+
+    try:
+        return round(psutil.Process(pid).create_time() * 1000)
+    except psutil.NoSuchProcess as error:
+        raise StateChangedError(f"process {pid} is gone") from error

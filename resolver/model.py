@@ -1,0 +1,490 @@
+"""The frozen values that flow through the pipeline.
+
+PortRequest → Snapshot → Holder → Classification → Plan → Outcome → PortReport → Report. Nothing
+here reads the machine or changes it, and raw answers of the kernel or an engine never get this far.
+Unknown facts are `None` next to a field that holds the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NewType
+
+Pid = NewType("Pid", int)
+PortNumber = NewType("PortNumber", int)
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - named here, never bound here
+ANY_IPV6 = "::"
+
+
+class Transport(StrEnum):
+    """The transports that have ports here."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class SocketState(StrEnum):
+    """How a socket, or an engine's port mapping, occupies a port."""
+
+    LISTENING = "listening"
+    BOUND = "bound"  # bound, not listening
+    UNCONNECTED = "unconnected"  # a UDP socket that takes datagrams from anybody
+    CONNECTED = "connected"  # a connection whose local port this is
+    CLOSING = "closing"  # TIME_WAIT and kin: no process owns it any more
+    PUBLISHED = "published"  # an engine's mapping without a socket in this namespace
+
+
+class Kind(StrEnum):
+    """What a holder is."""
+
+    LOCAL = "local"
+    CONTAINER = "container"
+    SERVICE = "service"
+    ANCESTOR = "ancestor"
+    PROTECTED = "protected"
+    FORWARDER = "forwarder"
+    BYSTANDER = "bystander"
+    HIDDEN = "hidden"
+    UNKNOWN = "unknown"
+
+
+class Respawn(StrEnum):
+    """Whether something would start the holder again."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class Confidence(StrEnum):
+    """Whether the manager itself was asked."""
+
+    CONFIRMED = "confirmed"
+    SUSPECTED = "suspected"
+
+
+class Result(StrEnum):
+    """How one step ended."""
+
+    DONE = "done"
+    GONE = "gone"
+    NOT_PERMITTED = "not-permitted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Verdict(StrEnum):
+    """What is true of one requested port in the end."""
+
+    FREE = "free"
+    FREED = "freed"
+    HELD = "held"
+    RETAKEN = "retaken"
+    ADVISED = "advised"
+    REFUSED = "refused"
+    HIDDEN = "hidden"
+    UNDECIDED = "undecided"
+
+
+class ExitStatus(IntEnum):
+    """The command's exit statuses; public API."""
+
+    FREE = 0
+    HELD = 1
+    USAGE = 2
+    ADVISED = 3
+    HIDDEN = 4
+    UNDECIDED = 5
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Binding:
+    """A local endpoint: canonical address text without brackets, and a port of 1 to 65535."""
+
+    transport: Transport
+    address: str
+    port: PortNumber
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}/{self.transport}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PortRequest:
+    """One port that somebody asked about; `address` None means every address of the machine."""
+
+    port: PortNumber
+    transport: Transport = Transport.TCP
+    address: str | None = None
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"{self.port}/{self.transport}"
+        return str(Binding(self.transport, self.address, self.port))
+
+    def meets(self, binding: Binding, *, v6only: bool | None = None) -> bool:
+        """True where a server on this request's address would collide with `binding`.
+
+        A `::` socket takes IPv4 too unless it is IPv6-only (ipv6(7), IPV6_V6ONLY); where that is
+        not known, it counts as a collision, and the bind proof has the last word.
+        """
+        if (binding.port, binding.transport) != (self.port, self.transport):
+            return False
+        wanted, held = self.address, binding.address
+        if wanted is None or wanted in {held, ANY_IPV6}:
+            return True
+        if held == ANY_IPV6:
+            return ":" in wanted or not v6only
+        return ANY_IPV4 in {wanted, held} and ":" not in wanted + held
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessIdentity:
+    """A process for as long as it lives: its PID and when it started.
+
+    `start_time` is in clock ticks since boot on Linux (proc_pid_stat(5), field 22) and in
+    milliseconds since the epoch elsewhere; it is only ever compared for equality.
+    """
+
+    pid: Pid
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The facts about one process at the time of the scan.
+
+    `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
+    `signalable` says whether kill(2) would let this user signal it. `command`, `executable`, `cwd`
+    and `environment` are empty or None where they are hidden from this user; the environment is
+    for classifiers, and is never printed.
+    """
+
+    identity: ProcessIdentity
+    name: str
+    command: tuple[str, ...] = ()
+    executable: str | None = None
+    cwd: str | None = None
+    user: str | None = None
+    uid: int | None = None
+    ancestors: tuple[ProcessIdentity, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    stopped: bool = False
+    signalable: bool = True
+
+    @property
+    def pid(self) -> Pid:
+        """The PID alone, for printing."""
+        return self.identity.pid
+
+    @property
+    def parent(self) -> ProcessIdentity | None:
+        """The parent at the time of the scan; None for PID 1 and for a hidden parent."""
+        return self.ancestors[0] if self.ancestors else None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.pid}"
+
+    def variable(self, name: str) -> str | None:
+        """One environment variable, as it was when the process started."""
+        return dict(self.environment).get(name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Socket:
+    """A socket that occupies a port; `inode` 0 means that no process owns it any more.
+
+    `v6only` is None where it is not known or does not apply; `cgroup_id` is the cgroup v2 id, which
+    is the inode number of the cgroup's directory. `owners` is sorted; empty and `inode` not 0 means
+    that the owner is hidden from this user.
+    """
+
+    binding: Binding
+    state: SocketState
+    inode: int
+    uid: int | None = None
+    v6only: bool | None = None
+    cgroup_id: int | None = None
+    peer: str | None = None
+    owners: tuple[ProcessIdentity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What an engine says of one container.
+
+    `published` are the host bindings that it holds or, between two restarts, would take again.
+    `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
+    `stop_timeout_seconds` is the container's own grace. `sharing` names the containers that live in
+    its network namespace.
+    """
+
+    id: str
+    name: str
+    engine: str
+    image: str = ""
+    state: str = ""
+    published: tuple[Binding, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    network_mode: str = ""
+    restart_policy: str = "no"
+    auto_remove: bool = False
+    stop_timeout_seconds: int = 10
+    sharing: tuple[str, ...] = ()
+
+    def label(self, name: str) -> str | None:
+        """The value of one label."""
+        return dict(self.labels).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """One engine endpoint and how it answered.
+
+    `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
+    simply does not exist here, which is no trouble at all. `elsewhere` says that its published
+    ports are in another network namespace than ours, and why we think so.
+    """
+
+    endpoint: str
+    trouble: str | None = None
+    absent: bool = False
+    elsewhere: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that was gathered in one scan; every tuple is sorted.
+
+    `processes` holds the owners, their ancestors and the caller's own line, by identity.
+    """
+
+    sockets: tuple[Socket, ...] = ()
+    processes: tuple[Process, ...] = ()
+    containers: tuple[Container, ...] = ()
+    engines: tuple[EngineState, ...] = ()
+    own: tuple[ProcessIdentity, ...] = ()
+    own_container: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def process(self, identity: ProcessIdentity | None) -> Process | None:
+        """The facts about one process, or None where it was hidden or had gone."""
+        return next((found for found in self.processes if found.identity == identity), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One owner (a process with its family, or a container) of one binding.
+
+    `processes` has the masters first: owners that have no other owner above them. `hidden` is the
+    reason where a socket exists whose owner this user may not see.
+    """
+
+    binding: Binding
+    state: SocketState
+    processes: tuple[Process, ...] = ()
+    masters: tuple[ProcessIdentity, ...] = ()
+    container: Container | None = None
+    uid: int | None = None
+    hidden: str | None = None
+    peer: str | None = None
+    v6only: bool | None = None
+
+    @property
+    def master(self) -> Process | None:
+        """The first master; None where the owner is hidden or a container alone."""
+        return self.processes[0] if self.processes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """What would start a holder again, and the commands that end and begin it.
+
+    `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
+    (`sudo`), empty where none is needed.
+    """
+
+    kind: str
+    name: str
+    policy: str
+    stop: tuple[tuple[str, ...], ...] = ()
+    start: tuple[tuple[str, ...], ...] = ()
+    prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What a holder is, what would bring it back, and how that is known."""
+
+    holder: Holder
+    kind: Kind
+    respawn: Respawn = Respawn.NO
+    confidence: Confidence = Confidence.CONFIRMED
+    manager: Manager | None = None
+    chain: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    reason: str = ""
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KillStep:
+    """End a process family: its masters first, then those of its members that stay."""
+
+    bindings: tuple[Binding, ...]
+    masters: tuple[Process, ...]
+    members: tuple[Process, ...]
+    why: str
+    undo: tuple[str, ...] = ()
+    kind: str = "kill"
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainerStep:
+    """Stop a container through its engine."""
+
+    bindings: tuple[Binding, ...]
+    container: Container
+    why: str
+    undo: tuple[str, ...] = ()
+    kind: str = "stop-container"
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopServiceStep:
+    """Stop a managed service through its manager's own command."""
+
+    bindings: tuple[Binding, ...]
+    manager: Manager
+    why: str
+    undo: tuple[str, ...] = ()
+    kind: str = "stop-service"
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdviseStep:
+    """Touch nothing; say why, and what to run instead. `verdict` is what it makes of the port."""
+
+    bindings: tuple[Binding, ...]
+    verdict: Verdict
+    why: str
+    commands: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()
+    kind: str = "advise"
+
+
+Step = KillStep | StopContainerStep | StopServiceStep | AdviseStep
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A classified holder and the step that was chosen for it; holders may share one step."""
+
+    classification: Classification
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The chosen steps in the order in which they are applied, each once."""
+
+    planned: tuple[Planned, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Each distinct step, in order."""
+        return tuple(dict.fromkeys(planned.step for planned in self.planned))
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What one look at the machine came to."""
+
+    snapshot: Snapshot = Snapshot()
+    plan: Plan = Plan()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended, why, and what was done, in order, in words."""
+
+    step: Step
+    result: Result
+    reason: str = ""
+    actions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What came of binding the requested addresses.
+
+    `free` True: bound. `free` False: EADDRINUSE, on `where`. `free` None: this user or machine
+    cannot tell, for the `reason`. `lingering` True: it was bound with SO_REUSEADDR only, since
+    closed connections still linger on the port.
+    """
+
+    free: bool | None
+    reason: str = ""
+    where: str = ""
+    lingering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HolderReport:
+    """One holder from gathering to outcome; `outcome` is None where nothing was applied."""
+
+    classification: Classification
+    step: Step | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortReport:
+    """The end of the story for one requested port."""
+
+    request: PortRequest
+    verdict: Verdict
+    reason: str = ""
+    holders: tuple[HolderReport, ...] = ()
+    retaken_by: tuple[HolderReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer to one call: a report for each requested port, in the order of the request."""
+
+    command: str
+    ports: tuple[PortReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()  # what only a verbose reader wants
+    dry_run: bool = False
+    exit_status: ExitStatus = ExitStatus.FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the caller allows and how long things may take; times are in seconds.
+
+    `rounds` bounds how often a port that was taken back is worked on. `euid` is the caller's
+    effective user id, and `again` the command line that an advice repeats behind `sudo`.
+    """
+
+    grace_seconds: float = 5.0
+    settle_seconds: float = 1.0
+    docker_timeout_seconds: float = 2.0
+    rounds: int = 3
+    dry_run: bool = False
+    force: bool = False
+    stop_services: bool = False
+    use_docker: bool = True
+    euid: int = 0
+    again: str = "ultra-ports"

@@ -1,0 +1,94 @@
+"""READ FIRST. gather → classify → plan → apply → verify, for all requested ports at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver import verdicts, verify
+from resolver.classify import classify
+from resolver.gather import gather, list_sockets
+from resolver.gather.holders import holders
+from resolver.model import Diagnosis, Verdict
+from resolver.strategies import apply
+from resolver.strategies.choose import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.model import Outcome, Policy, PortReport, PortRequest, Proof, Report
+    from resolver.strategies import Effects
+
+
+def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects) -> Report:
+    """Says who holds the requested ports, and what would free them; touches nothing.
+
+    `requests` None asks for every port that is held now.
+    """
+    diagnosis = _diagnose(requests, policy, effects)
+    asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
+    proofs = _prove(asked) if requests is not None else {}
+    ports = [verdicts.diagnosed(each, diagnosis, proofs.get(each), policy) for each in asked]
+    return verdicts.report("who", ports, diagnosis.snapshot)
+
+
+def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> Report:
+    """Frees the requested ports where that does no harm, and proves it by binding them.
+
+    A port that is taken back is worked on again, up to `policy.rounds` times.
+    """
+    proofs = _prove(requests)
+    diagnosis = first = _diagnose(requests, policy, effects)
+    if policy.dry_run:
+        ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
+        return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True)
+    done: dict[PortRequest, PortReport] = {}
+    pending = list(requests)
+    for _ in range(policy.rounds):
+        outcomes = apply(diagnosis.plan, policy, effects)
+        proofs |= _settle(pending, diagnosis, outcomes, policy, effects)
+        still_held = [each for each in pending if outcomes and not proofs[each].free]
+        after = _diagnose(still_held, policy, effects)
+        for each in pending:
+            found = verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
+            done[each] = verdicts.continued(done.get(each), found)
+        pending = [each for each in pending if done[each].verdict is Verdict.RETAKEN]
+        diagnosis = after
+        if not pending:
+            break
+    return verdicts.report("resolve", [done[each] for each in requests], first.snapshot)
+
+
+def _prove(requests: Sequence[PortRequest]) -> dict[PortRequest, Proof]:
+    return {request: verify.prove(request, list_sockets) for request in requests}
+
+
+def _diagnose(
+    requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
+) -> Diagnosis:
+    if requests is not None and not requests:
+        return Diagnosis()
+    snapshot = gather(requests, policy)
+    found = classify(holders(snapshot, requests), snapshot, effects.run)
+    return Diagnosis(snapshot, choose(found, policy, snapshot.own))
+
+
+def _settle(
+    requests: Sequence[PortRequest],
+    diagnosis: Diagnosis,
+    outcomes: Sequence[Outcome],
+    policy: Policy,
+    effects: Effects,
+) -> dict[PortRequest, Proof]:
+    """New proofs of the ports that the outcomes touched: bound, watched, and bound once more."""
+    touched = [each for each in requests if verdicts.touched(each, outcomes)]
+    if not touched:
+        return {}
+    held = verdicts.ended_inodes(diagnosis, outcomes)
+    verify.await_release(touched, held, list_sockets, effects.clock)
+    proofs = _prove(touched)
+    freed = [each for each in touched if proofs[each].free]
+    if freed:
+        verify.watch(freed, policy.settle_seconds, list_sockets, effects.clock)
+        proofs |= _prove(freed)
+    return proofs

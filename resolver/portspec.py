@@ -1,0 +1,105 @@
+"""The PORT grammar: text → requests, and back.
+
+PORT    := item ("," item)*
+item    := [address ":"] port ["-" port] ["/" transport]
+address := IPv4 | "[" IPv6 "]"
+port    := 1 to 65535 in ASCII digits
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING
+
+from resolver.errors import UsageError
+from resolver.model import PortNumber, PortRequest, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_PORT = 65535
+_ITEM = re.compile(
+    r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
+    r"(?:/(?P<transport>tcp|udp))?",
+    re.ASCII,
+)
+
+
+def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
+    """Every requested port, in the order given, each once; ranges are expanded.
+
+    Raises:
+        UsageError: with one line that names the part that makes no sense.
+    """
+    requests: dict[PortRequest, None] = {}
+    for argument in arguments:
+        for item in argument.split(","):
+            requests.update(dict.fromkeys(_parse_item(item.strip(" "), argument)))
+    return tuple(requests)
+
+
+def _parse_item(item: str, argument: str) -> list[PortRequest]:
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(item)}", _EXAMPLES)
+    first = _port(match["first"], item, argument)
+    last = _port(match["last"], item, argument) if match["last"] else first
+    if last < first:
+        raise UsageError(f"{_quote(item, argument)}: the range ends before it begins")
+    address = _address(match["v4"], match["v6"], item, argument)
+    transport = Transport(match["transport"] or Transport.TCP)
+    return [PortRequest(PortNumber(port), transport, address) for port in range(first, last + 1)]
+
+
+_EXAMPLES = "a PORT is 8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list"
+
+
+def _port(digits: str, item: str, argument: str) -> int:
+    significant = digits.lstrip("0")[:6]
+    number = int(significant or "0")
+    if not 1 <= number <= MAX_PORT:
+        shown = digits if len(digits) <= 12 else digits[:12] + "…"  # noqa: PLR2004 - for the eye
+        raise UsageError(f"{_quote(item, argument)}: {shown} is not a port from 1 to {MAX_PORT}")
+    return number
+
+
+def _address(v4: str | None, v6: str | None, item: str, argument: str) -> str | None:
+    """The canonical text of the address; an IPv4-mapped IPv6 address is the IPv4 one."""
+    if v4 is None and v6 is None:
+        return None
+    family = socket.AF_INET6 if v6 is not None else socket.AF_INET
+    text = v6 if v6 is not None else v4 or ""
+    try:
+        canonical = socket.inet_ntop(family, socket.inet_pton(family, text))
+    except (OSError, ValueError):
+        what = "IPv6" if v6 is not None else "IPv4"
+        raise UsageError(
+            f"{_quote(item, argument)}: {_show(text)} is not an {what} address"
+        ) from None
+    return canonical.removeprefix("::ffff:") if "." in canonical else canonical
+
+
+def _complaint(item: str) -> str:
+    """Why the item does not fit the grammar, for the commonest slips."""
+    head, slash, transport = item.partition("/")
+    if not item:
+        return "it is empty"
+    if slash and transport not in list(Transport):
+        return f"{_show(transport)} is neither tcp nor udp"
+    if head.count(":") > 1 and not head.startswith("["):
+        return "an IPv6 address goes in brackets, as in [::1]:8085"
+    host, colon, _ = head.rpartition(":")
+    if colon and not host.startswith("["):
+        return f"{_show(host)} is not an IP address (host names are not taken)"
+    return "digits are wanted"
+
+
+def _quote(item: str, argument: str) -> str:
+    return _show(item) if item == argument else f"{_show(item)} in {_show(argument)}"
+
+
+def _show(text: str) -> str:
+    """The text in quotes, escaped and cut, so that it fits one line of any terminal."""
+    longest = 60
+    return ascii(text if len(text) <= longest else text[:longest] + "...")

@@ -1,0 +1,1 @@
+"""Report: values → text. Pure; nothing here prints."""

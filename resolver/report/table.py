@@ -1,0 +1,54 @@
+"""The table of holders, one row for each, by tabulate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.report.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.model import HolderReport, PortReport
+
+_HEADERS = ("PORT", "VERDICT", "KIND", "HOLDER", "ID", "USER")
+_WIDEST = 40
+
+
+def table(ports: Iterable[PortReport]) -> str:
+    """A row for each holder; a port without any has a row of its own."""
+    from tabulate import tabulate  # noqa: PLC0415 - a free port alone needs no table
+
+    rows = [row for port in ports for row in _rows(port)]
+    return tabulate(rows, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+
+
+def _rows(port: PortReport) -> list[tuple[str, ...]]:
+    if not port.holders and not port.retaken_by:
+        return [(str(port.request), port.verdict, "", "", "", "")]
+    return [
+        _row(port.verdict, holder) for holder in dict.fromkeys((*port.holders, *port.retaken_by))
+    ]
+
+
+def _row(verdict: str, report: HolderReport) -> tuple[str, ...]:
+    classification = report.classification
+    holder = classification.holder
+    name, identifier, user = "?", "", ""
+    if holder.master:
+        name, identifier = holder.master.name, str(holder.master.pid)
+        user = holder.master.user or ""
+    if holder.container:
+        name, identifier = holder.container.name, holder.container.id[:12]
+    if classification.manager:
+        name = classification.manager.name
+    if holder.hidden:
+        user = str(holder.uid if holder.uid is not None else "")
+    return (
+        str(holder.binding),
+        verdict,
+        classification.kind,
+        escape(name, _WIDEST),
+        identifier,
+        escape(user, _WIDEST),
+    )

@@ -1,0 +1,10 @@
+"""Defaults, environment variables and the limits that keep a call bounded."""
+
+from __future__ import annotations
+
+GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
+COMMAND_TIMEOUT_SECONDS = 5.0  # a manager's own command, asked a question
+SERVICE_TIMEOUT_SECONDS = 100.0  # systemd's DefaultTimeoutStopSec is 90 s
+KILL_WAIT_SECONDS = 2.0  # from SIGKILL until the kernel has cleaned up
+WATCH_INTERVAL_SECONDS = 0.05
+RELEASE_SECONDS = 2.0  # an engine lets go of a port shortly after it calls its container stopped

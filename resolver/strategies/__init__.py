@@ -1,0 +1,63 @@
+"""Strategies: choose a step for each holder, and apply it. The only room that changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.model import (
+    AdviseStep,
+    KillStep,
+    Outcome,
+    Result,
+    StopContainerStep,
+    StopServiceStep,
+)
+
+if TYPE_CHECKING:
+    from resolver.model import Plan, Policy, Step
+    from resolver.protocols import Clock, CommandRunner, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the strategies reach the world through."""
+
+    clock: Clock
+    run: CommandRunner
+    observer: Observer
+
+
+def apply(plan: Plan, policy: Policy, effects: Effects) -> tuple[Outcome, ...]:
+    """Applies each step once, in order; what the observer does not allow is skipped."""
+    outcomes: list[Outcome] = []
+    for step in plan.steps:
+        if isinstance(step, AdviseStep):
+            continue
+        if effects.observer.allows(step):
+            effects.observer.started(step)
+            outcome = _apply(step, policy, effects)
+        else:
+            outcome = Outcome(step, Result.SKIPPED, "not wanted")
+        effects.observer.finished(outcome)
+        outcomes.append(outcome)
+    return tuple(outcomes)
+
+
+def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
+    """One strategy is one module, loaded when its first step is applied."""
+    match step:
+        case KillStep():
+            from resolver.strategies.kill import kill  # noqa: PLC0415
+
+            return kill(step, policy, effects.clock, effects.observer)
+        case StopContainerStep():
+            from resolver.strategies.stop_container import stop_container  # noqa: PLC0415
+
+            return stop_container(step, policy, effects.clock, effects.observer)
+        case StopServiceStep():
+            from resolver.strategies.stop_service import stop_service  # noqa: PLC0415
+
+            return stop_service(step, effects.run, effects.observer)
+        case AdviseStep():
+            return Outcome(step, Result.SKIPPED, step.why)

@@ -1,0 +1,191 @@
+"""Choose a step for each holder. PURE: classifications and policy in, plan out.
+
+The safety rules live here, and the property tests hold them: no plan ever signals PID 1, this
+command, its ancestors, an engine, a forwarder, or what a manager would start again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.model import (
+    AdviseStep,
+    Classification,
+    KillStep,
+    Kind,
+    Plan,
+    Planned,
+    Respawn,
+    StopContainerStep,
+    StopServiceStep,
+    Verdict,
+)
+from resolver.programs import untouchable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from resolver.model import Container, Manager, Policy, Process, ProcessIdentity, Step
+
+_ADVISED = {
+    Kind.ANCESTOR: Verdict.REFUSED,
+    Kind.PROTECTED: Verdict.REFUSED,
+    Kind.FORWARDER: Verdict.REFUSED,
+    Kind.BYSTANDER: Verdict.REFUSED,
+    Kind.HIDDEN: Verdict.HIDDEN,
+    Kind.UNKNOWN: Verdict.UNDECIDED,
+}
+
+
+def choose(
+    classifications: Iterable[Classification],
+    policy: Policy,
+    own: Sequence[ProcessIdentity],
+) -> Plan:
+    """One step for each holder; holders that end together share it. The order of input is moot.
+
+    Args:
+        classifications: of all holders.
+        policy: what the caller allows.
+        own: the caller's own line, which is never signalled.
+    """
+    ordered = sorted(classifications, key=_key)
+    chosen = [Planned(each, _step(each, policy, frozenset(own))) for each in ordered]
+    return Plan(tuple(_merged(chosen)))
+
+
+def _key(each: Classification) -> tuple[object, ...]:
+    holder = each.holder
+    container = holder.container.id if holder.container else ""
+    return holder.binding, holder.state, holder.masters, container, each.kind
+
+
+def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
+    if each.kind is Kind.CONTAINER:
+        return _container_step(each)
+    if each.kind is Kind.SERVICE and each.respawn is not Respawn.NO:
+        return _service_step(each, policy)
+    if each.kind not in {Kind.LOCAL, Kind.SERVICE}:
+        return _advice(each, _ADVISED[each.kind], policy)
+    if any(process.identity in own or untouchable(process) for process in each.holder.processes):
+        return _advice(each, Verdict.REFUSED, policy)
+    if not all(process.signalable for process in each.holder.processes):
+        return _not_permitted(each, policy)
+    return _kill_step(each, policy)
+
+
+def _kill_step(each: Classification, policy: Policy) -> KillStep:
+    holder = each.holder
+    masters = tuple(found for found in holder.processes if found.identity in holder.masters)
+    undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
+    return KillStep(
+        bindings=(holder.binding,),
+        masters=masters,
+        members=holder.processes,
+        why=f"{each.reason}: nothing known would start it again",
+        undo=undo or tuple(filter(None, map(_command_line, masters))),
+        commands=(f"kill {' '.join(str(found.pid) for found in masters)}",),
+    )
+
+
+def _command_line(process: Process) -> str:
+    """The shell line that starts the process again; empty where it hides how it was started."""
+    if not process.command:
+        return ""
+    folder = f"cd {shlex.quote(process.cwd)} && " if process.cwd else ""
+    return folder + shlex.join(process.command)
+
+
+def _container_step(each: Classification) -> Step:
+    container = each.holder.container
+    if container is None or not container.engine:
+        return AdviseStep(
+            (each.holder.binding,), Verdict.ADVISED, each.reason, commands=each.commands
+        )
+    return StopContainerStep(
+        bindings=(each.holder.binding,),
+        container=container,
+        why=f"{each.reason}: killing a process would not end it",
+        undo=_container_undo(container),
+        commands=(f"docker stop {container.name}",),
+    )
+
+
+def _container_undo(container: Container) -> tuple[str, ...]:
+    if container.auto_remove:
+        return (
+            f"docker run … {shlex.quote(container.image)}   # --rm: it is removed when stopped",
+        )
+    return (f"docker start {container.name}",)
+
+
+def _service_step(each: Classification, policy: Policy) -> Step:
+    manager = each.manager
+    if manager is None:
+        return AdviseStep((each.holder.binding,), Verdict.ADVISED, each.reason, each.commands)
+    stop = _commands(manager, manager.stop, policy)
+    undo = _commands(manager, manager.start, policy)
+    if policy.stop_services:
+        return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
+    why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
+    if each.respawn is Respawn.UNKNOWN:
+        why = f"{each.reason}: {manager.kind} may start it again"
+    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop, undo)
+
+
+def _commands(
+    manager: Manager, argvs: Iterable[tuple[str, ...]], policy: Policy
+) -> tuple[str, ...]:
+    prefix = manager.prefix if policy.euid else ()
+    return tuple(shlex.join((*prefix, *argv)) for argv in argvs)
+
+
+def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseStep:
+    commands = each.commands
+    if verdict is Verdict.HIDDEN:
+        commands = (*commands, f"sudo {policy.again}")
+    return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
+
+
+def _not_permitted(each: Classification, policy: Policy) -> AdviseStep:
+    users = sorted({found.user or "?" for found in each.holder.processes if not found.signalable})
+    why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
+    return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (f"sudo {policy.again}",))
+
+
+def _merged(chosen: list[Planned]) -> list[Planned]:
+    """The same, with one step for all holders that end together."""
+    together: dict[object, list[Planned]] = {}
+    for planned in chosen:
+        together.setdefault(_end(planned.step), []).append(planned)
+    joined = {key: _join([each.step for each in group]) for key, group in together.items()}
+    return [Planned(each.classification, joined[_end(each.step)]) for each in chosen]
+
+
+def _end(step: Step) -> object:
+    """What is ended by a step: steps with the same end are one."""
+    match step:
+        case KillStep():
+            return ("kill", tuple(found.identity for found in step.masters))
+        case StopContainerStep():
+            return ("container", step.container.engine, step.container.id)
+        case StopServiceStep():
+            return ("service", step.manager.stop)
+        case AdviseStep():
+            return ("advise", step.verdict, step.why, step.commands, step.undo)
+
+
+def _join(steps: list[Step]) -> Step:
+    bindings = tuple(sorted({binding for step in steps for binding in step.bindings}))
+    first = steps[0]
+    if isinstance(first, KillStep):
+        members = {
+            process.identity: process
+            for step in steps
+            if isinstance(step, KillStep)
+            for process in step.members
+        }
+        return replace(first, bindings=bindings, members=tuple(members.values()))
+    return replace(first, bindings=bindings)

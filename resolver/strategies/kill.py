@@ -1,0 +1,183 @@
+"""End a process family: SIGTERM to its masters, patience, then SIGKILL to what stayed.
+
+The only module that signals. A process is signalled through a pidfd (pidfd_open(2)) that was opened
+before its start time was checked again, so the signal cannot reach a later owner of the PID. Where
+there are no pidfds, psutil compares the start time just before it signals.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.errors import StateChangedError
+from resolver.host.identity import identify, is_alive
+from resolver.model import Outcome, Result
+from resolver.settings import KILL_WAIT_SECONDS, WATCH_INTERVAL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.model import KillStep, Policy, Process
+    from resolver.protocols import Clock, Observer
+
+
+def kill(step: KillStep, policy: Policy, clock: Clock, observer: Observer) -> Outcome:
+    """Ends the step's masters and members, and nobody else; a process that has gone is success."""
+    with ExitStack() as stack:
+        targets = {found.identity: _Target.open(found, stack) for found in step.members}
+        masters = [targets[found.identity] for found in step.masters]
+        run = _Run(step, policy, clock, observer, list(targets.values()), [])
+        if not any(target.exists() for target in run.targets):
+            return Outcome(step, Result.GONE, "it had already ended")
+        try:
+            return _end(run, masters)
+        except PermissionError as error:
+            return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(run.actions))
+
+
+@dataclass(slots=True)
+class _Target:
+    """A process to end; `handle` is its pidfd, None where the platform has none."""
+
+    process: Process
+    handle: int | None
+    gone: bool
+
+    @classmethod
+    def open(cls, process: Process, stack: ExitStack) -> _Target:
+        handle = None
+        try:
+            if sys.platform == "linux":
+                handle = os.pidfd_open(process.pid)
+                stack.callback(os.close, handle)
+            gone = identify(process.pid) != process.identity
+        except (ProcessLookupError, StateChangedError):
+            gone = True
+        except OSError:  # ENOSYS, or a sandbox: without a pidfd
+            gone = not is_alive(process.identity)
+        return cls(process, handle, gone)
+
+    def exists(self) -> bool:
+        """Whether it still runs; a zombie does not."""
+        if not self.gone:
+            self.gone = self._has_ended()
+        return not self.gone
+
+    def _has_ended(self) -> bool:
+        if self.handle is None:
+            return _portably_ended(self.process)
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends one signal; nothing happens where the process has gone.
+
+        Raises:
+            PermissionError: this user may not.
+        """
+        try:
+            if self.handle is not None and sys.platform == "linux":
+                signal.pidfd_send_signal(self.handle, number)
+            else:
+                _portably_signal(self.process, number)
+        except ProcessLookupError:
+            self.gone = True
+        except PermissionError as error:
+            raise PermissionError(f"not permitted to signal {self.process}") from error
+
+
+@dataclass(slots=True)
+class _Run:
+    """One kill in progress; `actions` grows with everything that is done."""
+
+    step: KillStep
+    policy: Policy
+    clock: Clock
+    observer: Observer
+    targets: list[_Target]
+    actions: list[str]
+
+    def send(self, number: signal.Signals, targets: Iterable[_Target]) -> list[_Target]:
+        """Signals those that still exist, and wakes up the stopped ones so that they can react."""
+        sent = [target for target in targets if target.exists()]
+        for target in sent:
+            target.signal(number)
+            self.actions.append(f"{number.name} to {target.process}")
+            if target.process.stopped and number is not signal.SIGKILL:
+                target.signal(signal.SIGCONT)
+                self.actions.append(f"SIGCONT to {target.process}, which was stopped")
+        return sent
+
+    def wait(self, targets: Iterable[_Target], deadline: float, what: str) -> bool:
+        """True once all of them have ended; False at the deadline."""
+        waiting = list(targets)
+        while any(target.exists() for target in waiting):
+            left = deadline - self.clock.now()
+            if left <= 0:
+                return False
+            self.observer.waiting(what, left)
+            self.clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
+        return True
+
+
+def _end(run: _Run, masters: list[_Target]) -> Outcome:
+    begun = run.clock.now()
+    if not run.policy.force:
+        deadline = begun + run.policy.grace_seconds
+        what = f"{', '.join(str(target.process) for target in masters)} to end"
+        run.send(signal.SIGTERM, masters)
+        if run.wait(masters, deadline, what) and _ended_with_masters(run, deadline):
+            return _done(run, begun)
+        if run.wait(run.targets, deadline, what):
+            return _done(run, begun)
+    run.send(signal.SIGKILL, run.targets)
+    if run.wait(run.targets, run.clock.now() + KILL_WAIT_SECONDS, "the kernel to clean up"):
+        return _done(run, begun)
+    stuck = ", ".join(str(target.process) for target in run.targets if target.exists())
+    reason = f"{stuck} did not end after SIGKILL (uninterruptible in the kernel?)"
+    return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))
+
+
+def _ended_with_masters(run: _Run, deadline: float) -> bool:
+    """Whether the workers ended with their masters; those that were left behind get a SIGTERM."""
+    soon = min(deadline, run.clock.now() + run.policy.grace_seconds / 4)
+    if run.wait(run.targets, soon, "its workers to end"):
+        return True
+    run.send(signal.SIGTERM, run.targets)
+    return False
+
+
+def _done(run: _Run, begun: float) -> Outcome:
+    took = run.clock.now() - begun
+    return Outcome(run.step, Result.DONE, f"ended after {took:.1f} s", tuple(run.actions))
+
+
+def _portably_ended(process: Process) -> bool:
+    import psutil  # noqa: PLC0415 - Linux has pidfds
+
+    try:
+        status = psutil.Process(process.pid).status()
+    except psutil.Error:
+        return True
+    return status == psutil.STATUS_ZOMBIE or not is_alive(process.identity)
+
+
+def _portably_signal(process: Process, number: signal.Signals) -> None:
+    import psutil  # noqa: PLC0415 - Linux has pidfds
+
+    try:
+        source = psutil.Process(process.pid)
+        if not is_alive(process.identity):
+            raise ProcessLookupError
+        source.send_signal(number)
+    except psutil.AccessDenied as error:
+        raise PermissionError from error
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError from error

@@ -1,0 +1,80 @@
+"""Stop a container through its engine, with the container's own grace period."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from resolver.errors import EngineError, EngineNotPermittedError, StateChangedError
+from resolver.host.engine_client import EngineClient
+from resolver.model import Outcome, Result
+from resolver.settings import WATCH_INTERVAL_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.model import Container, Policy, StopContainerStep
+    from resolver.protocols import Clock, Observer
+
+
+def stop_container(
+    step: StopContainerStep, policy: Policy, clock: Clock, observer: Observer
+) -> Outcome:
+    """`docker stop`; with `force` without any grace. A container that has gone is success."""
+    container = step.container
+    seconds = 0 if policy.force else container.stop_timeout_seconds
+    actions: list[str] = []
+    begun = clock.now()
+    try:
+        _follow(
+            _StopRequest(container, seconds, policy.docker_timeout_seconds, actions),
+            clock,
+            observer,
+        )
+    except StateChangedError:
+        return Outcome(step, Result.GONE, "the container had already gone", tuple(actions))
+    except EngineNotPermittedError as error:
+        return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(actions))
+    except EngineError as error:
+        return Outcome(step, Result.FAILED, str(error), tuple(actions))
+    return Outcome(step, Result.DONE, f"stopped after {clock.now() - begun:.1f} s", tuple(actions))
+
+
+class _StopRequest(threading.Thread):
+    """The request, in a thread of its own, so that progress can be shown meanwhile."""
+
+    def __init__(
+        self, container: Container, seconds: int, timeout_seconds: float, actions: list[str]
+    ) -> None:
+        super().__init__(name="docker stop", daemon=True)
+        self.container = container
+        self.seconds = seconds
+        self.error: Exception | None = None
+        self._timeout = timeout_seconds
+        self._actions = actions
+
+    def run(self) -> None:
+        try:
+            with closing(EngineClient(self.container.engine, self._timeout)) as engine:
+                self._request(engine)
+        except (StateChangedError, EngineError) as error:
+            self.error = error
+
+    def _request(self, engine: EngineClient) -> None:
+        """A paused process cannot react to its stop signal, so it is woken up first."""
+        if self.container.state == "paused":
+            engine.unpause(self.container.id)
+            self._actions.append(f"docker unpause {self.container.name}")
+        self._actions.append(f"docker stop --time {self.seconds} {self.container.name}")
+        engine.stop(self.container.id, self.seconds)
+
+
+def _follow(stop: _StopRequest, clock: Clock, observer: Observer) -> None:
+    """Waits for the request, which has a deadline of its own, and raises what it raised."""
+    stop.start()
+    deadline = clock.now() + stop.seconds
+    while stop.is_alive():
+        left = max(0.0, deadline - clock.now())
+        observer.waiting(f"container {stop.container.name} to stop", left)
+        stop.join(WATCH_INTERVAL_SECONDS)
+    if stop.error is not None:
+        raise stop.error

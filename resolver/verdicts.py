@@ -1,0 +1,341 @@
+"""Diagnosis, outcomes and proofs → what is true of each port. Pure; the exit status follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.model import (
+    AdviseStep,
+    ExitStatus,
+    HolderReport,
+    PortReport,
+    PortRequest,
+    Report,
+    Result,
+    SocketState,
+    StopContainerStep,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from resolver.model import (
+        Diagnosis,
+        Holder,
+        Outcome,
+        Plan,
+        Planned,
+        Policy,
+        Proof,
+        Snapshot,
+        Step,
+    )
+
+_LINGERING = (
+    "closed connections linger on it (TIME_WAIT, up to 60 s): bound with SO_REUSEADDR, as most "
+    "servers do; one that does not has to wait"
+)
+_STATUS = {
+    Verdict.FREE: ExitStatus.FREE,
+    Verdict.FREED: ExitStatus.FREE,
+    Verdict.HELD: ExitStatus.HELD,
+    Verdict.RETAKEN: ExitStatus.HELD,
+    Verdict.ADVISED: ExitStatus.ADVISED,
+    Verdict.REFUSED: ExitStatus.ADVISED,
+    Verdict.HIDDEN: ExitStatus.HIDDEN,
+    Verdict.UNDECIDED: ExitStatus.UNDECIDED,
+}
+_WORST_FIRST = (
+    ExitStatus.HELD,
+    ExitStatus.UNDECIDED,
+    ExitStatus.HIDDEN,
+    ExitStatus.ADVISED,
+    ExitStatus.FREE,
+)
+_CHANGED = {Result.DONE, Result.GONE}
+
+
+def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Report:
+    """The whole answer; its status is the worst of its ports', in the documented order."""
+    statuses = {_status(command, port.verdict) for port in ports}
+    worst = next((status for status in _WORST_FIRST if status in statuses), ExitStatus.FREE)
+    troubles = [engine for engine in snapshot.engines if engine.trouble]
+    return Report(
+        command,
+        tuple(ports),
+        notes=(
+            *snapshot.notes,
+            *(
+                f"partial answer, without containers: {engine.trouble}"
+                for engine in troubles
+                if not engine.absent
+            ),
+        ),
+        asides=tuple(engine.trouble or "" for engine in troubles if engine.absent),
+        exit_status=worst,
+    )
+
+
+def _status(command: str, verdict: Verdict) -> ExitStatus:
+    """`who` succeeds when it could answer, whatever the answer."""
+    answered = command == "who" and verdict is Verdict.HELD
+    return ExitStatus.FREE if answered else _STATUS[verdict]
+
+
+def held_requests(plan: Plan) -> tuple[PortRequest, ...]:
+    """A request for every port that anything serves or publishes, sorted."""
+    return tuple(
+        sorted(
+            {
+                PortRequest(each.binding.port, each.binding.transport)
+                for each in _holders(plan)
+                if each.state is not SocketState.CONNECTED
+            }
+        )
+    )
+
+
+def _holders(plan: Plan) -> Iterable[Holder]:
+    return (planned.classification.holder for planned in plan.planned)
+
+
+def diagnosed(
+    request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
+) -> PortReport:
+    """For `who`: held, and by whom; or free; or why that cannot be said."""
+    found = planned(request, diagnosis, proof, policy)
+    if found.holders and found.verdict is not Verdict.FREE:
+        reasons = [each.classification.reason for each in found.holders]
+        found = replace(found, reason="; ".join(dict.fromkeys(reasons)))
+    if found.verdict in {Verdict.ADVISED, Verdict.REFUSED}:
+        return replace(found, verdict=Verdict.HELD)
+    if found.verdict is Verdict.HIDDEN and _known_owner(found):
+        return replace(found, verdict=Verdict.HELD)
+    return found
+
+
+def _known_owner(found: PortReport) -> bool:
+    """Whether every holder is known by name, even where this user may not touch it."""
+    return bool(found.holders) and all(
+        each.classification.holder.hidden is None for each in found.holders
+    )
+
+
+def planned(
+    request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
+) -> PortReport:
+    """The state before anything is done; what would be ended counts as held."""
+    relevant = _relevant(request, diagnosis.plan)
+    reports = tuple(HolderReport(each.classification, each.step) for each in relevant)
+    in_the_way = [each for each in relevant if _in_the_way(each, proof)]
+    if not in_the_way:
+        return _unexplained(request, diagnosis.snapshot, proof, policy, reports)
+    verdict = _worst(
+        each.step.verdict if isinstance(each.step, AdviseStep) else Verdict.HELD
+        for each in in_the_way
+    )
+    return PortReport(request, verdict, _reasons(in_the_way), reports, notes=_notes(proof))
+
+
+def applied(
+    request: PortRequest,
+    before: Diagnosis,
+    outcomes: Sequence[Outcome],
+    proof: Proof,
+    after: Diagnosis,
+    policy: Policy,
+) -> PortReport:
+    """The state after one round of steps."""
+    relevant = _relevant(request, before.plan)
+    by_step = {outcome.step: outcome for outcome in outcomes}
+    reports = tuple(
+        HolderReport(each.classification, each.step, by_step.get(each.step)) for each in relevant
+    )
+    if not relevant:
+        return _unexplained(request, before.snapshot, proof, policy, ())
+    done = [outcome for outcome in outcomes if outcome.step in {each.step for each in relevant}]
+    takers = _takers(request, before, after) if any(_changed(each) for each in done) else ()
+    if takers:
+        reason = f"taken back by {_names(takers)}"
+        return PortReport(request, Verdict.RETAKEN, reason, reports, takers, _notes(proof))
+    open_steps = [each for each in relevant if _still_in_the_way(each, by_step, proof)]
+    if open_steps:
+        verdict = _worst(_verdict_of(each, by_step) for each in open_steps)
+        reason = _reasons(open_steps, by_step)
+        return PortReport(request, verdict, reason, reports, notes=_notes(proof))
+    if not proof.free:
+        remaining = _unexplained(request, before.snapshot, proof, policy, reports)
+        return replace(remaining, holders=reports)
+    return _freed(request, done, reports, proof)
+
+
+def _freed(
+    request: PortRequest, done: list[Outcome], reports: tuple[HolderReport, ...], proof: Proof
+) -> PortReport:
+    changed = [outcome for outcome in done if outcome.result is Result.DONE]
+    if changed:
+        reason = "; ".join(outcome.reason for outcome in changed)
+        return PortReport(request, Verdict.FREED, reason, reports, notes=_notes(proof, reports))
+    return PortReport(
+        request, Verdict.FREE, "its holder had already gone", reports, notes=_notes(proof)
+    )
+
+
+def continued(earlier: PortReport | None, found: PortReport) -> PortReport:
+    """A later round's report, with what happened in the rounds before it."""
+    if earlier is None:
+        return found
+    story = (*earlier.notes, f"it was {earlier.reason}")
+    return replace(
+        found,
+        verdict=Verdict.FREED if found.verdict is Verdict.FREE else found.verdict,
+        holders=earlier.holders + found.holders,
+        notes=tuple(dict.fromkeys((*story, *found.notes))),
+    )
+
+
+def touched(request: PortRequest, outcomes: Iterable[Outcome]) -> bool:
+    """Whether any step that changed something had to do with this port."""
+    return any(
+        request.meets(binding)
+        for outcome in outcomes
+        if outcome.result is not Result.SKIPPED
+        for binding in outcome.step.bindings
+    )
+
+
+def ended_inodes(diagnosis: Diagnosis, outcomes: Iterable[Outcome]) -> frozenset[int]:
+    """The sockets that should be gone now."""
+    bindings = {
+        binding
+        for outcome in outcomes
+        if outcome.result in _CHANGED
+        for binding in outcome.step.bindings
+    }
+    owned = {
+        (holder.binding, process.identity)
+        for holder in _holders(diagnosis.plan)
+        for process in holder.processes
+    }
+    return frozenset(
+        entry.inode
+        for entry in diagnosis.snapshot.sockets
+        if entry.binding in bindings
+        and any((entry.binding, owner) in owned for owner in entry.owners)
+    )
+
+
+def _relevant(request: PortRequest, plan: Plan) -> list[Planned]:
+    return [
+        each
+        for each in plan.planned
+        if request.meets(
+            each.classification.holder.binding, v6only=each.classification.holder.v6only
+        )
+    ]
+
+
+def _in_the_way(each: Planned, proof: Proof | None) -> bool:
+    """A port that could be bound is free, whoever has a socket nearby, except for an engine's."""
+    if proof is None or not proof.free:
+        return True
+    return each.classification.holder.state is SocketState.PUBLISHED
+
+
+def _still_in_the_way(each: Planned, by_step: dict[Step, Outcome], proof: Proof) -> bool:
+    outcome = by_step.get(each.step)
+    if outcome is not None and _changed(outcome):
+        return False
+    return _in_the_way(each, proof)
+
+
+def _changed(outcome: Outcome) -> bool:
+    return outcome.result in _CHANGED
+
+
+def _verdict_of(each: Planned, by_step: dict[Step, Outcome]) -> Verdict:
+    if isinstance(each.step, AdviseStep):
+        return each.step.verdict
+    outcome = by_step.get(each.step)
+    not_permitted = outcome is not None and outcome.result is Result.NOT_PERMITTED
+    return Verdict.HIDDEN if not_permitted else Verdict.HELD
+
+
+def _worst(verdicts: Iterable[Verdict]) -> Verdict:
+    return min(verdicts, key=lambda verdict: _WORST_FIRST.index(_STATUS[verdict]))
+
+
+def _reasons(relevant: Iterable[Planned], by_step: dict[Step, Outcome] | None = None) -> str:
+    found = []
+    for each in relevant:
+        outcome = (by_step or {}).get(each.step)
+        found.append(outcome.reason if outcome and outcome.reason else each.step.why)
+    return "; ".join(dict.fromkeys(found))
+
+
+def _unexplained(
+    request: PortRequest,
+    snapshot: Snapshot,
+    proof: Proof | None,
+    policy: Policy,
+    reports: tuple[HolderReport, ...],
+) -> PortReport:
+    """No holder is in the way: the port is free, or held in a way that cannot be seen from here."""
+    if proof is None or proof.free:
+        reason = "bound for proof" if proof else "nothing holds it"
+        return PortReport(request, Verdict.FREE, reason, reports, notes=_notes(proof))
+    if proof.free is None:
+        return PortReport(request, Verdict.HIDDEN, _and_sudo(proof.reason, policy), reports)
+    trouble = next((e.trouble for e in snapshot.engines if e.trouble and not e.absent), None)
+    if trouble:
+        reason = f"{proof.where} is in use, nothing here explains it, and {trouble}"
+        return PortReport(request, Verdict.UNDECIDED, reason, reports)
+    if policy.euid:
+        reason = f"{proof.where} is in use, and this user cannot see by whom"
+        return PortReport(request, Verdict.HIDDEN, _and_sudo(reason, policy), reports)
+    reason = f"{proof.where} is in use, by nothing that has a process"
+    if any(entry.state is SocketState.CLOSING for entry in snapshot.sockets):
+        reason = f"{proof.where} is in use by closed connections (TIME_WAIT); they last up to 60 s"
+    return PortReport(request, Verdict.HELD, reason, reports)
+
+
+def _and_sudo(reason: str, policy: Policy) -> str:
+    return f"{reason}; with more privilege: sudo {policy.again}" if policy.euid else reason
+
+
+def _takers(request: PortRequest, before: Diagnosis, after: Diagnosis) -> tuple[HolderReport, ...]:
+    """Holders that were not there before the steps."""
+    known = {_end(each) for each in _relevant(request, before.plan)}
+    return tuple(
+        HolderReport(each.classification, each.step)
+        for each in _relevant(request, after.plan)
+        if _end(each) not in known
+    )
+
+
+def _end(each: Planned) -> object:
+    holder = each.classification.holder
+    return holder.masters or (holder.container.id if holder.container else holder.hidden)
+
+
+def _names(takers: Iterable[HolderReport]) -> str:
+    found = []
+    for each in takers:
+        chain = each.classification.chain
+        starter = f", started by {chain[-2]}" if len(chain) > 1 else ""
+        holder = each.classification.holder
+        found.append(f"{holder.master or each.classification.reason}{starter}")
+    return " and ".join(dict.fromkeys(found))
+
+
+def _notes(proof: Proof | None, reports: Iterable[HolderReport] = ()) -> tuple[str, ...]:
+    found = [_LINGERING] if proof and proof.lingering else []
+    found.extend(
+        "on the engine's word: the port was not in this namespace to be bound"
+        for each in reports
+        if isinstance(each.step, StopContainerStep)
+        and each.classification.holder.state is SocketState.PUBLISHED
+    )
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,123 @@
+"""Verify: prove a port free by binding it, and watch that it stays so.
+
+The proof binds each requested address plainly, which is what the strictest server would do. Only
+where nothing but closed connections is left on the port does it bind with SO_REUSEADDR, as most
+servers do. Watching lists sockets and binds nothing, so as not to be in a starting server's way.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from resolver.model import ANY_IPV4, ANY_IPV6, Proof, SocketState, Transport
+from resolver.settings import RELEASE_SECONDS, WATCH_INTERVAL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from resolver.model import PortRequest, Socket
+    from resolver.protocols import Clock, Watcher
+
+_KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
+_IN_THE_WAY = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
+
+
+def prove(request: PortRequest, list_sockets: Watcher) -> Proof:
+    """Binds every address that the request stands for, and lets go at once."""
+    bound = lingering = False
+    for family, address in _addresses(request):
+        outcome = _bind(request, family, address, reuse=False)
+        if outcome == errno.EADDRINUSE and _only_lingering(request, list_sockets):
+            outcome = _bind(request, family, address, reuse=True)
+            lingering |= outcome == 0
+        if outcome in _NO_SUCH_FAMILY and request.address is None:
+            continue
+        if outcome != 0:
+            return _failed(request, address, outcome)
+        bound = True
+    if not bound:
+        return Proof(free=None, reason="this machine has neither IPv4 nor IPv6")
+    return Proof(free=True, lingering=lingering)
+
+
+def _failed(request: PortRequest, address: str, number: int) -> Proof:
+    where = f"[{address}]:{request.port}" if ":" in address else f"{address}:{request.port}"
+    if number == errno.EADDRINUSE:
+        return Proof(free=False, reason="address already in use", where=where)
+    if number == errno.EACCES:
+        reason = f"this user may not bind port {request.port} (privileged)"
+        return Proof(free=None, reason=reason, where=where)
+    if number in _NO_SUCH_FAMILY:
+        reason = f"{address} is not an address of this machine"
+        return Proof(free=None, reason=reason, where=where)
+    return Proof(free=None, reason=errno.errorcode.get(number, str(number)), where=where)
+
+
+def _addresses(request: PortRequest) -> Iterator[tuple[socket.AddressFamily, str]]:
+    if request.address is None:
+        yield socket.AF_INET, ANY_IPV4
+        yield socket.AF_INET6, ANY_IPV6
+    elif ":" in request.address:
+        yield socket.AF_INET6, request.address
+    else:
+        yield socket.AF_INET, request.address
+
+
+def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool) -> int:
+    """0, or the errno of bind(2)."""
+    try:
+        with socket.socket(family, _KINDS[request.transport]) as probe:
+            if family == socket.AF_INET6 and request.address is None:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if reuse:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, request.port))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _only_lingering(request: PortRequest, list_sockets: Watcher) -> bool:
+    """Whether a TCP port has nothing on it but connections; SO_REUSEADDR on UDP would share it."""
+    if request.transport is Transport.UDP:
+        return False
+    return not _in_the_way(list_sockets([request]))
+
+
+def _in_the_way(sockets: Sequence[Socket]) -> tuple[Socket, ...]:
+    return tuple(entry for entry in sockets if entry.state in _IN_THE_WAY)
+
+
+def await_release(
+    requests: Collection[PortRequest], held: Collection[int], list_sockets: Watcher, clock: Clock
+) -> None:
+    """Waits until the sockets with the inodes `held` have gone, for a short while at most."""
+    deadline = clock.now() + RELEASE_SECONDS
+    while clock.now() < deadline:
+        if not any(entry.inode in held for entry in list_sockets(list(requests))):
+            return
+        clock.sleep(WATCH_INTERVAL_SECONDS)
+
+
+def watch(
+    requests: Collection[PortRequest], seconds: float, list_sockets: Watcher, clock: Clock
+) -> bool:
+    """Watches that no socket takes any of the ports; False as soon as one does.
+
+    Args:
+        requests: ports that have just been freed.
+        seconds: how long.
+        list_sockets: read-only.
+        clock: monotonic.
+    """
+    deadline = clock.now() + seconds
+    while True:
+        if requests and _in_the_way(list_sockets(list(requests))):
+            return False
+        left = deadline - clock.now()
+        if left <= 0:
+            return True
+        clock.sleep(min(WATCH_INTERVAL_SECONDS, left))

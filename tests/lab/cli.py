@@ -1,0 +1,58 @@
+"""Runs the installed `ultra-ports` command as a user would, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMAND = str(Path(sys.executable).with_name("ultra-ports"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of the command gave back."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - the envelope's shape is asserted by each test
+        """The envelope on stdout; fails the test where stdout is anything else."""
+        return json.loads(self.stdout)
+
+    def port(self, label: str) -> Any:  # noqa: ANN401
+        """The report of one request, by its label: `8085/tcp`, `127.0.0.1:8085/tcp`."""
+        return next(port for port in self.json["ports"] if port["label"] == label)
+
+
+def ultra(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    stdin: str | None = None,
+    timeout: float = 60.0,
+) -> Run:
+    """Runs `ultra-ports ARGUMENTS`; `prefix` is a command that runs it (`setpriv …`, `ip netns …`).
+
+    A traceback on stderr fails the test: none ever reaches a user.
+    """
+    done = subprocess.run(
+        [*prefix, COMMAND, *arguments],
+        env={**os.environ, **(env or {})},
+        input="" if stdin is None else stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Run(done.returncode, done.stdout, done.stderr)
