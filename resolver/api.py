@@ -28,6 +28,9 @@ class Silent:
     def started(self, step: Step) -> None:
         """Shows nothing."""
 
+    def did(self, action: str) -> None:
+        """Shows nothing."""
+
     def waiting(self, what: str, seconds_left: float) -> None:
         """Shows nothing."""
 

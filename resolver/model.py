@@ -261,7 +261,8 @@ class EngineState:
 class Snapshot:
     """All that was gathered in one scan; every tuple is sorted.
 
-    `processes` holds the owners, their ancestors and the caller's own line, by identity.
+    `processes` holds the owners, their ancestors and the caller's own line, by identity;
+    `privileged` says that nothing of this PID namespace can be hidden from the caller.
     """
 
     sockets: tuple[Socket, ...] = ()
@@ -270,6 +271,7 @@ class Snapshot:
     engines: tuple[EngineState, ...] = ()
     own: tuple[ProcessIdentity, ...] = ()
     own_container: str | None = None
+    privileged: bool = False
     notes: tuple[str, ...] = ()
 
     def process(self, identity: ProcessIdentity | None) -> Process | None:
@@ -282,7 +284,7 @@ class Holder:
     """One owner (a process with its family, or a container) of one binding.
 
     `processes` has the masters first: owners that have no other owner above them. `hidden` is the
-    reason where a socket exists whose owner this user may not see.
+    reason where a socket exists whose owner cannot be seen; `kernel` marks one that has none.
     """
 
     binding: Binding
@@ -292,6 +294,7 @@ class Holder:
     container: Container | None = None
     uid: int | None = None
     hidden: str | None = None
+    kernel: bool = False
     peer: str | None = None
     v6only: bool | None = None
 

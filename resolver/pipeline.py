@@ -9,12 +9,12 @@ from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather, list_sockets
 from resolver.gather.holders import holders
-from resolver.model import Diagnosis, Verdict
+from resolver.model import Diagnosis
 from resolver.strategies import apply
 from resolver.strategies.choose import choose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from resolver.model import Outcome, Policy, PortReport, PortRequest, Proof, Report
     from resolver.strategies import Effects
@@ -25,9 +25,9 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
 
     `requests` None asks for every port that is held now.
     """
-    diagnosis = _diagnose(requests, policy, effects)
+    proofs = {} if requests is None else _prove(requests)
+    diagnosis = _diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
-    proofs = _prove(asked) if requests is not None else {}
     ports = [verdicts.diagnosed(each, diagnosis, proofs.get(each), policy) for each in asked]
     return verdicts.report("who", ports, diagnosis.snapshot)
 
@@ -38,7 +38,7 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
     A port that is taken back is worked on again, up to `policy.rounds` times.
     """
     proofs = _prove(requests)
-    diagnosis = first = _diagnose(requests, policy, effects)
+    diagnosis = first = _diagnose(requests, proofs, policy, effects)
     if policy.dry_run:
         ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
         return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True)
@@ -47,12 +47,13 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
     for _ in range(policy.rounds):
         outcomes = apply(diagnosis.plan, policy, effects)
         proofs |= _settle(pending, diagnosis, outcomes, policy, effects)
-        still_held = [each for each in pending if outcomes and not proofs[each].free]
-        after = _diagnose(still_held, policy, effects)
+        after = _diagnose(
+            [each for each in pending if not proofs[each].free], proofs, policy, effects
+        )
         for each in pending:
             found = verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
             done[each] = verdicts.continued(done.get(each), found)
-        pending = [each for each in pending if done[each].verdict is Verdict.RETAKEN]
+        pending = [each for each in pending if verdicts.is_open(done[each], after)]
         diagnosis = after
         if not pending:
             break
@@ -64,11 +65,17 @@ def _prove(requests: Sequence[PortRequest]) -> dict[PortRequest, Proof]:
 
 
 def _diagnose(
-    requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
+    requests: Sequence[PortRequest] | None,
+    proofs: Mapping[PortRequest, Proof],
+    policy: Policy,
+    effects: Effects,
 ) -> Diagnosis:
-    if requests is not None and not requests:
+    free = frozenset(request for request, proof in proofs.items() if proof.free)
+    if requests is not None and (
+        not requests or (free.issuperset(requests) and not policy.use_docker)
+    ):
         return Diagnosis()
-    snapshot = gather(requests, policy)
+    snapshot = gather(requests, policy, free)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     return Diagnosis(snapshot, choose(found, policy, snapshot.own))
 
@@ -80,15 +87,14 @@ def _settle(
     policy: Policy,
     effects: Effects,
 ) -> dict[PortRequest, Proof]:
-    """New proofs of the ports that the outcomes touched: bound, watched, and bound once more."""
+    """New proofs: what the outcomes touched is bound, watched, and bound once more."""
     touched = [each for each in requests if verdicts.touched(each, outcomes)]
     if not touched:
-        return {}
+        return _prove(requests)
     held = verdicts.ended_inodes(diagnosis, outcomes)
     verify.await_release(touched, held, list_sockets, effects.clock)
     proofs = _prove(touched)
     freed = [each for each in touched if proofs[each].free]
     if freed:
         verify.watch(freed, policy.settle_seconds, list_sockets, effects.clock)
-        proofs |= _prove(freed)
-    return proofs
+    return _prove(requests)

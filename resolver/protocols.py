@@ -78,6 +78,10 @@ class Observer(Protocol):
         """The step begins."""
         ...
 
+    def did(self, action: str) -> None:
+        """Something was changed just now."""
+        ...
+
     def waiting(self, what: str, seconds_left: float) -> None:
         """Called several times a second during a long wait."""
         ...
@@ -90,7 +94,9 @@ class Observer(Protocol):
 class Watcher(Protocol):
     """Lists the sockets on requested ports; read-only, and quick enough to be called in a loop."""
 
-    def __call__(self, requests: Sequence[PortRequest]) -> tuple[Socket, ...]:
+    def __call__(
+        self, requests: Sequence[PortRequest], *, connections: bool = False
+    ) -> tuple[Socket, ...]:
         """The sockets that occupy any of the requested ports, without their owners."""
         ...
 

@@ -113,6 +113,9 @@ def diagnosed(
         return replace(found, verdict=Verdict.HELD)
     if found.verdict is Verdict.HIDDEN and _known_owner(found):
         return replace(found, verdict=Verdict.HELD)
+    if found.verdict is Verdict.HIDDEN and proof and proof.free is None and not found.holders:
+        reason = f"nothing holds it; not bound for proof: {proof.reason}"
+        return replace(found, verdict=Verdict.FREE, reason=reason)
     return found
 
 
@@ -196,6 +199,14 @@ def continued(earlier: PortReport | None, found: PortReport) -> PortReport:
     )
 
 
+def is_open(found: PortReport, after: Diagnosis) -> bool:
+    """Whether another round could help: the port was taken back, or its holder changed meanwhile."""
+    if found.verdict is Verdict.RETAKEN:
+        return True
+    unexplained = not found.holders and found.verdict not in {Verdict.FREE, Verdict.FREED}
+    return unexplained and bool(_relevant(found.request, after.plan))
+
+
 def touched(request: PortRequest, outcomes: Iterable[Outcome]) -> bool:
     """Whether any step that changed something had to do with this port."""
     return any(
@@ -222,7 +233,8 @@ def ended_inodes(diagnosis: Diagnosis, outcomes: Iterable[Outcome]) -> frozenset
     return frozenset(
         entry.inode
         for entry in diagnosis.snapshot.sockets
-        if entry.binding in bindings
+        if entry.inode > 0
+        and entry.binding in bindings
         and any((entry.binding, owner) in owned for owner in entry.owners)
     )
 

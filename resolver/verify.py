@@ -81,10 +81,14 @@ def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, r
 
 
 def _only_lingering(request: PortRequest, list_sockets: Watcher) -> bool:
-    """Whether a TCP port has nothing on it but connections; SO_REUSEADDR on UDP would share it."""
+    """Whether connections, and nothing else, are seen on a TCP port.
+
+    SO_REUSEADDR on UDP would share the port; and where nothing at all is seen, something is hidden.
+    """
     if request.transport is Transport.UDP:
         return False
-    return not _in_the_way(list_sockets([request]))
+    sockets = list_sockets([request], connections=True)
+    return bool(sockets) and not _in_the_way(sockets)
 
 
 def _in_the_way(sockets: Sequence[Socket]) -> tuple[Socket, ...]:

@@ -36,8 +36,16 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=_chain(holder, container),
         evidence=_evidence(holder, container, snapshot),
         reason=_reason(container, known=known),
-        commands=() if known else (f"docker stop {container.name}",),
+        commands=() if known else (_stop_command(holder, container),),
     )
+
+
+def _stop_command(holder: Holder, container: Container) -> str:
+    """For a container of an engine that was not, or could not be, asked."""
+    paths = " ".join(path for process in holder.processes for path in process.cgroups)
+    if "kubepods" in paths:
+        return f"kubectl get pods -A -o wide   # the pod of container {container.name}"
+    return f"podman stop {container.name}" if "libpod" in paths else f"docker stop {container.name}"
 
 
 def _respawn(container: Container) -> Respawn:

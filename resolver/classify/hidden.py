@@ -1,4 +1,4 @@
-"""A socket is there, and this user may not see whose it is."""
+"""A socket without a visible owner: another user's, another PID namespace's, or the kernel's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
     """A holder without a visible owner."""
     if holder.hidden is None or holder.container is not None:
         return None
+    if holder.kernel:
+        return Classification(
+            holder,
+            Kind.PROTECTED,
+            chain=("the kernel",),
+            evidence=("the socket has no inode, so no process has it open",),
+            reason=holder.hidden,
+        )
     user = _user(holder.uid)
     return Classification(
         holder,

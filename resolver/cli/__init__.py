@@ -11,6 +11,7 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Entry point of `ultra-ports`: the one place where errors become a line and a status."""
+    _open_streams()
     try:
         status = _run()
     except KeyboardInterrupt:
@@ -30,6 +31,13 @@ def main() -> None:
         )
         status = 1
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Gives closed standard streams a place to go: `>&-` is not a reason to fail half-way."""
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def _run() -> int:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
 
-if TYPE_CHECKING:
-    from resolver.model import Report
-
 PORT_HELP = "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list."
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise typer.BadParameter(f"{value:g} is not a time of 0 seconds or more")
+    return value
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
 NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
 DockerTimeout = Annotated[
-    float, typer.Option("--docker-timeout", metavar="SECONDS", help="How long an engine may take.")
+    float,
+    typer.Option(
+        "--docker-timeout",
+        metavar="SECONDS",
+        callback=_seconds,
+        help="How long an engine may take.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
@@ -34,11 +45,15 @@ def resolve(
     json: Json = False,
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Time between SIGTERM and SIGKILL."),
+        typer.Option(
+            metavar="SECONDS", callback=_seconds, help="Time between SIGTERM and SIGKILL."
+        ),
     ] = 5.0,
     settle: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="How long a freed port is watched."),
+        typer.Option(
+            metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."
+        ),
     ] = 1.0,
     stop_services: Annotated[
         bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
@@ -82,7 +97,7 @@ def resolve(
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
-    _print(report, json=json, quiet=quiet, verbose=verbose)
+    show(report, json=json, quiet=quiet, verbose=verbose)
     return int(report.exit_status)
 
 
@@ -112,7 +127,7 @@ def who(
         docker_timeout_seconds=docker_timeout,
         again=_command_line(),
     )
-    _print(report, json=json, quiet=quiet, verbose=verbose)
+    show(report, json=json, quiet=quiet, verbose=verbose)
     return int(report.exit_status)
 
 
@@ -129,27 +144,3 @@ def _command_line() -> str:
     if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
         name = path
     return shlex.join([name, *sys.argv[1:]])
-
-
-def _print(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
-    """The report on stdout, what is said beside it on stderr."""
-    for note in (*report.notes, *(report.asides if verbose else ())):
-        print(f"ultra-ports: {_escape(note)}", file=sys.stderr)
-    if json:
-        import json as encoder  # noqa: PLC0415 - only for --json
-
-        from resolver.report.machine import envelope  # noqa: PLC0415
-
-        print(encoder.dumps(envelope(report), indent=2))
-    elif not quiet:
-        from resolver.report.table import table  # noqa: PLC0415
-        from resolver.report.tree import tree  # noqa: PLC0415
-
-        parts = [table(report.ports), tree(report.ports)]
-        print("\n\n".join(part for part in parts if part))
-
-
-def _escape(text: str) -> str:
-    from resolver.report.escape import escape  # noqa: PLC0415
-
-    return escape(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.model import KillStep, Result, StopContainerStep, StopServiceStep
+from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Terminal:
         self._shown = ""
         self._longest = 0.0
         self._running: Step | None = None
-        self._outcomes: list[Outcome] = []
+        self._done: list[str] = []
 
     def allows(self, step: Step) -> bool:
         """Asks, where the user wants to be asked; no answer is a no."""
@@ -37,6 +37,10 @@ class Terminal:
         self._running = step
         self._longest = 0.0
 
+    def did(self, action: str) -> None:
+        """Remembers it, for Ctrl-C."""
+        self._done.append(escape(action))
+
     def waiting(self, what: str, seconds_left: float) -> None:
         """One line that is rewritten, on a terminal only."""
         self._longest = max(self._longest, seconds_left)
@@ -49,20 +53,16 @@ class Terminal:
     def finished(self, outcome: Outcome) -> None:
         """Clears the line."""
         self._running = None
-        self._outcomes.append(outcome)
+        self._done.append(f"{_describe(outcome.step)}: {outcome.result}")
         if self._shown:
             print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
             self._shown = ""
 
     def interrupted(self) -> None:
         """One line that says what was already done."""
-        done = [
-            f"{_describe(outcome.step)}: {outcome.result}"
-            for outcome in self._outcomes
-            if outcome.result is not Result.SKIPPED
-        ]
+        done = list(self._done)
         if self._running is not None:
-            done.append(f"{_describe(self._running)}: begun, not finished")
+            done.append(f"{_describe(self._running)}: not finished")
         said = "; ".join(done) or "nothing was done yet"
         print(f"{chr(10) if self._shown else ''}ultra-ports: interrupted: {said}", file=sys.stderr)
 

@@ -14,25 +14,37 @@ from resolver.model import EngineState, Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from resolver.model import Container, Policy, PortRequest, Process, Socket
 
 _SERVING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 
 
-def gather(requests: Sequence[PortRequest] | None, policy: Policy) -> Snapshot:
+def gather(
+    requests: Sequence[PortRequest] | None, policy: Policy, free: Collection[PortRequest] = ()
+) -> Snapshot:
     """Everything that holds any of the requested ports; None asks for every port.
 
     What could not be learned is in the engines' `trouble`, or shows as a socket without owners.
+
+    Args:
+        requests: what was asked.
+        policy: whether to ask an engine, and for how long.
+        free: requests that were bound just now, which need no look at sockets and processes; an
+            engine may still mean to publish them.
     """
     from resolver.gather.processes import describe, own_line  # noqa: PLC0415 - psutil's path
 
-    sockets = _with_owners(list_sockets(requests))
-    if requests is not None:
-        sockets += _with_owners(_connections(requests, sockets))
+    sockets: tuple[Socket, ...] = ()
+    held = None if requests is None else [each for each in requests if each not in free]
+    if held is None or held:
+        sockets = _with_owners(list_sockets(held))
+    if held:
+        sockets += _with_owners(_connections(held, sockets))
     own = own_line()
-    processes = describe({*own, *(owner for entry in sockets for owner in entry.owners)})
+    owners = {owner for entry in sockets for owner in entry.owners}
+    processes = describe({*own, *owners}) if owners else ()
     own_container = engines.own_container_id()
     containers, engine = _ask_engine(requests, processes, policy)
     if engine and (engines.in_container() or not engine.endpoint.startswith("unix://")):
@@ -44,6 +56,7 @@ def gather(requests: Sequence[PortRequest] | None, policy: Policy) -> Snapshot:
         engines=(engine,) if engine else (),
         own=own,
         own_container=own_container,
+        privileged=policy.euid == 0,
     )
 
 

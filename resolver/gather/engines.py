@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
-_CONTAINER_ID = re.compile(r"(?:/containers/|/docker/|docker-)([0-9a-f]{64})")
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_CONTAINER_FILES = re.compile(r"/containers/([0-9a-f]{64})/")
 
 
 def endpoint() -> str:
@@ -37,13 +38,14 @@ def own_container_id() -> str | None:
     """
     if found := container_id_in(_read(Path("/proc/self/cgroup"))):
         return found
-    return container_id_in(_read(Path("/proc/self/mountinfo"))) if in_container() else None
+    mounts = _CONTAINER_FILES.search(_read(Path("/proc/self/mountinfo")))
+    return mounts[1] if mounts and in_container() else None
 
 
 def container_id_in(text: str) -> str | None:
-    """The first container id in a cgroup path or mount source of Docker's making."""
+    """The container id in a cgroup path: 64 hexadecimal digits, whatever the runtime puts around."""
     match = _CONTAINER_ID.search(text)
-    return match[1] if match else None
+    return match[0] if match else None
 
 
 def in_container() -> bool:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # States in which a socket of its own keeps others off the port, whoever else is there
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 _HIDDEN = "its owner is hidden from this user"
+_ELSEWHERE = (
+    "its owner is not in this PID namespace: look for it from the host (docker: --pid=host)"
+)
+_KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 
 def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple[Holder, ...]:
@@ -68,10 +72,17 @@ def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> 
             first.state,
             container=container,
             uid=first.uid,
-            hidden=None if container else _HIDDEN,
+            hidden=None if container else _why_hidden(first, snapshot),
+            kernel=first.inode == 0,
             peer=first.peer,
             v6only=first.v6only,
         )
+
+
+def _why_hidden(entry: Socket, snapshot: Snapshot) -> str:
+    if entry.inode == 0:
+        return _KERNEL
+    return _ELSEWHERE if snapshot.privileged else _HIDDEN
 
 
 def _families(sockets: list[Socket], snapshot: Snapshot) -> list[list[Process]]:

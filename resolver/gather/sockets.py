@@ -43,7 +43,7 @@ def list_sockets(
 
 
 def _rows() -> Iterator[tuple[Any, int | None]]:
-    """psutil's rows, each with its owner's PID where that is known."""
+    """The rows of psutil, each with its owner's PID where that is known."""
     import psutil  # noqa: PLC0415 - only this path needs it
 
     try:

@@ -104,16 +104,24 @@ class _Run:
     targets: list[_Target]
     actions: list[str]
 
-    def send(self, number: signal.Signals, targets: Iterable[_Target]) -> list[_Target]:
-        """Signals those that still exist, and wakes up the stopped ones so that they can react."""
-        sent = [target for target in targets if target.exists()]
-        for target in sent:
-            target.signal(number)
-            self.actions.append(f"{number.name} to {target.process}")
-            if target.process.stopped and number is not signal.SIGKILL:
+    def did(self, action: str) -> None:
+        """Notes what was done, at once: the next moment may bring a Ctrl-C."""
+        self.actions.append(action)
+        self.observer.did(action)
+
+    def send(self, number: signal.Signals, targets: Iterable[_Target]) -> None:
+        """Signals those that still exist."""
+        for target in targets:
+            if target.exists():
+                target.signal(number)
+                self.did(f"{number.name} to {target.process}")
+
+    def wake(self) -> None:
+        """Lets the stopped ones go on, so that they can react to being asked to end."""
+        for target in self.targets:
+            if target.process.stopped and target.exists():
                 target.signal(signal.SIGCONT)
-                self.actions.append(f"SIGCONT to {target.process}, which was stopped")
-        return sent
+                self.did(f"SIGCONT to {target.process}, which was stopped")
 
     def wait(self, targets: Iterable[_Target], deadline: float, what: str) -> bool:
         """True once all of them have ended; False at the deadline."""
@@ -133,6 +141,7 @@ def _end(run: _Run, masters: list[_Target]) -> Outcome:
         deadline = begun + run.policy.grace_seconds
         what = f"{', '.join(str(target.process) for target in masters)} to end"
         run.send(signal.SIGTERM, masters)
+        run.wake()
         if run.wait(masters, deadline, what) and _ended_with_masters(run, deadline):
             return _done(run, begun)
         if run.wait(run.targets, deadline, what):

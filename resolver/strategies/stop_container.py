@@ -26,7 +26,7 @@ def stop_container(
     begun = clock.now()
     try:
         _follow(
-            _StopRequest(container, seconds, policy.docker_timeout_seconds, actions),
+            _StopRequest(container, seconds, policy.docker_timeout_seconds, actions, observer),
             clock,
             observer,
         )
@@ -43,7 +43,12 @@ class _StopRequest(threading.Thread):
     """The request, in a thread of its own, so that progress can be shown meanwhile."""
 
     def __init__(
-        self, container: Container, seconds: int, timeout_seconds: float, actions: list[str]
+        self,
+        container: Container,
+        seconds: int,
+        timeout_seconds: float,
+        actions: list[str],
+        observer: Observer,
     ) -> None:
         super().__init__(name="docker stop", daemon=True)
         self.container = container
@@ -51,6 +56,7 @@ class _StopRequest(threading.Thread):
         self.error: Exception | None = None
         self._timeout = timeout_seconds
         self._actions = actions
+        self._observer = observer
 
     def run(self) -> None:
         try:
@@ -59,12 +65,16 @@ class _StopRequest(threading.Thread):
         except (StateChangedError, EngineError) as error:
             self.error = error
 
+    def _did(self, action: str) -> None:
+        self._actions.append(action)
+        self._observer.did(action)
+
     def _request(self, engine: EngineClient) -> None:
         """A paused process cannot react to its stop signal, so it is woken up first."""
         if self.container.state == "paused":
             engine.unpause(self.container.id)
-            self._actions.append(f"docker unpause {self.container.name}")
-        self._actions.append(f"docker stop --time {self.seconds} {self.container.name}")
+            self._did(f"docker unpause {self.container.name}")
+        self._did(f"docker stop --time {self.seconds} {self.container.name}")
         engine.stop(self.container.id, self.seconds)
 
 

@@ -19,6 +19,7 @@ def stop_service(step: StopServiceStep, run: CommandRunner, observer: Observer) 
     for argv in step.manager.stop:
         observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)
         actions.append(" ".join(argv))
+        observer.did(actions[-1])
         try:
             answer = run(argv, timeout_seconds=SERVICE_TIMEOUT_SECONDS)
         except CommandFailedError as error:
