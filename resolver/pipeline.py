@@ -47,9 +47,8 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
     for _ in range(policy.rounds):
         outcomes = apply(diagnosis.plan, policy, effects)
         proofs |= _settle(pending, diagnosis, outcomes, policy, effects)
-        after = _diagnose(
-            [each for each in pending if not proofs[each].free], proofs, policy, effects
-        )
+        unsure = verdicts.unsure(pending, diagnosis, outcomes, proofs)
+        after = _diagnose(unsure, proofs, policy, effects)
         for each in pending:
             found = verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
             done[each] = verdicts.continued(done.get(each), found)

@@ -19,7 +19,7 @@ from resolver.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from resolver.model import (
         Diagnosis,
@@ -199,8 +199,27 @@ def continued(earlier: PortReport | None, found: PortReport) -> PortReport:
     )
 
 
+def unsure(
+    requests: Iterable[PortRequest],
+    before: Diagnosis,
+    outcomes: Sequence[Outcome],
+    proofs: Mapping[PortRequest, Proof],
+) -> list[PortRequest]:
+    """Held ports that need another look: worked on in vain, or with a holder that came meanwhile.
+
+    An engine that did not answer is not asked again for a port that nothing local explains.
+    """
+    trouble = any(engine.trouble and not engine.absent for engine in before.snapshot.engines)
+    return [
+        request
+        for request in requests
+        if proofs[request].free is False
+        and (touched(request, outcomes) or not (trouble or _relevant(request, before.plan)))
+    ]
+
+
 def is_open(found: PortReport, after: Diagnosis) -> bool:
-    """Whether another round could help: the port was taken back, or its holder changed meanwhile."""
+    """Whether another round could help: the port was taken back, or its holder changed."""
     if found.verdict is Verdict.RETAKEN:
         return True
     unexplained = not found.holders and found.verdict not in {Verdict.FREE, Verdict.FREED}

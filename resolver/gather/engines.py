@@ -43,7 +43,7 @@ def own_container_id() -> str | None:
 
 
 def container_id_in(text: str) -> str | None:
-    """The container id in a cgroup path: 64 hexadecimal digits, whatever the runtime puts around."""
+    """The container id in a cgroup path: 64 hexadecimal digits, whatever stands around them."""
     match = _CONTAINER_ID.search(text)
     return match[0] if match else None
 
