@@ -48,7 +48,7 @@ def _matching(
         if not (restarting or row["Id"] in ids or _wanted(bindings, requests)):
             continue
         try:
-            container = _container(engine.endpoint, row, engine.inspect(row["Id"]), rows)
+            container = parse_container(engine.endpoint, row, engine.inspect(row["Id"]), rows)
         except StateChangedError:  # it went away in between
             continue
         if container.id in ids or _wanted(container.published, requests):
@@ -61,9 +61,17 @@ def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | Non
     return any(request.meets(binding) for binding in bindings for request in requests)
 
 
-def _container(
+def parse_container(
     endpoint: str, row: dict[str, Any], details: dict[str, Any], rows: list[dict[str, Any]]
 ) -> Container:
+    """One container from its row in the list, its inspection, and all rows (for those that share).
+
+    Args:
+        endpoint: the engine's.
+        row: an entry of `GET /containers/json`.
+        details: `GET /containers/ID/json`.
+        rows: all entries.
+    """
     host = details.get("HostConfig") or {}
     settings = details.get("Config") or {}
     published = set(_listed_bindings(row))

@@ -1,14 +1,19 @@
-"""Ports for tests: each xdist worker has a range of its own, below the ephemeral range."""
+"""Ports for tests: each xdist worker has a range of its own, below the ephemeral range.
+
+The range also depends on the run, so that two runs on one machine seldom meet.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import socket
+import zlib
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_SPAN = 1000
-_FIRST = 20_000 + _WORKER * _SPAN
+_RUN = zlib.crc32(os.environ.get("PYTEST_XDIST_TESTRUNUID", "").encode()) % 5
+_SPAN = 500
+_FIRST = 11_000 + _RUN * 4_000 + _WORKER % 8 * _SPAN
 _NEXT = itertools.cycle(range(_FIRST, _FIRST + _SPAN))
 
 

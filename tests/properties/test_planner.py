@@ -1,0 +1,91 @@
+"""The planner's safety rules hold for any machine, however its holders were judged."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resolver.model import (
+    AdviseStep,
+    KillStep,
+    Kind,
+    Plan,
+    Policy,
+    Respawn,
+    StopContainerStep,
+    StopServiceStep,
+)
+from resolver.programs import ENGINES, FORWARDERS, SYSTEM
+from resolver.strategies.choose import choose
+from tests.properties.worlds import World, worlds
+
+policies = st.builds(
+    Policy,
+    force=st.booleans(),
+    stop_services=st.booleans(),
+    dry_run=st.booleans(),
+    euid=st.sampled_from([0, 1000]),
+)
+NEVER = FORWARDERS | ENGINES | SYSTEM
+
+
+def kills(plan: Plan) -> list[KillStep]:
+    return [step for step in plan.steps if isinstance(step, KillStep)]
+
+
+@settings(max_examples=1000)
+@given(worlds, policies)
+def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
+    for step in kills(choose(world.classifications, policy, world.own)):
+        assert step.masters
+        assert {found.identity for found in step.masters} <= {f.identity for f in step.members}
+        for process in step.members:
+            assert process.pid > 1
+            assert process.identity not in world.own
+            assert process.name not in NEVER
+            assert (process.executable or "").rpartition("/")[2] not in NEVER
+            assert process.signalable
+
+
+@settings(max_examples=500)
+@given(worlds, policies)
+def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -> None:
+    for planned in choose(world.classifications, policy, world.own).planned:
+        judged = planned.classification
+        if isinstance(planned.step, KillStep):
+            assert judged.kind in {Kind.LOCAL, Kind.SERVICE}
+            assert judged.kind is Kind.LOCAL or judged.respawn is Respawn.NO
+        if isinstance(planned.step, StopServiceStep):
+            assert policy.stop_services
+            assert judged.kind is Kind.SERVICE
+        if isinstance(planned.step, StopContainerStep):
+            assert judged.kind is Kind.CONTAINER
+            assert planned.step.container == judged.holder.container
+
+
+@given(worlds, policies)
+def test_every_holder_has_a_step_that_covers_it(world: World, policy: Policy) -> None:
+    plan = choose(world.classifications, policy, world.own)
+    assert len(plan.planned) == len(world.classifications)
+    for planned in plan.planned:
+        assert planned.classification.holder.binding in planned.step.bindings
+        if isinstance(planned.step, KillStep):
+            members = {process.identity for process in planned.step.members}
+            assert {p.identity for p in planned.classification.holder.processes} <= members
+
+
+@given(worlds, policies, st.randoms(use_true_random=False))
+def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
+    world: World, policy: Policy, random: object
+) -> None:
+    shuffled = list(world.classifications)
+    getattr(random, "shuffle")(shuffled)  # noqa: B009 - hypothesis gives a random.Random
+    assert choose(shuffled, policy, world.own) == choose(world.classifications, policy, world.own)
+
+
+@given(worlds, policies)
+def test_advice_always_says_why(world: World, policy: Policy) -> None:
+    for step in choose(world.classifications, policy, world.own).steps:
+        assert step.why
+        if isinstance(step, AdviseStep) and policy.euid == 0:
+            assert not any(command.startswith("sudo system") for command in step.commands)

@@ -1,0 +1,110 @@
+"""Made-up machines for the planner: processes, sockets, containers and managers of any shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from resolver.model import (
+    Binding,
+    Classification,
+    Container,
+    Holder,
+    Kind,
+    Manager,
+    Pid,
+    PortNumber,
+    Process,
+    ProcessIdentity,
+    Respawn,
+    SocketState,
+    Transport,
+)
+from resolver.programs import ENGINES, FORWARDERS, SYSTEM
+
+NAMES = ("python3", "node", "nginx", "java", "my server (v1", "")
+bindings = st.builds(
+    Binding,
+    st.sampled_from(Transport),
+    st.sampled_from(["0.0.0.0", "::", "127.0.0.1", "127.0.0.2", "::1"]),
+    st.integers(8080, 8083).map(PortNumber),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """Classified holders, and the caller's own line."""
+
+    classifications: tuple[Classification, ...]
+    own: tuple[ProcessIdentity, ...]
+
+
+@st.composite
+def processes(draw: st.DrawFn) -> Process:
+    """Any process, the untouchable among them too."""
+    pid = draw(st.integers(0, 12))
+    identity = ProcessIdentity(Pid(pid), draw(st.integers(0, 2)))
+    name = draw(st.sampled_from([*NAMES, *sorted(FORWARDERS | ENGINES | SYSTEM)]))
+    above = draw(st.lists(st.integers(1, 12), max_size=3))
+    return Process(
+        identity,
+        name=name,
+        command=draw(st.sampled_from([(), ("python3", "-m", "server"), ("a b", "$HOME")])),
+        executable=draw(st.sampled_from([None, "/usr/bin/python3", "/usr/bin/docker-proxy"])),
+        cwd=draw(st.sampled_from([None, "/srv/it's here"])),
+        user=draw(st.sampled_from([None, "root"])),
+        ancestors=tuple(ProcessIdentity(Pid(each), 0) for each in above),
+        signalable=draw(st.booleans()),
+    )
+
+
+containers = st.builds(
+    Container,
+    id=st.sampled_from(["a" * 64, "b" * 64]),
+    name=st.just("web-1"),
+    engine=st.sampled_from(["unix:///var/run/docker.sock", ""]),
+    auto_remove=st.booleans(),
+)
+managers = st.builds(
+    Manager,
+    kind=st.sampled_from(["systemd", "supervisord"]),
+    name=st.sampled_from(["web.service", "shop:web"]),
+    policy=st.just("Restart=always"),
+    stop=st.just((("systemctl", "stop", "web.service"),)),
+    start=st.just((("systemctl", "start", "web.service"),)),
+    prefix=st.sampled_from([(), ("sudo",)]),
+)
+
+
+@st.composite
+def classifications(draw: st.DrawFn) -> Classification:
+    """Any holder, judged in any way: the planner's safety must not rest on the classifiers."""
+    family = tuple(draw(st.lists(processes(), max_size=3)))
+    kind = draw(st.sampled_from(Kind))
+    if kind in {Kind.LOCAL, Kind.SERVICE, Kind.BYSTANDER} and not family:
+        family = (draw(processes()),)
+    holder = Holder(
+        draw(bindings),
+        draw(st.sampled_from(SocketState)),
+        processes=family,
+        masters=tuple(process.identity for process in family[:1]),
+        container=draw(containers) if kind is Kind.CONTAINER else None,
+        hidden="hidden" if kind is Kind.HIDDEN else None,
+    )
+    return Classification(
+        holder,
+        kind,
+        respawn=draw(st.sampled_from(Respawn)),
+        manager=draw(managers) if kind is Kind.SERVICE else None,
+        reason="a reason",
+    )
+
+
+worlds = st.builds(
+    World,
+    classifications=st.lists(classifications(), max_size=6).map(tuple),
+    own=st.lists(processes(), min_size=1, max_size=4).map(
+        lambda line: tuple(process.identity for process in line)
+    ),
+)

@@ -1,0 +1,134 @@
+"""Which engine is asked, and how containers are read from its answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.gather import engines
+from resolver.gather.containers import parse_container
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ID = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty configuration folder, and none of the variables that choose an engine."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path
+
+
+def add_context(config: Path, name: str, host: str) -> None:
+    folder = config / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+    folder.mkdir(parents=True)
+    meta = {"Name": name, "Endpoints": {"docker": {"Host": host}}}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def test_the_default_socket(config: Path) -> None:
+    assert engines.endpoint() == engines.DEFAULT_ENDPOINT
+    assert not list(config.iterdir())
+
+
+def test_docker_host_comes_first(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_context(config, "far", "ssh://far")
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    assert engines.endpoint() == "ssh://far"
+    monkeypatch.setenv("DOCKER_HOST", "tcp://docker:2375")
+    assert engines.endpoint() == "tcp://docker:2375"
+
+
+def test_the_current_context(config: Path) -> None:
+    add_context(config, "rootless", "unix:///run/user/1000/docker.sock")
+    (config / "config.json").write_text('{"currentContext": "rootless"}')
+    assert engines.endpoint() == "unix:///run/user/1000/docker.sock"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"currentContext": 3}', '{"currentContext": "x"}']
+)
+def test_a_damaged_configuration_is_no_reason_to_fail(config: Path, text: str) -> None:
+    (config / "config.json").write_text(text)
+    assert engines.endpoint() == engines.DEFAULT_ENDPOINT
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (f"/docker/{ID}", ID),
+        (f"/system.slice/docker-{ID}.scope", ID),
+        (f"/machine.slice/libpod-{ID}.scope/container", ID),
+        (f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", ID),
+        ("/system.slice/nginx.service", None),
+        (f"/a{ID}", None),
+        ("/", None),
+    ],
+)
+def test_the_container_in_a_cgroup_path(path: str, found: str | None) -> None:
+    assert engines.container_id_in(path) == found
+
+
+def row(**changes: object) -> dict[str, object]:
+    """An entry of `GET /containers/json`, as Engine 20.10 answers (API 1.41)."""
+    return {
+        "Id": ID,
+        "Names": ["/other/alias", "/web-1"],
+        "Image": "web:1",
+        "State": "running",
+        "HostConfig": {"NetworkMode": "default"},
+        "Ports": [
+            {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8085, "Type": "tcp"},
+            {"IP": "::", "PrivatePort": 80, "PublicPort": 8085, "Type": "tcp"},
+            {"PrivatePort": 9000, "Type": "tcp"},
+            {"IP": "0.0.0.0", "PrivatePort": 5, "PublicPort": 5, "Type": "sctp"},
+        ],
+        **changes,
+    }
+
+
+DETAILS = {
+    "HostConfig": {
+        "NetworkMode": "default",
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        "PortBindings": {
+            "80/tcp": [{"HostIp": "", "HostPort": "8085"}],
+            "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5300"}],
+            "81/tcp": [{"HostIp": "", "HostPort": ""}],
+            "82/tcp": None,
+        },
+    },
+    "Config": {"Labels": {"com.docker.compose.project": "shop"}, "StopTimeout": 30},
+}
+
+
+def test_a_running_container() -> None:
+    found = parse_container("unix:///e.sock", row(), DETAILS, [row()])
+    assert [str(binding) for binding in found.published] == ["0.0.0.0:8085/tcp", "[::]:8085/tcp"]
+    assert (found.name, found.image, found.restart_policy) == ("web-1", "web:1", "on-failure:3")
+    assert (found.stop_timeout_seconds, found.auto_remove) == (30, False)
+    assert found.label("com.docker.compose.project") == "shop"
+
+
+def test_between_two_restarts_the_configured_ports_count() -> None:
+    resting = row(State="restarting", Ports=[])
+    found = parse_container("unix:///e.sock", resting, DETAILS, [resting])
+    assert [str(binding) for binding in found.published] == [
+        "0.0.0.0:8085/tcp",
+        "[::]:8085/tcp",
+        "127.0.0.1:5300/udp",
+    ]
+
+
+def test_those_who_share_its_network_are_named() -> None:
+    sidecar = row(Id="f" * 64, Names=["/sidecar"], HostConfig={"NetworkMode": f"container:{ID}"})
+    found = parse_container("unix:///e.sock", row(), {}, [row(), sidecar])
+    assert found.sharing == ("sidecar",)
+    assert (found.restart_policy, found.stop_timeout_seconds) == ("no", 10)
