@@ -247,14 +247,21 @@ class EngineState:
     """One engine endpoint and how it answered.
 
     `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
-    simply does not exist here, which is no trouble at all. `elsewhere` says that its published
-    ports are in another network namespace than ours, and why we think so.
+    simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
+    not use. `elsewhere` says that its published ports are in another network namespace than ours,
+    and why we think so.
     """
 
     endpoint: str
     trouble: str | None = None
     absent: bool = False
+    forbidden: bool = False
     elsewhere: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether it might explain a port, and did not answer, even though we may ask."""
+        return self.trouble is not None and not (self.absent or self.forbidden)
 
 
 @dataclass(frozen=True, slots=True)

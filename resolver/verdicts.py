@@ -209,12 +209,12 @@ def unsure(
 
     An engine that did not answer is not asked again for a port that nothing local explains.
     """
-    trouble = any(engine.trouble and not engine.absent for engine in before.snapshot.engines)
+    silent = any(engine.silent for engine in before.snapshot.engines)
     return [
         request
         for request in requests
         if proofs[request].free is False
-        and (touched(request, outcomes) or not (trouble or _relevant(request, before.plan)))
+        and (touched(request, outcomes) or not (silent or _relevant(request, before.plan)))
     ]
 
 
@@ -319,9 +319,9 @@ def _unexplained(
         return PortReport(request, Verdict.FREE, reason, reports, notes=_notes(proof))
     if proof.free is None:
         return PortReport(request, Verdict.HIDDEN, _and_sudo(proof.reason, policy), reports)
-    trouble = next((e.trouble for e in snapshot.engines if e.trouble and not e.absent), None)
-    if trouble:
-        reason = f"{proof.where} is in use, nothing here explains it, and {trouble}"
+    silent = next((engine for engine in snapshot.engines if engine.silent), None)
+    if silent:
+        reason = f"{proof.where} is in use, nothing here explains it, and {silent.trouble}"
         return PortReport(request, Verdict.UNDECIDED, reason, reports)
     if policy.euid:
         reason = f"{proof.where} is in use, and this user cannot see by whom"

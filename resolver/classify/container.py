@@ -16,9 +16,9 @@ RANK = 40
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 # What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
 _POLICIES = {
-    "always": "restart: always; `docker stop` lasts until the engine restarts",
-    "unless-stopped": "restart: unless-stopped; `docker stop` lasts",
-    "on-failure": "restart: on-failure; `docker stop` lasts",
+    "always": "`docker stop` holds until the engine restarts, and then it comes back",
+    "unless-stopped": "`docker stop` holds",
+    "on-failure": "`docker stop` holds until the engine restarts",
 }
 
 
@@ -64,9 +64,8 @@ def _chain(holder: Holder, container: Container) -> tuple[str, ...]:
     project, service = container.label(_PROJECT), container.label(_SERVICE)
     if project and service:
         links.append(f"compose project {project}, service {service}")
-    policy = _POLICIES.get(container.restart_policy.partition(":")[0])
-    if policy:
-        links.append(policy)
+    if container.restart_policy != "no":
+        links.append(f"restart: {container.restart_policy}")
     return tuple(links)
 
 
@@ -82,6 +81,9 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
         found.append(_no_socket(container, snapshot))
     if container.state in {"paused", "restarting"}:
         found.append(f"the container is {container.state}, and keeps its ports")
+    policy = container.restart_policy.partition(":")[0]
+    if policy in _POLICIES:
+        found.append(f"its restart policy is {container.restart_policy}: {_POLICIES[policy]}")
     if container.sharing:
         names = ", ".join(container.sharing)
         found.append(f"its network is shared by {names}, which will be cut off")

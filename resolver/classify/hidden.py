@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RANK = 20
 
 
-def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A holder without a visible owner."""
     if holder.hidden is None or holder.container is not None:
         return None
@@ -27,14 +27,15 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
             reason=holder.hidden,
         )
     user = _user(holder.uid)
+    silent = next((engine for engine in snapshot.engines if engine.silent), None)
     return Classification(
         holder,
-        Kind.HIDDEN,
+        Kind.UNKNOWN if silent else Kind.HIDDEN,
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         chain=(f"a process of {user}",) if user else (),
         evidence=(f"the socket belongs to {user}",) if user else (),
-        reason=holder.hidden,
+        reason=f"{holder.hidden}, and {silent.trouble}" if silent else holder.hidden,
     )
 
 

@@ -29,7 +29,8 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classification:
     trouble = next((engine.trouble for engine in snapshot.engines if engine.trouble), None)
-    if trouble is None and not snapshot.engines:
+    silent = any(engine.silent for engine in snapshot.engines)
+    if not snapshot.engines:
         trouble = "no engine was asked"
     what = "forwards" if known_as(process, FORWARDERS) else "holds"
     reason = f"{process} {what} this port for a container engine, and no container owns up to it"
@@ -37,7 +38,7 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         reason = f"{process} {what} this port for a container engine; which container: {trouble}"
     return Classification(
         holder,
-        Kind.UNKNOWN if snapshot.engines and trouble else Kind.FORWARDER,
+        Kind.UNKNOWN if silent else Kind.FORWARDER,
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         chain=(str(process), "a container"),

@@ -8,7 +8,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.errors import EngineAbsentError, EngineError
+from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
 from resolver.model import EngineState, Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
@@ -48,7 +48,7 @@ def gather(
     own_container = engines.own_container_id()
     containers, engine = _ask_engine(requests, processes, policy)
     if engine and (engines.in_container() or not engine.endpoint.startswith("unix://")):
-        engine = _locate(engine, containers, sockets)
+        engine = _locate(engine, containers, sockets, requests)
     return Snapshot(
         sockets=sockets,
         processes=processes,
@@ -128,6 +128,8 @@ def _ask_engine(
         return _within(limit, lambda: _list(endpoint, limit, requests, ids)), EngineState(endpoint)
     except EngineAbsentError as error:
         return (), EngineState(endpoint, trouble=str(error), absent=True)
+    except EngineNotPermittedError as error:
+        return (), EngineState(endpoint, trouble=str(error), forbidden=True)
     except EngineError as error:
         return (), EngineState(endpoint, trouble=str(error))
     except TimeoutError:
@@ -164,7 +166,10 @@ def _within(seconds: float, ask: Callable[[], tuple[Container, ...]]) -> tuple[C
 
 
 def _locate(
-    engine: EngineState, containers: tuple[Container, ...], sockets: tuple[Socket, ...]
+    engine: EngineState,
+    containers: tuple[Container, ...],
+    sockets: tuple[Socket, ...],
+    requests: Sequence[PortRequest] | None,
 ) -> EngineState:
     """Whether the engine's ports are ours: seen from inside a container, they mostly are not.
 
@@ -177,6 +182,7 @@ def _locate(
         if container.state == "running"
         for binding in container.published
         if binding not in here
+        and (requests is None or any(request.meets(binding) for request in requests))
     ]
     if not missing:
         return engine

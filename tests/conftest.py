@@ -1,0 +1,49 @@
+"""Fixtures for every test: the lab of real processes, and the two ways of gathering."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.cli import ultra
+from tests.lab.processes import Lab, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """Starts servers; reaps them and whatever they started, and fails where any stays."""
+    with Lab(tmp_path) as lab:
+        yield lab
+
+
+@pytest.fixture(params=["native", "psutil"])
+def gather(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment for each of the two ways of gathering: the kernel's own, and psutil's."""
+    return {"ULTRA_PORTS_GATHER": "psutil"} if request.param == "psutil" else {}
+
+
+@pytest.fixture
+def as_nobody() -> tuple[str, ...]:
+    """A command that runs another as the user nobody, without privileges; needs root.
+
+    Its coverage is not measured, since it may not write the data file.
+    """
+    if os.geteuid() != 0:
+        unavailable("becoming another user needs root")
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        unavailable("setpriv(1) is missing")
+    unmeasured = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG")
+    prefix = (*unmeasured, setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    if ultra("--version", prefix=prefix).status != 0:
+        unavailable("nobody may not read this installation")
+    return prefix

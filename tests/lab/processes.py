@@ -1,0 +1,245 @@
+"""Starts the lab's servers as real processes, waits until they are ready, and reaps them all.
+
+Every process that a `Lab` starts carries the lab's mark in its environment, and so does whatever it
+forks: orphans and respawned children are found and reaped too. Nothing here knows `ultra-ports`
+beyond how to start it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import psutil
+import pytest
+
+from tests.lab.cli import COMMAND
+from tests.lab.ports import is_free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+MARK = "ULTRA_PORTS_LAB"
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 20.0
+POLL_SECONDS = 0.02
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skips the test on a laptop; fails it where CI promised that everything is there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"this must run when CI=true: {reason}")
+    pytest.skip(reason)
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
+    """Polls until the condition is true; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def stays_free(port: int, seconds: float = 2.0, transport: str = "tcp") -> bool:
+    """True where the port is free now and all through the next `seconds`."""
+    deadline = time.monotonic() + seconds
+    while is_free(port, transport):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def stays(condition: Callable[[], object], seconds: float = 2.0) -> bool:
+    """True where the condition holds now and all through the next `seconds`."""
+    deadline = time.monotonic() + seconds
+    while condition():
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def alive(pid: int) -> bool:
+    """True where the process runs or is stopped; a zombie has ended."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def answered_by(port: int, address: str = "127.0.0.1", transport: str = "tcp") -> int | None:
+    """The PID of the lab server that answers there, or None where none does within 2 s."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_STREAM if transport == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(family, kind) as client:
+        client.settimeout(2.0)
+        try:
+            client.connect((address, port))
+            client.sendall(b"who\n")
+            return int(client.recv(64) or b"0") or None
+        except OSError:
+            return None
+
+
+class Server:
+    """A ready process of the lab.
+
+    `pid` is that of the process which said it was ready, `facts` is all that it said. `popen` is
+    what the lab started; they differ where the process detached itself.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> None:
+        self.popen = popen
+        self.facts = facts
+        self.pid: int = facts["pid"]
+        self.log = log
+
+    @property
+    def alive(self) -> bool:
+        """True where it has not ended."""
+        self.popen.poll()  # reaps it, where it is our child and has ended
+        return alive(self.pid)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Its log: each signal that it or one of its children got, with the sender's PID."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+    def signals(self) -> list[str]:
+        """The names of the signals that it or one of its children got, in order."""
+        return [event["event"] for event in self.events() if event["event"].startswith("SIG")]
+
+
+class Lab:
+    """Starts servers; at the end every one of them is gone, with all that it started."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._mark = uuid.uuid4().hex
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reap()
+
+    def start(
+        self,
+        script: str,
+        *arguments: str | int | bytes,
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        log: bool = True,
+    ) -> Server:
+        """Starts `servers/SCRIPT.py` and returns when it is ready.
+
+        `prefix` is a command that runs it (`setpriv …`). Without `log` it writes nothing, for a
+        user who may not write here.
+        """
+        number = len(self._started)
+        record = self._directory / f"server{number}.log"
+        errors = self._directory / f"server{number}.stderr"
+        argv: list[str | bytes] = [
+            *prefix,
+            sys.executable,
+            "-S",
+            "-m",
+            f"tests.lab.servers.{script}",
+        ]
+        argv += ["--log", str(record)] if log else []
+        argv += [part if isinstance(part, bytes) else str(part) for part in arguments]
+        popen = self._popen(argv, errors, env or {})
+        return Server(popen, self._first_line(popen, errors), record)
+
+    def _popen(
+        self, argv: Sequence[str | bytes], errors: Path, env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        with errors.open("wb") as stderr:
+            popen = subprocess.Popen(
+                argv,
+                cwd=self._directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT), MARK: self._mark, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+        self._started.append(popen)
+        return popen
+
+    @staticmethod
+    def _first_line(popen: subprocess.Popen[bytes], errors: Path) -> dict[str, Any]:
+        """The facts that a server tells when it is ready."""
+        assert popen.stdout is not None
+        deadline = time.monotonic() + READY_SECONDS
+        said = b""
+        while not said.endswith(b"\n"):
+            left = max(0.0, deadline - time.monotonic())
+            readable, _, _ = select.select([popen.stdout], [], [], left)
+            more = os.read(popen.stdout.fileno(), 65536) if readable else b""
+            assert more, f"not ready: {popen.args!r}: {errors.read_text(encoding='utf-8')}"
+            said += more
+        facts: dict[str, Any] = json.loads(said)
+        return facts
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that carries this lab's mark."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self._mark
+        except (psutil.Error, OSError):  # gone, a zombie, or somebody else's
+            return False
+
+    def reap(self) -> None:
+        """Kills what is left and waits for it; fails the test where anything stays."""
+        deadline = time.monotonic() + READY_SECONDS
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"leaked: {left}"
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._wait()
+        self._wait()
+
+    def _wait(self) -> None:
+        for popen in self._started:
+            with popen:  # closes its pipe and waits
+                popen.kill()
+
+
+@contextlib.contextmanager
+def running(*arguments: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+    """`ultra-ports ARGUMENTS` while it runs, for tests that interrupt it or answer its questions.
+
+    SIGINT has its default action there, even where the test run itself was started with `&`.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        popen = subprocess.Popen(
+            [COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()

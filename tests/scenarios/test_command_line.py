@@ -1,0 +1,239 @@
+"""The command line as a user meets it: help, options, and what is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import resolver
+from tests.lab.cli import ultra
+from tests.lab.ports import free_port, free_range
+from tests.lab.processes import answered_by, stays, stays_free
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.processes import Lab
+
+QUICK = ("--grace", "1", "--settle", "0.3")
+ENVELOPE = {"schema", "tool", "command", "dry_run", "exit_status", "ports", "notes"}
+PORT = {"label", "request", "verdict", "reason", "holders", "retaken_by", "notes"}
+HOLDER = {
+    *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
+    *("chain", "evidence", "step", "outcome"),
+}
+PROCESS = {"pid", "start_time", "name", "command", "user", "cwd", "parent"}
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["resolve", "-h"], ["who", "-h"]], ids=" ".join)
+def test_help_leads_with_examples_and_tells_the_exit_statuses(arguments: list[str]) -> None:
+    run = ultra(*arguments, env={"COLUMNS": "100"})
+
+    assert (run.status, run.stderr) == (0, "")
+    options = re.search(r"(?m)^\W*Options\W*$", run.stdout)
+    assert options is not None
+    before_the_options = run.stdout[: options.start()]
+    assert "Examples" in before_the_options
+    command = "who" if "who" in arguments else "resolve"
+    assert f"ultra-ports {command} " in before_the_options.partition("Examples")[2]
+    for status in (0, 1, 2, 3, 4, 5, 130):
+        assert re.search(rf"(?m)^\W*{status}\b", run.stdout), f"{status} is not explained"
+
+
+def test_long_help_is_the_same() -> None:
+    assert ultra("resolve", "--help").stdout == ultra("resolve", "-h").stdout
+
+
+def test_version() -> None:
+    run = ultra("--version")
+
+    assert (run.status, run.stdout) == (0, f"ultra-ports {resolver.__version__}\n")
+
+
+def test_json_is_one_versioned_envelope(lab: Lab) -> None:
+    port, free = free_port(), free_range(2)
+    server = lab.start("answering", port)
+
+    run = ultra(
+        "resolve",
+        f"{port},{free}/udp",
+        f"127.0.0.1:{free}",
+        f"[::1]:{free}-{free + 1}",
+        "--json",
+        *QUICK,
+    )
+
+    envelope = run.json
+    assert set(envelope) == ENVELOPE
+    assert envelope["schema"] == "ultra-ports.report/1"
+    assert envelope["tool"] == {"name": "ultra-ports", "version": resolver.__version__}
+    assert (envelope["command"], envelope["dry_run"]) == ("resolve", False)
+    assert envelope["exit_status"] == run.status
+    labels = [f"{port}/tcp", f"{free}/udp", f"127.0.0.1:{free}/tcp"]
+    labels += [f"[::1]:{free}/tcp", f"[::1]:{free + 1}/tcp"]
+    assert [entry["label"] for entry in envelope["ports"]] == labels
+    assert all(set(entry) == PORT for entry in envelope["ports"])
+    [holder] = run.port(f"{port}/tcp")["holders"]
+    assert set(holder) == HOLDER
+    [process] = holder["processes"]
+    assert set(process) == PROCESS
+    assert (process["pid"], process["parent"]) == (server.pid, os.getpid())
+    assert process["command"][-1] == str(port)
+    assert (holder["manager"], holder["container"], holder["respawn"]) == (None, None, "no")
+    assert holder["step"]["undo"], "nothing says how to start it again"
+
+
+def test_text_tells_the_whole_story(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), *QUICK)
+
+    assert run.status == 0
+    for part in (str(port), str(server.pid), "freed", "→", "SIGTERM"):
+        assert part in run.stdout, part
+    undo = [line for line in run.stdout.splitlines() if "tests.lab.servers.answering" in line]
+    assert any(str(tmp_path) in line for line in undo), "no line says where and how it was started"
+    assert stays_free(port)
+
+
+def test_a_pipe_gets_no_colours(lab: Lab) -> None:
+    port = free_port()
+    lab.start("answering", port)
+
+    run = ultra("who", str(port))
+
+    assert "\x1b" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "-n"])
+def test_dry_run_touches_nothing(lab: Lab, option: str) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), str(free_port()), option, "--json")
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, run.json["exit_status"], run.json["dry_run"]) == (1, 1, True)
+    assert report["verdict"] == "held"
+    [holder] = report["holders"]
+    assert (holder["step"]["kind"], holder["outcome"]) == ("kill", None)
+    assert stays(lambda: answered_by(port) == server.pid)
+    assert server.signals() == []
+
+
+def test_dry_run_of_a_free_port() -> None:
+    run = ultra("resolve", str(free_port()), "--dry-run", "--json")
+
+    assert (run.status, run.json["ports"][0]["verdict"]) == (0, "free")
+
+
+@pytest.mark.parametrize(
+    "answer", ["n\n", "\n", "", "perhaps\nn\n"], ids=["n", "enter", "eof", "odd"]
+)
+def test_interactive_without_a_yes_touches_nothing(lab: Lab, answer: str) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), "--interactive", "--json", *QUICK, stdin=answer)
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (1, "held")
+    assert report["holders"][0]["outcome"]["result"] == "skipped"
+    assert str(server.pid) in run.stderr, "the question does not say who is meant"
+    assert stays(lambda: answered_by(port) == server.pid)
+    assert server.signals() == []
+
+
+def test_interactive_with_a_yes(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), "-i", *QUICK, stdin="y\n")
+
+    assert run.status == 0
+    assert not server.alive
+    assert stays_free(port)
+
+
+def test_interactive_asks_about_each(lab: Lab) -> None:
+    first, second = free_port(), free_port()
+    kept, ended = lab.start("answering", first), lab.start("answering", second)
+
+    run = ultra("resolve", str(first), str(second), "-i", "--json", *QUICK, stdin="n\ny\n")
+
+    assert run.status == 1
+    verdicts = [port["verdict"] for port in run.json["ports"]]
+    assert verdicts == ["held", "freed"]
+    assert kept.alive
+    assert kept.signals() == []
+    assert not ended.alive
+
+
+@pytest.mark.parametrize("option", ["--quiet", "-q"])
+def test_quiet(lab: Lab, option: str) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), option, "--no-docker", *QUICK)
+
+    assert (run.status, run.stdout, run.stderr) == (0, "", "")
+    assert not server.alive
+    assert stays_free(port)
+
+
+def test_who_touches_nothing(lab: Lab, gather: dict[str, str]) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("who", str(port), "--json", env=gather)
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, run.json["command"], report["verdict"]) == (0, "who", "held")
+    [holder] = report["holders"]
+    assert (holder["kind"], holder["outcome"]) == ("local", None)
+    assert holder["processes"][0]["pid"] == server.pid
+    assert stays(lambda: answered_by(port) == server.pid)
+    assert server.signals() == []
+
+
+def test_who_of_a_free_port() -> None:
+    run = ultra("who", str(free_port()), "--json")
+
+    assert (run.status, run.json["ports"][0]["verdict"]) == (0, "free")
+
+
+def test_who_without_a_port_lists_every_held_one(lab: Lab, gather: dict[str, str]) -> None:
+    tcp, udp = free_port(), free_port()
+    servers = [lab.start("answering", tcp), lab.start("answering", udp, "--udp", "127.0.0.1")]
+
+    run = ultra("who", "--json", env=gather)
+    text = ultra("who", env=gather)
+
+    holders = [holder for port in run.json["ports"] for holder in port["holders"]]
+    held = {
+        (holder["binding"]["port"], holder["binding"]["transport"], process["pid"])
+        for holder in holders
+        for process in holder["processes"]
+    }
+    assert {(tcp, "tcp", servers[0].pid), (udp, "udp", servers[1].pid)} <= held
+    verdicts = {port["verdict"] for port in run.json["ports"]}
+    assert verdicts <= {"held", "hidden", "undecided"}
+    assert f"{tcp}" in text.stdout
+    assert f"{udp}" in text.stdout
+    assert all(server.alive and server.signals() == [] for server in servers)
+    assert text.status == run.status == (4 if "hidden" in verdicts else 0)
+
+
+def test_the_same_port_twice_is_worked_on_once(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), f"{port}/tcp,{port}-{port}", "--json", *QUICK)
+
+    assert [entry["label"] for entry in run.json["ports"]] == [f"{port}/tcp"]
+    assert run.status == 0
+    assert server.signals() == ["SIGTERM"]

@@ -1,0 +1,231 @@
+"""Whom a resolve must not touch: clients, neighbours, ancestors, other users; and what lingers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.cli import COMMAND, ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import answered_by, stays, stays_free, wait_until
+
+if TYPE_CHECKING:
+    from tests.lab.processes import Lab, Server
+
+QUICK = ("--json", "--grace", "1", "--settle", "0.3")
+
+
+def saw_the_end(client: Server) -> bool:
+    return any(event["event"] == "eof" for event in client.events())
+
+
+def test_a_connected_client_survives(lab: Lab, gather: dict[str, str]) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    client = lab.start("client", port)
+    assert client.facts["server"] == server.pid
+
+    run = ultra("resolve", str(port), *QUICK, env=gather)
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (0, "freed")
+    [holder] = report["holders"]
+    assert (holder["kind"], holder["state"]) == ("local", "listening")
+    assert not server.alive
+    wait_until(lambda: saw_the_end(client), "the client saw its connection end")
+    assert stays(lambda: client.alive)
+    assert client.signals() == []
+    assert answered_by(port) is None
+
+
+def test_a_client_of_the_same_port_elsewhere_is_not_a_holder(
+    lab: Lab, gather: dict[str, str]
+) -> None:
+    port = free_port()
+    server = lab.start("answering", port, "--tcp", "127.0.0.2")
+    client = lab.start("client", port, "--address", "127.0.0.2")
+
+    run = ultra("resolve", f"127.0.0.1:{port}", *QUICK, env=gather)
+
+    report = run.port(f"127.0.0.1:{port}/tcp")
+    assert (run.status, report["verdict"], report["holders"]) == (0, "free", [])
+    assert client.alive
+    assert not saw_the_end(client)
+    assert answered_by(port, "127.0.0.2") == server.pid
+    assert client.signals() == server.signals() == []
+
+
+def test_an_outgoing_connection_from_the_port_is_a_bystander(
+    lab: Lab, gather: dict[str, str]
+) -> None:
+    port, service = free_port(), free_port()
+    server = lab.start("answering", service)
+    client = lab.start("client", service, "--source-port", port)
+
+    run = ultra("resolve", str(port), *QUICK, env=gather)
+
+    report = run.port(f"{port}/tcp")
+    assert run.status == 3
+    assert report["verdict"] in {"advised", "refused"}
+    [holder] = report["holders"]
+    assert (holder["kind"], holder["state"]) == ("bystander", "connected")
+    assert [process["pid"] for process in holder["processes"]] == [client.pid]
+    assert holder["step"]["kind"] == "advise"
+    assert stays(lambda: client.alive)
+    assert client.signals() == server.signals() == []
+    assert not saw_the_end(client)
+    assert server.alive
+
+
+def test_a_server_beside_a_bystander_is_still_ended(lab: Lab) -> None:
+    port, service = free_port(), free_port()
+    lab.start("answering", service)
+    client = lab.start("client", service, "--source-port", port)
+    server = lab.start("answering", port, "--tcp", "127.0.0.2")
+
+    run = ultra("resolve", str(port), *QUICK)
+
+    kinds = {holder["kind"] for holder in run.port(f"{port}/tcp")["holders"]}
+    assert (run.status, kinds) == (3, {"bystander", "local"})
+    assert not server.alive
+    assert client.alive
+    assert client.signals() == []
+
+
+def test_its_own_ancestor(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("ancestor", port, COMMAND, "resolve", port, *QUICK)
+
+    assert server.facts["status"] == 3, server.facts["stderr"]
+    [report] = json.loads(server.facts["stdout"])["ports"]
+    assert report["verdict"] == "refused"
+    [holder] = report["holders"]
+    assert (holder["kind"], holder["step"]["kind"]) == ("ancestor", "advise")
+    assert stays(lambda: answered_by(port) == server.pid)
+
+
+def test_not_even_by_force(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("ancestor", port, COMMAND, "resolve", port, "--force", *QUICK)
+
+    assert server.facts["status"] == 3, server.facts["stderr"]
+    assert stays(lambda: answered_by(port) == server.pid)
+
+
+def test_the_worst_status_of_several_ports(lab: Lab) -> None:
+    freed, taken, service = free_port(), free_port(), free_port()
+    server = lab.start("answering", freed)
+    lab.start("answering", service)
+    client = lab.start("client", service, "--source-port", taken)
+
+    run = ultra("resolve", str(freed), str(taken), str(free_port()), *QUICK)
+
+    assert (run.status, run.json["exit_status"]) == (3, 3)
+    assert run.port(f"{freed}/tcp")["verdict"] == "freed"
+    assert not server.alive
+    assert client.alive
+    assert stays_free(freed)
+
+
+def test_held_is_worse_than_advised(lab: Lab) -> None:
+    retaken, taken, service = free_port(), free_port(), free_port()
+    lab.start("restarting", retaken)
+    lab.start("answering", service)
+    client = lab.start("client", service, "--source-port", taken)
+
+    run = ultra("resolve", f"{taken},{retaken}", "--json", "--grace", "1", "--settle", "3")
+
+    assert (run.status, run.json["exit_status"]) == (1, 1)
+    assert run.port(f"{retaken}/tcp")["verdict"] == "retaken"
+    assert run.port(f"{taken}/tcp")["verdict"] in {"advised", "refused"}
+    assert client.alive
+
+
+@pytest.mark.root
+def test_another_users_process(
+    lab: Lab, as_nobody: tuple[str, ...], gather: dict[str, str]
+) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
+    text = ultra("resolve", str(port), prefix=as_nobody, env=gather)
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (4, "hidden")
+    assert {holder["kind"] for holder in run.port(f"{port}/tcp")["holders"]} <= {"hidden", "local"}
+    assert text.status == 4
+    assert any("sudo " in line and str(port) in line for line in text.stdout.splitlines())
+    assert stays(lambda: answered_by(port) == server.pid)
+    assert server.signals() == []
+
+
+@pytest.mark.root
+def test_who_holds_it_is_hidden_from_another_user(lab: Lab, as_nobody: tuple[str, ...]) -> None:
+    port = free_port()
+    lab.start("answering", port)
+
+    run = ultra("who", str(port), "--json", prefix=as_nobody)
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (4, "hidden")
+
+
+@pytest.mark.root
+def test_nobody_frees_its_own_process(
+    lab: Lab, as_nobody: tuple[str, ...], gather: dict[str, str]
+) -> None:
+    port = free_port()
+    server = lab.start("answering", port, prefix=as_nobody, log=False)
+
+    run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (0, "freed")
+    assert report["holders"][0]["processes"][0]["user"] == "nobody"
+    assert not server.alive
+    assert stays_free(port)
+
+
+@pytest.mark.root
+def test_root_frees_what_nobody_runs(lab: Lab, as_nobody: tuple[str, ...]) -> None:
+    port = free_port()
+    server = lab.start("answering", port, prefix=as_nobody, log=False)
+
+    run = ultra("resolve", str(port), *QUICK)
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
+    assert not server.alive
+    assert stays_free(port)
+
+
+@pytest.mark.parametrize("client_keeps", [False, True], ids=["time-wait", "fin-wait-2"])
+def test_a_closed_connection_lingers_and_a_server_can_bind(lab: Lab, *, client_keeps: bool) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    client = lab.start("client", port, *(["--keep"] if client_keeps else []))
+
+    run = ultra("resolve", str(port), *QUICK)
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
+    assert not server.alive
+    assert client.alive
+    assert not is_free(port), "nothing lingers: this test proves nothing"
+    successor = lab.start("answering", port)
+    assert stays(lambda: answered_by(port) == successor.pid)
+
+
+def test_a_port_where_only_a_closed_connection_lingers(lab: Lab, gather: dict[str, str]) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    client = lab.start("client", port)
+    server.popen.kill()
+    wait_until(lambda: saw_the_end(client), "the client saw its connection end")
+    assert not is_free(port), "nothing lingers: this test proves nothing"
+
+    run = ultra("resolve", str(port), *QUICK, env=gather)
+
+    report: Any = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (0, "free")
+    assert [holder["kind"] for holder in report["holders"]] == []
+    assert client.alive
