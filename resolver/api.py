@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import pipeline, portspec
 from resolver.errors import UsageError
+from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.model import Policy
@@ -93,4 +94,4 @@ def policy(options: dict[str, Any]) -> Policy:
 
 def effects(observer: Observer | None) -> Effects:
     """The real clock and commands."""
-    return Effects(SystemClock(), run_command, observer or Silent())
+    return Effects(SystemClock(), run_command, observer or Silent(), list_sockets)

@@ -300,6 +300,7 @@ class Holder:
     masters: tuple[ProcessIdentity, ...] = ()
     container: Container | None = None
     uid: int | None = None
+    inodes: frozenset[int] = frozenset()
     hidden: str | None = None
     kernel: bool = False
     peer: str | None = None
@@ -344,11 +345,15 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class KillStep:
-    """End a process family: its masters first, then those of its members that stay."""
+    """End a process family: its masters first, then those of its members that stay.
+
+    `inodes` are the sockets by which it holds the port: without them it is left to finish in peace.
+    """
 
     bindings: tuple[Binding, ...]
     masters: tuple[Process, ...]
     members: tuple[Process, ...]
+    inodes: frozenset[int]
     why: str
     undo: tuple[str, ...] = ()
     kind: str = "kill"

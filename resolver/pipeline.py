@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resolver import verdicts, verify
 from resolver.classify import classify
-from resolver.gather import gather, list_sockets
+from resolver.gather import gather
 from resolver.gather.holders import holders
 from resolver.model import Diagnosis
 from resolver.strategies import apply
@@ -25,7 +25,7 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
 
     `requests` None asks for every port that is held now.
     """
-    proofs = {} if requests is None else _prove(requests)
+    proofs = {} if requests is None else _prove(requests, effects)
     diagnosis = _diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
     ports = [verdicts.diagnosed(each, diagnosis, proofs.get(each), policy) for each in asked]
@@ -37,7 +37,7 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
 
     A port that is taken back is worked on again, up to `policy.rounds` times.
     """
-    proofs = _prove(requests)
+    proofs = _prove(requests, effects)
     diagnosis = first = _diagnose(requests, proofs, policy, effects)
     if policy.dry_run:
         ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
@@ -59,8 +59,8 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
     return verdicts.report("resolve", [done[each] for each in requests], first.snapshot)
 
 
-def _prove(requests: Sequence[PortRequest]) -> dict[PortRequest, Proof]:
-    return {request: verify.prove(request, list_sockets) for request in requests}
+def _prove(requests: Sequence[PortRequest], effects: Effects) -> dict[PortRequest, Proof]:
+    return {request: verify.prove(request, effects.list_sockets) for request in requests}
 
 
 def _diagnose(
@@ -89,11 +89,11 @@ def _settle(
     """New proofs: what the outcomes touched is bound, watched, and bound once more."""
     touched = [each for each in requests if verdicts.touched(each, outcomes)]
     if not touched:
-        return _prove(requests)
+        return _prove(requests, effects)
     held = verdicts.ended_inodes(diagnosis, outcomes)
-    verify.await_release(touched, held, list_sockets, effects.clock)
-    proofs = _prove(touched)
+    verify.await_release(touched, held, effects.list_sockets, effects.clock)
+    proofs = _prove(touched, effects)
     freed = [each for each in touched if proofs[each].free]
     if freed:
-        verify.watch(freed, policy.settle_seconds, list_sockets, effects.clock)
-    return _prove(requests)
+        verify.watch(freed, policy.settle_seconds, effects.list_sockets, effects.clock)
+    return _prove(requests, effects)

@@ -14,11 +14,15 @@ def main() -> None:
     _open_streams()
     try:
         status = _run()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("ultra-ports: interrupted before anything was done", file=sys.stderr)
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:  # such as a full disk under our output
+        print(f"ultra-ports: {error.strerror or error}", file=sys.stderr)
         status = 1
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):

@@ -14,7 +14,7 @@ _PLAIN = str.maketrans({"→": "->", "…": "..."})
 def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
     """The report on stdout, what is said beside it on stderr."""
     notes = (*report.notes, *(report.asides if verbose else ()))
-    if notes:
+    if notes and not (quiet and report.exit_status == 0):
         from resolver.report.escape import escape  # noqa: PLC0415 - seldom
 
         print(*(_fit(f"ultra-ports: {escape(note)}") for note in notes), sep="\n", file=sys.stderr)

@@ -104,7 +104,8 @@ def _holder(
     binding: Binding, sockets: list[Socket], family: list[Process], snapshot: Snapshot
 ) -> Holder:
     identities = {process.identity for process in family}
-    own = next(entry for entry in sockets if identities & set(entry.owners))
+    theirs = [entry for entry in sockets if identities & set(entry.owners)]
+    own = theirs[0]
     return Holder(
         binding,
         own.state,
@@ -112,6 +113,7 @@ def _holder(
         masters=(family[0].identity,),
         container=_container_of(binding, family, snapshot),
         uid=own.uid,
+        inodes=frozenset(entry.inode for entry in theirs),
         peer=own.peer,
         v6only=own.v6only,
     )

@@ -7,17 +7,19 @@ shared socket; `owners.py` finds the others where the platform has /proc.
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
 from resolver.host.identity import identify
-from resolver.model import Binding, Pid, PortNumber, Socket, SocketState, Transport
+from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from resolver.model import PortRequest, ProcessIdentity
 
+_SERVING = {SocketState.LISTENING, SocketState.UNCONNECTED}
 # psutil's names of TCP states in which a process that serves nobody still has the port
 _OWNERLESS = {"TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING"}
 
@@ -31,15 +33,32 @@ def list_sockets(
     the bind proof.
     """
     found: dict[tuple[Binding, SocketState, str | None, int], Socket] = {}
-    for index, (row, pid) in enumerate(_rows()):
-        entry = _socket(row, pid, index)
+    entries = [_socket(row, pid, index) for index, (row, pid) in enumerate(_rows())]
+    for entry in _with_v6only(entries):
         if entry.state in {SocketState.CONNECTED, SocketState.CLOSING} and not (
             connections or entry.binding.transport is Transport.UDP
         ):
             continue
-        if requests is None or any(request.meets(entry.binding) for request in requests):
+        if requests is None or any(
+            request.meets(entry.binding, v6only=entry.v6only) for request in requests
+        ):
             found[entry.binding, entry.state, entry.peer, entry.inode] = entry
     return tuple(sorted(found.values(), key=lambda entry: (entry.binding, entry.inode)))
+
+
+def _with_v6only(entries: list[Socket]) -> Iterator[Socket]:
+    """Tells that a `::` socket is IPv6-only where another one has the same port on IPv4.
+
+    They could not both be there otherwise, but for SO_REUSEPORT; then the next round shows it.
+    """
+    on_ipv4 = {
+        (entry.binding.transport, entry.binding.port)
+        for entry in entries
+        if entry.state in _SERVING and ":" not in entry.binding.address
+    }
+    for entry in entries:
+        both = (entry.binding.transport, entry.binding.port) in on_ipv4
+        yield replace(entry, v6only=True) if both and entry.binding.address == ANY_IPV6 else entry
 
 
 def _rows() -> Iterator[tuple[Any, int | None]]:

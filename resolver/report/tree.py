@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.model import AdviseStep, Confidence, Result
+from resolver.model import AdviseStep, Confidence, Result, Verdict
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def _commands(report: HolderReport) -> Iterator[str]:
         return
     if isinstance(step, AdviseStep):
         yield f"  left alone: {escape(step.why, 400)}"
+    hidden = isinstance(step, AdviseStep) and step.verdict is Verdict.HIDDEN
+    label = "with more privilege" if hidden else "to free it"
     ended = report.outcome is not None and report.outcome.result is Result.DONE
     if not ended:
         for command in step.commands:
-            yield f"  to free it: {escape(command, 400)}"
+            yield f"  {label}: {escape(command, 400)}"
     if ended or isinstance(step, AdviseStep):
         for command in step.undo:
             yield f"  to bring it back: {escape(command, 400)}"

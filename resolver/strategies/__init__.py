@@ -16,7 +16,7 @@ from resolver.model import (
 
 if TYPE_CHECKING:
     from resolver.model import Plan, Policy, Step
-    from resolver.protocols import Clock, CommandRunner, Observer
+    from resolver.protocols import Clock, CommandRunner, Observer, Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Effects:
     clock: Clock
     run: CommandRunner
     observer: Observer
+    list_sockets: Watcher
 
 
 def apply(plan: Plan, policy: Policy, effects: Effects) -> tuple[Outcome, ...]:
@@ -50,7 +51,7 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
         case KillStep():
             from resolver.strategies.kill import kill  # noqa: PLC0415
 
-            return kill(step, policy, effects.clock, effects.observer)
+            return kill(step, policy, effects)
         case StopContainerStep():
             from resolver.strategies.stop_container import stop_container  # noqa: PLC0415
 

@@ -84,6 +84,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         bindings=(holder.binding,),
         masters=masters,
         members=holder.processes,
+        inodes=holder.inodes,
         why=f"{each.reason}: nothing known would start it again",
         undo=undo or tuple(filter(None, map(_command_line, masters))),
         commands=(f"kill {' '.join(str(found.pid) for found in masters)}",),
@@ -144,7 +145,7 @@ def _commands(
 
 def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseStep:
     commands = each.commands
-    if verdict is Verdict.HIDDEN:
+    if verdict is Verdict.HIDDEN and policy.euid:
         commands = (*commands, f"sudo {policy.again}")
     return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
 
@@ -187,5 +188,8 @@ def _join(steps: list[Step]) -> Step:
             if isinstance(step, KillStep)
             for process in step.members
         }
-        return replace(first, bindings=bindings, members=tuple(members.values()))
+        inodes = frozenset(
+            inode for step in steps if isinstance(step, KillStep) for inode in step.inodes
+        )
+        return replace(first, bindings=bindings, members=tuple(members.values()), inodes=inodes)
     return replace(first, bindings=bindings)

@@ -1,4 +1,4 @@
-"""End a process family: SIGTERM to its masters, patience, then SIGKILL to what stayed.
+"""End a process family: SIGTERM to its masters, patience, then SIGKILL to what stayed on the port.
 
 The only module that signals. A process is signalled through a pidfd (pidfd_open(2)) that was opened
 before its start time was checked again, so the signal cannot reach a later owner of the PID. Where
@@ -17,22 +17,27 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
 from resolver.host.identity import identify, is_alive
-from resolver.model import Outcome, Result
+from resolver.model import Outcome, PortRequest, Result
 from resolver.settings import KILL_WAIT_SECONDS, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.model import KillStep, Policy, Process
-    from resolver.protocols import Clock, Observer
+    from resolver.strategies import Effects
+
+_FAREWELL_SECONDS = 1.0  # for a process that has let go of its port, to end where it can be seen
 
 
-def kill(step: KillStep, policy: Policy, clock: Clock, observer: Observer) -> Outcome:
-    """Ends the step's masters and members, and nobody else; a process that has gone is success."""
+def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
+    """Ends the step's masters and members, and nobody else; a process that has gone is success.
+
+    One that has let go of the port, and is still busy with what it had begun, is left in peace.
+    """
     with ExitStack() as stack:
         targets = {found.identity: _Target.open(found, stack) for found in step.members}
         masters = [targets[found.identity] for found in step.masters]
-        run = _Run(step, policy, clock, observer, list(targets.values()), [])
+        run = _Run(step, policy, effects, list(targets.values()), [])
         if not any(target.exists() for target in run.targets):
             return Outcome(step, Result.GONE, "it had already ended")
         try:
@@ -99,15 +104,14 @@ class _Run:
 
     step: KillStep
     policy: Policy
-    clock: Clock
-    observer: Observer
+    effects: Effects
     targets: list[_Target]
     actions: list[str]
 
     def did(self, action: str) -> None:
         """Notes what was done, at once: the next moment may bring a Ctrl-C."""
         self.actions.append(action)
-        self.observer.did(action)
+        self.effects.observer.did(action)
 
     def send(self, number: signal.Signals, targets: Iterable[_Target]) -> None:
         """Signals those that still exist."""
@@ -124,31 +128,56 @@ class _Run:
                 self.did(f"SIGCONT to {target.process}, which was stopped")
 
     def wait(self, targets: Iterable[_Target], deadline: float, what: str) -> bool:
-        """True once all of them have ended; False at the deadline."""
+        """True once all of them have ended or let go of the port; False at the deadline."""
         waiting = list(targets)
+        released = False
         while any(target.exists() for target in waiting):
-            left = deadline - self.clock.now()
+            left = deadline - self.effects.clock.now()
             if left <= 0:
-                return False
-            self.observer.waiting(what, left)
-            self.clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
+                return released
+            if not released and not self.holds():
+                released = True
+                deadline = min(deadline, self.effects.clock.now() + _FAREWELL_SECONDS)
+            self.effects.observer.waiting(what, left)
+            self.effects.clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
         return True
+
+    def holds(self) -> bool:
+        """Whether any of the step's sockets is still there; True where that cannot be seen."""
+        requests = [
+            PortRequest(binding.port, binding.transport, binding.address)
+            for binding in self.step.bindings
+        ]
+        inodes = self.step.inodes
+        if not inodes or min(inodes) <= 0:
+            return True
+        return any(entry.inode in inodes for entry in self.effects.list_sockets(requests))
+
+    def finish(self, begun: float) -> Outcome:
+        """The outcome of a success."""
+        took = self.effects.clock.now() - begun
+        busy = [str(target.process) for target in self.targets if target.exists()]
+        reason = f"ended after {took:.1f} s"
+        if busy:
+            reason = f"released after {took:.1f} s; {', '.join(busy)} may finish what it had begun"
+        return Outcome(self.step, Result.DONE, reason, tuple(self.actions))
 
 
 def _end(run: _Run, masters: list[_Target]) -> Outcome:
-    begun = run.clock.now()
+    begun = run.effects.clock.now()
     if not run.policy.force:
         deadline = begun + run.policy.grace_seconds
         what = f"{', '.join(str(target.process) for target in masters)} to end"
         run.send(signal.SIGTERM, masters)
         run.wake()
         if run.wait(masters, deadline, what) and _ended_with_masters(run, deadline):
-            return _done(run, begun)
+            return run.finish(begun)
         if run.wait(run.targets, deadline, what):
-            return _done(run, begun)
+            return run.finish(begun)
     run.send(signal.SIGKILL, run.targets)
-    if run.wait(run.targets, run.clock.now() + KILL_WAIT_SECONDS, "the kernel to clean up"):
-        return _done(run, begun)
+    killed = run.effects.clock.now() + KILL_WAIT_SECONDS
+    if run.wait(run.targets, killed, "the kernel to clean up"):
+        return run.finish(begun)
     stuck = ", ".join(str(target.process) for target in run.targets if target.exists())
     reason = f"{stuck} did not end after SIGKILL (uninterruptible in the kernel?)"
     return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))
@@ -156,16 +185,11 @@ def _end(run: _Run, masters: list[_Target]) -> Outcome:
 
 def _ended_with_masters(run: _Run, deadline: float) -> bool:
     """Whether the workers ended with their masters; those that were left behind get a SIGTERM."""
-    soon = min(deadline, run.clock.now() + run.policy.grace_seconds / 4)
+    soon = min(deadline, run.effects.clock.now() + run.policy.grace_seconds / 4)
     if run.wait(run.targets, soon, "its workers to end"):
         return True
     run.send(signal.SIGTERM, run.targets)
     return False
-
-
-def _done(run: _Run, begun: float) -> Outcome:
-    took = run.clock.now() - begun
-    return Outcome(run.step, Result.DONE, f"ended after {took:.1f} s", tuple(run.actions))
 
 
 def _portably_ended(process: Process) -> bool:

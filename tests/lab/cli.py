@@ -55,4 +55,5 @@ def ultra(
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
+    assert "internal error" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout, done.stderr)

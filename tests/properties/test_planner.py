@@ -34,7 +34,7 @@ def kills(plan: Plan) -> list[KillStep]:
 
 
 @settings(max_examples=1000)
-@given(worlds, policies)
+@given(worlds(), policies)
 def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
     for step in kills(choose(world.classifications, policy, world.own)):
         assert step.masters
@@ -48,7 +48,7 @@ def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
 
 
 @settings(max_examples=500)
-@given(worlds, policies)
+@given(worlds(), policies)
 def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -> None:
     for planned in choose(world.classifications, policy, world.own).planned:
         judged = planned.classification
@@ -63,7 +63,7 @@ def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -
             assert planned.step.container == judged.holder.container
 
 
-@given(worlds, policies)
+@given(worlds(), policies)
 def test_every_holder_has_a_step_that_covers_it(world: World, policy: Policy) -> None:
     plan = choose(world.classifications, policy, world.own)
     assert len(plan.planned) == len(world.classifications)
@@ -74,7 +74,7 @@ def test_every_holder_has_a_step_that_covers_it(world: World, policy: Policy) ->
             assert {p.identity for p in planned.classification.holder.processes} <= members
 
 
-@given(worlds, policies, st.randoms(use_true_random=False))
+@given(worlds(), policies, st.randoms(use_true_random=False))
 def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
     world: World, policy: Policy, random: object
 ) -> None:
@@ -83,7 +83,7 @@ def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
     assert choose(shuffled, policy, world.own) == choose(world.classifications, policy, world.own)
 
 
-@given(worlds, policies)
+@given(worlds(), policies)
 def test_advice_always_says_why(world: World, policy: Policy) -> None:
     for step in choose(world.classifications, policy, world.own).steps:
         assert step.why

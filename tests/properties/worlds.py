@@ -59,12 +59,13 @@ def processes(draw: st.DrawFn) -> Process:
     )
 
 
-containers = st.builds(
-    Container,
-    id=st.sampled_from(["a" * 64, "b" * 64]),
-    name=st.just("web-1"),
-    engine=st.sampled_from(["unix:///var/run/docker.sock", ""]),
-    auto_remove=st.booleans(),
+CONTAINERS = tuple(
+    Container(letter * 64, name=f"web-{letter}", engine=engine, auto_remove=removed)
+    for letter, engine, removed in (
+        ("a", "unix:///var/run/docker.sock", False),
+        ("b", "unix:///var/run/docker.sock", True),
+        ("c", "", False),
+    )
 )
 managers = st.builds(
     Manager,
@@ -78,18 +79,18 @@ managers = st.builds(
 
 
 @st.composite
-def classifications(draw: st.DrawFn) -> Classification:
+def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
     """Any holder, judged in any way: the planner's safety must not rest on the classifiers."""
-    family = tuple(draw(st.lists(processes(), max_size=3)))
     kind = draw(st.sampled_from(Kind))
-    if kind in {Kind.LOCAL, Kind.SERVICE, Kind.BYSTANDER} and not family:
-        family = (draw(processes()),)
+    needy = kind in {Kind.LOCAL, Kind.SERVICE, Kind.BYSTANDER}
+    family = tuple(draw(st.lists(st.sampled_from(living), min_size=int(needy), max_size=3)))
     holder = Holder(
         draw(bindings),
         draw(st.sampled_from(SocketState)),
-        processes=family,
+        processes=tuple(dict.fromkeys(family)),
         masters=tuple(process.identity for process in family[:1]),
-        container=draw(containers) if kind is Kind.CONTAINER else None,
+        inodes=draw(st.frozensets(st.integers(1, 9), max_size=2)),
+        container=draw(st.sampled_from(CONTAINERS)) if kind is Kind.CONTAINER else None,
         hidden="hidden" if kind is Kind.HIDDEN else None,
     )
     return Classification(
@@ -101,10 +102,18 @@ def classifications(draw: st.DrawFn) -> Classification:
     )
 
 
-worlds = st.builds(
-    World,
-    classifications=st.lists(classifications(), max_size=6).map(tuple),
-    own=st.lists(processes(), min_size=1, max_size=4).map(
-        lambda line: tuple(process.identity for process in line)
-    ),
-)
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """A machine at one moment: a process has the same facts wherever it appears."""
+    living = draw(
+        st.lists(processes(), min_size=1, max_size=8, unique_by=lambda found: found.identity)
+    )
+    judged = draw(st.lists(classifications(living), max_size=6, unique_by=_what_is_held))
+    own = draw(st.lists(st.sampled_from(living), min_size=1, max_size=3))
+    return World(tuple(judged), tuple(process.identity for process in own))
+
+
+def _what_is_held(judged: Classification) -> object:
+    """One holder for each owner of each binding, as the gatherer makes them."""
+    holder = judged.holder
+    return holder.binding, holder.masters, holder.container, holder.state, judged.kind
