@@ -269,7 +269,7 @@ class Snapshot:
     """All that was gathered in one scan; every tuple is sorted.
 
     `processes` holds the owners, their ancestors and the caller's own line, by identity;
-    `privileged` says that nothing of this PID namespace can be hidden from the caller.
+    `blind_spot` says why the owner of a socket may not be among them.
     """
 
     sockets: tuple[Socket, ...] = ()
@@ -278,7 +278,7 @@ class Snapshot:
     engines: tuple[EngineState, ...] = ()
     own: tuple[ProcessIdentity, ...] = ()
     own_container: str | None = None
-    privileged: bool = False
+    blind_spot: str = "its owner is hidden from this user"
     notes: tuple[str, ...] = ()
 
     def process(self, identity: ProcessIdentity | None) -> Process | None:

@@ -63,8 +63,12 @@ def _app(
     del version
 
 
-app.command(epilog=EPILOG)(ports.resolve)
-app.command(epilog=EPILOG)(ports.who)
+app.command(
+    epilog=EPILOG, short_help="Free ports without doing harm, and prove it by binding them."
+)(ports.resolve)
+app.command(
+    epilog=EPILOG, short_help="Say who holds ports, why, and what would free them; touch nothing."
+)(ports.who)
 
 
 def run() -> int:

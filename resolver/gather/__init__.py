@@ -34,7 +34,7 @@ def gather(
         free: requests that were bound just now, which need no look at sockets and processes; an
             engine may still mean to publish them.
     """
-    from resolver.gather.processes import describe, own_line  # noqa: PLC0415 - psutil's path
+    from resolver.gather.processes import blind_spot, describe, own_line  # noqa: PLC0415 - psutil's path
 
     sockets: tuple[Socket, ...] = ()
     held = None if requests is None else [each for each in requests if each not in free]
@@ -56,7 +56,7 @@ def gather(
         engines=(engine,) if engine else (),
         own=own,
         own_container=own_container,
-        privileged=policy.euid == 0,
+        blind_spot=blind_spot(),
     )
 
 

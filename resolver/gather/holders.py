@@ -72,17 +72,15 @@ def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> 
             first.state,
             container=container,
             uid=first.uid,
-            hidden=None if container else _why_hidden(first, snapshot),
+            hidden=_hidden(first, snapshot) if container is None else None,
             kernel=first.inode == 0,
             peer=first.peer,
             v6only=first.v6only,
         )
 
 
-def _why_hidden(entry: Socket, snapshot: Snapshot) -> str:
-    if entry.inode == 0:
-        return _KERNEL
-    return _ELSEWHERE if snapshot.privileged else _HIDDEN
+def _hidden(entry: Socket, snapshot: Snapshot) -> str:
+    return snapshot.blind_spot if entry.inode else _KERNEL
 
 
 def _families(sockets: list[Socket], snapshot: Snapshot) -> list[list[Process]]:

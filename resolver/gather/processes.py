@@ -13,7 +13,21 @@ from resolver.model import Pid, Process, ProcessIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_CAP_SYS_PTRACE = 19
 _DEEPEST = 64  # no real process tree is deeper; a PID reused in mid-walk could make a loop
+
+
+def blind_spot() -> str:
+    """Why a socket may be seen without its owner: what this process may not look into.
+
+    Reading another's descriptors takes CAP_SYS_PTRACE (proc_pid_fd(5)), which root in a container
+    mostly lacks.
+    """
+    if os.geteuid() != 0:
+        return "its owner is hidden from this user"
+    if not _has_capability(_CAP_SYS_PTRACE):
+        return "its owner is hidden for want of CAP_SYS_PTRACE (docker: --cap-add=SYS_PTRACE)"
+    return "its owner is in another PID namespace: look from the host (docker: --pid=host)"
 
 
 def own_line() -> tuple[ProcessIdentity, ...]:
@@ -101,6 +115,16 @@ def _user(source: Any) -> str | None:  # noqa: ANN401
     except KeyError:  # a uid without a name
         return None
     return user if isinstance(user, str) else None
+
+
+def _has_capability(number: int) -> bool:
+    """Whether this process has a capability (capabilities(7)); True where there are none."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return True
+    effective = next((line for line in status.splitlines() if line.startswith("CapEff:")), None)
+    return effective is None or bool(int(effective.split()[1], 16) >> number & 1)
 
 
 def _cgroups(pid: Pid) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from resolver.report.escape import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import HolderReport, Outcome, PortReport
+    from resolver.model import HolderReport, Outcome, PortReport, Step
 
 _ARROW = " → "
 
@@ -27,28 +27,35 @@ def _has_story(port: PortReport) -> bool:
 def _port(port: PortReport) -> Iterator[str]:
     reason = f": {escape(port.reason, 400)}" if port.reason else ""
     yield f"{port.request} {port.verdict}{reason}"
-    told: set[object] = set()
-    for holder in port.holders:
-        yield from _indented(_holder(holder, told))
+    for together in _together(port.holders):
+        yield from (f"  {line}" for line in _holders(together, port.reason))
     for holder in port.retaken_by:
         yield f"  taken back by {_chain(holder)}"
     for note in port.notes:
         yield f"  note: {escape(note, 400)}"
 
 
-def _holder(report: HolderReport, told: set[object]) -> Iterator[str]:
-    """A holder's lines; what was done is told once for all holders that share a step."""
-    yield f"{report.classification.holder.binding}  {_chain(report)}"
-    for fact in report.classification.evidence:
+def _together(holders: Iterable[HolderReport]) -> Iterable[list[HolderReport]]:
+    """Holders that end together, such as the two forwarders of one container, are one story."""
+    found: dict[object, list[HolderReport]] = {}
+    for holder in holders:
+        key = (holder.step, holder.outcome) if holder.step else holder
+        found.setdefault(key, []).append(holder)
+    return found.values()
+
+
+def _holders(together: list[HolderReport], known: str) -> Iterator[str]:
+    first = together[0]
+    bindings = dict.fromkeys(str(each.classification.holder.binding) for each in together)
+    yield f"{', '.join(bindings)}  {_chain(first)}"
+    for fact in dict.fromkeys(fact for each in together for fact in each.classification.evidence):
         yield f"  because {escape(fact)}"
-    if report.classification.confidence is Confidence.SUSPECTED:
+    if first.classification.confidence is Confidence.SUSPECTED:
         yield "  suspected, not confirmed"
-    if report.step is None or report.step in told:
-        return
-    told.add(report.step)
-    if report.outcome is not None:
-        yield from _outcome(report.outcome)
-    yield from _commands(report)
+    if first.outcome is not None:
+        yield from _outcome(first.outcome)
+    if first.step is not None:
+        yield from _commands(first.step, first.outcome, known)
 
 
 def _chain(report: HolderReport) -> str:
@@ -62,23 +69,16 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
     yield f"  {outcome.result}: {escape(outcome.reason, 400)}"
 
 
-def _commands(report: HolderReport) -> Iterator[str]:
-    step = report.step
-    if step is None:
-        return
-    if isinstance(step, AdviseStep):
+def _commands(step: Step, outcome: Outcome | None, known: str) -> Iterator[str]:
+    advice = isinstance(step, AdviseStep)
+    ended = outcome is not None and outcome.result is Result.DONE
+    if advice and step.why not in known:
         yield f"  left alone: {escape(step.why, 400)}"
-    hidden = isinstance(step, AdviseStep) and step.verdict is Verdict.HIDDEN
-    label = "with more privilege" if hidden else "to free it"
-    ended = report.outcome is not None and report.outcome.result is Result.DONE
     if not ended:
+        hidden = isinstance(step, AdviseStep) and step.verdict is Verdict.HIDDEN
+        label = "with more privilege" if hidden else "to free it"
         for command in step.commands:
             yield f"  {label}: {escape(command, 400)}"
-    if ended or isinstance(step, AdviseStep):
+    if ended or advice:
         for command in step.undo:
             yield f"  to bring it back: {escape(command, 400)}"
-
-
-def _indented(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield f"  {line}"

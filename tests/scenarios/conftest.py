@@ -1,0 +1,60 @@
+"""Fixtures for the scenarios that need an engine, a systemd or a supervisord."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import engine as engines
+from tests.lab import supervisord, systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def local_engine() -> Iterator[engines.Engine]:
+    """The engine of this machine, with the lab's image, which goes at the end."""
+    engine = engines.local_engine()
+    yield engine
+    engine("rmi", "--force", engine.image)
+
+
+@pytest.fixture
+def engine(local_engine: engines.Engine) -> Iterator[engines.Engine]:
+    """The engine of this machine; every container that the test starts is removed."""
+    engine = local_engine.marked()
+    yield engine
+    engine.reap()
+    assert engine.answers()
+
+
+@pytest.fixture(scope="session")
+def second_engine() -> Iterator[engines.Engine]:
+    """An engine of our own, without a userland proxy."""
+    with engines.engine_without_proxy() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine_without_proxy(second_engine: engines.Engine) -> Iterator[engines.Engine]:
+    """The engine without a userland proxy; every container that the test starts is removed."""
+    engine = second_engine.marked()
+    yield engine
+    engine.reap()
+    assert engine.answers()
+
+
+@pytest.fixture(scope="session")
+def machine(local_engine: engines.Engine) -> Iterator[systemd.Machine]:
+    """A booted systemd, one for each worker; units are named after their port."""
+    with systemd.boot(local_engine.marked()) as machine:
+        yield machine
+
+
+@pytest.fixture
+def supervisor() -> Iterator[supervisord.Supervisor]:
+    """A supervisord that the test configures and starts; it is ended with its programs."""
+    with supervisord.supervisor() as supervisor:
+        yield supervisor

@@ -1,0 +1,286 @@
+"""Ports that systemd's units hold, in a booted systemd; the command runs inside it."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.ports import free_port
+from tests.lab.processes import ROOT, stays, wait_until
+from tests.lab.systemd import USER, service, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.cli import Run
+    from tests.lab.systemd import Machine
+
+pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow]
+
+FAST = ("--settle", "0.3", "--grace", "2")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A machine, and the name and port that are this test's alone."""
+
+    machine: Machine
+    name: str
+    port: int
+    user: bool = False
+
+    @property
+    def unit(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def label(self) -> str:
+        return f"{self.port}/tcp"
+
+    @property
+    def pid(self) -> int:
+        """The main PID of the unit."""
+        return self.machine.main_pid(self.unit, user=self.user)
+
+    def serve(self, restart: str, command: str | None = None) -> int:
+        """Writes and starts the unit; returns the PID that answers on the port."""
+        self.machine.write(self.unit, service(self.port, restart, command), user=self.user)
+        self.machine.systemctl("start", self.unit, user=self.user)
+        return self.machine.wait_for(self.port)
+
+    def resolve(self, *arguments: str) -> Run:
+        env = USER if self.user else {}
+        return self.machine.ultra("resolve", *FAST, "--json", *arguments, str(self.port), **env)
+
+    def untouched(self, pid: int) -> bool:
+        """True where the same process answers, now and for 2 s more."""
+        return stays(lambda: self.machine.server(self.port) == pid)
+
+
+@pytest.fixture
+def desk(machine: Machine) -> Iterator[Desk]:
+    """A unit of this test alone, stopped at the end."""
+    name = f"lab-{uuid.uuid4().hex[:12]}"
+    desk = Desk(machine, name, free_port())
+    yield desk
+    machine.systemctl("stop", f"{name}.socket", f"{name}.service")
+    machine.systemctl("stop", f"{name}.service", user=True)
+    assert machine.is_free(desk.port)
+
+
+def holder(run: Run, label: str) -> dict[str, Any]:
+    """The one holder of the port."""
+    (found,) = run.port(label)["holders"]
+    assert isinstance(found, dict)
+    return found
+
+
+def assert_advised(run: Run, desk: Desk, policy: str) -> dict[str, Any]:
+    """Asserts an advisory about the desk's service; returns the holder."""
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(desk.label)["verdict"] == "advised"
+    found = holder(run, desk.label)
+    assert (found["kind"], found["respawn"]) == ("service", "yes")
+    assert found["manager"]["kind"] == "systemd"
+    assert found["manager"]["name"] == desk.unit
+    assert policy in found["manager"]["policy"]
+    assert found["step"]["kind"] == "advise"
+    assert any(f"stop {desk.unit}" in line for line in found["step"]["commands"])
+    return found
+
+
+@pytest.mark.parametrize("restart", ["always", "on-failure", "on-abnormal"])
+def test_a_service_that_would_come_back_is_advised(desk: Desk, restart: str) -> None:
+    pid = desk.serve(restart)
+    assert pid == desk.pid
+
+    found = assert_advised(desk.resolve(), desk, f"Restart={restart}")
+
+    assert found["confidence"] == "confirmed"
+    assert found["manager"]["stop"][0].endswith(f"systemctl stop {desk.unit}")
+    assert found["manager"]["start"][0].endswith(f"systemctl start {desk.unit}")
+    assert desk.untouched(pid)
+    assert desk.pid == pid
+
+
+def test_the_advice_is_printed(desk: Desk) -> None:
+    pid = desk.serve("always")
+    run = desk.machine.ultra("resolve", *FAST, str(desk.port))
+    assert run.status == 3, run.stdout + run.stderr
+    assert f"systemctl stop {desk.unit}" in run.stdout
+    assert f"systemctl start {desk.unit}" in run.stdout
+    assert "Restart=always" in run.stdout
+    assert desk.pid == pid
+
+
+def test_the_advice_works(desk: Desk) -> None:
+    desk.serve("always")
+    found = assert_advised(desk.resolve(), desk, "Restart=always")
+    words = found["manager"]["stop"][0].removeprefix("sudo ").split()
+    desk.machine.run(*words)
+    assert desk.machine.stays_free(desk.port)
+    desk.machine.run(*found["manager"]["start"][0].removeprefix("sudo ").split())
+    assert desk.machine.wait_for(desk.port)
+
+
+def test_stop_services_stops_it(desk: Desk) -> None:
+    desk.serve("always")
+
+    run = desk.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(desk.label)["verdict"] == "freed"
+    found = holder(run, desk.label)
+    assert found["step"]["kind"] == "stop-service"
+    assert found["outcome"]["result"] == "done"
+    assert any(line.endswith(f"systemctl start {desk.unit}") for line in found["step"]["undo"])
+    assert desk.machine.stays_free(desk.port)
+    assert not desk.machine.is_active(desk.unit)
+
+
+def test_a_dry_run_stops_nothing(desk: Desk) -> None:
+    pid = desk.serve("always")
+    run = desk.resolve("--stop-services", "--dry-run")
+    assert run.status == 1, run.stdout + run.stderr
+    assert run.port(desk.label)["verdict"] == "held"
+    assert holder(run, desk.label)["step"]["kind"] == "stop-service"
+    assert desk.untouched(pid)
+
+
+def test_a_service_that_stays_down_is_ended(desk: Desk) -> None:
+    desk.serve("no")
+
+    run = desk.resolve()
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(desk.label)["verdict"] == "freed"
+    found = holder(run, desk.label)
+    assert found["respawn"] == "no"
+    assert any(f"systemctl start {desk.unit}" in line for line in found["step"]["undo"])
+    assert desk.machine.stays_free(desk.port)
+    assert not desk.machine.is_active(desk.unit)
+
+
+def test_a_server_in_a_shell_is_the_service_too(desk: Desk) -> None:
+    pid = desk.serve("always", f"/bin/sh -c '{serving(desk.port)}; true'")
+    main = desk.pid
+    assert pid != main
+
+    assert_advised(desk.resolve(), desk, "Restart=always")
+
+    assert desk.untouched(pid)
+    assert desk.pid == main
+
+
+def test_a_guest_of_a_session_host_is_no_service(desk: Desk) -> None:
+    """What cron runs is in cron.service, but is not the service.
+
+    A shell plays cron here: it is called so, and a process of its own serves the port.
+    """
+    host = f"/var/lib/{desk.name}/cron"
+    desk.machine.run("mkdir", "-p", f"/var/lib/{desk.name}")
+    desk.machine.run("ln", "-s", "/bin/sh", host)
+    pid = desk.serve("always", f"{host} -c '{serving(desk.port)} & sleep 1000'")
+    main = desk.pid
+    assert pid != main
+    assert desk.machine.run("cat", f"/proc/{main}/comm") == "cron"
+
+    run = desk.resolve()
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(desk.label)["verdict"] == "freed"
+    assert holder(run, desk.label)["kind"] == "local"
+    assert desk.machine.stays_free(desk.port)
+    assert desk.machine.is_active(desk.unit)
+    assert desk.pid == main
+
+
+@pytest.fixture
+def activated(desk: Desk) -> Desk:
+    """A socket unit that listens for a service which has not started yet."""
+    command = f"{sys.executable} -B -S -m tests.lab.images.activated"
+    desk.machine.write(desk.unit, f"[Service]\nExecStart={command}\nWorkingDirectory={ROOT}\n")
+    desk.machine.write(f"{desk.name}.socket", f"[Socket]\nListenStream={desk.port}\n")
+    desk.machine.systemctl("start", f"{desk.name}.socket")
+    assert not desk.machine.is_free(desk.port)
+    return desk
+
+
+def assert_both_advised(run: Run, desk: Desk) -> None:
+    """Asserts that one printed command stops the socket and the service."""
+    assert run.status == 3, run.stdout + run.stderr
+    report = run.port(desk.label)
+    assert report["verdict"] == "advised"
+    units = {f"{desk.name}.socket", desk.unit}
+    for found in report["holders"]:
+        assert found["kind"] == "service"
+        assert any(units <= set(line.split()) for line in found["step"]["commands"])
+        assert found["manager"]["kind"] == "systemd"
+
+
+def test_a_socket_that_waits_for_its_service(activated: Desk) -> None:
+    run = activated.resolve()
+
+    assert_both_advised(run, activated)
+    assert [each["pid"] for each in holder(run, activated.label)["processes"]] == [1]
+    assert activated.pid == 0  # nothing connected to it, so nothing was started
+    assert activated.machine.wait_for(activated.port)
+    assert activated.pid
+
+
+def test_a_socket_whose_service_runs(activated: Desk) -> None:
+    pid = activated.machine.wait_for(activated.port)
+
+    assert_both_advised(activated.resolve(), activated)
+
+    assert activated.untouched(pid)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_stop_services_stops_the_socket_and_its_service(
+    activated: Desk,
+    running: bool,  # noqa: FBT001
+) -> None:
+    machine = activated.machine
+    if running:
+        machine.wait_for(activated.port)
+
+    run = activated.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(activated.label)["verdict"] == "freed"
+    assert machine.stays_free(activated.port)
+    assert not machine.is_active(f"{activated.name}.socket")
+    assert not machine.is_active(activated.unit)
+    assert machine.systemctl("is-system-running") in {"running", "degraded"}
+
+
+@pytest.fixture
+def own(desk: Desk) -> Desk:
+    """The same, in the unit manager of the user."""
+    machine = desk.machine
+    machine.systemctl("start", "user@0.service")
+    wait_until(
+        lambda: machine.systemctl("is-system-running", user=True) in {"running", "degraded"},
+        "the user's own systemd is up",
+    )
+    return Desk(machine, desk.name, desk.port, user=True)
+
+
+def test_a_user_service_is_stopped_by_its_user(own: Desk) -> None:
+    pid = own.serve("always")
+
+    found = assert_advised(own.resolve(), own, "Restart=always")
+
+    assert f"systemctl --user stop {own.unit}" in found["manager"]["stop"]
+    assert own.untouched(pid)
+
+    run = own.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert own.machine.stays_free(own.port)
+    assert not own.machine.is_active(own.unit, user=True)

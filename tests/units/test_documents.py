@@ -1,0 +1,53 @@
+"""The README says what the command really says, and the documents name what is really there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from resolver.classify import _registry
+from resolver.cli.app import EPILOG
+from resolver.model import ExitStatus
+from tests.lab.cli import ultra
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_help_in_the_readme_is_the_real_one() -> None:
+    shown = README.partition("$ ultra-ports resolve -h\n")[2].partition("\n```")[0]
+    run = ultra("resolve", "-h", env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    assert shown == run.stdout.rstrip()
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("resolve", "-h"), ("who", "-h")])
+def test_every_exit_status_is_documented_everywhere(arguments: tuple[str, ...]) -> None:
+    text = ultra(*arguments).stdout
+    for status in ExitStatus:
+        assert re.search(rf"^ +{status:d}  ", text, re.MULTILINE), status
+        assert re.search(rf"^\| {status:d} \|", README, re.MULTILINE), status
+        assert f"  {status:d}  " in EPILOG
+
+
+def test_the_map_names_every_module() -> None:
+    the_map = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in sorted((ROOT / "resolver").iterdir()):
+        if path.is_dir() and (path / "__init__.py").exists():
+            assert f"`resolver/{path.name}/`" in the_map
+        elif path.suffix == ".py" and not path.name.startswith("_"):
+            assert f"{path.name}`" in the_map
+
+
+def test_the_map_names_every_file_of_the_pipeline() -> None:
+    the_map = (ROOT / "ARCHITECTURE.md").read_text()
+    for room in ("gather", "strategies", "report"):
+        for path in (ROOT / "resolver" / room).glob("[a-z]*.py"):
+            assert f"`{path.name}`" in the_map, path
+
+
+def test_ranks_are_distinct() -> None:
+    ranks = [classifier.RANK for classifier in _registry()]
+    assert len(ranks) == len(set(ranks))
+    assert ranks == sorted(ranks)
