@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 # States in which a socket of its own keeps others off the port, whoever else is there
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
-_HIDDEN = "its owner is hidden from this user"
-_ELSEWHERE = (
-    "its owner is not in this PID namespace: look for it from the host (docker: --pid=host)"
-)
 _KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 

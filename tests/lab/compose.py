@@ -1,0 +1,77 @@
+"""A real compose project in a folder of its own; it is taken down again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.lab.engine import LABEL, SERVE, Container, EngineError
+from tests.lab.processes import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A compose project, whose services each publish one port and answer with their name."""
+
+    engine: Engine
+    folder: Path
+    name: str
+
+    def __call__(self, *arguments: str) -> str:
+        """Runs `docker compose ARGUMENTS`.
+
+        Raises:
+            EngineError: it failed.
+        """
+        file = str(self.folder / "compose.json")
+        return self.engine("compose", "-p", self.name, "-f", file, *arguments)
+
+    def container(self, service: str) -> Container:
+        """The service's container."""
+        return Container(self.engine, f"{self.name}-{service}-1")
+
+
+@contextlib.contextmanager
+def project(engine: Engine, folder: Path, services: dict[str, int]) -> Iterator[Project]:
+    """A project that is not up yet; `services` maps each name to the host port it publishes."""
+    try:
+        engine("compose", "version")
+    except EngineError:
+        unavailable("the compose plug-in is missing")
+    name = f"lab{engine.mark[:8]}"
+    described: dict[str, Any] = {
+        service: {
+            "image": engine.image,
+            "command": ["sh", "-c", SERVE.replace("$", "$$")],
+            "environment": {"NAME": f"{name}-{service}-1", "LISTEN": "80"},
+            "labels": {LABEL: engine.mark},
+            "restart": "always",
+            "ports": [f"{port}:80"],
+        }
+        for service, port in services.items()
+    }
+    (folder / "compose.json").write_text(json.dumps({"services": described}))
+    made = Project(engine, folder, name)
+    try:
+        yield made
+    finally:
+        made("down", "--timeout", "1")
+
+
+def valid(file: Path) -> bool:
+    """Whether compose accepts the file, with every profile; skips where there is no compose."""
+    words = ["docker", "compose", "-f", str(file), "--profile", "*", "config", "--quiet"]
+    try:
+        subprocess.run([*words[:2], "version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        unavailable("the compose plug-in is missing")
+    return subprocess.run(words, check=False).returncode == 0
