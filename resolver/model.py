@@ -269,6 +269,7 @@ class Snapshot:
     """All that was gathered in one scan; every tuple is sorted.
 
     `processes` holds the owners, their ancestors and the caller's own line, by identity;
+    `ended` are holders that were ended in an earlier round, before the port was taken back.
     `blind_spot` says why the owner of a socket may not be among them.
     """
 
@@ -277,6 +278,7 @@ class Snapshot:
     containers: tuple[Container, ...] = ()
     engines: tuple[EngineState, ...] = ()
     own: tuple[ProcessIdentity, ...] = ()
+    ended: tuple[Process, ...] = ()
     own_container: str | None = None
     blind_spot: str = "its owner is hidden from this user"
     notes: tuple[str, ...] = ()
@@ -330,7 +332,11 @@ class Manager:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a holder is, what would bring it back, and how that is known."""
+    """What a holder is, what would bring it back, and how that is known.
+
+    `respawners` are parents that start the holder again, and can be ended with it: the topmost
+    first, then what stands between it and the holder.
+    """
 
     holder: Holder
     kind: Kind
@@ -341,13 +347,15 @@ class Classification:
     evidence: tuple[str, ...] = ()
     reason: str = ""
     commands: tuple[str, ...] = ()
+    respawners: tuple[Process, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KillStep:
     """End a process family: its masters first, then those of its members that stay.
 
-    `inodes` are the sockets by which it holds the port: without them it is left to finish in peace.
+    `inodes` are the sockets by which it holds the port: without them it is left to finish in peace,
+    but for the `respawners`, which have to end.
     """
 
     bindings: tuple[Binding, ...]
@@ -356,6 +364,7 @@ class KillStep:
     inodes: frozenset[int]
     why: str
     undo: tuple[str, ...] = ()
+    respawners: frozenset[ProcessIdentity] = frozenset()
     kind: str = "kill"
     commands: tuple[str, ...] = ()
 

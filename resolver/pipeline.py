@@ -16,7 +16,7 @@ from resolver.strategies.choose import choose
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import Outcome, Policy, PortReport, PortRequest, Proof, Report
+    from resolver.model import Outcome, Policy, PortReport, PortRequest, Process, Proof, Report
     from resolver.strategies import Effects
 
 
@@ -25,8 +25,8 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
 
     `requests` None asks for every port that is held now.
     """
-    proofs = {} if requests is None else _prove(requests, effects)
-    diagnosis = _diagnose(requests, proofs, policy, effects)
+    proofs = {} if requests is None else prove(requests, effects)
+    diagnosis = diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
     ports = [verdicts.diagnosed(each, diagnosis, proofs.get(each), policy) for each in asked]
     return verdicts.report("who", ports, diagnosis.snapshot)
@@ -37,44 +37,63 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
 
     A port that is taken back is worked on again, up to `policy.rounds` times.
     """
-    proofs = _prove(requests, effects)
-    diagnosis = first = _diagnose(requests, proofs, policy, effects)
+    proofs = prove(requests, effects)
+    first = diagnose(requests, proofs, policy, effects)
     if policy.dry_run:
-        ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
+        ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]
         return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True)
+    ports = carry_out(requests, proofs, first, policy, effects)
+    return verdicts.report("resolve", ports, first.snapshot)
+
+
+def carry_out(
+    requests: Sequence[PortRequest],
+    proofs: dict[PortRequest, Proof],
+    diagnosis: Diagnosis,
+    policy: Policy,
+    effects: Effects,
+) -> list[PortReport]:
+    """Applies the plan, proves what came of it, and does so again where a port was taken back."""
     done: dict[PortRequest, PortReport] = {}
+    ended: tuple[Process, ...] = ()
     pending = list(requests)
     for _ in range(policy.rounds):
         outcomes = apply(diagnosis.plan, policy, effects)
         proofs |= _settle(pending, diagnosis, outcomes, policy, effects)
         unsure = verdicts.unsure(pending, diagnosis, outcomes, proofs)
-        after = _diagnose(unsure, proofs, policy, effects)
-        for each in pending:
-            found = verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
-            done[each] = verdicts.continued(done.get(each), found)
-        pending = [each for each in pending if verdicts.is_open(done[each], after)]
+        ended += verdicts.ended_processes(outcomes)
+        after = diagnose(unsure, proofs, policy, effects, ended)
+        found = {
+            each: verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
+            for each in pending
+        }
+        done |= {each: verdicts.continued(done.get(each), new) for each, new in found.items()}
+        pending = [each for each, new in found.items() if verdicts.is_open(new, after)]
         diagnosis = after
         if not pending:
             break
-    return verdicts.report("resolve", [done[each] for each in requests], first.snapshot)
+    return [done[each] for each in requests]
 
 
-def _prove(requests: Sequence[PortRequest], effects: Effects) -> dict[PortRequest, Proof]:
+def prove(requests: Sequence[PortRequest], effects: Effects) -> dict[PortRequest, Proof]:
+    """Whether each port can be bound now."""
     return {request: verify.prove(request, effects.list_sockets) for request in requests}
 
 
-def _diagnose(
+def diagnose(
     requests: Sequence[PortRequest] | None,
     proofs: Mapping[PortRequest, Proof],
     policy: Policy,
     effects: Effects,
+    ended: tuple[Process, ...] = (),
 ) -> Diagnosis:
+    """One look at the machine, and what would be done; `proofs` spare it what could be bound."""
     free = frozenset(request for request, proof in proofs.items() if proof.free)
     if requests is not None and (
         not requests or (free.issuperset(requests) and not policy.use_docker)
     ):
         return Diagnosis()
-    snapshot = gather(requests, policy, free)
+    snapshot = replace(gather(requests, policy, free), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     return Diagnosis(snapshot, choose(found, policy, snapshot.own))
 
@@ -89,11 +108,11 @@ def _settle(
     """New proofs: what the outcomes touched is bound, watched, and bound once more."""
     touched = [each for each in requests if verdicts.touched(each, outcomes)]
     if not touched:
-        return _prove(requests, effects)
+        return prove(requests, effects)
     held = verdicts.ended_inodes(diagnosis, outcomes)
     verify.await_release(touched, held, effects.list_sockets, effects.clock)
-    proofs = _prove(touched, effects)
+    proofs = prove(touched, effects)
     freed = [each for each in touched if proofs[each].free]
     if freed:
         verify.watch(freed, policy.settle_seconds, effects.list_sockets, effects.clock)
-    return _prove(requests, effects)
+    return prove(requests, effects)

@@ -9,6 +9,7 @@ from resolver.model import (
     AdviseStep,
     ExitStatus,
     HolderReport,
+    KillStep,
     PortReport,
     PortRequest,
     Report,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Plan,
         Planned,
         Policy,
+        Process,
         Proof,
         Snapshot,
         Step,
@@ -76,6 +78,12 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
         asides=tuple(engine.trouble or "" for engine in troubles if engine.absent),
         exit_status=worst,
     )
+
+
+def refused(command: str, requests: Iterable[PortRequest], reason: str) -> Report:
+    """The answer where nothing was even begun."""
+    ports = tuple(PortReport(request, Verdict.REFUSED, reason) for request in requests)
+    return Report(command, ports, exit_status=ExitStatus.ADVISED)
 
 
 def _status(command: str, verdict: Verdict) -> ExitStatus:
@@ -190,7 +198,18 @@ def continued(earlier: PortReport | None, found: PortReport) -> PortReport:
     """A later round's report, with what happened in the rounds before it."""
     if earlier is None:
         return found
-    story = (*earlier.notes, f"it was {earlier.reason}")
+    settled = found.verdict in {Verdict.FREE, Verdict.FREED, Verdict.RETAKEN}
+    if earlier.verdict is Verdict.RETAKEN and not settled:
+        return replace(  # what took it back is left alone, and something was touched before
+            found,
+            verdict=Verdict.RETAKEN,
+            reason=f"{earlier.reason}; {found.reason}",
+            holders=earlier.holders,
+            retaken_by=found.holders,
+            notes=tuple(dict.fromkeys((*earlier.notes, *found.notes))),
+        )
+    retaken = (f"it was {earlier.reason}",) if earlier.verdict is Verdict.RETAKEN else ()
+    story = (*earlier.notes, *retaken)
     return replace(
         found,
         verdict=Verdict.FREED if found.verdict is Verdict.FREE else found.verdict,
@@ -220,10 +239,12 @@ def unsure(
 
 def is_open(found: PortReport, after: Diagnosis) -> bool:
     """Whether another round could help: the port was taken back, or its holder changed."""
-    if found.verdict is Verdict.RETAKEN:
-        return True
-    unexplained = not found.holders and found.verdict not in {Verdict.FREE, Verdict.FREED}
-    return unexplained and bool(_relevant(found.request, after.plan))
+    if found.verdict in {Verdict.FREE, Verdict.FREED}:
+        return False
+    known = {each.classification.holder for each in found.holders}
+    return any(
+        each.classification.holder not in known for each in _relevant(found.request, after.plan)
+    )
 
 
 def touched(request: PortRequest, outcomes: Iterable[Outcome]) -> bool:
@@ -233,6 +254,16 @@ def touched(request: PortRequest, outcomes: Iterable[Outcome]) -> bool:
         for outcome in outcomes
         if outcome.result is not Result.SKIPPED
         for binding in outcome.step.bindings
+    )
+
+
+def ended_processes(outcomes: Iterable[Outcome]) -> tuple[Process, ...]:
+    """The masters that were ended: what takes the port back may have the same parent."""
+    return tuple(
+        process
+        for outcome in outcomes
+        if isinstance(outcome.step, KillStep) and outcome.result in _CHANGED
+        for process in outcome.step.masters
     )
 
 
@@ -337,12 +368,13 @@ def _and_sudo(reason: str, policy: Policy) -> str:
 
 
 def _takers(request: PortRequest, before: Diagnosis, after: Diagnosis) -> tuple[HolderReport, ...]:
-    """Holders that were not there before the steps."""
+    """Holders that were not there before the steps; connections were, behind the server."""
     known = {_end(each) for each in _relevant(request, before.plan)}
     return tuple(
         HolderReport(each.classification, each.step)
         for each in _relevant(request, after.plan)
         if _end(each) not in known
+        and each.classification.holder.state is not SocketState.CONNECTED
     )
 
 

@@ -31,6 +31,8 @@ def _port(port: PortReport) -> Iterator[str]:
         yield from (f"  {line}" for line in _holders(together, port.reason))
     for holder in port.retaken_by:
         yield f"  taken back by {_chain(holder)}"
+        if isinstance(holder.step, AdviseStep):
+            yield from (f"    to free it: {escape(each, 400)}" for each in holder.step.commands)
     for note in port.notes:
         yield f"  note: {escape(note, 400)}"
 

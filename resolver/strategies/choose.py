@@ -69,23 +69,27 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         return _service_step(each, policy)
     if each.kind not in {Kind.LOCAL, Kind.SERVICE}:
         return _advice(each, _ADVISED[each.kind], policy)
-    if any(process.identity in own or untouchable(process) for process in each.holder.processes):
+    family = (*each.respawners, *each.holder.processes)
+    if any(process.identity in own or untouchable(process) for process in family):
         return _advice(each, Verdict.REFUSED, policy)
-    if not all(process.signalable for process in each.holder.processes):
+    if not all(process.signalable for process in family):
         return _not_permitted(each, policy)
     return _kill_step(each, policy)
 
 
 def _kill_step(each: Classification, policy: Policy) -> KillStep:
     holder = each.holder
-    masters = tuple(found for found in holder.processes if found.identity in holder.masters)
+    masters = each.respawners[:1] or tuple(
+        found for found in holder.processes if found.identity in holder.masters
+    )
     undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
     return KillStep(
         bindings=(holder.binding,),
         masters=masters,
-        members=holder.processes,
+        members=tuple(dict.fromkeys((*each.respawners, *holder.processes))),
         inodes=holder.inodes,
-        why=f"{each.reason}: nothing known would start it again",
+        respawners=frozenset(process.identity for process in each.respawners),
+        why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
         undo=undo or tuple(filter(None, map(_command_line, masters))),
         commands=(f"kill {' '.join(str(found.pid) for found in masters)}",),
     )

@@ -143,7 +143,13 @@ class _Run:
         return True
 
     def holds(self) -> bool:
-        """Whether any of the step's sockets is still there; True where that cannot be seen."""
+        """Whether the step's sockets, or those who make new ones, are still there.
+
+        True where that cannot be seen.
+        """
+        respawners = self.step.respawners
+        if any(found.process.identity in respawners and found.exists() for found in self.targets):
+            return True
         requests = [
             PortRequest(binding.port, binding.transport, binding.address)
             for binding in self.step.bindings

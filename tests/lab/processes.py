@@ -164,17 +164,32 @@ class Lab:
         popen = self._popen(argv, errors, env or {})
         return Server(popen, self._first_line(popen, errors), record)
 
+    def command(
+        self, *argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Starts any program, and returns at once; its output goes to a file of the lab's."""
+        output = self._directory / f"command{len(self._started)}.out"
+        popen = self._popen(argv, output, env or {}, cwd, output)
+        assert popen.poll() is None, output.read_text(encoding="utf-8")
+        return popen
+
     def _popen(
-        self, argv: Sequence[str | bytes], errors: Path, env: Mapping[str, str]
+        self,
+        argv: Sequence[str | bytes],
+        errors: Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        output: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         with errors.open("wb") as stderr:
             popen = subprocess.Popen(
                 argv,
-                cwd=self._directory,
+                cwd=cwd or self._directory,
                 env={**os.environ, "PYTHONPATH": str(ROOT), MARK: self._mark, **env},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if output is None else stderr,
                 stderr=stderr,
+                start_new_session=output is not None,
             )
         self._started.append(popen)
         return popen
@@ -193,6 +208,10 @@ class Lab:
             said += more
         facts: dict[str, Any] = json.loads(said)
         return facts
+
+    def marked(self) -> dict[str, str]:
+        """What a process needs in its environment to be reaped with the lab."""
+        return {MARK: self._mark, "PYTHONPATH": str(ROOT)}
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that carries this lab's mark."""

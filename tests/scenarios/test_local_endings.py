@@ -235,25 +235,6 @@ def test_a_server_that_vanishes_before_it_is_signalled(lab: Lab) -> None:
     assert stays_free(port)
 
 
-def test_a_parent_that_restarts_its_server_at_once(lab: Lab) -> None:
-    port = free_port()
-    parent = lab.start("restarting", port)
-
-    run = ultra("resolve", str(port), "--json", "--grace", "1", "--settle", "3")
-
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (1, "retaken")
-    assert report["holders"][0]["processes"][0]["pid"] == parent.facts["child"]
-    [taker] = report["retaken_by"]
-    process = taker["processes"][0]
-    assert process["pid"] not in {parent.pid, parent.facts["child"]}
-    assert process["parent"] == parent.pid
-    assert any(str(parent.pid) in link for link in taker["chain"]), taker["chain"]
-    assert parent.alive
-    assert parent.signals() == []
-    wait_until(lambda: answered_by(port), "its server is back")
-
-
 def test_ctrl_c_during_a_long_grace(lab: Lab) -> None:
     port = free_port()
     server = lab.start("answering", port, "--ignore")

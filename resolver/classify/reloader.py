@@ -1,0 +1,162 @@
+"""Reloaders and loops: a parent that starts the holder again, and is ended with it.
+
+Suspected from the parent's command line (nodemon, `node --watch`, watchmedo, a shell loop) or from
+the mark that Django leaves in its child's environment; or known by observation: what took a port
+back in this very run, and the process that both it and the one ended before descend from. Confirmed
+by the kernel: a parent with other children is not ended, since they would suffer, nor is one that
+is not the caller's to end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.host.family import descendants
+from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.programs import SESSION_HOSTS, known_as, untouchable
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 85
+
+_NEAR = 4  # so many parents are looked at: nodemon → sh -c → node
+_WATCHERS = frozenset(
+    {"nodemon", "watchmedo", "watchfiles", "watchexec", "cargo-watch", "entr", "air", "reflex",
+     "ts-node-dev", "node-dev", "wgo"}
+)  # fmt: skip
+# Programs that watch only when they are told to. uvicorn, gunicorn and Werkzeug keep the socket
+# open in the parent, which makes it the master of its children: they need no mention.
+_FLAGGED = {
+    "node": {"--watch"},
+    "tsx": {"watch"},
+    "dotnet": {"watch"},
+}
+_WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"})
+_LOOPS = ("while ", "until ", "for ", "loop ")
+_INTERACTIVE = SESSION_HOSTS | {
+    "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
+    "xterm", "alacritty", "kitty", "wezterm-gui", "foot", "terminator", "iTerm2", "Terminal",
+    "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
+    "sudo", "login", "make", "pytest",
+}  # fmt: skip
+
+
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A holder whose parent starts it again."""
+    master = holder.master
+    if master is None:
+        return None
+    above = [snapshot.process(identity) for identity in master.ancestors]
+    near = [process for process in above if process is not None and process.pid > 1]
+    observed = _observed(master, near, snapshot)
+    respawner = observed or _suspected(master, near[:_NEAR])
+    if respawner is None:
+        return None
+    line = near[: near.index(respawner) + 1][::-1]
+    how = "observed" if observed else "its command line"
+    return _judged(holder, snapshot, tuple(line), how)
+
+
+def _observed(master: Process, near: list[Process], snapshot: Snapshot) -> Process | None:
+    """The nearest process above both this holder and one that was ended earlier in this run."""
+    if master.identity in {ended.identity for ended in snapshot.ended}:
+        return None
+    earlier = {identity for ended in snapshot.ended for identity in ended.ancestors[:_NEAR]}
+    return next((process for process in near[:_NEAR] if process.identity in earlier), None)
+
+
+def _suspected(master: Process, near: list[Process]) -> Process | None:
+    """The nearest parent that is known to start its child again, with only wrappers in between."""
+    for process in near:
+        if _reloads(process) or _is_twin(process, master):
+            return process
+        words = {word.rsplit("/", 1)[-1] for word in process.command[:2]}
+        if process.name not in _SHELLS and _WRAPPERS.isdisjoint({process.name, *words}):
+            return None
+    return None
+
+
+def _reloads(process: Process) -> bool:
+    words = [word.rsplit("/", 1)[-1] for word in process.command]
+    if process.name in _WATCHERS or not _WATCHERS.isdisjoint(words[:3]):
+        return True
+    if process.name in _SHELLS:
+        return _loops(process.command)
+    return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in words[:4])
+
+
+def _loops(command: tuple[str, ...]) -> bool:
+    """Whether a shell was given a loop on its command line; a script is judged by observation."""
+    if "-c" not in command:
+        return False
+    text = " ".join(command[command.index("-c") + 1 :]).replace("\n", " ")
+    return any(word in f" {text}" for word in (f" {loop}" for loop in _LOOPS))
+
+
+def _is_twin(process: Process, master: Process) -> bool:
+    """Django and Werkzeug start themselves once more, and mark the child in its environment."""
+    marked = "true" in {master.variable("RUN_MAIN"), master.variable("WERKZEUG_RUN_MAIN")}
+    return marked and process.command[1:] == master.command[1:]
+
+
+def _judged(
+    holder: Holder, snapshot: Snapshot, line: tuple[Process, ...], how: str
+) -> Classification:
+    respawner = line[0]
+    keep = _why_not(holder, snapshot, line)
+    chain = (*(str(process) for process in line), str(holder.master))
+    evidence = f"{respawner} starts it again ({how}: {' '.join(respawner.command)})"
+    if keep is None:
+        return Classification(
+            holder,
+            Kind.LOCAL,
+            respawn=Respawn.YES,
+            chain=chain,
+            evidence=(evidence,),
+            reason=f"process {holder.master}, which {respawner} starts again, ended with it",
+            respawners=line,
+        )
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.YES,
+        confidence=Confidence.CONFIRMED if how == "observed" else Confidence.SUSPECTED,
+        chain=chain,
+        evidence=(evidence, keep),
+        reason=f"{respawner} starts {holder.master} again, and {keep}",
+        commands=(f"kill {respawner.pid}   # or Ctrl-C where it runs",),
+    )
+
+
+def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> str | None:
+    """Why the respawner is not ended from here; None where it may be."""
+    respawner = line[0]
+    if respawner.identity in snapshot.own:
+        return f"{respawner} also started this command"
+    if _is_interactive(respawner):
+        return f"{respawner} is somebody's shell, terminal or tool"
+    if untouchable(respawner):
+        return f"{respawner} is never ended from here"
+    known = {process.pid for process in (*line, *holder.processes)}
+    others = sorted(descendants(respawner.pid) - known - _below(holder))
+    if others:
+        return f"{respawner} has other children, which would suffer: {', '.join(map(str, others))}"
+    return None
+
+
+def _below(holder: Holder) -> set[int]:
+    """What the holder itself has started goes with it, or not, as it would anyway."""
+    return {pid for process in holder.processes for pid in descendants(process.pid)}
+
+
+def _is_interactive(process: Process) -> bool:
+    """A shell without a script or a command to run is somebody's; terminals and editors are too."""
+    if known_as(process, frozenset(_INTERACTIVE)):
+        return True
+    if process.name.lstrip("-") not in _SHELLS:
+        return False
+    words = process.command
+    return not words or words[0].startswith("-") or all(word.startswith("-") for word in words[1:])

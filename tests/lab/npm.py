@@ -1,0 +1,37 @@
+"""Programs from npm, installed once for each run of the tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.lab.processes import unavailable
+
+
+@cache
+def install(package: str) -> Path:
+    """The program that the npm package of the same name brings; all workers share it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        unavailable("npm is missing")
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir()) / f"ultra-ports-npm-{run}"
+    folder.mkdir(exist_ok=True)
+    program = folder / "node_modules" / ".bin" / package
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            words = ["install", "--no-fund", "--no-audit", "--silent", "--prefix", str(folder)]
+            subprocess.run([npm, *words, package], check=True, timeout=100)
+    return program
+
+
+def remove() -> None:
+    """Removes what this run installed."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    shutil.rmtree(Path(tempfile.gettempdir()) / f"ultra-ports-npm-{run}", ignore_errors=True)
