@@ -1,8 +1,8 @@
 """Docker-aware port conflict resolver.
 
 `resolve` frees ports and proves it; `who` says who holds them and touches nothing. Both return the
-same frozen `Report` that the command line prints. Names are loaded when first used, so importing
-the package costs nothing.
+same frozen `Report` that the command line prints. `plan` and `apply` are `resolve` in two parts.
+Names are loaded when first used, so importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Policy", "Report", "__version__", "resolve", "who"]
+__all__ = ["Policy", "Report", "__version__", "apply", "plan", "resolve", "who"]
 
 if TYPE_CHECKING:
-    from resolver.api import resolve, who
+    from resolver.api import apply, plan, resolve, who
     from resolver.model import Policy, Report
 
-_HOME = {"resolve": "api", "who": "api", "Policy": "model", "Report": "model"}
+_HOME = {
+    **dict.fromkeys(("apply", "plan", "resolve", "who"), "api"),
+    **dict.fromkeys(("Policy", "Report"), "model"),
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol's own signature

@@ -72,10 +72,53 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
     Raises:
         UsageError: a port or an option that makes no sense; nothing was touched.
     """
+    return pipeline.resolve(_requests(ports), policy(options), effects(observer))
+
+
+def plan(*ports: int | str, observer: Observer | None = None, **options: Any) -> tuple[Report, str]:  # noqa: ANN401
+    """Says what `resolve` would do to the given ports; touches nothing.
+
+    Args:
+        ports: at least one, as for `who`.
+        observer: is not told of anything; nothing happens.
+        options: fields of `Policy`.
+
+    Returns:
+        The report of a dry run, and the text of a plan file for `apply`.
+
+    Raises:
+        UsageError: a port or an option that makes no sense.
+    """
+    from resolver import planfile, stored  # noqa: PLC0415 - seldom
+
+    requests = _requests(ports)
+    report, made = stored.plan(requests, policy(options), effects(observer))
+    return report, planfile.write(made)
+
+
+def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Report:  # noqa: ANN401
+    """Does what the text of a plan file says, if that is what would be done now.
+
+    Args:
+        text: from `plan`, or anybody: it is compared with a fresh plan, and nothing in it is run.
+        observer: as for `resolve`.
+        options: fields of `Policy`; those that shape a plan are the plan's own, but for `force`,
+            which also ends processes at once, and `use_docker=False`.
+
+    Raises:
+        UsageError: the text is no plan, or an option makes no sense; nothing was touched.
+        PlanChangedError: a holder has changed since; nothing was touched.
+    """
+    from resolver import planfile, stored  # noqa: PLC0415 - seldom
+
+    return stored.apply(planfile.read(text), policy(options), effects(observer))
+
+
+def _requests(ports: tuple[int | str, ...]) -> tuple[PortRequest, ...]:
     requests: tuple[PortRequest, ...] = portspec.parse(map(str, ports))
     if not requests:
         raise UsageError("no port was given")
-    return pipeline.resolve(requests, policy(options), effects(observer))
+    return requests
 
 
 def policy(options: dict[str, Any]) -> Policy:

@@ -6,12 +6,18 @@ UltraPortsError                 status, message, hint
 │   ├── EngineAbsentError       there is no engine at that endpoint
 │   └── EngineNotPermittedError   this user may not talk to it
 ├── CommandFailedError    1     a manager's command could not be run or did not answer
-└── StateChangedError     1     a process is no longer the one that was planned for
+├── StateChangedError     1     a process is no longer the one that was planned for
+└── PlanChangedError      3     a stored plan is not what would be done now; nothing was touched
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import ExitStatus
+
+if TYPE_CHECKING:
+    from resolver.model import Report
 
 
 class UltraPortsError(Exception):
@@ -53,3 +59,13 @@ class CommandFailedError(UltraPortsError):
 
 class StateChangedError(UltraPortsError):
     """A process ended, or its PID now belongs to another one."""
+
+
+class PlanChangedError(UltraPortsError):
+    """A stored plan does not fit this machine as it is now; `report` says so for each port."""
+
+    status = ExitStatus.ADVISED
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message, "make a new plan: ultra-ports resolve --plan-out FILE PORT...")
+        self.report = report

@@ -7,6 +7,7 @@ import sys
 
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
 EXIT_INTERRUPTED = 130
+LONGEST_MESSAGE = 1000  # characters: it may quote names that came from strangers
 
 
 def main() -> None:
@@ -47,9 +48,11 @@ def _open_streams() -> None:
 def _run() -> int:
     from resolver.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is handled from the start
     from resolver.errors import UltraPortsError  # noqa: PLC0415
+    from resolver.report.escape import escape  # noqa: PLC0415
 
     try:
         return run()
     except UltraPortsError as error:
-        print(f"ultra-ports: {error}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        said = escape(str(error), LONGEST_MESSAGE)
+        print(f"ultra-ports: {said}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return int(error.status)

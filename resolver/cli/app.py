@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resolver import __version__
-from resolver.cli import ports
+from resolver.cli import plan, ports
 from resolver.model import ExitStatus
 
 EPILOG = """\b
@@ -56,6 +56,7 @@ def _app(
       ultra-ports resolve -n 8085        say what would be done
       ultra-ports who 8085               who holds it, and what would free it
       ultra-ports who                    every port that is held
+      ultra-ports apply plan.json        what `resolve --plan-out plan.json 8085` planned
 
     Frees ports without doing harm: local processes get a SIGTERM and time, containers a
     `docker stop`, and what a manager would start again is named with the command that stops it.
@@ -69,6 +70,9 @@ app.command(
 app.command(
     epilog=EPILOG, short_help="Say who holds ports, why, and what would free them; touch nothing."
 )(ports.who)
+app.command(epilog=EPILOG, short_help="Do what a plan file says, if no holder has changed since.")(
+    plan.apply
+)
 
 
 def run() -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resolver.cli.files import STREAM, save
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
@@ -33,6 +34,17 @@ DockerTimeout = Annotated[
         help="How long an engine may take.",
     ),
 ]
+Grace = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", callback=_seconds, help="Time between SIGTERM and SIGKILL."),
+]
+Settle = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="SIGKILL at once, and no grace for containers.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
 
@@ -42,25 +54,19 @@ def resolve(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
     ] = False,
+    plan_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="As --dry-run; also write the plan, for `apply`. - is stdout."
+        ),
+    ] = None,
     json: Json = False,
-    grace: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", callback=_seconds, help="Time between SIGTERM and SIGKILL."
-        ),
-    ] = 5.0,
-    settle: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."
-        ),
-    ] = 1.0,
+    grace: Grace = 5.0,
+    settle: Settle = 1.0,
     stop_services: Annotated[
         bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="SIGKILL at once, and no grace for containers.")
-    ] = False,
+    force: Force = False,
     interactive: Annotated[
         bool, typer.Option("--interactive", "-i", help="Ask before each step.")
     ] = False,
@@ -76,11 +82,14 @@ def resolve(
       ultra-ports resolve 8085 5432/udp 127.0.0.1:9000 3000-3010
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
+      ultra-ports resolve --plan-out plan.json 8085
 
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
     from resolver import api  # noqa: PLC0415 - `-h` needs none of it
 
+    if plan_out == STREAM and json:
+        raise UsageError("--json and --plan-out - both want stdout")
     terminal = Terminal(asks=interactive)
     options: dict[str, Any] = {
         "dry_run": dry_run,
@@ -90,14 +99,18 @@ def resolve(
         "force": force,
         "use_docker": not no_docker,
         "docker_timeout_seconds": docker_timeout,
-        "again": _command_line(),
+        "again": command_line(),
     }
     try:
-        report = api.resolve(*_given(ports), observer=terminal, **options)
+        if plan_out is not None:
+            report, text = api.plan(*_given(ports), **options)
+            save(text, plan_out)
+        else:
+            report = api.resolve(*_given(ports), observer=terminal, **options)
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
-    show(report, json=json, quiet=quiet, verbose=verbose)
+    show(report, json=json, quiet=quiet or plan_out == STREAM, verbose=verbose)
     return int(report.exit_status)
 
 
@@ -125,7 +138,7 @@ def who(
         *_given(ports or []),
         use_docker=not no_docker,
         docker_timeout_seconds=docker_timeout,
-        again=_command_line(),
+        again=command_line(),
     )
     show(report, json=json, quiet=quiet, verbose=verbose)
     return int(report.exit_status)
@@ -137,7 +150,7 @@ def _given(ports: list[str]) -> list[str]:
     return ports
 
 
-def _command_line() -> str:
+def command_line() -> str:
     """This command line as it can be typed behind sudo, which has a search path of its own."""
     name = "ultra-ports"
     path = shutil.which(name)

@@ -1,0 +1,34 @@
+"""Which machine this is, and since when: PIDs, inodes and ports mean something only there."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc_sys_kernel(5), random(4)
+
+
+def this_machine() -> dict[str, str]:
+    """The boot, and the namespaces in which PIDs and ports are counted; "" where there are none."""
+    return {
+        "boot": _boot(),
+        "pid_namespace": _namespace("pid"),
+        "network_namespace": _namespace("net"),
+    }
+
+
+def _boot() -> str:
+    """Changes with every boot; on Linux it is the kernel's own random id."""
+    if _BOOT_ID.exists():
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    import psutil  # noqa: PLC0415 - Linux has a boot id
+
+    return f"{platform.node()} {round(psutil.boot_time())}"
+
+
+def _namespace(kind: str) -> str:
+    """A namespace's name, such as `pid:[4026531836]` (namespaces(7))."""
+    try:
+        return str(Path(f"/proc/self/ns/{kind}").readlink())
+    except OSError:
+        return ""

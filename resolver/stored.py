@@ -1,0 +1,57 @@
+"""Plans that are kept: one run makes a plan file, another does just that, if nothing has changed.
+
+The file is no list of orders. `apply` looks at the machine again, as `resolve` does, and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver import planfile, verdicts
+from resolver.errors import PlanChangedError
+from resolver.host.machine import this_machine
+from resolver.pipeline import carry_out, diagnose, prove
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.model import Policy, PortRequest, Report
+    from resolver.planfile import PlanFile
+    from resolver.strategies import Effects
+
+
+def plan(
+    requests: Sequence[PortRequest], policy: Policy, effects: Effects
+) -> tuple[Report, PlanFile]:
+    """Says what `resolve` would do, for people and as a plan that `apply` takes."""
+    proofs = prove(requests, effects)
+    diagnosis = diagnose(requests, proofs, policy, effects)
+    ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
+    report = replace(verdicts.report("resolve", ports, diagnosis.snapshot), dry_run=True)
+    return report, planfile.describe(requests, policy, diagnosis.plan, this_machine())
+
+
+def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
+    """Does what a stored plan says, if a fresh plan says exactly the same.
+
+    It is done in one round: what takes a port back was not in the plan.
+
+    Raises:
+        PlanChangedError: a holder changed, or another machine is meant; nothing was touched.
+    """
+    requests, then = stored.requests, planfile.policy_for(stored, policy)
+    _refuse(stored, planfile.other_machine(stored, this_machine()))
+    proofs = prove(requests, effects)
+    first = diagnose(requests, proofs, then, effects)
+    now = planfile.describe(requests, then, first.plan, this_machine())
+    _refuse(stored, planfile.changes(stored, now))
+    acting = replace(then, rounds=1, force=then.force or policy.force)
+    ports = carry_out(requests, proofs, first, acting, effects)
+    return verdicts.report("apply", ports, first.snapshot)
+
+
+def _refuse(stored: PlanFile, changed: str) -> None:
+    if changed:
+        said = f"the plan no longer fits, and nothing was touched: {changed}"
+        raise PlanChangedError(said, verdicts.refused("apply", stored.requests, said))
