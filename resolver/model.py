@@ -45,6 +45,7 @@ class Kind(StrEnum):
     ANCESTOR = "ancestor"
     PROTECTED = "protected"
     FORWARDER = "forwarder"
+    ORPHAN = "orphan"
     BYSTANDER = "bystander"
     HIDDEN = "hidden"
     UNKNOWN = "unknown"

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from resolver.model import Process
 
+PROXY = "docker-proxy"
 # They hold published ports for an engine; ending one leaves the container and its NAT rule behind.
 FORWARDERS = frozenset(
     {
-        "docker-proxy",
+        PROXY,
         "rootlesskit",
         "rootlessport",
         "slirp4netns",
@@ -104,6 +107,9 @@ def known_as(process: Process, names: frozenset[str]) -> bool:
     return process.name in names or program in names
 
 
-def untouchable(process: Process) -> bool:
-    """True for what is never signalled, whatever was asked."""
-    return process.pid <= 1 or known_as(process, FORWARDERS | ENGINES | SYSTEM)
+def untouchable(process: Process, spared: Collection[str] = ()) -> bool:
+    """True for what is never signalled, whatever was asked.
+
+    `spared` are names that do not count this time: an orphaned docker-proxy serves no engine.
+    """
+    return process.pid <= 1 or known_as(process, (FORWARDERS | ENGINES | SYSTEM).difference(spared))

@@ -22,7 +22,7 @@ from resolver.model import (
     StopServiceStep,
     Verdict,
 )
-from resolver.programs import untouchable
+from resolver.programs import PROXY, untouchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,14 +67,20 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         return _container_step(each)
     if each.kind is Kind.SERVICE and each.respawn is not Respawn.NO:
         return _service_step(each, policy)
-    if each.kind not in {Kind.LOCAL, Kind.SERVICE}:
+    if each.kind not in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN} and not _forced(each, policy):
         return _advice(each, _ADVISED[each.kind], policy)
     family = (*each.respawners, *each.holder.processes)
-    if any(process.identity in own or untouchable(process) for process in family):
+    spared = (PROXY,) if each.kind is Kind.ORPHAN else ()
+    if any(found.identity in own or untouchable(found, spared) for found in family):
         return _advice(each, Verdict.REFUSED, policy)
     if not all(process.signalable for process in family):
         return _not_permitted(each, policy)
     return _kill_step(each, policy)
+
+
+def _forced(each: Classification, policy: Policy) -> bool:
+    """Whether the caller insists on ending the owner of a connection that uses the port."""
+    return each.kind is Kind.BYSTANDER and policy.force and bool(each.holder.processes)
 
 
 def _kill_step(each: Classification, policy: Policy) -> KillStep:

@@ -26,6 +26,7 @@ policies = st.builds(
     dry_run=st.booleans(),
     euid=st.sampled_from([0, 1000]),
 )
+ORPHAN = Kind.ORPHAN
 NEVER = FORWARDERS | ENGINES | SYSTEM
 
 
@@ -36,14 +37,17 @@ def kills(plan: Plan) -> list[KillStep]:
 @settings(max_examples=1000)
 @given(worlds(), policies)
 def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
-    for step in kills(choose(world.classifications, policy, world.own)):
+    plan = choose(world.classifications, policy, world.own)
+    for step in kills(plan):
+        orphans = [p for p in plan.planned if p.step is step and p.classification.kind is ORPHAN]
+        spared = {"docker-proxy"} if orphans else set()
         assert step.masters
         assert {found.identity for found in step.masters} <= {f.identity for f in step.members}
         for process in step.members:
             assert process.pid > 1
             assert process.identity not in world.own
-            assert process.name not in NEVER
-            assert (process.executable or "").rpartition("/")[2] not in NEVER
+            assert process.name not in NEVER - spared
+            assert (process.executable or "").rpartition("/")[2] not in NEVER - spared
             assert process.signalable
 
 
@@ -53,8 +57,9 @@ def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -
     for planned in choose(world.classifications, policy, world.own).planned:
         judged = planned.classification
         if isinstance(planned.step, KillStep):
-            assert judged.kind in {Kind.LOCAL, Kind.SERVICE}
-            assert judged.kind is Kind.LOCAL or judged.respawn is Respawn.NO
+            assert judged.kind in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN, Kind.BYSTANDER}
+            assert judged.kind is not Kind.SERVICE or judged.respawn is Respawn.NO
+            assert judged.kind is not Kind.BYSTANDER or policy.force
         if isinstance(planned.step, StopServiceStep):
             assert policy.stop_services
             assert judged.kind is Kind.SERVICE

@@ -82,7 +82,7 @@ managers = st.builds(
 def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
     """Any holder, judged in any way: the planner's safety must not rest on the classifiers."""
     kind = draw(st.sampled_from(Kind))
-    needy = kind in {Kind.LOCAL, Kind.SERVICE, Kind.BYSTANDER}
+    needy = kind in {Kind.LOCAL, Kind.SERVICE, Kind.BYSTANDER, Kind.ORPHAN}
     family = tuple(draw(st.lists(st.sampled_from(living), min_size=int(needy), max_size=3)))
     holder = Holder(
         draw(bindings),
