@@ -201,7 +201,8 @@ class Socket:
     """A socket that occupies a port; `inode` 0 means that no process owns it any more.
 
     `v6only` is None where it is not known or does not apply; `cgroup_id` is the cgroup v2 id, which
-    is the inode number of the cgroup's directory. `owners` is sorted; empty and `inode` not 0 means
+    is the inode number of the cgroup's directory, and `cgroup` that directory's path where it was
+    looked up. `owners` is sorted; empty and `inode` not 0 means
     that the owner is hidden from this user.
     """
 
@@ -211,6 +212,7 @@ class Socket:
     uid: int | None = None
     v6only: bool | None = None
     cgroup_id: int | None = None
+    cgroup: str | None = None
     peer: str | None = None
     owners: tuple[ProcessIdentity, ...] = ()
 
@@ -294,7 +296,8 @@ class Holder:
     """One owner (a process with its family, or a container) of one binding.
 
     `processes` has the masters first: owners that have no other owner above them. `hidden` is the
-    reason where a socket exists whose owner cannot be seen; `kernel` marks one that has none.
+    reason where a socket exists whose owner cannot be seen; `kernel` marks one that has none,
+    and `cgroup` says which unit or container such an owner belongs to.
     """
 
     binding: Binding
@@ -306,6 +309,7 @@ class Holder:
     inodes: frozenset[int] = frozenset()
     hidden: str | None = None
     kernel: bool = False
+    cgroup: str | None = None
     peer: str | None = None
     v6only: bool | None = None
 
@@ -337,6 +341,8 @@ class Classification:
 
     `respawners` are parents that start the holder again, and can be ended with it: the topmost
     first, then what stands between it and the holder.
+    `harm` says who else would suffer if the holder was killed, empty where nobody would: such a
+    service is left to its manager's own command, even where nothing starts it again.
     """
 
     holder: Holder
@@ -349,6 +355,7 @@ class Classification:
     reason: str = ""
     commands: tuple[str, ...] = ()
     respawners: tuple[Process, ...] = ()
+    harm: str = ""
 
 
 @dataclass(frozen=True, slots=True)

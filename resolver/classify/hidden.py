@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 20
+RANK = 95
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
@@ -27,6 +27,9 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             reason=holder.hidden,
         )
     user = _user(holder.uid)
+    facts = [f"the socket belongs to {user}"] if user else []
+    if holder.cgroup:
+        facts.append(f"its cgroup is {holder.cgroup}")
     silent = next((engine for engine in snapshot.engines if engine.silent), None)
     return Classification(
         holder,
@@ -34,7 +37,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         chain=(f"a process of {user}",) if user else (),
-        evidence=(f"the socket belongs to {user}",) if user else (),
+        evidence=tuple(facts),
         reason=f"{holder.hidden}, and {silent.trouble}" if silent else holder.hidden,
     )
 

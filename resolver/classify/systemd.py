@@ -27,13 +27,15 @@ from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 60
 
+# Units that hold ports for others, or run other people's work
+_HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)$")
 _USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
 _LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
@@ -56,15 +58,20 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     for process in holder.processes:
         if process.name == "systemd":
             return _socket_unit(holder, process, snapshot, run)
-    unit = _suspect(holder.master) if holder.master else None
-    if unit is None or unit in _own_units(snapshot):
+    paths = holder.master.cgroups if holder.master else (holder.cgroup or "",)
+    unit = _suspect(paths)
+    if (
+        unit is None
+        or (holder.master is None and unit.name in _HOSTS)
+        or unit in _own_units(snapshot)
+    ):
         return None
     return _service(holder, unit, snapshot, run)
 
 
-def _suspect(process: Process) -> _Unit | None:
-    """The service whose cgroup the process is in; scopes are sessions and containers."""
-    for path in process.cgroups:
+def _suspect(paths: Iterable[str]) -> _Unit | None:
+    """The service that a cgroup path belongs to; scopes are sessions and containers."""
+    for path in paths:
         parts = [part for part in path.split("/") if _UNIT.fullmatch(part)]
         if parts and parts[-1].endswith(".service"):
             manager = _USER_MANAGER.search(path)
@@ -75,7 +82,7 @@ def _suspect(process: Process) -> _Unit | None:
 def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
     """The units that this very command runs in, such as that of a CI agent: never to be stopped."""
     line = (snapshot.process(identity) for identity in snapshot.own)
-    return {_suspect(process) for process in line if process is not None}
+    return {_suspect(process.cgroups) for process in line if process is not None}
 
 
 def _service(
@@ -85,7 +92,7 @@ def _service(
         facts = _show(unit, run)
     except _Unconfirmed as error:
         return _suspected(holder, unit, str(error))
-    if not _owns(facts, holder, snapshot):
+    if holder.master and not _owns(facts, holder.master, holder, snapshot):
         return None
     sockets = facts.get("TriggeredBy", "").split()
     restart = facts.get("Restart", "no")
@@ -97,19 +104,20 @@ def _service(
         respawn=Respawn.NO if restart == "no" and not sockets else Respawn.YES,
         manager=_manager(unit, units, policy),
         chain=_chain(holder, unit, policy),
-        evidence=tuple(_service_evidence(unit, facts)),
+        confidence=Confidence.CONFIRMED if holder.master else Confidence.SUSPECTED,
+        evidence=(*_seen(holder), *_service_evidence(unit, facts)),
         reason=f"service {unit.name} of systemd ({policy})",
     )
 
 
-def _owns(facts: dict[str, str], holder: Holder, snapshot: Snapshot) -> bool:
+def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:
     """Whether the unit's main process holds the port, or started the process that does."""
     main = int(facts.get("MainPID") or 0)
-    if main == 0 or holder.master is None:
+    if main == 0:
         return False
     if any(process.pid == main for process in holder.processes):
         return True
-    above = next((each for each in holder.master.ancestors if each.pid == main), None)
+    above = next((each for each in master.ancestors if each.pid == main), None)
     process = snapshot.process(above)
     return process is not None and not known_as(process, SESSION_HOSTS)
 
@@ -130,6 +138,11 @@ def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
 def _chain(holder: Holder, unit: _Unit, policy: str) -> tuple[str, ...]:
     manager = "systemd" if unit.uid is None else f"systemd of user {unit.uid}"
     return (*([str(holder.master)] if holder.master else []), unit.name, policy, manager)
+
+
+def _seen(holder: Holder) -> tuple[str, ...]:
+    """How a hidden owner's unit is known."""
+    return (f"the socket's cgroup is {holder.cgroup}",) if holder.cgroup else ()
 
 
 def _service_evidence(unit: _Unit, facts: dict[str, str]) -> Iterator[str]:

@@ -97,7 +97,24 @@ def _with_owners(sockets: tuple[Socket, ...]) -> tuple[Socket, ...]:
     from resolver.gather.owners import owners_of  # noqa: PLC0415 - a free port never gets here
 
     found = owners_of(entry.inode for entry in sockets)
+    return _with_cgroups(
+        tuple(
+            replace(entry, owners=tuple(sorted({*entry.owners, *found.get(entry.inode, ())})))
+            for entry in sockets
+        )
+    )
+
+
+def _with_cgroups(sockets: tuple[Socket, ...]) -> tuple[Socket, ...]:
+    """The same, with the cgroup of each socket whose owner is hidden."""
+    ids = {entry.cgroup_id for entry in sockets if entry.inode and not entry.owners}
+    ids.discard(None)
+    if not ids:
+        return sockets
+    from resolver.gather.cgroups import paths_of  # noqa: PLC0415 - only for hidden owners
+
+    found = paths_of([number for number in ids if number is not None])
     return tuple(
-        replace(entry, owners=tuple(sorted({*entry.owners, *found.get(entry.inode, ())})))
+        entry if entry.owners else replace(entry, cgroup=found.get(entry.cgroup_id or 0))
         for entry in sockets
     )

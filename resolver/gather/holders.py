@@ -62,14 +62,15 @@ def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> 
     orphans = [entry for entry in sockets if not entry.owners]
     if orphans:
         first = orphans[0]
-        container = _publisher(binding, snapshot)
+        container = _publisher(binding, snapshot) or _inhabited([first.cgroup or ""], snapshot)
         yield Holder(
             binding,
             first.state,
             container=container,
             uid=first.uid,
-            hidden=_hidden(first, snapshot) if container is None else None,
+            hidden=_hidden(first, snapshot) if not (container and container.engine) else None,
             kernel=first.inode == 0,
+            cgroup=first.cgroup,
             peer=first.peer,
             v6only=first.v6only,
         )
@@ -117,14 +118,18 @@ def _container_of(binding: Binding, family: list[Process], snapshot: Snapshot) -
     """The container behind a forwarder or an engine, or the one that the process runs in."""
     if any(known_as(process, FORWARDERS | ENGINES) for process in family):
         return _publisher(binding, snapshot)
-    for process in family:
-        found = next(filter(None, map(container_id_in, process.cgroups)), None)
-        if found and found != snapshot.own_container:
-            return next(
-                (each for each in snapshot.containers if each.id == found),
-                Container(found, found[:12], engine="", state="unknown"),
-            )
-    return None
+    return _inhabited([path for process in family for path in process.cgroups], snapshot)
+
+
+def _inhabited(paths: Iterable[str], snapshot: Snapshot) -> Container | None:
+    """The container that a cgroup path names, known to an engine or not; never our own."""
+    found = next(filter(None, map(container_id_in, paths)), None)
+    if found is None or found == snapshot.own_container:
+        return None
+    return next(
+        (each for each in snapshot.containers if each.id == found),
+        Container(found, found[:12], engine="", state="unknown"),
+    )
 
 
 def _publisher(binding: Binding, snapshot: Snapshot) -> Container | None:

@@ -65,7 +65,9 @@ def _key(each: Classification) -> tuple[object, ...]:
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     if each.kind is Kind.CONTAINER:
         return _container_step(each)
-    if each.kind is Kind.SERVICE and each.respawn is not Respawn.NO:
+    if each.kind is Kind.SERVICE and (
+        each.respawn is not Respawn.NO or each.harm or each.holder.hidden
+    ):
         return _service_step(each, policy)
     if each.kind not in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN} and not _forced(each, policy):
         return _advice(each, _ADVISED[each.kind], policy)
@@ -112,9 +114,10 @@ def _command_line(process: Process) -> str:
 def _container_step(each: Classification) -> Step:
     container = each.holder.container
     if container is None or not container.engine:
-        return AdviseStep(
-            (each.holder.binding,), Verdict.ADVISED, each.reason, commands=each.commands
-        )
+        verdict, commands = Verdict.ADVISED, each.commands
+        if each.holder.hidden:
+            verdict, commands = Verdict.HIDDEN, tuple(f"sudo {each}" for each in commands)
+        return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
     return StopContainerStep(
         bindings=(each.holder.binding,),
         container=container,
@@ -138,11 +141,17 @@ def _service_step(each: Classification, policy: Policy) -> Step:
         return AdviseStep((each.holder.binding,), Verdict.ADVISED, each.reason, each.commands)
     stop = _commands(manager, manager.stop, policy)
     undo = _commands(manager, manager.start, policy)
+    if each.holder.hidden:
+        commands = (*stop, f"sudo {policy.again}") if policy.euid else stop
+        why = f"{each.reason}; {each.holder.hidden}"
+        return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, commands, undo)
     if policy.stop_services:
         return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
         why = f"{each.reason}: {manager.kind} may start it again"
+    if each.harm:
+        why = f"{each.reason}: {each.harm}"
     return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop, undo)
 
 

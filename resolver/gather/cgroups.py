@@ -1,0 +1,57 @@
+"""cgroup v2 ids → paths. The kernel names the cgroup of every socket, to everybody (sock_diag(7)).
+
+The id is the inode number of the cgroup's directory (cgroups(7)), so a walk over the directories
+finds it: some hundreds on a busy machine, and only for sockets whose owner is hidden.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_ROOT_ID = 1  # cgroup1 machines, and sockets of the kernel's own
+
+
+def paths_of(ids: Collection[int]) -> dict[int, str]:
+    """The path of each cgroup id, from the root of the hierarchy; what is not found is missing."""
+    wanted = {number for number in ids if number > _ROOT_ID}
+    mount = _mount_point() if wanted else None
+    found: dict[int, str] = {}
+    folders = [mount] if mount else []
+    while folders and wanted - found.keys():
+        folder = folders.pop()
+        for name, number in _children(folder):
+            path = f"{folder}/{name}"
+            folders.append(path)
+            if number in wanted:
+                found[number] = path.removeprefix(mount or "")
+    return found
+
+
+def _children(folder: str) -> list[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                (entry.name, entry.inode())
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            ]
+    except OSError:  # removed meanwhile, or not for this user
+        return []
+
+
+def _mount_point() -> str | None:
+    """Where cgroup v2 is mounted (proc_pid_mountinfo(5)): `… - cgroup2 …` after five fields."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            return before.split()[4]
+    return None
