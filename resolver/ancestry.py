@@ -1,0 +1,168 @@
+"""Who supervises a process, as its ancestry tells it: shared by the managers' classifiers.
+
+Only the facts of the snapshot are looked at. What a supervisor says of the process is asked by the
+classifier of that supervisor, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.programs import SESSION_HOSTS, known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.model import Holder, Process, Snapshot
+
+# They start again what they have started; the nearest one above a process is the one to ask.
+SUPERVISORS = frozenset(
+    {"runsv", "s6-supervise", "supervise", "supervisord", "circusd", "systemd", "launchd"}
+)
+_SCRIPTS = frozenset({"supervisord", "circusd", "circus.circusd"})  # run by a Python
+
+
+class Supervised(NamedTuple):
+    """A holder below the supervisor that is nearest to it.
+
+    `line` runs from the holder's master up to the process that the supervisor itself started.
+    """
+
+    supervisor: Process
+    line: tuple[Process, ...]
+
+    @property
+    def root(self) -> Process:
+        """The process that the supervisor itself started."""
+        return self.line[-1]
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What others than root put in front of the supervisor's commands."""
+        return ("sudo",) if self.supervisor.uid == 0 else ()
+
+
+class Service(NamedTuple):
+    """What a supervisor says of one of its services; `policy` and `evidence` are its own words.
+
+    `stop` and `start` are empty where it is not known how to reach the supervisor.
+    """
+
+    manager: str
+    name: str
+    policy: str
+    respawn: Respawn
+    confidence: Confidence
+    evidence: tuple[str, ...]
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+
+
+def own_line(holder: Holder, snapshot: Snapshot) -> tuple[Process, ...]:
+    """The holder's master and the processes above it that work for it alone.
+
+    It ends below the first supervisor and below whatever hosts other people's work (sshd, cron,
+    tmux, …): who stops what is above them stops more than the holder.
+    """
+    return () if holder.master is None else (holder.master, *_alone(holder.master, snapshot))
+
+
+def _alone(master: Process, snapshot: Snapshot) -> Iterator[Process]:
+    for identity in master.ancestors:
+        found = snapshot.process(identity)
+        if found is None or found.pid == 1 or is_supervisor(found):
+            return
+        if known_as(found, SESSION_HOSTS):
+            return
+        yield found
+
+
+def supervised(holder: Holder, snapshot: Snapshot, names: frozenset[str]) -> Supervised | None:
+    """The holder below its nearest supervisor, where that is one of `names`; else None.
+
+    None, too, where the caller itself runs in that service: stopping it would end the caller.
+    """
+    line = own_line(holder, snapshot)
+    if not line or line[-1].identity in snapshot.own:
+        return None
+    supervisor = snapshot.process(line[-1].parent)
+    if supervisor is None or not _runs(supervisor, names):
+        return None
+    return Supervised(supervisor, line)
+
+
+def is_supervisor(process: Process) -> bool:
+    """Whether this is a program that starts again what it has started."""
+    return _runs(process, SUPERVISORS) or process.name.startswith(("PM2 ", "pm2 "))
+
+
+def _runs(process: Process, names: frozenset[str]) -> bool:
+    words = {word.rsplit("/", 1)[-1] for word in process.command[:3]}
+    return known_as(process, names) or bool(words & names & _SCRIPTS)
+
+
+def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:
+    """The service directory of a supervisor of the daemontools family; None where it is hidden.
+
+    It is the supervisor's working directory. Where that is hidden from this user, its argument
+    tells it, alone or below the directory that the parent scans.
+    """
+    supervisor = found.supervisor
+    if supervisor.cwd:
+        return supervisor.cwd
+    argument = supervisor.command[-1] if len(supervisor.command) > 1 else ""
+    parent = snapshot.process(supervisor.parent)
+    scanned = (word for word in parent.command[1:] if word.startswith("/")) if parent else iter(())
+    folder = "/" if argument.startswith("/") else next(scanned, None)
+    return str(Path(folder, argument)) if folder and argument else None
+
+
+def tool(name: str, supervisor: Process) -> str:
+    """The supervisor's own tool: its name where PATH has it, else its path beside the supervisor.
+
+    What lies beside is run only where it belongs to root or to the caller.
+    """
+    if shutil.which(name):
+        return name
+    words = (supervisor.executable or "", *supervisor.command[:3])
+    for word in words:
+        beside = Path(word).with_name(name) if word.startswith("/") else None
+        if beside is not None and _trusted(beside):
+            return str(beside)
+    return name
+
+
+def _trusted(program: Path) -> bool:
+    try:
+        owner = program.stat().st_uid
+    except OSError:
+        return False
+    return owner in {0, os.geteuid()} and os.access(program, os.X_OK)
+
+
+def classification(holder: Holder, found: Supervised, service: Service) -> Classification:
+    """A holder that is a supervisor's service, or belongs to one."""
+    manager = Manager(
+        kind=service.manager,
+        name=service.name,
+        policy=service.policy,
+        stop=(service.stop,),
+        start=(service.start,),
+        prefix=found.prefix,
+    )
+    doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
+    title = f"service {service.name}"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=service.respawn,
+        confidence=service.confidence,
+        manager=manager if service.stop else None,
+        chain=(*map(str, found.line), title, service.policy, str(found.supervisor)),
+        evidence=service.evidence,
+        reason=f"{doubt}{title} of {service.manager} ({service.policy})",
+    )
