@@ -33,6 +33,7 @@ class SocketState(StrEnum):
     UNCONNECTED = "unconnected"  # a UDP socket that takes datagrams from anybody
     CONNECTED = "connected"  # a connection whose local port this is
     CLOSING = "closing"  # TIME_WAIT and kin: no process owns it any more
+    REDIRECTED = "redirected"  # a NAT rule takes what arrives, without any socket
     PUBLISHED = "published"  # an engine's mapping without a socket in this namespace
 
 
@@ -46,6 +47,7 @@ class Kind(StrEnum):
     PROTECTED = "protected"
     FORWARDER = "forwarder"
     ORPHAN = "orphan"
+    REDIRECT = "redirect"
     BYSTANDER = "bystander"
     HIDDEN = "hidden"
     UNKNOWN = "unknown"
@@ -245,6 +247,21 @@ class Container:
         return dict(self.labels).get(name)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Redirect:
+    """A NAT rule that captures the ports `first` to `last`, inclusive.
+
+    `where` names its chain, and `delete` is the command that removes it.
+    """
+
+    transport: Transport
+    first: int
+    last: int
+    target: str
+    where: str
+    delete: str
+
+
 @dataclass(frozen=True, slots=True)
 class EngineState:
     """One engine endpoint and how it answered.
@@ -280,6 +297,7 @@ class Snapshot:
     processes: tuple[Process, ...] = ()
     containers: tuple[Container, ...] = ()
     engines: tuple[EngineState, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
     own: tuple[ProcessIdentity, ...] = ()
     ended: tuple[Process, ...] = ()
     own_container: str | None = None
@@ -305,6 +323,7 @@ class Holder:
     processes: tuple[Process, ...] = ()
     masters: tuple[ProcessIdentity, ...] = ()
     container: Container | None = None
+    redirect: Redirect | None = None
     uid: int | None = None
     inodes: frozenset[int] = frozenset()
     hidden: str | None = None

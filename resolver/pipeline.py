@@ -9,6 +9,7 @@ from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
 from resolver.gather.holders import holders
+from resolver.gather.surroundings import remarks
 from resolver.model import Diagnosis
 from resolver.strategies import apply
 from resolver.strategies.choose import choose
@@ -28,7 +29,11 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     proofs = {} if requests is None else prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
-    ports = [verdicts.diagnosed(each, diagnosis, proofs.get(each), policy) for each in asked]
+    about = remarks(asked) if requests is not None else {}
+    ports = [
+        verdicts.diagnosed(each, diagnosis, proofs.get(each), policy, about.get(each, ()))
+        for each in asked
+    ]
     return verdicts.report("who", ports, diagnosis.snapshot)
 
 
@@ -93,7 +98,7 @@ def diagnose(
         not requests or (free.issuperset(requests) and not policy.use_docker)
     ):
         return Diagnosis()
-    snapshot = replace(gather(requests, policy, free), ended=ended)
+    snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     return Diagnosis(snapshot, choose(found, policy, snapshot.own))
 

@@ -110,10 +110,15 @@ def _holders(plan: Plan) -> Iterable[Holder]:
 
 
 def diagnosed(
-    request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
+    request: PortRequest,
+    diagnosis: Diagnosis,
+    proof: Proof | None,
+    policy: Policy,
+    remarks: tuple[str, ...] = (),
 ) -> PortReport:
     """For `who`: held, and by whom; or free; or why that cannot be said."""
     found = planned(request, diagnosis, proof, policy)
+    found = replace(found, notes=(*found.notes, *remarks))
     if found.holders and found.verdict is not Verdict.FREE:
         reasons = [each.classification.reason for each in found.holders]
         found = replace(found, reason="; ".join(dict.fromkeys(reasons)))
@@ -303,7 +308,7 @@ def _in_the_way(each: Planned, proof: Proof | None) -> bool:
     """A port that could be bound is free, whoever has a socket nearby, except for an engine's."""
     if proof is None or not proof.free:
         return True
-    return each.classification.holder.state is SocketState.PUBLISHED
+    return each.classification.holder.state in {SocketState.PUBLISHED, SocketState.REDIRECTED}
 
 
 def _still_in_the_way(each: Planned, by_step: dict[Step, Outcome], proof: Proof) -> bool:
@@ -358,7 +363,10 @@ def _unexplained(
         reason = f"{proof.where} is in use, and this user cannot see by whom"
         return PortReport(request, Verdict.HIDDEN, _and_sudo(reason, policy), reports)
     reason = f"{proof.where} is in use, by nothing that has a process"
-    if any(entry.state is SocketState.CLOSING for entry in snapshot.sockets):
+    if any(
+        entry.state is SocketState.CLOSING and request.meets(entry.binding)
+        for entry in snapshot.sockets
+    ):
         reason = f"{proof.where} is in use by closed connections (TIME_WAIT); they last up to 60 s"
     return PortReport(request, Verdict.HELD, reason, reports)
 
@@ -373,8 +381,7 @@ def _takers(request: PortRequest, before: Diagnosis, after: Diagnosis) -> tuple[
     return tuple(
         HolderReport(each.classification, each.step)
         for each in _relevant(request, after.plan)
-        if _end(each) not in known
-        and each.classification.holder.state is not SocketState.CONNECTED
+        if _end(each) not in known and each.classification.holder.state is not SocketState.CONNECTED
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.model import Classification, Kind
+from resolver.model import Classification, Kind, SocketState
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
@@ -39,6 +39,8 @@ def _evidence(holder: Holder) -> tuple[str, ...]:
     pids = [str(process.pid) for process in holder.processes]
     if len(pids) > 1:
         found.append(f"the socket is open in processes {', '.join(pids)}")
+    if holder.state is SocketState.BOUND:
+        found.append("bound, and not listening: connections are refused, and the port is taken")
     if any(process.stopped for process in holder.processes):
         found.append("the process is stopped (SIGSTOP)")
     if holder.master and holder.master.parent and holder.master.parent.pid == 1:

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING
 
 from resolver.gather import engines
 from resolver.gather.asking import ask_engines
+from resolver.host.runner import run_command
 from resolver.model import Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from resolver.model import Policy, PortRequest, Socket
+    from resolver.model import Policy, PortRequest, Redirect, Socket
+    from resolver.protocols import CommandRunner
 
 _SERVING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 
 
 def gather(
-    requests: Sequence[PortRequest] | None, policy: Policy, free: Collection[PortRequest] = ()
+    requests: Sequence[PortRequest] | None,
+    policy: Policy,
+    free: Collection[PortRequest] = (),
+    run: CommandRunner = run_command,
 ) -> Snapshot:
     """Everything that holds any of the requested ports; None asks for every port.
 
@@ -32,6 +37,7 @@ def gather(
         policy: whether to ask an engine, and for how long.
         free: requests that were bound just now, which need no look at sockets and processes; an
             engine may still mean to publish them.
+        run: reads the packet filter's rules.
     """
     from resolver.gather.processes import blind_spot, describe, own_line  # noqa: PLC0415 - psutil's path
 
@@ -50,10 +56,20 @@ def gather(
         processes=processes,
         containers=containers,
         engines=asked,
+        redirects=_redirects(requests, run),
         own=own,
         own_container=engines.own_container_id(),
         blind_spot=blind_spot(),
     )
+
+
+def _redirects(requests: Sequence[PortRequest] | None, run: CommandRunner) -> tuple[Redirect, ...]:
+    """NAT rules on named ports; only root may read them."""
+    if requests is None or sys.platform != "linux" or os.geteuid() != 0:
+        return ()
+    from resolver.gather.redirects import list_redirects  # noqa: PLC0415 - only for root
+
+    return list_redirects(requests, run)
 
 
 def list_sockets(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.gather.engines import container_id_in
-from resolver.model import Container, Holder, SocketState
+from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import (
-        Binding,
         PortRequest,
         Process,
         ProcessIdentity,
@@ -41,7 +40,33 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
             for binding in container.published
             if binding not in covered and _requested(binding, requests)
         )
+    if requests is not None:
+        found.extend(_redirected(requests, snapshot, found))
     return tuple(_without_connections(found))
+
+
+def _redirected(
+    requests: Sequence[PortRequest], snapshot: Snapshot, found: list[Holder]
+) -> list[Holder]:
+    """Ports that a NAT rule captures, where no container or forwarder explains the rule."""
+    explained = {
+        (holder.binding.transport, holder.binding.port)
+        for holder in found
+        if holder.container
+        or any(known_as(each, FORWARDERS | ENGINES) for each in holder.processes)
+    }
+    return [
+        Holder(
+            Binding(request.transport, request.address or ANY_IPV4, request.port),
+            SocketState.REDIRECTED,
+            redirect=rule,
+        )
+        for request in requests
+        for rule in snapshot.redirects
+        if rule.transport is request.transport
+        and rule.first <= request.port <= rule.last
+        and (request.transport, request.port) not in explained
+    ]
 
 
 def _requested(binding: Binding, requests: Sequence[PortRequest] | None) -> bool:

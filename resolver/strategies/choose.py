@@ -34,6 +34,7 @@ _ADVISED = {
     Kind.PROTECTED: Verdict.REFUSED,
     Kind.FORWARDER: Verdict.REFUSED,
     Kind.BYSTANDER: Verdict.REFUSED,
+    Kind.REDIRECT: Verdict.ADVISED,
     Kind.HIDDEN: Verdict.HIDDEN,
     Kind.UNKNOWN: Verdict.UNDECIDED,
 }

@@ -1,0 +1,152 @@
+"""NAT rules that capture a port although no socket has it: nftables and iptables, when readable.
+
+A container's own rule belongs to the container; one that is left over, or that Kubernetes made for
+a `hostPort`, sends what arrives to somewhere else while a plain bind still succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from resolver.errors import CommandFailedError
+from resolver.model import Redirect, Transport
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from resolver.model import PortRequest
+    from resolver.protocols import CommandRunner
+
+_SAVES = ("iptables", "ip6tables")
+# Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
+_LEADING = re.compile(r"(?:KUBE|CNI)-")
+
+
+def list_redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:
+    """The rules that capture any of the requested ports; empty where none does, or none is shown.
+
+    Reading the rules takes CAP_NET_ADMIN: without it nothing can be said.
+    """
+    found = [rule for tool in _SAVES for rule in _of_iptables(tool, run)]
+    found += _of_nftables(run)
+    return tuple(
+        sorted(
+            {
+                rule
+                for rule in found
+                if any(
+                    rule.transport is request.transport and rule.first <= request.port <= rule.last
+                    for request in requests
+                )
+            }
+        )
+    )
+
+
+def _of_iptables(tool: str, run: CommandRunner) -> Iterator[Redirect]:
+    for line in _output((f"{tool}-save", "-t", "nat"), run).splitlines():
+        if line.startswith("-A "):
+            yield from parse_rule(tool, line)
+
+
+def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
+    """The redirects in one `-A CHAIN …` line of iptables-save(8); none where it is another rule."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return
+    target = _target(words)
+    transport = _after(words, "-p")
+    ports = _after(words, "--dport") or _after(words, "--dports")
+    if target is None or transport not in list(Transport) or ports is None or _negated(words):
+        return
+    for part in ports.split(","):
+        first, _, last = part.partition(":")
+        if first.isdigit() and (last or first).isdigit():
+            yield Redirect(
+                Transport(transport),
+                int(first),
+                int(last or first),
+                target,
+                f"{tool} chain {words[1]}",
+                f"{tool} -t nat -D {shlex.join(words[1:])}",
+            )
+
+
+def _target(words: list[str]) -> str | None:
+    jump = _after(words, "-j") or ""
+    if jump in {"DNAT", "REDIRECT"}:
+        return _after(words, "--to-destination") or f"port {_after(words, '--to-ports') or '?'}"
+    return f"chain {jump}" if _LEADING.match(jump) else None
+
+
+def _after(words: list[str], name: str) -> str | None:
+    return words[words.index(name) + 1] if name in words[:-1] else None
+
+
+def _negated(words: list[str]) -> bool:
+    """`! --dport 80` captures everything but the port."""
+    return any(
+        word == "!" and following in {"--dport", "--dports", "-p"}
+        for word, following in pairwise(words)
+    )
+
+
+def _of_nftables(run: CommandRunner) -> Iterator[Redirect]:
+    try:
+        answer = json.loads(_output(("nft", "-j", "list", "ruleset"), run) or "{}")
+    except ValueError:
+        return
+    for entry in answer.get("nftables", ()):
+        if isinstance(entry, dict) and isinstance(entry.get("rule"), dict):
+            yield from parse_nftables(entry["rule"])
+
+
+def parse_nftables(rule: dict[str, Any]) -> Iterator[Redirect]:
+    """The redirects in one rule of `nft -j list ruleset` (libnftables-json(5))."""
+    target, ports, transport = None, None, None
+    for expression in rule.get("expr", ()):
+        if "dnat" in expression or "redirect" in expression:
+            target = _nft_target(expression)
+        left = expression.get("match", {}).get("left", {})
+        payload = left.get("payload", {}) if isinstance(left, dict) else {}
+        if payload.get("field") == "dport" and expression["match"].get("op") in {"==", "in"}:
+            transport, ports = payload.get("protocol"), expression["match"].get("right")
+    if target is None or transport not in list(Transport):
+        return
+    family, table, chain = rule.get("family"), rule.get("table"), rule.get("chain")
+    delete = f"nft delete rule {family} {table} {chain} handle {rule.get('handle')}"
+    for first, last in _nft_ports(ports):
+        where = f"nftables {family} {table} {chain}"
+        yield Redirect(Transport(transport), first, last, target, where, delete)
+
+
+def _nft_target(expression: dict[str, Any]) -> str:
+    to = expression.get("dnat") or expression.get("redirect") or {}
+    port = to.get("port", "?") if isinstance(to, dict) else "?"
+    return f"{to['addr']}:{port}" if isinstance(to, dict) and "addr" in to else f"port {port}"
+
+
+def _nft_ports(right: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401 - JSON
+    if isinstance(right, int):
+        yield right, right
+    elif isinstance(right, dict) and isinstance(right.get("range"), list):
+        first, last = right["range"]
+        yield int(first), int(last)
+    elif isinstance(right, dict):
+        for part in right.get("set", ()):
+            yield from _nft_ports(part)
+
+
+def _output(argv: tuple[str, ...], run: CommandRunner) -> str:
+    """What the command prints; empty where it is missing or may not read the rules."""
+    try:
+        answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    except CommandFailedError:
+        return ""
+    return answer.stdout if answer.status == 0 else ""

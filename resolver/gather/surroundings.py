@@ -1,0 +1,110 @@
+"""What surrounds a port without holding it: other network namespaces, and the ephemeral range."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.gather.owners import owners_of
+from resolver.gather.processes import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from resolver.model import PortRequest
+
+_IPV4 = Path("/proc/sys/net/ipv4")
+# State column of /proc/PID/net/tcp and udp (proc_pid_net(5)): listening, unconnected
+_SERVING = {"tcp": "0A", "udp": "07"}
+
+
+def remarks(requests: Collection[PortRequest]) -> dict[PortRequest, tuple[str, ...]]:
+    """What is worth knowing about each port; empty on other platforms than Linux."""
+    ephemeral = _ephemeral(_IPV4)
+    found: dict[PortRequest, dict[str, None]] = {request: {} for request in requests}
+    for request, remark in _neighbours(requests):
+        found[request][remark] = None
+    return {
+        request: (*sorted(neighbours), *_about_ephemeral(request, ephemeral))
+        for request, neighbours in found.items()
+    }
+
+
+def _about_ephemeral(request: PortRequest, ephemeral: range) -> tuple[str, ...]:
+    if request.port not in ephemeral or request.port in _reserved(_IPV4):
+        return ()
+    keep = f"sysctl -w net.ipv4.ip_local_reserved_ports={request.port}"
+    span = f"the ephemeral range ({ephemeral[0]}-{ephemeral[-1]})"
+    why = "the kernel may give it to any outgoing connection"
+    return (f"{request.port} is in {span}: {why}; to keep it: {keep}",)
+
+
+def _ephemeral(folder: Path) -> range:
+    """`ip_local_port_range` (ip(7)): first and last, inclusive."""
+    words = _text(folder / "ip_local_port_range").split()
+    return range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else range(0)  # noqa: PLR2004
+
+
+def _reserved(folder: Path) -> set[int]:
+    """`ip_local_reserved_ports`: a comma list of ports and ranges."""
+    found: set[int] = set()
+    for part in _text(folder / "ip_local_reserved_ports").strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _neighbours(
+    requests: Collection[PortRequest],
+) -> Iterator[tuple[PortRequest, str]]:
+    """Who serves the same port in another network namespace: no conflict, and often a surprise."""
+    wanted: dict[tuple[str, int], PortRequest] = {
+        (each.transport, each.port): each for each in requests
+    }
+    for pid in _one_of_each_namespace():
+        for transport in ("tcp", "udp"):
+            for port, inode in _serving(pid, transport):
+                request = wanted.get((transport, port))
+                if request is not None:
+                    yield request, f"{_who(inode)} in another network namespace: no conflict"
+
+
+def _one_of_each_namespace() -> Iterator[int]:
+    """A process of every network namespace but ours; others' are hidden from a mere user."""
+    seen = {_link("self")}
+    for name in os.listdir("/proc") if Path("/proc/self/ns/net").exists() else ():  # noqa: PTH208
+        namespace = _link(name) if name.isdigit() else None
+        if namespace is not None and namespace not in seen:
+            seen.add(namespace)
+            yield int(name)
+
+
+def _link(pid: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - once for every process
+    except OSError:
+        return None
+
+
+def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:
+    """(port, inode) of each serving socket in the namespace of a process."""
+    for suffix in ("", "6"):
+        for line in _text(Path(f"/proc/{pid}/net/{transport}{suffix}")).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == _SERVING[transport]:  # noqa: PLR2004
+                yield int(fields[1].rpartition(":")[2], 16), int(fields[9])
+
+
+def _who(inode: int) -> str:
+    owners = owners_of([inode]).get(inode, ())
+    named = [str(process) for process in describe(owners) if process.identity in owners]
+    return f"{', '.join(named) or 'somebody'} serves it"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
