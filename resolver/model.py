@@ -162,7 +162,9 @@ class Process:
     """The facts about one process at the time of the scan.
 
     `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
-    `signalable` says whether kill(2) would let this user signal it. `command`, `executable`, `cwd`
+    `on_terminal` says
+    that its standard input is a terminal, and `signalable` that kill(2) would let this user signal
+    it. `command`, `executable`, `cwd`
     and `environment` are empty or None where they are hidden from this user; the environment is
     for classifiers, and is never printed.
     """
@@ -178,6 +180,7 @@ class Process:
     cgroups: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     stopped: bool = False
+    on_terminal: bool = False
     signalable: bool = True
 
     @property
@@ -226,7 +229,7 @@ class Container:
     `published` are the host bindings that it holds or, between two restarts, would take again.
     `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
     `stop_timeout_seconds` is the container's own grace. `sharing` names the containers that live in
-    its network namespace.
+    its network namespace. `client` begins the commands that reach its engine.
     """
 
     id: str
@@ -241,6 +244,7 @@ class Container:
     auto_remove: bool = False
     stop_timeout_seconds: int = 10
     sharing: tuple[str, ...] = ()
+    client: tuple[str, ...] = ("docker",)
 
     def label(self, name: str) -> str | None:
         """The value of one label."""
@@ -269,7 +273,8 @@ class EngineState:
     `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
     simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
     not use. `elsewhere` says that its published ports are in another network namespace than ours,
-    and why we think so.
+    and why we think so. `chosen` marks the one that the docker command line would talk to; the
+    others were found beside it. `client` begins the commands that reach the engine.
     """
 
     endpoint: str
@@ -277,6 +282,13 @@ class EngineState:
     absent: bool = False
     forbidden: bool = False
     elsewhere: str | None = None
+    chosen: bool = True
+    client: tuple[str, ...] = ("docker",)
+
+    @property
+    def unremarkable(self) -> bool:
+        """Whether its trouble is nobody's: nothing there, or merely found and not for this user."""
+        return self.absent or (self.forbidden and not self.chosen)
 
     @property
     def silent(self) -> bool:
@@ -343,7 +355,8 @@ class Manager:
     """What would start a holder again, and the commands that end and begin it.
 
     `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
-    (`sudo`), empty where none is needed.
+    (`sudo`), empty where none is needed. `patience_seconds` is how long the manager may go on
+    stopping after its command has returned.
     """
 
     kind: str
@@ -352,6 +365,7 @@ class Manager:
     stop: tuple[tuple[str, ...], ...] = ()
     start: tuple[tuple[str, ...], ...] = ()
     prefix: tuple[str, ...] = ()
+    patience_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +376,7 @@ class Classification:
     first, then what stands between it and the holder.
     `harm` says who else would suffer if the holder was killed, empty where nobody would: such a
     service is left to its manager's own command, even where nothing starts it again.
+    `spared` says why it is left alone unless the caller insists (`force`).
     """
 
     holder: Holder
@@ -375,6 +390,7 @@ class Classification:
     commands: tuple[str, ...] = ()
     respawners: tuple[Process, ...] = ()
     harm: str = ""
+    spared: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
@@ -21,11 +22,13 @@ def list_containers(
     timeout_seconds: float,
     requests: Collection[PortRequest] | None,
     ids: Collection[str] = (),
+    client: tuple[str, ...] = ("docker",),
 ) -> tuple[Container, ...]:
     """The containers that publish a requested port, or whose id is in `ids`, sorted by name.
 
     One request lists all, and one more is made for each container in the answer, and for each that
-    is between two restarts, when the list does not show its ports.
+    is between two restarts, when the list does not show its ports. `client` begins the commands
+    that reach the engine.
 
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
@@ -33,7 +36,8 @@ def list_containers(
     with closing(EngineClient(endpoint, timeout_seconds)) as engine:
         rows = engine.containers()
         found = list(_matching(engine, rows, requests, ids))
-    return tuple(sorted(found, key=lambda container: (container.name, container.id)))
+    found.sort(key=lambda container: (container.name, container.id))
+    return tuple(replace(container, client=client) for container in found)
 
 
 def _matching(

@@ -1,7 +1,8 @@
 """Which container engines there are to ask, and whether we run inside a container ourselves.
 
-Order of precedence as in the docker command line: DOCKER_HOST, DOCKER_CONTEXT, the current context
-of its configuration, the default socket; then this user's rootless socket.
+The chosen one comes first, by the docker command line's own order of precedence: DOCKER_HOST,
+DOCKER_CONTEXT, the current context of its configuration, the default socket; then this user's
+rootless socket. The others are those whose sockets exist here.
 """
 
 from __future__ import annotations
@@ -10,24 +11,121 @@ import hashlib
 import json
 import os
 import re
+import stat
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.programs import known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.model import Process
 
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-_CONTAINER_FILES = re.compile(r"/containers/([0-9a-f]{64})/")
+# Mounted into every container from the engine's folder for it (Docker and Podman alike)
+_CONTAINER_FILES = re.compile(
+    r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
+)
+# Where engines put their sockets: Docker ("Daemon socket option", "Rootless mode", "Docker
+# Desktop"), podman-system-service(1), OrbStack and Colima by their own documentation
+_SYSTEM_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
+_USER_SOCKETS = ("docker.sock", "podman/podman.sock")  # below XDG_RUNTIME_DIR
+_HOME_SOCKETS = (".docker/run/docker.sock", ".docker/desktop/docker.sock",
+                 ".orbstack/run/docker.sock", ".colima/default/docker.sock")  # fmt: skip
+_RUNTIME_DIRECTORIES = Path("/run/user")  # one for each user who is logged in
 
 
 def endpoint() -> str:
-    """The engine that the docker command line would talk to."""
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
-    if (host := _context_host()) is not None:
-        return host
+    """The engine that the docker command line would talk to; else this user's rootless one."""
+    chosen = _command_line_endpoint()
     rootless = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "docker.sock"
-    default = Path(DEFAULT_ENDPOINT.removeprefix("unix://"))
-    if not default.exists() and rootless.exists():
+    if chosen == DEFAULT_ENDPOINT and _socket(_path(chosen)) is None and _socket(rootless):
         return f"unix://{rootless}"
-    return DEFAULT_ENDPOINT
+    return chosen
+
+
+def endpoints(processes: Iterable[Process] = ()) -> tuple[str, ...]:
+    """The chosen endpoint, which need not exist, then every other engine's socket that does.
+
+    Two paths to one socket are one endpoint.
+
+    Args:
+        processes: what holds the ports, with all that is above it; a dockerd among them tells by
+            its `--host` where it listens.
+    """
+    chosen = endpoint()
+    found = {_socket(_path(chosen)) or (0, 0): chosen}
+    for path in chain(_daemon_sockets(processes), map(Path, _SYSTEM_SOCKETS), _user_sockets()):
+        if identity := _socket(path):
+            found.setdefault(identity, f"unix://{path}")
+    return tuple(found.values())
+
+
+def client(endpoint: str) -> tuple[str, ...]:
+    """How a command line begins that reaches this endpoint."""
+    if endpoint == _command_line_endpoint():
+        return ("docker",)
+    if "podman" in endpoint.rpartition("/")[2]:
+        return ("podman", "--url", endpoint)
+    return ("docker", "-H", endpoint)
+
+
+def _command_line_endpoint() -> str:
+    return os.environ.get("DOCKER_HOST") or _context_host() or DEFAULT_ENDPOINT
+
+
+def _path(endpoint: str) -> Path:
+    return Path(endpoint.removeprefix("unix://") if endpoint.startswith("unix://") else "/")
+
+
+def _socket(path: Path) -> tuple[int, int] | None:
+    """What a socket's file is known by, whatever its path; None where it is no socket."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+
+
+def _user_sockets() -> Iterator[Path]:
+    """This user's, and for root everybody's."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folders = [Path(runtime)] if runtime else []
+    if os.geteuid() == 0 and _RUNTIME_DIRECTORIES.is_dir():
+        folders += sorted(_RUNTIME_DIRECTORIES.iterdir())
+    yield from (folder / name for folder in folders for name in _USER_SOCKETS)
+    yield from (Path.home() / name for name in _HOME_SOCKETS)
+
+
+def _daemon_sockets(processes: Iterable[Process]) -> Iterator[Path]:
+    """Where each dockerd listens (dockerd(8), `--host`), by a path that leads there from here."""
+    for process in processes:
+        if known_as(process, frozenset({"dockerd"})):
+            for host in _hosts(process.command):
+                path = _path(DEFAULT_ENDPOINT if host == "fd://" else host)
+                yield _seen_from_here(process, path)
+
+
+def _hosts(command: tuple[str, ...]) -> Iterator[str]:
+    for word, following in pairwise((*command, "")):
+        if word in {"-H", "--host"}:
+            yield following
+        elif word.startswith(("-H", "--host=")):
+            yield word.removeprefix("--host=").removeprefix("-H").removeprefix("=")
+    if not any(word.startswith(("-H", "--host")) for word in command):
+        yield DEFAULT_ENDPOINT
+
+
+def _seen_from_here(process: Process, path: Path) -> Path:
+    """A path of another process, which may live in another root directory (a container's)."""
+    root = Path(f"/proc/{process.pid}/root")
+    try:
+        return path if root.samefile("/") else root / path.relative_to("/")
+    except (OSError, ValueError):
+        return path
 
 
 def own_container_id() -> str | None:
@@ -36,8 +134,8 @@ def own_container_id() -> str | None:
     cgroup v1 names it in /proc/self/cgroup; else /proc/self/mountinfo does, in the sources of the
     files that the engine mounts into every container (on a host it names everybody's).
     """
-    if found := container_id_in(_read(Path("/proc/self/cgroup"))):
-        return found
+    if found := _CONTAINER_ID.findall(_read(Path("/proc/self/cgroup"))):
+        return str(found[-1])  # the innermost
     mounts = _CONTAINER_FILES.search(_read(Path("/proc/self/mountinfo")))
     return mounts[1] if mounts and in_container() else None
 

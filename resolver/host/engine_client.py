@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def prepare(endpoint: str, timeout_seconds: float) -> None:
-    """Tells absent, forbidden and dead sockets apart; only then loads the SDK, which is slow.
+def load_sdk() -> float:
+    """Loads the SDK, which is slow; returns how many seconds that took."""
+    begun = time.monotonic()
+    import docker  # noqa: F401, PLC0415
 
-    Raises:
-        EngineAbsentError, EngineNotPermittedError, EngineError: as for `EngineClient`.
-    """
-    _check_unix_socket(endpoint, timeout_seconds)
-    import docker  # noqa: F401, PLC0415 - outside of any deadline
+    return time.monotonic() - begun
 
 
 class EngineClient:
@@ -118,8 +117,14 @@ def _connect(endpoint: str, timeout_seconds: float) -> Any:  # noqa: ANN401 - do
     return docker.APIClient(**settings, version="auto")
 
 
-def _check_unix_socket(endpoint: str, timeout_seconds: float) -> None:
-    """Connects once; endpoints that are not unix sockets are left to the SDK."""
+def check_socket(endpoint: str, timeout_seconds: float) -> None:
+    """Connects once; endpoints that are not unix sockets are left to the SDK.
+
+    Raises:
+        EngineAbsentError: there is nothing at the endpoint.
+        EngineNotPermittedError: this user may not connect.
+        EngineError: nobody listens there.
+    """
     if not endpoint.startswith("unix://"):
         return
     path = endpoint.removeprefix("unix://")

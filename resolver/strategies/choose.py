@@ -65,7 +65,7 @@ def _key(each: Classification) -> tuple[object, ...]:
 
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     if each.kind is Kind.CONTAINER:
-        return _container_step(each)
+        return _container_step(each, policy)
     if each.kind is Kind.SERVICE and (
         each.respawn is not Respawn.NO or each.harm or each.holder.hidden
     ):
@@ -112,28 +112,32 @@ def _command_line(process: Process) -> str:
     return folder + shlex.join(process.command)
 
 
-def _container_step(each: Classification) -> Step:
+def _container_step(each: Classification, policy: Policy) -> Step:
     container = each.holder.container
     if container is None or not container.engine:
         verdict, commands = Verdict.ADVISED, each.commands
         if each.holder.hidden:
             verdict, commands = Verdict.HIDDEN, tuple(f"sudo {each}" for each in commands)
         return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
+    stop = shlex.join((*container.client, "stop", container.name))
+    if each.spared and not policy.force:
+        why = f"{each.reason}: {each.spared}; --force stops it all the same"
+        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
     return StopContainerStep(
         bindings=(each.holder.binding,),
         container=container,
         why=f"{each.reason}: killing a process would not end it",
         undo=_container_undo(container),
-        commands=(f"docker stop {container.name}",),
+        commands=(stop,),
     )
 
 
 def _container_undo(container: Container) -> tuple[str, ...]:
+    client = shlex.join(container.client)
     if container.auto_remove:
-        return (
-            f"docker run … {shlex.quote(container.image)}   # --rm: it is removed when stopped",
-        )
-    return (f"docker start {container.name}",)
+        image = shlex.quote(container.image)
+        return (f"{client} run … {image}   # --rm: it is removed when stopped",)
+    return (f"{client} start {container.name}",)
 
 
 def _service_step(each: Classification, policy: Policy) -> Step:
@@ -146,14 +150,14 @@ def _service_step(each: Classification, policy: Policy) -> Step:
         commands = (*stop, f"sudo {policy.again}") if policy.euid else stop
         why = f"{each.reason}; {each.holder.hidden}"
         return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, commands, undo)
-    if policy.stop_services:
+    if policy.stop_services and manager.stop:
         return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
         why = f"{each.reason}: {manager.kind} may start it again"
     if each.harm:
         why = f"{each.reason}: {each.harm}"
-    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop, undo)
+    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop or each.commands, undo)
 
 
 def _commands(

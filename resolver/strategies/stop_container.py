@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -69,12 +70,15 @@ class _StopRequest(threading.Thread):
         self._actions.append(action)
         self._observer.did(action)
 
+    def _command(self, *words: str) -> str:
+        return shlex.join((*self.container.client, *words, self.container.name))
+
     def _request(self, engine: EngineClient) -> None:
         """A paused process cannot react to its stop signal, so it is woken up first."""
         if self.container.state == "paused":
             engine.unpause(self.container.id)
-            self._did(f"docker unpause {self.container.name}")
-        self._did(f"docker stop --time {self.seconds} {self.container.name}")
+            self._did(self._command("unpause"))
+        self._did(self._command("stop", "--time", str(self.seconds)))
         engine.stop(self.container.id, self.seconds)
 
 

@@ -1,0 +1,124 @@
+"""Whether the ports that an engine publishes are in the network namespace that we look at.
+
+They are not where this command runs in a container that has only the engine's socket (a CI runner),
+nor where the engine is another machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from resolver.errors import StateChangedError
+from resolver.gather.engines import in_container
+from resolver.gather.processes import ancestors_of
+from resolver.host.identity import identify
+from resolver.host.peer import listener_pid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from resolver.model import Container, Pid, PortRequest, Socket
+
+_CONNECT_SECONDS = 0.5
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def elsewhere(
+    endpoint: str,
+    containers: Sequence[Container],
+    own: str | None,
+    sockets: Iterable[Socket],
+    requests: Sequence[PortRequest] | None,
+) -> str | None:
+    """Why the engine's published ports are not ours; None where they are, for all we know.
+
+    Args:
+        endpoint: the engine's.
+        containers: what it told.
+        own: the id of the container that this command runs in.
+        sockets: what was found in our namespace on the requested ports.
+        requests: what was asked.
+    """
+    if endpoint.startswith("unix://"):
+        same = _same_namespace(endpoint.removeprefix("unix://"))
+        if same is not None:
+            return None if same else "the engine has another network namespace"
+    elif away := _far_away(endpoint):
+        return away
+    home = next((container for container in containers if container.id == own), None)
+    if home is not None and not home.network_mode.startswith("container:"):
+        if home.network_mode == "host":
+            return None
+        return f"this command runs in container {home.name}, which has a network of its own"
+    if in_container() or not endpoint.startswith("unix://"):
+        return _missing(containers, sockets, requests)
+    return None
+
+
+def _same_namespace(path: str) -> bool | None:
+    """Whether the socket's listener is in our network namespace (network_namespaces(7)).
+
+    A rootless engine is in one of its own, and rootlesskit above it, in ours, forwards its ports.
+    None where the listener cannot be looked at: it is another user's, or in another PID namespace.
+    """
+    pid = listener_pid(path, _CONNECT_SECONDS)
+    if not pid:
+        return None
+    try:
+        ours = os.stat("/proc/self/ns/net")  # noqa: PTH116 - a magic link
+        if _is(pid, ours):
+            return True
+        line = ancestors_of(identify(pid))
+        return any(_is(each.pid, ours) for each in line if _name(each.pid) == "rootlesskit")
+    except (OSError, StateChangedError):
+        return None
+
+
+def _is(pid: Pid, ours: os.stat_result) -> bool:
+    return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), ours)  # noqa: PTH116 - a magic link
+
+
+def _name(pid: Pid) -> str:
+    return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+
+
+def _far_away(endpoint: str) -> str | None:
+    """Why the endpoint is not this machine's; None where it may be."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    if not host or host in _LOOPBACK or _is_our_address(host):
+        return None
+    return f"the engine is at {host}"
+
+
+def _is_our_address(host: str) -> bool:
+    """Whether a datagram socket can have this address: only the machine's own can be bound."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
+
+
+def _missing(
+    containers: Sequence[Container],
+    sockets: Iterable[Socket],
+    requests: Sequence[PortRequest] | None,
+) -> str | None:
+    """A running container's published port that nobody has a socket for here is not here."""
+    here = {entry.binding for entry in sockets}
+    missing = [
+        binding
+        for container in containers
+        if container.state == "running"
+        for binding in container.published
+        if binding not in here
+        and (requests is None or any(request.meets(binding) for request in requests))
+    ]
+    return f"{missing[0]} is published, and has no socket here" if missing else None
