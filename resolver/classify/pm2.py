@@ -1,0 +1,257 @@
+"""pm2: applications that its God daemon keeps alive, and sockets that the daemon itself holds.
+
+Suspected from the God daemon above the holder (its title, or its PID file in PM2_HOME), confirmed
+by `pm2 jlist` (pm2 6: lib/God.js, lib/Daemon.js, lib/API.js). In cluster mode the daemon itself
+listens for its workers (Node's cluster module), so a holder that is the daemon gets an answer from
+here in any case: ending it would end every application. `pm2` starts a daemon where it finds none,
+so it is asked only where the daemon's own socket answers, and as the daemon's own user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.errors import CommandFailedError
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 59  # before systemd (60), whose pm2-USER.service is the daemon with all its applications
+
+_TITLE = re.compile(r"PM2 v\S+: God Daemon \((.*)\)")
+_UNKNOWN_POLICY = "autorestart unknown"
+# What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w@-]*")
+_SOCKET_SECONDS = 0.5
+
+
+class _Daemon(NamedTuple):
+    """A God daemon, its PM2_HOME, and the words that `pm2` is called with for it."""
+
+    process: Process
+    home: str
+    control: tuple[str, ...]
+
+
+class _Application(NamedTuple):
+    """One process of `pm2 jlist`."""
+
+    number: int
+    pid: int
+    name: str
+    namespace: str
+    policy: str
+    comes_back: bool
+    clustered: bool
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """An application that pm2 started, and may start again."""
+    daemon = _suspect(holder, snapshot)
+    if daemon is None or holder.master is None:
+        return None
+    try:
+        own = {identity.pid for identity in snapshot.own}  # to stop what we run in is to end us
+        applications = [each for each in _applications(daemon, run) if each.pid not in own]
+    except CommandFailedError as error:
+        return _suspected(holder, daemon, str(error))
+    if daemon.process.identity in {process.identity for process in holder.processes}:
+        return _clustered(holder, daemon, applications)
+    line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
+    mine = [each for each in applications if each.pid in line]
+    return _application(holder, daemon, mine[0], applications) if mine else None
+
+
+def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
+    """The God daemon that is the holder, or is above it."""
+    if holder.master is None:
+        return None
+    above = (snapshot.process(identity) for identity in holder.master.ancestors)
+    for process in (*holder.processes, *filter(None, above)):
+        home = _home(process, holder.master)
+        if home is not None:
+            return _Daemon(process, home, _control(process, home))
+    return None
+
+
+def _home(process: Process, master: Process) -> str | None:
+    """The PM2_HOME of a God daemon; None where the process is none."""
+    match = _TITLE.match(" ".join(process.command))
+    if match:
+        return match[1]
+    home = master.variable("PM2_HOME")  # PM2_DAEMON_TITLE may have given it another title
+    if home is None or master.variable("pm_id") is None:
+        return None
+    try:
+        pid = (Path(home) / "pm2.pid").read_text().strip()
+    except (OSError, UnicodeError):
+        return None
+    return home if pid == str(process.pid) else None
+
+
+def _control(daemon: Process, home: str) -> tuple[str, ...]:
+    """`pm2` for this daemon: by its path where only its node's folder has it, as its own user."""
+    program = "pm2"
+    beside = Path(daemon.executable or "/").with_name("pm2")
+    if not shutil.which(program) and beside.is_file():
+        program = str(beside)
+    own = daemon.uid in {None, os.geteuid()}
+    if own and Path(home) == _default_home():
+        return (program,)
+    words = ("env", f"PM2_HOME={home}", program)
+    if own or daemon.user is None:
+        return words
+    if shutil.which("runuser"):
+        return ("runuser", "-u", daemon.user, "--", *words)
+    return ("sudo", "-u", daemon.user, *words)
+
+
+def _default_home() -> Path:
+    """Where this user's `pm2` looks without being told (paths.js)."""
+    return Path(os.environ.get("PM2_HOME") or Path.home() / ".pm2")
+
+
+def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]:
+    """Everything that the daemon manages.
+
+    Raises:
+        CommandFailedError: it could not be asked, or its answer was not understood.
+    """
+    if daemon.process.uid not in {None, os.geteuid()} and os.geteuid() != 0:
+        raise CommandFailedError(f"its daemon belongs to {daemon.process.user}")
+    _check_answers(daemon)
+    answer = run((*daemon.control, "jlist"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
+    try:
+        yield from (_read(each) for each in json.loads(listing))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = (answer.stderr.strip() or "nothing").partition("\n")[0]
+        raise CommandFailedError(f"pm2 jlist said: {said}") from error
+
+
+def _check_answers(daemon: _Daemon) -> None:
+    """The daemon's socket takes connections: without it, `pm2` would start another daemon."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_SOCKET_SECONDS)
+        try:
+            client.connect(f"{daemon.home}/rpc.sock")
+        except OSError as error:
+            raise CommandFailedError(f"{daemon.home}/rpc.sock: {error}") from error
+
+
+def _read(entry: dict[str, object]) -> _Application:
+    facts = entry["pm2_env"]
+    if not isinstance(facts, dict):
+        raise TypeError("pm2_env")
+    restart = str(facts.get("autorestart", True)).lower()
+    others = [f"{key}={facts[key]}" for key in ("cron_restart", "watch") if facts.get(key)]
+    return _Application(
+        number=int(str(entry["pm_id"])),
+        pid=int(str(entry.get("pid") or 0)),
+        name=str(entry["name"]),
+        namespace=str(facts.get("namespace", "default")),
+        policy=", ".join((f"autorestart={restart}", *others)),
+        comes_back=restart != "false" or bool(others),
+        clustered=facts.get("exec_mode") == "cluster_mode",
+    )
+
+
+def _suspected(holder: Holder, daemon: _Daemon, why: str) -> Classification:
+    name = next(
+        (found.variable("name") for found in holder.processes if found.variable("pm_id")), ""
+    )
+    what = f"application {name} of pm2" if name else f"{daemon.process}, which is pm2's daemon"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        chain=_chain(holder, daemon, what, _UNKNOWN_POLICY),
+        evidence=(f"pm2 could not be asked: {why}",),
+        reason=f"probably {what}, which could not be asked ({why}): pm2 may start it again",
+        commands=(" ".join((*daemon.control, "list")),),
+    )
+
+
+def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]) -> Classification:
+    """The daemon itself listens: for which of its clustered applications, it does not say."""
+    clustered = [each for each in applications if each.clustered and each.pid]
+    names = {(each.namespace, each.name) for each in clustered}
+    evidence = "in cluster mode, pm2's daemon itself holds the socket for its workers"
+    if len(names) == 1:
+        return _application(holder, daemon, clustered[0], applications, evidence)
+    listed = ", ".join(sorted({each.name for each in clustered})) or "none that runs"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        chain=_chain(holder, daemon, "one of its clustered applications", _UNKNOWN_POLICY),
+        evidence=(evidence, f"pm2 jlist: clustered applications: {listed}"),
+        reason=f"{daemon.process} is pm2's daemon, and listens for one of: {listed}",
+        commands=tuple(
+            " ".join((*daemon.control, "stop", *_target(each, applications))) for each in clustered
+        ),
+    )
+
+
+def _application(
+    holder: Holder,
+    daemon: _Daemon,
+    mine: _Application,
+    applications: list[_Application],
+    *more: str,
+) -> Classification:
+    target = _target(mine, applications)
+    comes_back = Respawn.YES if mine.comes_back else Respawn.NO
+    if more and comes_back is Respawn.NO:
+        comes_back = Respawn.UNKNOWN  # the daemon holds the socket: never a signal
+    what = f"application {mine.name}"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=comes_back,
+        manager=Manager(
+            kind="pm2",
+            name=mine.name,
+            policy=mine.policy,
+            stop=((*daemon.control, "stop", *target),),
+            start=((*daemon.control, "start", *target),),
+            prefix=("sudo",) if daemon.process.uid not in {None, os.geteuid()} else (),
+        ),
+        chain=_chain(holder, daemon, what, mine.policy),
+        evidence=(f"pm2 jlist: {mine.name} is number {mine.number}, process {mine.pid}", *more),
+        reason=f"{what} of pm2 ({mine.policy})",
+    )
+
+
+def _target(mine: _Application, applications: list[_Application]) -> tuple[str, ...]:
+    """What `pm2 stop` is given: the name, or numbers where a name would reach others too.
+
+    A clustered application is stopped with all its workers.
+    """
+    same = [each for each in applications if each.name == mine.name]
+    family = [each for each in same if each.clustered and each.namespace == mine.namespace]
+    wanted = family if mine.clustered else [mine]
+    spaces = {each.namespace for each in applications}
+    unique = len(same) == len(wanted) and mine.name not in {*spaces, "all"}
+    if unique and _PLAIN_NAME.fullmatch(mine.name):
+        return (mine.name,)
+    return tuple(str(each.number) for each in wanted)
+
+
+def _chain(holder: Holder, daemon: _Daemon, what: str, policy: str) -> tuple[str, ...]:
+    held = {process.identity for process in holder.processes}
+    links = [] if daemon.process.identity in held else [str(holder.master)]
+    return (*links, what, policy, f"pm2 {daemon.process.pid}")

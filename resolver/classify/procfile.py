@@ -1,0 +1,265 @@
+"""Procfile runners: honcho, foreman, hivemind, goreman, overmind, and process-compose.
+
+Suspected from the runner above the holder, or from overmind's tmux server, and confirmed by the
+kernel: who else descends from the runner. They do not start again what has ended, but for the
+policies of process-compose and overmind's `--auto-restart`; they end all the others instead
+(honcho: `Manager.loop`; foreman: `Engine#watch_for_termination`; hivemind: `waitForExit`;
+overmind: `waitForDoneOrStop`; goreman: `-exit-on-error`).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.errors import CommandFailedError
+from resolver.host.family import descendants
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 62
+
+# The variable in which each of them tells a process its name; hivemind and goreman tell none.
+_NAMES = {
+    "honcho": "HONCHO_PROCESS_NAME",
+    "foreman": "PS",
+    "nf": "FOREMAN_WORKER_NAME",
+    "process-compose": "PC_PROC_NAME",
+    "hivemind": "",
+    "goreman": "",
+}
+_STARTING = {"honcho", "foreman", "nf", "goreman"}  # these have other commands than `start`, too
+_SCRIPT = re.compile(r"/overmind-[^/]+/([^/]+)$")  # overmind's start/command.go, `scriptDir`
+_MANY = 6  # PIDs named of those that would end too
+
+
+class _Runner(NamedTuple):
+    """A runner, what it calls the holder (empty where it does not say), and what starts it all."""
+
+    kind: str
+    process: Process
+    name: str
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A process of a Procfile, or None where no runner is above it."""
+    line = _line(holder, snapshot)
+    runner = _suspect(line)
+    if runner is None:
+        return None
+    others = _others(runner, line, holder)
+    if runner.kind == "overmind":
+        return _overmind(holder, runner, others, run)
+    if runner.process.identity in snapshot.own:
+        return _callers(holder, runner, others)
+    if runner.kind == "process-compose":
+        return _process_compose(holder, runner)
+    return _whole(holder, runner, others)
+
+
+def _line(holder: Holder, snapshot: Snapshot) -> list[Process]:
+    """The holder's master and all that is above it."""
+    if holder.master is None:
+        return []
+    above = (snapshot.process(identity) for identity in holder.master.ancestors)
+    return [holder.master, *(process for process in above if process is not None)]
+
+
+def _suspect(line: list[Process]) -> _Runner | None:
+    """The topmost process of the nearest runner: honcho has one of its own above each process."""
+    found: _Runner | None = None
+    for below, process in pairwise(line):
+        kind = _kind(process)
+        if found and kind != found.kind:
+            break
+        if kind:
+            found = _Runner(kind, process, _name(kind, line[0], below, process))
+    return found
+
+
+def _kind(process: Process) -> str | None:
+    words = [word.rsplit("/", 1)[-1] for word in process.command]
+    if words[:1] == ["foreman: master"]:
+        return "foreman"
+    if process.name.startswith("tmux") and any(word.startswith("overmind-") for word in words):
+        return "overmind"
+    kind = next((word for word in (process.name, *words[:3]) if word in _NAMES), None)
+    return None if kind in _STARTING and "start" not in words else kind
+
+
+def _name(kind: str, master: Process, below: Process, process: Process) -> str:
+    if kind == "overmind":
+        scripts = (match for word in below.command if (match := _SCRIPT.search(word)))
+        return next((match[1] for match in scripts), "")
+    if _NAMES[kind]:
+        return master.variable(_NAMES[kind]) or ""
+    return _named_in_procfile(below, process)
+
+
+def _named_in_procfile(below: Process, process: Process) -> str:
+    """The name of the Procfile's line that `sh -c` was given; empty where it cannot be told."""
+    try:
+        text = (Path(process.cwd or "/") / "Procfile").read_text()
+    except (OSError, UnicodeError):
+        return ""
+    for line in text.splitlines():
+        name, _, command = line.partition(":")
+        if command.strip() and below.command[-1:] == (command.strip(),):
+            return name.strip()
+    return ""
+
+
+def _others(runner: _Runner, line: list[Process], holder: Holder) -> list[int]:
+    """Whoever else descends from the runner, and would be ended with the holder."""
+    known = {process.pid for process in (*line, *holder.processes)}
+    below = {pid for process in holder.processes for pid in descendants(process.pid)}
+    return sorted(descendants(runner.process.pid) - known - below)
+
+
+def _harm(runner: _Runner, others: list[int], how: str = "ends all of its processes") -> str:
+    if not others:
+        return ""
+    listed = ", ".join(map(str, others[:_MANY])) + (", …" if len(others) > _MANY else "")
+    return f"{runner.kind} {how} when one ends, {listed} too"
+
+
+def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
+    """The runner has started this very command, too."""
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        chain=_chain(holder, runner),
+        evidence=(f"{runner.process} is an ancestor of this command",),
+        reason=f"{_what(runner)}, which also runs this command; {_harm(runner, others)}",
+        commands=(f"kill -INT {runner.process.pid}   # ends all of it, this command too",),
+        harm=_harm(runner, others),
+    )
+
+
+def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
+    """One that can only be ended as a whole, in the way in which Ctrl-C ends it."""
+    process = runner.process
+    how = "ends all of its processes"
+    stop: tuple[str, ...] = ("kill", "-INT", str(process.pid))
+    if runner.kind == "goreman":
+        how = "may end all of its processes (-exit-on-error)"
+    if runner.kind == "goreman" and runner.name:
+        stop = ("goreman", "run", "stop", runner.name)
+    # foreman gives itself a title, which hides how it was started
+    command = ("foreman", "start") if runner.kind == "foreman" else process.command
+    start = (("env", "-C", process.cwd, *command),) if process.cwd else (command,)
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.NO,
+        manager=Manager(
+            kind=runner.kind,
+            name=runner.name or str(process),
+            policy="all end when one ends",
+            stop=(stop,),
+            start=start,
+            prefix=() if process.signalable else ("sudo",),
+        ),
+        chain=_chain(holder, runner),
+        evidence=(_evidence(runner, others),),
+        reason=_what(runner),
+        harm=_harm(runner, others, how),
+    )
+
+
+def _process_compose(holder: Holder, runner: _Runner) -> Classification:
+    """It has a restart policy for each process, in a file that is not read here."""
+    words = runner.process.command
+    where = tuple(
+        part
+        for word, following in zip(words, (*words[1:], ""), strict=True)
+        if word in {"-p", "--port", "-u", "--unix-socket", "-a", "--address"}
+        for part in (word, following)
+    )
+    control = ("process-compose", *where, "process")
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        manager=Manager(
+            kind=runner.kind,
+            name=runner.name,
+            policy="availability.restart unknown",
+            stop=((*control, "stop", runner.name),),
+            start=((*control, "start", runner.name),),
+        ),
+        chain=_chain(holder, runner),
+        evidence=(f"started by {runner.process}",),
+        reason=_what(runner),
+    )
+
+
+def _overmind(
+    holder: Holder, runner: _Runner, others: list[int], run: CommandRunner
+) -> Classification:
+    """Stopped by its own command: one alone, where overmind is asked through its socket."""
+    given = holder.master.variable("OVERMIND_SOCKET") if holder.master else None
+    where = str(Path(runner.process.cwd or ".") / (given or ".overmind.sock"))
+    control = ("overmind", "stop", "-s", where)
+    name = runner.name or "NAME"
+    confidence, evidence = _ask_overmind(holder, where, run)
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=confidence,
+        manager=Manager(
+            kind="overmind",
+            name=name,
+            policy="all end when one ends, but for --can-die and --auto-restart",
+            stop=((*control, name),),
+            start=(("overmind", "restart", "-s", where, name),),
+        )
+        if runner.name
+        else None,
+        chain=_chain(holder, runner),
+        evidence=(evidence,),
+        reason=_what(runner),
+        commands=(f"overmind ps -s {where}", f"overmind stop -s {where} {name}"),
+        harm=_harm(runner, others, "may start it again, or end all of its processes"),
+    )
+
+
+def _ask_overmind(holder: Holder, where: str, run: CommandRunner) -> tuple[Confidence, str]:
+    """`overmind ps` has a line `NAME PID STATUS` for each process."""
+    question = ("overmind", "ps", "-s", where)
+    try:
+        answer = run(question, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    except CommandFailedError as error:
+        return Confidence.SUSPECTED, f"overmind could not be asked: {error}"
+    pids = {holder.master.pid, *(found.pid for found in holder.master.ancestors)} if (
+        holder.master
+    ) else set()  # fmt: skip
+    rows = (line.split() for line in answer.stdout.splitlines())
+    for row in rows:
+        if len(row) > 1 and row[1].isdigit() and int(row[1]) in pids:
+            return Confidence.CONFIRMED, f"overmind ps: {' '.join(row)}"
+    return Confidence.SUSPECTED, "overmind ps does not name it"
+
+
+def _what(runner: _Runner) -> str:
+    return (
+        f"process {runner.name} of {runner.kind}" if runner.name else f"a process of {runner.kind}"
+    )
+
+
+def _evidence(runner: _Runner, others: list[int]) -> str:
+    if others:
+        return f"{runner.process} runs {len(others)} other processes"
+    return f"{runner.process} runs nothing else"
+
+
+def _chain(holder: Holder, runner: _Runner) -> tuple[str, ...]:
+    return (str(holder.master), runner.name or "a line of its Procfile", str(runner.process))
