@@ -90,17 +90,18 @@ def supervised(holder: Holder, snapshot: Snapshot, names: frozenset[str]) -> Sup
     if not line or line[-1].identity in snapshot.own:
         return None
     supervisor = snapshot.process(line[-1].parent)
-    if supervisor is None or not _runs(supervisor, names):
+    if supervisor is None or not known_by_name(supervisor, names):
         return None
     return Supervised(supervisor, line)
 
 
 def is_supervisor(process: Process) -> bool:
     """Whether this is a program that starts again what it has started."""
-    return _runs(process, SUPERVISORS) or process.name.startswith(("PM2 ", "pm2 "))
+    return known_by_name(process, SUPERVISORS) or process.name.startswith(("PM2 ", "pm2 "))
 
 
-def _runs(process: Process, names: frozenset[str]) -> bool:
+def known_by_name(process: Process, names: frozenset[str]) -> bool:
+    """Whether it is one of `names`: by its own name, its file, or the script that a Python runs."""
     words = {word.rsplit("/", 1)[-1] for word in process.command[:3]}
     return known_as(process, names) or bool(words & names & _SCRIPTS)
 

@@ -78,11 +78,12 @@ def pid(said: str) -> int | None:
 
 def want(folder: str) -> bytes | None:
     """The wanted state; None where this user may not read it."""
+    path = Path(folder, "supervise", "status")
     try:
-        status = Path(folder, "supervise", "status").read_bytes()
+        status = path.read_bytes() if path.is_file() else b""
     except OSError:
         return None
-    return status[_WANT : _WANT + 1]
+    return status[_WANT : _WANT + 1] or None
 
 
 def _service(

@@ -1,7 +1,7 @@
-"""Real supervisors of the daemontools family: runit, s6 and daemontools, each in a directory.
+"""Real supervisors, each in a directory of its own: runit, s6 and daemontools; monit; circus.
 
-Each of them supervises one service, `web`, below a scanner, as on a real machine. Its run script is
-the test's; nothing here needs root, or touches the machine's own services.
+Those of the daemontools family supervise one service, `web`, below a scanner, as on a real machine.
+Its run script is the test's; nothing here needs root, or touches the machine's own services.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.lab.processes import ROOT, Lab, unavailable, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import psutil
 
 
@@ -108,6 +107,83 @@ class Supervisors(Lab):
             if process.name() == self.programs.supervisor and process.cwd() == str(self.folder)
         )
         return found
+
+
+class Monit(Lab):
+    """A monit that checks every second; `web` is what its scripts start and stop."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        if shutil.which("monit") is None:
+            unavailable("monit is missing (Debian: monit)")
+        self.file = directory / "monitrc"
+        self.pid_file = directory / "web.pid"
+        self.start_program = f'start program = "{directory}/start"'
+        self.stop_program = f'stop program = "{directory}/stop"'
+
+    def start_monit(self, checks: str, *, http: bool = True) -> int:
+        """Starts it with these checks, and waits until it answers; returns its PID."""
+        home = self._directory
+        listener = f"set httpd unixsocket {home}/monit.sock allow lab:lab\n" if http else ""
+        facts = "".join(
+            f"set {each} {home}/{each}\n" for each in ("pidfile", "idfile", "statefile")
+        )
+        self.file.write_text(f"set daemon 1\n{facts}{listener}{checks}\n", encoding="utf-8")
+        self.file.chmod(0o600)
+        argv = ("monit", "-I", "-c", str(self.file), "-l", str(home / "monit.log"))
+        popen = self._popen(argv, home / "monit.stderr", {})
+        if http:
+            wait_until(lambda: "uptime" in self.call("summary"), "monit answers")
+        return popen.pid
+
+    def serve(self, port: int) -> None:
+        """Writes the scripts with which monit starts and stops a server on the port."""
+        write(
+            self._directory / "start",
+            f"cd {self._directory}\nsetsid {serving(port)} </dev/null 2>&1 &\n"
+            f"echo $! >{self.pid_file}",
+        )
+        write(self._directory / "stop", f"kill $(cat {self.pid_file})")
+
+    def call(self, *words: str) -> str:
+        """What `monit WORDS` says."""
+        argv = ("monit", "-c", str(self.file), "-B", *words)
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+class Circus(Lab):
+    """A circusd; its directory must be short, since it has unix sockets in it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._circusd = Path(sys.executable).with_name("circusd")
+        if not self._circusd.exists():
+            unavailable("circusd is missing (PyPI: circus)")
+        self.endpoint = f"ipc://{directory}/control"
+        self.control = (str(self._circusd.with_name("circusctl")), "--endpoint", self.endpoint)
+
+    def start_circus(self, sections: str) -> int:
+        """Starts it with these watchers, and waits until it answers; returns its PID."""
+        file = self._directory / "circus.ini"
+        pubsub = f"pubsub_endpoint = ipc://{self._directory}/pubsub\ncheck_delay = 0.5\n"
+        file.write_text(
+            f"[circus]\nendpoint = {self.endpoint}\n{pubsub}{sections}\n", encoding="utf-8"
+        )
+        log = self._directory / "circusd.log"
+        popen = self._popen((str(self._circusd), str(file)), log, {})
+        wait_until(lambda: "active" in self.call("status"), "circusd answers")
+        return popen.pid
+
+    def call(self, *words: str) -> str:
+        """What `circusctl WORDS` says."""
+        argv = (*self.control, "--timeout", "5", *words)
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+def watcher(name: str, command: str, **options: object) -> str:
+    """The section of one watcher of circus."""
+    lines = "".join(f"{key} = {value}\n" for key, value in options.items())
+    return f"[watcher:{name}]\ncmd = {command}\ncopy_env = True\n{lines}"
 
 
 def write(script: Path, text: str) -> None:

@@ -1,0 +1,180 @@
+"""circus: watchers of a circusd, and sockets that circusd itself holds for them.
+
+Suspected from a circusd that is the nearest supervisor above, confirmed by `circusctl stats`, which
+names the PIDs of every watcher; `circusctl options` has the watcher's `respawn` (Circus's own
+documentation, "Configuration" and "Commands"). A `[socket:…]` is held by circusd for as long as it
+runs, so stopping a watcher does not free it, and ending circusd ends all of its watchers.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from configparser import ConfigParser, Error
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.ancestry import (
+    Service,
+    Supervised,
+    classification,
+    known_by_name,
+    supervised,
+    tool,
+)
+from resolver.errors import CommandFailedError
+from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 56
+
+_PROGRAMS = frozenset({"circusd"})
+_DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
+_VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}
+_WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its processes
+_ANSWER_SECONDS = "3"
+
+
+class _Watcher(NamedTuple):
+    """What circusd says of the watcher that started a process."""
+
+    name: str
+    respawn: bool | None
+    singleton: bool
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A process that circusd started, and may start again; or circusd itself."""
+    daemon = next((each for each in holder.processes if known_by_name(each, _PROGRAMS)), None)
+    if daemon is not None:
+        return _circusd(holder, daemon)
+    found = supervised(holder, snapshot, _PROGRAMS)
+    if found is None:
+        return None
+    control = _control(found.supervisor)
+    try:
+        watcher = _ask(control, found, run)
+    except CommandFailedError as error:
+        unsure = classification(holder, found, _suspected(str(error)))
+        return replace(unsure, commands=(f"{shlex.join((*control, 'status'))}   # names them",))
+    return classification(holder, found, _confirmed(control, found, watcher))
+
+
+def _circusd(holder: Holder, daemon: Process) -> Classification:
+    """It holds its endpoints, and the sockets that its watchers share."""
+    quit_it = shlex.join((*_control(daemon), "quit"))
+    return Classification(
+        holder,
+        Kind.PROTECTED,
+        respawn=Respawn.UNKNOWN,
+        chain=(str(daemon),),
+        evidence=("circusd holds its endpoints and the [socket:…] sections of its file itself",),
+        reason=f"{daemon} supervises others: all of its watchers end with it",
+        commands=(f"{quit_it}   # ends circusd with all of its watchers",),
+    )
+
+
+def _control(daemon: Process) -> tuple[str, ...]:
+    return (tool("circusctl", daemon), "--endpoint", endpoint(daemon))
+
+
+def endpoint(daemon: Process) -> str:
+    """Where circusd takes commands: `endpoint` of its file's section `circus`, or the default."""
+    path = _configuration(daemon)
+    settings = ConfigParser(interpolation=None, strict=False)
+    try:
+        if path is not None and path.is_file():
+            settings.read(path, encoding="utf-8")
+    except (Error, OSError, UnicodeError):
+        return _DEFAULT_ENDPOINT
+    return settings.get("circus", "endpoint", fallback=_DEFAULT_ENDPOINT).strip()
+
+
+def _configuration(daemon: Process) -> Path | None:
+    """The one positional argument of circusd."""
+    words = list(daemon.command)
+    script = next((at for at, word in enumerate(words[:3]) if _script(word)), None)
+    if script is None:
+        return None
+    previous = ""
+    for word in words[script + 1 :]:
+        if not word.startswith("-") and previous not in _VALUED:
+            return Path(daemon.cwd or "/", word)
+        previous = word
+    return None
+
+
+def _script(word: str) -> bool:
+    return word.rsplit("/", 1)[-1] in {"circusd", "circus.circusd"}
+
+
+def _ask(control: tuple[str, ...], found: Supervised, run: CommandRunner) -> _Watcher:
+    name = watcher_of(found.root.pid, _told(control, ("stats",), run))
+    if name is None:
+        raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
+    options = _told(control, ("options", name), run).get("options")
+    settings = options if isinstance(options, dict) else {}
+    respawn = settings.get("respawn")
+    return _Watcher(
+        name=name,
+        respawn=respawn if isinstance(respawn, bool) else None,
+        singleton=settings.get("singleton") is True,
+    )
+
+
+def _told(
+    control: tuple[str, ...], words: tuple[str, ...], run: CommandRunner
+) -> dict[str, object]:
+    argv = (*control, "--timeout", _ANSWER_SECONDS, "--json", *words)
+    answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    try:
+        said = json.loads(answer.stdout)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.get("status") != "ok":
+        words_said = (answer.stdout.strip() or answer.stderr.strip()).partition("\n")[0]
+        raise CommandFailedError(f"circusctl said: {words_said}")
+    return said
+
+
+def watcher_of(pid: int, stats: dict[str, object]) -> str | None:
+    """The watcher in `{"infos": {NAME: {PID: …}}}` that has this process; None where none has."""
+    infos = stats.get("infos")
+    for name, processes in (infos if isinstance(infos, dict) else {}).items():
+        if isinstance(processes, dict) and str(pid) in processes:
+            return str(name)
+    return None
+
+
+def _confirmed(control: tuple[str, ...], found: Supervised, watcher: _Watcher) -> Service:
+    respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[watcher.respawn]
+    policy = "respawn unknown"
+    if watcher.respawn is not None:
+        policy = f"respawn={str(watcher.respawn).lower()}"
+    return Service(
+        manager="circus",
+        name=watcher.name,
+        policy=policy + (", singleton" if watcher.singleton else ""),
+        respawn=respawn,
+        confidence=Confidence.CONFIRMED,
+        evidence=(f"circusctl stats: watcher {watcher.name} started process {found.root.pid}",),
+        stop=(*control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", watcher.name),
+        start=(*control, "start", watcher.name),
+    )
+
+
+def _suspected(why: str) -> Service:
+    """Which watcher it is, is not known: there is nothing to stop but circusd itself."""
+    return Service(
+        manager="circus",
+        name="of an unknown watcher",
+        policy="respawn unknown",
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        evidence=("its nearest supervisor is a circusd", f"circus could not be asked: {why}"),
+    )

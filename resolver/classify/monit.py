@@ -1,0 +1,251 @@
+"""monit: processes that monit watches, and starts again at one of its next checks.
+
+monit is nobody's parent: it knows a process by its PID file or by a pattern. Suspected where a
+monit runs here (or the environment has its mark), confirmed by `monit status`, which names the PID,
+and by `monit -t -v`, which prints the control file as monit reads it (monit(1), "SERVICE METHODS",
+"EXISTENCE TESTS", "SERVICE MONITORING MODE"). It is asked before all others, since whatever another
+manager stops, monit starts again. What monit would not start again is left to the others.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.ancestry import own_line
+from resolver.errors import CommandFailedError
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.model import Holder, Process, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 51
+
+_MARK = "MONIT_SERVICE"  # in the environment of what monit has started
+_HEADING = re.compile(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
+_OTHER_HEADING = re.compile(r"^\S")
+_FACT = re.compile(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
+_STARTS = ("restart", "start")
+
+
+class _Daemon(NamedTuple):
+    """A running monit, and the words that reach it."""
+
+    pid: int
+    control: tuple[str, ...]
+    root: bool
+
+
+_SOME = _Daemon(0, ("monit",), root=True)  # one that could not be found
+
+
+class _Check(NamedTuple):
+    """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it."""
+
+    name: str
+    daemon: _Daemon
+    status: dict[str, str]
+    settings: dict[str, str]
+    evidence: str
+
+    @property
+    def action(self) -> str:
+        """What monit does where the process does not exist; monit(1): restart, if not told."""
+        said = self.settings.get("Existence", "if does not exist then restart")
+        return said.partition(" then ")[2].partition(" else ")[0].strip()
+
+    @property
+    def watched(self) -> bool:
+        """Whether monit does anything about it: it is monitored, and not passively."""
+        active = self.status.get("monitoring mode", "active") != "passive"
+        return active and not self.status.get("monitoring status", "").startswith("Not")
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A process that monit would start again; None where it would not, whoever else might."""
+    line = own_line(holder, snapshot)
+    mark = line[0].variable(_MARK) if line else None
+    if not line or (mark is None and shutil.which("monit") is None):
+        return None
+    if any(process.identity in snapshot.own for process in line):
+        return None
+    try:
+        daemons = _daemons(run)
+    except CommandFailedError as error:
+        return _suspected(holder, _SOME, mark, str(error)) if mark else None
+    unsure: list[Classification | None] = []
+    for daemon in daemons:
+        try:
+            check = _find(daemon, line, mark, run)
+        except CommandFailedError as error:
+            unsure.append(_suspected(holder, daemon, mark, str(error)) if mark else None)
+            continue
+        if check is not None and check.evidence:
+            return _judged(holder, line, check)
+        unsure.append(_judged(holder, line, check) if check else None)
+    return next(filter(None, unsure), None)
+
+
+def _daemons(run: CommandRunner) -> list[_Daemon]:
+    """Every monit that runs here, with its control file."""
+    pids = run(("pgrep", "-x", "monit"), timeout_seconds=COMMAND_TIMEOUT_SECONDS).stdout.split()
+    return [found for pid in pids if (found := _daemon(int(pid))) is not None]
+
+
+def _daemon(pid: int) -> _Daemon | None:
+    """How to reach one monit; None where it has ended, or is hidden from this user."""
+    import psutil  # noqa: PLC0415 - a free port never gets here
+
+    try:
+        process = psutil.Process(pid)
+        path, root = control_file(process.cmdline()), process.uids().real == 0
+        if path and not path.startswith("/"):
+            path = str(Path(process.cwd(), path))
+    except psutil.Error:
+        return None
+    return _Daemon(pid, ("monit", *(("-c", path) if path else ())), root)
+
+
+def control_file(words: list[str]) -> str | None:
+    """The value of monit's option `-c`; None where monit looks for its file itself."""
+    for word, following in zip(words[1:], [*words[2:], ""], strict=True):
+        if word == "-c":
+            return following
+        if word.startswith("-c"):
+            return word[2:]
+    return None
+
+
+def _find(
+    daemon: _Daemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
+) -> _Check | None:
+    """The check whose process is in the line."""
+    statuses = blocks(_told(daemon, ("-B", "status"), run))
+    settings = blocks(_told(daemon, ("-t", "-v"), run))
+    pids = {str(process.pid) for process in line}
+    for name, status in statuses.items():
+        mine = settings.get(name, {})
+        if status.get("pid") in pids:
+            return _Check(name, daemon, status, mine, f"monit status: pid {status['pid']}")
+        if _pid_in(mine.get("Pid file")) in pids:
+            return _Check(name, daemon, status, mine, f"monit's PID file {mine['Pid file']}")
+        if name == mark and "pid" not in status:
+            return _Check(name, daemon, status, mine, "")
+    return None
+
+
+def _told(daemon: _Daemon, words: tuple[str, ...], run: CommandRunner) -> str:
+    answer = run((*daemon.control, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    if answer.status != 0:
+        said = (answer.stderr.strip() or answer.stdout.strip()).partition("\n")[0]
+        raise CommandFailedError(f"monit said: {said}")
+    return answer.stdout
+
+
+def blocks(said: str) -> dict[str, dict[str, str]]:
+    """The facts of each process, by its name: of `monit status` and of `monit -t -v`.
+
+    Their lines are `  monitoring status    Monitored` and ` Pid file    = /run/web.pid`.
+    """
+    found: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for text in said.splitlines():
+        heading, fact = _HEADING.match(text), _FACT.match(text)
+        if heading:
+            current = found.setdefault(heading["status"] or heading["file"], {})
+        elif _OTHER_HEADING.match(text):
+            current = {}
+        elif fact:
+            current.setdefault(fact["key"], fact["value"])
+    return found
+
+
+def _pid_in(path: str | None) -> str | None:
+    try:
+        regular = path is not None and Path(path).is_file()
+        return Path(path).read_text(encoding="ascii").strip() if path and regular else None
+    except (OSError, UnicodeError):
+        return None
+
+
+def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classification | None:
+    if not check.watched or "Start program" not in check.settings:
+        return None
+    if check.action not in _STARTS and not check.action.startswith("exec"):
+        return None
+    sure = check.action in _STARTS and bool(check.evidence)
+    policy = f"monitored, if does not exist then {check.action}"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.YES if sure else Respawn.UNKNOWN,
+        confidence=Confidence.CONFIRMED if check.evidence else Confidence.SUSPECTED,
+        manager=_manager(check, policy),
+        chain=(*map(str, line), f"check {check.name}", policy, _title(check.daemon)),
+        evidence=tuple(_evidence(check)),
+        reason=f"process {check.name} of monit ({policy})",
+        commands=() if _stoppable(check) else _unmonitor(holder, check),
+    )
+
+
+def _title(daemon: _Daemon) -> str:
+    return f"monit {daemon.pid}" if daemon.pid else "monit"
+
+
+def _evidence(check: _Check) -> Iterator[str]:
+    yield check.evidence or f"{_MARK}={check.name} in its environment"
+    yield f"monit starts it with {check.settings['Start program']}"
+    if check.status.get("on reboot") == "nostart":
+        yield "on reboot it is not started"
+
+
+def _stoppable(check: _Check) -> bool:
+    """Without a stop program `monit stop` ends nothing; and `all` means every service."""
+    return "Stop program" in check.settings and check.name != "all"
+
+
+def _manager(check: _Check, policy: str) -> Manager | None:
+    if not _stoppable(check):
+        return None
+    return Manager(
+        kind="monit",
+        name=check.name,
+        policy=policy,
+        stop=((*check.daemon.control, "stop", check.name),),
+        start=((*check.daemon.control, "start", check.name),),
+        prefix=("sudo",) if check.daemon.root else (),
+    )
+
+
+def _unmonitor(holder: Holder, check: _Check) -> tuple[str, ...]:
+    unmonitor = shlex.join((*check.daemon.control, "unmonitor", check.name))
+    kill = f"kill {holder.master.pid}" if holder.master else ""
+    return (f"{unmonitor}   # it has no stop program", kill)
+
+
+def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classification:
+    policy = "restart policy unknown"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        manager=Manager(
+            kind="monit",
+            name=name,
+            policy=policy,
+            stop=((*daemon.control, "stop", name),),
+            start=((*daemon.control, "start", name),),
+            prefix=("sudo",) if daemon.root else (),
+        ),
+        chain=(str(holder.master), f"check {name}", policy, _title(daemon)),
+        evidence=(f"{_MARK}={name} in its environment", f"monit could not be asked: {why}"),
+        reason=f"probably process {name} of monit, which could not be asked: {why}",
+    )

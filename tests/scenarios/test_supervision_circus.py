@@ -1,0 +1,141 @@
+"""Ports that watchers of a real circusd hold, and circusd's own."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.lab.cli import Run, ultra
+from tests.lab.ports import free_port
+from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
+from tests.lab.supervisors import Circus, serving, watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+FAST = ("--settle", "0.3", "--grace", "2")
+
+
+@pytest.fixture
+def circus() -> Iterator[Circus]:
+    """A circusd, to be started by the test; all of it is reaped."""
+    with tempfile.TemporaryDirectory(prefix="lab") as home, Circus(Path(home)) as circus:
+        yield circus
+
+
+def resolve(port: int, *arguments: str) -> Run:
+    return ultra("resolve", *FAST, "--json", *arguments, str(port))
+
+
+def holder(run: Run, port: int) -> dict[str, Any]:
+    """The one holder of the port."""
+    (found,) = run.port(f"{port}/tcp")["holders"]
+    assert isinstance(found, dict)
+    return found
+
+
+def serve(circus: Circus, port: int, **options: object) -> tuple[int, int]:
+    """Runs watcher `web` on the port beside `idle`; the PIDs of circusd and of who answers."""
+    shell = f"/bin/sh -c {shlex.quote('exec ' + serving(port))}"
+    daemon = circus.start_circus(watcher("web", shell, **options) + watcher("idle", "sleep 1000"))
+    wait_until(lambda: answered_by(port), f"a server answers on {port}")
+    return daemon, answered_by(port) or 0
+
+
+def test_a_watcher_is_advised_and_comes_back_when_killed(circus: Circus) -> None:
+    port = free_port()
+    daemon, pid = serve(circus, port, singleton=True)
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "advised"
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "yes")
+    assert found["confidence"] == "confirmed"
+    assert found["manager"]["kind"] == "circus"
+    assert found["manager"]["name"] == "web"
+    assert found["manager"]["policy"] == "respawn=true, singleton"
+    assert found["chain"][-1] == f"circusd {daemon}"
+    assert stays(lambda: answered_by(port) == pid, 1.0)
+    psutil.Process(pid).kill()
+    wait_until(lambda: answered_by(port) not in {None, pid}, "circusd starts it again")
+    (stop,) = found["step"]["commands"]
+    assert shutil.which(shlex.split(stop)[0])
+    subprocess.run(shlex.split(stop), check=True, capture_output=True)
+    assert stays_free(port)
+
+
+def test_stop_services_stops_it_and_says_how_to_start_it(circus: Circus) -> None:
+    port = free_port()
+    daemon, _ = serve(circus, port)
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "freed"
+    found = holder(run, port)
+    assert found["step"]["kind"] == "stop-service"
+    assert stays_free(port)
+    assert "idle: active" in circus.call("status")
+    assert alive(daemon)
+    (undo,) = found["step"]["undo"]
+    subprocess.run(shlex.split(undo), check=True, capture_output=True)
+    wait_until(lambda: answered_by(port), "it is back")
+
+
+def test_a_watcher_that_does_not_respawn_is_ended(circus: Circus) -> None:
+    port = free_port()
+    daemon, pid = serve(circus, port, respawn=False)
+
+    run = resolve(port)
+
+    assert run.status == 0, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "no")
+    assert found["manager"]["policy"] == "respawn=false"
+    assert [each["pid"] for each in found["processes"]] == [pid]
+    assert stays_free(port)
+    assert alive(daemon)
+
+
+def test_a_circusd_that_does_not_answer_is_suspected(circus: Circus) -> None:
+    port = free_port()
+    daemon, pid = serve(circus, port)
+    psutil.Process(daemon).suspend()
+
+    run = resolve(port, "--stop-services")
+
+    psutil.Process(daemon).resume()
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "unknown")
+    assert found["confidence"] == "suspected"
+    assert circus.endpoint in found["step"]["commands"][0]
+    assert answered_by(port) == pid
+
+
+def test_a_socket_of_circusds_own_is_not_freed_by_ending_circusd(circus: Circus) -> None:
+    port = free_port()
+    shared = f"[socket:web]\nhost = 127.0.0.1\nport = {port}\n"
+    daemon = circus.start_circus(
+        watcher("web", "sleep 1000", use_sockets=True) + watcher("idle", "sleep 1000") + shared
+    )
+
+    run = resolve(port, "--stop-services", "--force")
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], run.port(f"{port}/tcp")["verdict"]) == ("protected", "refused")
+    assert circus.endpoint in found["step"]["commands"][0]
+    assert alive(daemon)
+    assert "idle: active" in circus.call("status")
