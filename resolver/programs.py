@@ -5,10 +5,11 @@ Facts from the projects' own documentation, and from watching them hold ports.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from resolver.model import Process
 
@@ -98,13 +99,70 @@ SESSION_HOSTS = frozenset(
 )
 
 
+_INTERPRETER = re.compile(r"(?:i?python|pypy|node|ruby|perl|php|lua|sh|bash|dash|zsh|ksh)[0-9.]*")
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "ash"})
+# Read-eval-print loops: with no program to run, somebody types into them
+_PROMPTS = _INTERPRETER.pattern + r"|irb|psql|mysql|sqlite3|redis-cli|R|julia|ghci|deno|bun|pry"
+_WITH_VALUE = frozenset({"--init-file", "--rcfile", "-o", "-O", "+o", "+O", "-W", "-X"})
+
+
+def names_of(process: Process) -> frozenset[str]:
+    """What a process may be known as: its name, its file, and the script or module it runs."""
+    program = _base((process.executable or "").removesuffix(" (deleted)"))
+    names = {process.name, program}
+    words = process.command
+    if words and _INTERPRETER.fullmatch(_base(words[0]).lstrip("-")):
+        work = _work(words[1:])
+        names.add(_base(work))
+        names.add(work.rpartition(".")[2])  # python3 -m supervisor.supervisord
+    return frozenset(names)
+
+
 def known_as(process: Process, names: frozenset[str]) -> bool:
-    """True where the process's name or the file it runs is one of `names`.
+    """True where the process is known by one of `names`.
 
     A name can be borrowed; where it is, the answer errs on the side of leaving the process alone.
     """
-    program = (process.executable or "").removesuffix(" (deleted)").rsplit("/", 1)[-1]
-    return process.name in names or program in names
+    return not names_of(process).isdisjoint(names)
+
+
+def is_shell(process: Process) -> bool:
+    """Whether it is a shell, `busybox sh` and login shells included."""
+    words = process.command
+    applet = _base(words[1]) if len(words) > 1 and _base(words[0]) == "busybox" else ""
+    first = _base(words[0]).lstrip("-") if words else ""
+    return not _SHELLS.isdisjoint({process.name.lstrip("-"), first, applet})
+
+
+def is_interactive(process: Process) -> bool:
+    """Whether somebody types into it: a shell or an interpreter that was given nothing to run."""
+    words = process.command
+    if words and _base(words[0]) == "busybox":
+        words = words[1:]
+    if is_shell(process):
+        return not words or words[0].startswith("-") or "-i" in words[1:] or not _work(words[1:])
+    prompt = bool(words) and re.fullmatch(_PROMPTS, _base(words[0])) is not None
+    return prompt and process.on_terminal and not _work(words[1:])
+
+
+def _work(words: Sequence[str]) -> str:
+    """What an interpreter was told to run: a script, or the value of -c, -e or -m; else empty."""
+    rest = iter(words)
+    for word in rest:
+        if word in _WITH_VALUE:
+            next(rest, None)
+        elif word == "--":
+            return next(rest, "")
+        elif word[:1] in {"-", "+"} and word != "-":
+            if not word.startswith("--") and word[-1:] in {"c", "e", "m"}:
+                return next(rest, "")
+        else:
+            return word
+    return ""
+
+
+def _base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def untouchable(process: Process, spared: Collection[str] = ()) -> bool:

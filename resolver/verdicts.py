@@ -16,11 +16,12 @@ from resolver.model import (
     Result,
     SocketState,
     StopContainerStep,
+    StopServiceStep,
     Verdict,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from resolver.model import (
         Diagnosis,
@@ -64,20 +65,32 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
     statuses = {_status(command, port.verdict) for port in ports}
     worst = next((status for status in _WORST_FIRST if status in statuses), ExitStatus.FREE)
     troubles = [engine for engine in snapshot.engines if engine.trouble]
+    places = tuple(_places(snapshot))
     return Report(
         command,
-        tuple(ports),
+        tuple(replace(port, notes=(*port.notes, *places)) for port in ports),
         notes=(
             *snapshot.notes,
             *(
                 f"partial answer, without containers: {engine.trouble}"
                 for engine in troubles
-                if not engine.absent
+                if not engine.unremarkable
             ),
         ),
-        asides=tuple(engine.trouble or "" for engine in troubles if engine.absent),
+        asides=tuple(engine.trouble or "" for engine in troubles if engine.unremarkable),
         exit_status=worst,
     )
+
+
+def _places(snapshot: Snapshot) -> Iterator[str]:
+    """For which namespaces an answer holds, where there is more than ours."""
+    for engine in snapshot.engines:
+        if engine.chosen and engine.elsewhere:
+            yield (
+                "this answers for two places: the network namespace of this command, and the ports "
+                f"that {engine.endpoint} publishes in another one ({engine.elsewhere}); there, its "
+                "containers are seen, and no other process"
+            )
 
 
 def refused(command: str, requests: Iterable[PortRequest], reason: str) -> Report:
@@ -172,7 +185,7 @@ def applied(
     if not relevant:
         return _unexplained(request, before.snapshot, proof, policy, ())
     done = [outcome for outcome in outcomes if outcome.step in {each.step for each in relevant}]
-    takers = _takers(request, before, after) if any(_changed(each) for each in done) else ()
+    takers = _takers(request, before, after, done) if any(_changed(each) for each in done) else ()
     if takers:
         reason = f"taken back by {_names(takers)}"
         return PortReport(request, Verdict.RETAKEN, reason, reports, takers, _notes(proof))
@@ -182,18 +195,47 @@ def applied(
         reason = _reasons(open_steps, by_step)
         return PortReport(request, verdict, reason, reports, notes=_notes(proof))
     if not proof.free:
-        remaining = _unexplained(request, before.snapshot, proof, policy, reports)
+        latest = after.snapshot if after.snapshot.sockets else before.snapshot
+        remaining = _unexplained(request, latest, proof, policy, reports)
         return replace(remaining, holders=reports)
-    return _freed(request, done, reports, proof)
+    if doubt := _doubt(request, before, after, outcomes):
+        return PortReport(request, *doubt, reports, notes=_notes(proof))
+    return _freed(request, before, done, reports, proof)
+
+
+def _doubt(
+    request: PortRequest, before: Diagnosis, after: Diagnosis, outcomes: Sequence[Outcome]
+) -> tuple[Verdict, str] | None:
+    """What stands against "freed", where only an engine can tell; None where nothing does."""
+    if not _on_the_engines_word(request, before, outcomes):
+        return None
+    still = [
+        each.classification.reason
+        for each in _relevant(request, after.plan)
+        if each.classification.holder.state is SocketState.PUBLISHED
+    ]
+    if still:
+        return Verdict.HELD, f"told to stop, and the port is still published by {', '.join(still)}"
+    asked = {each.classification.holder.container for each in _relevant(request, before.plan)}
+    endpoints = {container.engine for container in asked if container}
+    for engine in after.snapshot.engines:
+        if engine.trouble and engine.endpoint in endpoints:
+            return Verdict.UNDECIDED, f"stopped, but asked once more, {engine.trouble}"
+    return None
 
 
 def _freed(
-    request: PortRequest, done: list[Outcome], reports: tuple[HolderReport, ...], proof: Proof
+    request: PortRequest,
+    before: Diagnosis,
+    done: list[Outcome],
+    reports: tuple[HolderReport, ...],
+    proof: Proof,
 ) -> PortReport:
     changed = [outcome for outcome in done if outcome.result is Result.DONE]
     if changed:
         reason = "; ".join(outcome.reason for outcome in changed)
-        return PortReport(request, Verdict.FREED, reason, reports, notes=_notes(proof, reports))
+        notes = (*_notes(proof), *_words(reports, before.snapshot))
+        return PortReport(request, Verdict.FREED, reason, reports, notes=notes)
     return PortReport(
         request, Verdict.FREE, "its holder had already gone", reports, notes=_notes(proof)
     )
@@ -237,9 +279,23 @@ def unsure(
     return [
         request
         for request in requests
-        if proofs[request].free is False
-        and (touched(request, outcomes) or not (silent or _relevant(request, before.plan)))
+        if _on_the_engines_word(request, before, outcomes)
+        or (
+            proofs[request].free is False
+            and (touched(request, outcomes) or not (silent or _relevant(request, before.plan)))
+        )
     ]
+
+
+def _on_the_engines_word(
+    request: PortRequest, before: Diagnosis, outcomes: Sequence[Outcome]
+) -> bool:
+    """Whether a published port without a socket here was worked on: only its engine can tell."""
+    changed = {outcome.step for outcome in outcomes if _changed(outcome)}
+    return any(
+        each.step in changed and each.classification.holder.state is SocketState.PUBLISHED
+        for each in _relevant(request, before.plan)
+    )
 
 
 def is_open(found: PortReport, after: Diagnosis) -> bool:
@@ -269,6 +325,18 @@ def ended_processes(outcomes: Iterable[Outcome]) -> tuple[Process, ...]:
         for outcome in outcomes
         if isinstance(outcome.step, KillStep) and outcome.result in _CHANGED
         for process in outcome.step.masters
+    )
+
+
+def patience_seconds(outcomes: Iterable[Outcome]) -> float:
+    """How long managers may go on stopping after their commands have returned."""
+    return max(
+        (
+            outcome.step.manager.patience_seconds
+            for outcome in outcomes
+            if isinstance(outcome.step, StopServiceStep) and outcome.result in _CHANGED
+        ),
+        default=0.0,
     )
 
 
@@ -375,9 +443,24 @@ def _and_sudo(reason: str, policy: Policy) -> str:
     return f"{reason}; with more privilege: sudo {policy.again}" if policy.euid else reason
 
 
-def _takers(request: PortRequest, before: Diagnosis, after: Diagnosis) -> tuple[HolderReport, ...]:
-    """Holders that were not there before the steps; connections were, behind the server."""
-    known = {_end(each) for each in _relevant(request, before.plan)}
+def _takers(
+    request: PortRequest, before: Diagnosis, after: Diagnosis, outcomes: Sequence[Outcome]
+) -> tuple[HolderReport, ...]:
+    """Holders that were not there before the steps; connections were, behind the server.
+
+    A container that was stopped, and publishes the port again, was started again.
+    """
+    stopped = {
+        outcome.step
+        for outcome in outcomes
+        if _changed(outcome) and isinstance(outcome.step, StopContainerStep)
+    }
+    known = {
+        _end(each)
+        for each in _relevant(request, before.plan)
+        if each.step not in stopped
+        or each.classification.holder.state is not SocketState.PUBLISHED
+    }
     return tuple(
         HolderReport(each.classification, each.step)
         for each in _relevant(request, after.plan)
@@ -400,12 +483,21 @@ def _names(takers: Iterable[HolderReport]) -> str:
     return " and ".join(dict.fromkeys(found))
 
 
-def _notes(proof: Proof | None, reports: Iterable[HolderReport] = ()) -> tuple[str, ...]:
-    found = [_LINGERING] if proof and proof.lingering else []
-    found.extend(
-        "on the engine's word: the port was not in this namespace to be bound"
+def _notes(proof: Proof | None) -> tuple[str, ...]:
+    return (_LINGERING,) if proof and proof.lingering else ()
+
+
+def _words(reports: Iterable[HolderReport], snapshot: Snapshot) -> tuple[str, ...]:
+    """Which engines' word a port's freedom rests on, since it was not here to be bound."""
+    away = {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
+    published = [
+        each.classification.holder.container
         for each in reports
-        if isinstance(each.step, StopContainerStep)
-        and each.classification.holder.state is SocketState.PUBLISHED
+        if each.classification.holder.state is SocketState.PUBLISHED
+    ]
+    endpoints = sorted({found.engine for found in published if found and found.engine in away})
+    return tuple(
+        f"on the word of {endpoint}, asked again after the settle time: the port was not in this "
+        "namespace to be bound"
+        for endpoint in endpoints
     )
-    return tuple(dict.fromkeys(found))

@@ -25,7 +25,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         respawn=Respawn.UNKNOWN,
         chain=(str(first),),
         reason=f"{first} is an init: everything that it started ends with it",
-        commands=(f"docker stop {container[:12]}   # from outside",) if container else (),
+        commands=(f"docker stop {container[:12]}   # from outside",) if container and first.pid == 1 else (),
     )
 
 

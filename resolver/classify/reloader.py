@@ -9,11 +9,13 @@ is not the caller's to end.
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.host.family import descendants
 from resolver.model import Classification, Confidence, Kind, Respawn
-from resolver.programs import SESSION_HOSTS, known_as, untouchable
+from resolver.programs import SESSION_HOSTS, is_interactive, is_shell, known_as, untouchable
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -34,9 +36,11 @@ _FLAGGED = {
     "dotnet": {"watch"},
 }
 _WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"})
-_LOOPS = ("while ", "until ", "for ", "loop ")
-_INTERACTIVE = SESSION_HOSTS | {
+_LOOP = re.compile(
+    r"(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b", re.DOTALL
+)
+# Terminals, multiplexers, editors and tools that started the server for somebody
+_FOREIGN = SESSION_HOSTS | {
     "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
     "xterm", "alacritty", "kitty", "wezterm-gui", "foot", "terminator", "iTerm2", "Terminal",
     "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
@@ -71,29 +75,34 @@ def _observed(master: Process, near: list[Process], snapshot: Snapshot) -> Proce
 def _suspected(master: Process, near: list[Process]) -> Process | None:
     """The nearest parent that is known to start its child again, with only wrappers in between."""
     for process in near:
-        if _reloads(process) or _is_twin(process, master):
+        if _reloads(process, master) or _is_twin(process, master):
             return process
         words = {word.rsplit("/", 1)[-1] for word in process.command[:2]}
-        if process.name not in _SHELLS and _WRAPPERS.isdisjoint({process.name, *words}):
+        if not is_shell(process) and _WRAPPERS.isdisjoint({process.name, *words}):
             return None
     return None
 
 
-def _reloads(process: Process) -> bool:
+def _reloads(process: Process, master: Process) -> bool:
     words = [word.rsplit("/", 1)[-1] for word in process.command]
     if process.name in _WATCHERS or not _WATCHERS.isdisjoint(words[:3]):
         return True
-    if process.name in _SHELLS:
-        return _loops(process.command)
+    if is_shell(process):
+        return _loops(process.command, master)
     return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in words[:4])
 
 
-def _loops(command: tuple[str, ...]) -> bool:
-    """Whether a shell was given a loop on its command line; a script is judged by observation."""
-    if "-c" not in command:
+def _loops(command: tuple[str, ...], master: Process) -> bool:
+    """Whether a shell was given a loop around the holder's own command.
+
+    A script's text is not read: scripts are judged by observation.
+    """
+    given = (text for flag, text in pairwise(command) if re.fullmatch(r"-[a-z]*c", flag))
+    loop = _LOOP.search(next(given, ""))
+    if loop is None:
         return False
-    text = " ".join(command[command.index("-c") + 1 :]).replace("\n", " ")
-    return any(word in f" {text}" for word in (f" {loop}" for loop in _LOOPS))
+    body = re.split(r"[\s;&|]+", loop[1])
+    return any(word in body for word in master.command if len(word) > 1)
 
 
 def _is_twin(process: Process, master: Process) -> bool:
@@ -127,7 +136,9 @@ def _judged(
         chain=chain,
         evidence=(evidence, keep),
         reason=f"{respawner} starts {holder.master} again, and {keep}",
-        commands=(f"kill {respawner.pid}   # or Ctrl-C where it runs",),
+        commands=()
+        if untouchable(respawner)
+        else (f"kill {respawner.pid}   # or Ctrl-C where it runs",),
     )
 
 
@@ -136,7 +147,7 @@ def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> s
     respawner = line[0]
     if respawner.identity in snapshot.own:
         return f"{respawner} also started this command"
-    if _is_interactive(respawner):
+    if is_interactive(respawner) or known_as(respawner, _FOREIGN):
         return f"{respawner} is somebody's shell, terminal or tool"
     if untouchable(respawner):
         return f"{respawner} is never ended from here"
@@ -150,13 +161,3 @@ def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> s
 def _below(holder: Holder) -> set[int]:
     """What the holder itself has started goes with it, or not, as it would anyway."""
     return {pid for process in holder.processes for pid in descendants(process.pid)}
-
-
-def _is_interactive(process: Process) -> bool:
-    """A shell without a script or a command to run is somebody's; terminals and editors are too."""
-    if known_as(process, frozenset(_INTERACTIVE)):
-        return True
-    if process.name.lstrip("-") not in _SHELLS:
-        return False
-    words = process.command
-    return not words or words[0].startswith("-") or all(word.startswith("-") for word in words[1:])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
 
 
 def _is_supervisord(process: Process) -> bool:
-    return process.name == "supervisord" or any(
-        word.rsplit("/", 1)[-1] == "supervisord" for word in process.command[:3]
-    )
+    return known_as(process, frozenset({"supervisord"}))
 
 
 def _configuration(daemon: Process) -> Path | None:

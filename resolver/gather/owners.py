@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
+from resolver.host.descriptors import PREFIX, open_sockets
 from resolver.host.identity import identify
 from resolver.model import Pid
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from resolver.model import ProcessIdentity
 
-_PREFIX = "socket:["
-
 
 def owners_of(inodes: Iterable[int]) -> dict[int, tuple[ProcessIdentity, ...]]:
     """The owners of each inode, sorted by PID, in one pass over all processes.
@@ -27,10 +26,10 @@ def owners_of(inodes: Iterable[int]) -> dict[int, tuple[ProcessIdentity, ...]]:
     An inode that is missing has an owner that this user may not look into, or none any more. On a
     platform without /proc the answer is empty.
     """
-    wanted = {f"{_PREFIX}{inode}]": inode for inode in inodes if inode > 0}
+    wanted = {inode for inode in inodes if inode > 0}
     found: dict[int, set[ProcessIdentity]] = {}
     for pid in _pids() if wanted else ():
-        for inode in _open_sockets(pid, wanted):
+        for inode in open_sockets(pid, wanted) or ():
             try:
                 found.setdefault(inode, set()).add(identify(pid))
             except StateChangedError:
@@ -44,7 +43,7 @@ def socket_inode(pid: int, descriptor: int) -> int | None:
         link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
     except OSError:
         return None
-    return int(link[len(_PREFIX) : -1]) if link.startswith(_PREFIX) else None
+    return int(link[len(PREFIX) : -1]) if link.startswith(PREFIX) else None
 
 
 def _pids() -> Iterator[Pid]:
@@ -53,20 +52,3 @@ def _pids() -> Iterator[Pid]:
     except OSError:
         return
     yield from (Pid(int(name)) for name in names if name.isdigit())
-
-
-def _open_sockets(pid: Pid, wanted: dict[str, int]) -> set[int]:
-    folder = f"/proc/{pid}/fd"
-    found: set[int] = set()
-    try:
-        descriptors = os.listdir(folder)
-    except OSError:  # gone, or another user's
-        return found
-    for descriptor in descriptors:
-        try:
-            link = os.readlink(f"{folder}/{descriptor}")
-        except OSError:  # closed since
-            continue
-        if link in wanted:
-            found.add(wanted[link])
-    return found

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _CAP_SYS_PTRACE = 19
-_DEEPEST = 64  # no real process tree is deeper; a PID reused in mid-walk could make a loop
 
 
 def blind_spot() -> str:
@@ -38,13 +37,16 @@ def own_line() -> tuple[ProcessIdentity, ...]:
 
 def ancestors_of(identity: ProcessIdentity) -> tuple[ProcessIdentity, ...]:
     """From the parent up to PID 1; shorter where a parent is hidden or has just gone."""
-    line: list[ProcessIdentity] = []
+    line: dict[ProcessIdentity, None] = {}
     pid = _parent(identity.pid)
-    while pid > 0 and len(line) < _DEEPEST:
+    while pid > 0:
         try:
-            line.append(identify(pid))
+            parent = identify(pid)
         except StateChangedError:
             break
+        if parent in line:  # a PID that was reused in mid-walk could make a loop
+            break
+        line[parent] = None
         pid = _parent(pid)
     return tuple(line)
 
@@ -86,12 +88,13 @@ def _read(identity: ProcessIdentity, source: Any) -> Process:  # noqa: ANN401 - 
         name=_allowed(source.name, "?"),
         command=tuple(_allowed(source.cmdline, [])),
         executable=_allowed(source.exe, "") or None,
-        cwd=_allowed(source.cwd, "") or None,
+        cwd=_folder(_allowed(source.cwd, "")),
         user=_user(source),
         uid=None if uids is None else uids.real,
         ancestors=ancestors_of(identity),
         cgroups=_cgroups(identity.pid),
         environment=tuple(sorted(_allowed(source.environ, {}).items())),
+        on_terminal=_on_terminal(identity.pid),
         stopped=_allowed(source.status, "") == "stopped",
         signalable=_signalable(identity.pid),
     )
@@ -107,6 +110,11 @@ def _allowed(read: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - 
         raise
     except (psutil.AccessDenied, OSError, UnicodeError):
         return otherwise
+
+
+def _folder(path: str) -> str | None:
+    """The working directory, where it still exists, as far as this user may know."""
+    return path if path and _allowed(Path(path).is_dir, otherwise=True) else None
 
 
 def _user(source: Any) -> str | None:  # noqa: ANN401
@@ -135,6 +143,14 @@ def _cgroups(pid: Pid) -> tuple[str, ...]:
         return ()
     paths = (line.split(":", 2)[2] for line in lines if line.count(":") > 1)
     return tuple(dict.fromkeys(paths))
+
+
+def _on_terminal(pid: Pid) -> bool:
+    """Whether descriptor 0 is a terminal (pts(4), console(4))."""
+    try:
+        return str(Path(f"/proc/{pid}/fd/0").readlink()).startswith(("/dev/pts/", "/dev/tty"))
+    except OSError:
+        return False
 
 
 def _signalable(pid: Pid) -> bool:

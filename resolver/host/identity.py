@@ -15,7 +15,7 @@ def start_time(pid: Pid) -> int:
     """When the process started, in the unit of `ProcessIdentity.start_time`.
 
     Raises:
-        StateChangedError: there is no such process.
+        StateChangedError: there is no such process, or it is hidden from this user.
     """
     if sys.platform != "linux":
         return _portable_start_time(pid)
@@ -23,6 +23,8 @@ def start_time(pid: Pid) -> int:
         return parse_start_time(Path(f"/proc/{pid}/stat").read_bytes())
     except (FileNotFoundError, ProcessLookupError) as error:
         raise StateChangedError(f"process {pid} is gone") from error
+    except PermissionError as error:  # /proc mounted with hidepid=1
+        raise StateChangedError(f"process {pid} is hidden") from error
 
 
 def parse_start_time(stat: bytes) -> int:

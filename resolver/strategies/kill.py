@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
+from resolver.host.descriptors import open_sockets
 from resolver.host.identity import identify, is_alive
-from resolver.model import Outcome, PortRequest, Result
+from resolver.model import Outcome, Result
 from resolver.settings import KILL_WAIT_SECONDS, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
         run = _Run(step, policy, effects, list(targets.values()), [])
         if not any(target.exists() for target in run.targets):
             return Outcome(step, Result.GONE, "it had already ended")
+        if not any(run.concerns(target) for target in run.targets):
+            return Outcome(step, Result.GONE, "it had let go of the port by itself")
         try:
             return _end(run, masters)
         except PermissionError as error:
@@ -114,9 +117,9 @@ class _Run:
         self.effects.observer.did(action)
 
     def send(self, number: signal.Signals, targets: Iterable[_Target]) -> None:
-        """Signals those that still exist."""
+        """Signals those that exist and are still concerned."""
         for target in targets:
-            if target.exists():
+            if self.concerns(target):
                 target.signal(number)
                 self.did(f"{number.name} to {target.process}")
 
@@ -127,37 +130,33 @@ class _Run:
                 target.signal(signal.SIGCONT)
                 self.did(f"SIGCONT to {target.process}, which was stopped")
 
+    def concerns(self, target: _Target) -> bool:
+        """Whether a process still holds the port, or would start another one that does.
+
+        Where that cannot be seen, it counts as long as it exists.
+        """
+        if not target.exists():
+            return False
+        inodes = self.step.inodes
+        if target.process.identity in self.step.respawners or not inodes or min(inodes) <= 0:
+            return True
+        found = open_sockets(target.process.pid, inodes)
+        return bool(found) if found is not None else target.exists()
+
     def wait(self, targets: Iterable[_Target], deadline: float, what: str) -> bool:
-        """True once all of them have ended or let go of the port; False at the deadline."""
+        """True once all have ended, or let go and had a moment to end; False at the deadline."""
         waiting = list(targets)
         released = False
         while any(target.exists() for target in waiting):
+            if not released and not any(self.concerns(target) for target in waiting):
+                released = True
+                deadline = min(deadline, self.effects.clock.now() + _FAREWELL_SECONDS)
             left = deadline - self.effects.clock.now()
             if left <= 0:
                 return released
-            if not released and not self.holds():
-                released = True
-                deadline = min(deadline, self.effects.clock.now() + _FAREWELL_SECONDS)
             self.effects.observer.waiting(what, left)
             self.effects.clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
         return True
-
-    def holds(self) -> bool:
-        """Whether the step's sockets, or those who make new ones, are still there.
-
-        True where that cannot be seen.
-        """
-        respawners = self.step.respawners
-        if any(found.process.identity in respawners and found.exists() for found in self.targets):
-            return True
-        requests = [
-            PortRequest(binding.port, binding.transport, binding.address)
-            for binding in self.step.bindings
-        ]
-        inodes = self.step.inodes
-        if not inodes or min(inodes) <= 0:
-            return True
-        return any(entry.inode in inodes for entry in self.effects.list_sockets(requests))
 
     def finish(self, begun: float) -> Outcome:
         """The outcome of a success."""

@@ -1,0 +1,54 @@
+"""Which sockets a process has open (proc_pid_fd(5))."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from resolver.model import Pid
+
+PREFIX = "socket:["
+
+
+def open_sockets(pid: Pid, inodes: Collection[int]) -> frozenset[int] | None:
+    """Those of `inodes` that the process has open; None where it is hidden or gone.
+
+    The main thread of a process may have ended before the others: then theirs are read.
+    """
+    wanted = {f"{PREFIX}{inode}]": inode for inode in inodes}
+    found = _read(f"/proc/{pid}/fd", wanted)
+    if found is not None:
+        return found
+    for folder in _threads(pid):
+        found = _read(folder, wanted)
+        if found is not None:
+            return found
+    return None
+
+
+def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
+    found = set()
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:  # gone, a zombie, or another user's
+        return None
+    for descriptor in descriptors:
+        try:
+            link = os.readlink(f"{folder}/{descriptor}")
+        except OSError:  # closed since
+            continue
+        if link in wanted:
+            found.add(wanted[link])
+    return frozenset(found)
+
+
+def _threads(pid: Pid) -> Iterator[str]:
+    folder = f"/proc/{pid}/task"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    yield from (f"{folder}/{name}/fd" for name in names if int(name) != pid)

@@ -1,0 +1,210 @@
+"""A port that is taken although nobody listens on it, and the reasons why."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resolver.gather.redirects import parse_nftables, parse_rule
+from tests.lab.cli import ultra
+from tests.lab.ports import free_port
+from tests.lab.processes import stays_free, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.processes import Lab
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    return path or unavailable(f"{name} is missing")
+
+
+def only(run: Any, port: int) -> Any:  # noqa: ANN401
+    (holder,) = run.port(f"{port}/tcp")["holders"]
+    return holder
+
+
+def test_a_bound_socket_is_named_with_its_owner(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port, "--bound")
+
+    run = ultra("who", str(port), "--json")
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "held")
+    holder = only(run, port)
+    assert holder["state"] == "bound"
+    assert holder["processes"][0]["pid"] == server.pid
+    assert any("not listening" in fact for fact in holder["evidence"])
+
+
+def test_a_client_on_the_port_is_ended_only_by_force(lab: Lab) -> None:
+    port, service = free_port(), free_port()
+    lab.start("answering", service)
+    client = lab.start("client", service, "--source-port", port)
+
+    run = ultra("resolve", str(port), "--json", "--stop-services")
+    assert (run.status, only(run, port)["kind"]) == (3, "bystander")
+    assert f"127.0.0.1:{service}" in run.port(f"{port}/tcp")["reason"]
+    assert client.alive
+
+    forced = ultra("resolve", str(port), "--json", "--force", "--settle", "0.3")
+    assert not client.alive
+    report = forced.port(f"{port}/tcp")
+    assert (forced.status, report["verdict"]) == (1, "held"), "closed by the client: it lingers"
+    assert "TIME_WAIT" in report["reason"]
+
+
+@contextlib.contextmanager
+def rule(port: int, target: str) -> Iterator[list[str]]:
+    """A DNAT rule without a container, in a chain of its own that nothing jumps to."""
+    iptables, chain = tool("iptables"), f"LAB-{uuid.uuid4().hex[:8]}"
+    words = ["-p", "tcp", "-m", "tcp", "--dport", str(port), "-j", "DNAT"]
+    subprocess.run([iptables, "-w", "-t", "nat", "-N", chain], check=True)
+    try:
+        add = [iptables, "-w", "-t", "nat", "-A", chain, *words, "--to-destination", target]
+        subprocess.run(add, check=True)
+        yield ["-D", chain, *words, "--to-destination", target]
+    finally:
+        subprocess.run([iptables, "-w", "-t", "nat", "-F", chain], check=True)
+        subprocess.run([iptables, "-w", "-t", "nat", "-X", chain], check=True)
+
+
+@pytest.mark.root
+def test_a_rule_that_captures_the_port_is_named_with_the_command_that_ends_it() -> None:
+    port = free_port()
+    with rule(port, "172.31.255.253:80"):
+        run = ultra("resolve", str(port), "--json", "--no-docker")
+
+        assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (3, "advised"), run.stdout
+        holder = only(run, port)
+        assert (holder["kind"], holder["state"]) == ("redirect", "redirected")
+        assert "172.31.255.253:80" in " ".join(holder["chain"])
+        (command,) = holder["step"]["commands"]
+        subprocess.run(["/bin/sh", "-c", command], check=True)
+
+        again = ultra("resolve", str(port), "--json", "--no-docker")
+        assert (again.status, again.port(f"{port}/tcp")["verdict"]) == (0, "free")
+        other = ultra("who", str(free_port()), "--json")
+        assert other.status == 0
+
+
+@pytest.mark.root
+def test_another_network_namespace_is_no_conflict(lab: Lab) -> None:
+    port, namespace, ip = free_port(), f"lab{uuid.uuid4().hex[:8]}", tool("ip")
+    subprocess.run([ip, "netns", "add", namespace], check=True)
+    try:
+        server = lab.start("answering", port, prefix=(ip, "netns", "exec", namespace))
+
+        run = ultra("who", str(port), "--json")
+        resolved = ultra("resolve", str(port), "--json")
+
+        assert run.port(f"{port}/tcp")["verdict"] == "free"
+        notes = " ".join(run.port(f"{port}/tcp")["notes"])
+        assert f" {server.pid} serves it in another network namespace" in notes
+        assert (resolved.status, resolved.port(f"{port}/tcp")["verdict"]) == (0, "free")
+        assert server.alive
+        lab.reap()
+    finally:
+        subprocess.run([ip, "netns", "delete", namespace], check=True)
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_time_wait(*, reuse: bool) -> None:
+    """The server's side closed first: its port lingers, and what that means depends on its flag."""
+    port = free_port()
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
+        server.bind(("127.0.0.1", port))
+        server.listen()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()
+            assert client.recv(1) == b""
+    assert not stays_free(port, 0), "nothing lingers: the test shows nothing"
+
+    run = ultra("resolve", str(port), "--json")
+
+    report = run.port(f"{port}/tcp")
+    with socket.socket() as successor:
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            successor.bind(("0.0.0.0", port))
+            free = True
+        except OSError:
+            free = False
+    assert (run.status == 0) is free
+    said = " ".join([report["reason"], *report["notes"]])
+    assert "TIME_WAIT" in said
+    assert report["holders"] == []
+
+
+def test_an_ephemeral_port_is_said_to_be_one() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run = ultra("who", str(port), "--json")
+    assert any("ephemeral range" in note for note in run.port(f"{port}/tcp")["notes"])
+    below = ultra("who", str(free_port()), "--json")
+    assert not any("ephemeral" in note for port in below.json["ports"] for note in port["notes"])
+
+
+@pytest.mark.parametrize(
+    ("line", "ports", "target"),
+    [
+        ("-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080",
+         [(80, 80)], "10.0.0.2:8080"),
+        ("-A PREROUTING -p udp -m udp --dport 53:54 -j REDIRECT --to-ports 5300",
+         [(53, 54)], "port 5300"),
+        # recorded from the CNI portmap plug-in's documentation
+        ('-A CNI-HOSTPORT -p tcp -m comment --comment "a b" -m multiport --dports 80,8443 -j CNI-DN-0',
+         [(80, 80), (8443, 8443)], "chain CNI-DN-0"),
+        ("-A KUBE-NODEPORTS -p tcp -m tcp --dport 30080 -j KUBE-EXT-ABC",
+         [(30080, 30080)], "chain KUBE-EXT-ABC"),
+        ("-A DOCKER -i docker0 -j RETURN", [], ""),
+        ("-A X -p tcp -m tcp ! --dport 80 -j DNAT --to-destination 10.0.0.2", [], ""),
+        ("-A X -p tcp -m tcp --dport 80 -j ACCEPT", [], ""),
+        ("-A X -p sctp --dport 80 -j DNAT --to-destination 10.0.0.2", [], ""),
+        ('-A X --comment "', [], ""),
+    ],
+)  # fmt: skip
+def test_rules_of_iptables(line: str, ports: list[tuple[int, int]], target: str) -> None:
+    found = list(parse_rule("iptables", line))
+    assert [(each.first, each.last) for each in found] == ports
+    assert {each.target for each in found} <= {target}
+    assert all(each.delete.startswith("iptables -t nat -D ") for each in found)
+
+
+@pytest.mark.parametrize(
+    ("right", "ports"),
+    [
+        (80, [(80, 80)]),
+        ({"range": [80, 90]}, [(80, 90)]),
+        ({"set": [80, {"range": [90, 91]}]}, [(80, 80), (90, 91)]),
+        ("@ports", []),
+    ],
+)
+def test_rules_of_nftables(right: object, ports: list[tuple[int, int]]) -> None:
+    """Recorded from `nft -j list ruleset` (libnftables-json(5)): nft 1.0."""
+    payload = {"payload": {"protocol": "tcp", "field": "dport"}}
+    rule = {
+        "family": "ip", "table": "nat", "chain": "pre", "handle": 7,
+        "expr": [
+            {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth0"}},
+            {"match": {"op": "==", "left": payload, "right": right}},
+            {"dnat": {"addr": "10.0.0.5", "port": 8080}},
+        ],
+    }  # fmt: skip
+    found = list(parse_nftables(rule))
+    assert [(each.first, each.last) for each in found] == ports
+    for each in found:
+        assert each.target == "10.0.0.5:8080"
+        assert each.delete == "nft delete rule ip nat pre handle 7"
+    assert not list(parse_nftables({"expr": [{"accept": None}]}))
