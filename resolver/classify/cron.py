@@ -28,7 +28,7 @@ _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
 _SYSTEM_TABLES = (Path("/etc/crontab"), Path("/etc/anacrontab"), Path("/etc/cron.d"))
 _ENTRY = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
-_USEFUL = 4  # a command of fewer characters says nothing
+_USEFUL = 8  # a command of fewer characters says nothing
 
 
 class _Entry(NamedTuple):
@@ -44,18 +44,17 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     master = holder.master
     if master is None:
         return None
-    line = [master]
-    for identity in master.ancestors:
-        process = snapshot.process(identity)
-        if process is None:
-            return None
-        if known_as(process, _ONCE):
-            note = "started by at, which runs a job once"
-            return _classification(holder, line, process, note)
-        if known_as(process, _CRONS) or _is_busybox(process):
-            return _classification(holder, line, process, _when(line, run))
-        line.append(process)
+    above = [snapshot.process(identity) for identity in master.ancestors]
+    for place, process in enumerate(above):
+        if process is not None and _starts_jobs(process):
+            job = (master, *filter(None, above[:place]))
+            daemons = [found for found in above[place:] if found and _starts_jobs(found)]
+            return _classification(holder, job, daemons[-1], run)
     return None
+
+
+def _starts_jobs(process: Process) -> bool:
+    return known_as(process, _CRONS | _ONCE) or _is_busybox(process)
 
 
 def _is_busybox(process: Process) -> bool:
@@ -64,23 +63,24 @@ def _is_busybox(process: Process) -> bool:
 
 
 def _classification(
-    holder: Holder, line: list[Process], daemon: Process, note: str
+    holder: Holder, job: tuple[Process, ...], daemon: Process, run: CommandRunner
 ) -> Classification:
-    job = [process for process in reversed(line) if not known_as(process, _CRONS | _ONCE)]
+    """A local process: `job` runs from the holder's master up to what the daemon started."""
+    once = known_as(daemon, _ONCE)
     workers = len(holder.processes) - 1
     more = (f"{workers} worker{'s' if workers > 1 else ''}",) if workers else ()
     return Classification(
         holder,
         Kind.LOCAL,
-        chain=(str(daemon), *map(str, job), *more),
-        evidence=(note,),
+        chain=(str(daemon), *map(str, reversed(job)), *more),
+        evidence=("started by at, which runs a job once" if once else _when(job, run),),
         reason=f"process {holder.master}, started by {daemon.name}",
     )
 
 
-def _when(line: list[Process], run: CommandRunner) -> str:
+def _when(job: tuple[Process, ...], run: CommandRunner) -> str:
     """When its time comes again, as far as the tables tell."""
-    entry = next((found for found in _entries(line[-1], run) if _runs(found, line)), None)
+    entry = next((found for found in _entries(job[-1], run) if _runs(found, job)), None)
     if entry is None:
         return "started by cron: it may come back at its next time (crontab -l, /etc/cron.d)"
     if entry.schedule == "@reboot":
@@ -88,15 +88,13 @@ def _when(line: list[Process], run: CommandRunner) -> str:
     return f"{entry.table}: it comes back at {entry.schedule}"
 
 
-def _runs(entry: _Entry, line: list[Process]) -> bool:
-    """Whether one of these processes is what the entry's command has started."""
+def _runs(entry: _Entry, job: tuple[Process, ...]) -> bool:
+    """Whether the entry's command is what one of these processes runs; a shell may be between."""
     wanted = " ".join(entry.command.split())
-    for process in line:
-        command = " ".join(" ".join(process.command).split())
-        if len(command) < _USEFUL:
-            continue
-        shell = process.command[1:2] == ("-c",) and wanted == " ".join(process.command[2].split())
-        if shell or command in {wanted, wanted.removeprefix("exec ")}:
+    for process in job:
+        words = process.command[2:] if process.command[1:2] == ("-c",) else process.command
+        command = " ".join(" ".join(words).split())
+        if min(len(command), len(wanted)) >= _USEFUL and (command in wanted or wanted in command):
             return True
     return False
 
