@@ -114,7 +114,7 @@ def _shared(holder: Holder, master: Process, path: str) -> Classification:
             kind="ssh",
             name=path,
             policy="ControlMaster",
-            stop=(("ssh", "-S", path, "-O", "exit", "-"),),
+            stop=(("ssh", "-S", path, "-O", "exit", "localhost"),),
         ),
         chain=(str(master), f"shared connection {path}"),
         evidence=(f"command line: {master.command[0]}",),

@@ -1,0 +1,179 @@
+"""Ports that tunnels hold, at either end: real ssh, sshd and autossh, and a real kubectl.
+
+kubectl asks an API server of the lab's own, which says that a pod runs and forwards nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.cli import Run, ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import alive, answered_by, stays, stays_free, unavailable, wait_until
+from tests.lab.ssh import Sshd, sshd
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.processes import Lab
+
+pytestmark = pytest.mark.slow
+
+FAST = ("--settle", "1", "--grace", "2", "--no-docker", "--json")
+
+
+def resolve(port: int, *arguments: str) -> Run:
+    return ultra("resolve", str(port), *FAST, *arguments)
+
+
+def holders(run: Run, port: int) -> list[dict[str, Any]]:
+    found = run.port(f"{port}/tcp")["holders"]
+    assert found
+    return list(found)
+
+
+def freed(run: Run, port: int) -> dict[str, Any]:
+    """Asserts that the port was freed, and stays so; returns its first holder."""
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    assert stays_free(port)
+    return holders(run, port)[0]
+
+
+@pytest.fixture
+def daemon(lab: Lab) -> Iterator[Sshd]:
+    """A private sshd."""
+    with sshd(lab) as found:
+        yield found
+
+
+def client(lab: Lab, daemon: Sshd, *more: str) -> subprocess.Popen[bytes]:
+    return lab.command("ssh", *daemon.options(*more), daemon.host)
+
+
+def test_a_tunnel_is_named_with_its_destination_and_ended(lab: Lab, daemon: Sshd) -> None:
+    port, target = free_port(), free_port()
+    server = lab.start("answering", target)
+    tunnel = client(lab, daemon, "-N", "-L", f"{port}:127.0.0.1:{target}")
+    wait_until(lambda: answered_by(port) == server.pid, "the server answers through the tunnel")
+
+    run = resolve(port)
+
+    found = freed(run, port)
+    assert found["kind"] == "local"
+    assert found["chain"][-1] == f"tunnel to 127.0.0.1:{target} through {daemon.host}"
+    assert not any("session" in fact for fact in found["evidence"])
+    assert tunnel.poll() is not None
+    assert server.alive
+    assert daemon.alive
+    (undo,) = found["step"]["undo"]
+    assert undo.endswith(shlex.join(["ssh", *daemon.options(), "-N", "-L"]) + " " + "".join(
+        [f"{port}:127.0.0.1:{target} ", daemon.host]))  # fmt: skip
+    lab.command("sh", "-c", undo)
+    wait_until(lambda: answered_by(port) == server.pid, "the undo line brings the tunnel back")
+
+
+def test_a_socks_proxy_with_a_session_says_what_else_ends(lab: Lab, daemon: Sshd) -> None:
+    port = free_port()
+    lab.command("ssh", *daemon.options(f"-D{port}"), daemon.host, "sleep 1000")
+    wait_until(lambda: not is_free(port), "ssh listens")
+
+    found = freed(resolve(port), port)
+
+    assert found["chain"][-1] == f"SOCKS proxy (-D) through {daemon.host}"
+    assert f"it is also a session on {daemon.host}, which ends with it" in found["evidence"]
+    assert daemon.alive
+
+
+def test_a_remote_forward_is_explained_and_left_alone(lab: Lab, daemon: Sshd) -> None:
+    port, target = free_port(), free_port()
+    server = lab.start("answering", target)
+    tunnel = client(lab, daemon, "-N", "-R", f"{port}:127.0.0.1:{target}")
+    wait_until(lambda: answered_by(port) == server.pid, "the server answers through the tunnel")
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "refused"
+    for found in holders(run, port):
+        assert found["kind"] == "protected"
+        assert "remote forward (ssh -R)" in found["step"]["why"]
+        assert "cuts off that session" in found["step"]["why"]
+    assert stays(lambda: answered_by(port) == server.pid, 1)
+    assert tunnel.poll() is None
+
+
+def test_the_daemon_itself_is_no_forward(daemon: Sshd) -> None:
+    run = resolve(daemon.port)
+    assert run.status == 3, run.stdout + run.stderr
+    (found,) = holders(run, daemon.port)
+    assert found["kind"] == "protected"
+    assert "ssh -R" not in found["step"]["why"]
+    assert daemon.alive
+
+
+def test_autossh_is_ended_with_its_ssh(lab: Lab, daemon: Sshd) -> None:
+    port, target = free_port(), free_port()
+    server = lab.start("answering", target)
+    if shutil.which("autossh") is None:
+        unavailable("autossh is missing")
+    forward = f"{port}:127.0.0.1:{target}"
+    words = ("-M", "0", *daemon.options("-N", "-L", forward), daemon.host)
+    respawner = lab.command("autossh", *words, env={"AUTOSSH_GATETIME": "0"})
+    wait_until(lambda: answered_by(port) == server.pid, "the server answers through the tunnel")
+
+    run = resolve(port)
+
+    found = freed(run, port)
+    assert found["chain"][0] == f"autossh {respawner.pid}"
+    assert respawner.poll() is not None
+    assert server.alive
+
+
+def test_a_shared_connection_is_left_to_ssh_itself(lab: Lab, daemon: Sshd) -> None:
+    port, target = free_port(), free_port()
+    server = lab.start("answering", target)
+    control = daemon.home / "control"
+    share = ("-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60")
+    forward = ("-L", f"{port}:127.0.0.1:{target}")
+    words = ("ssh", *daemon.options(*share, *forward), daemon.host, "true")
+    lab.command(*words).wait()
+    wait_until(lambda: answered_by(port) == server.pid, "the master stays, and forwards")
+    session = lab.command("ssh", *daemon.options(*share), daemon.host, "sleep 1000")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    for found in holders(run, port):
+        assert found["manager"]["name"] == str(control)
+        assert found["step"]["commands"] == [f"ssh -S {control} -O exit localhost"]
+        assert "every session that shares the connection ends with it" in found["step"]["why"]
+    assert stays(lambda: answered_by(port) == server.pid and session.poll() is None, 1)
+
+    freed(resolve(port, "--stop-services"), port)
+    assert server.alive
+
+
+def test_a_port_forward_of_kubectl_is_named_and_ended(lab: Lab, tmp_path: Path) -> None:
+    port, api = free_port(), free_port()
+    kubectl = shutil.which("kubectl") or unavailable("kubectl is missing")
+    server = lab.start("kubernetes", api)
+    where = ("--server", f"http://127.0.0.1:{api}", "-n", "shop")
+    settings = {"KUBECONFIG": "/dev/null", "HOME": str(tmp_path)}
+    forward = lab.command(kubectl, *where, "port-forward", "pod/web", f"{port}:80", env=settings)
+    wait_until(lambda: not is_free(port), "kubectl listens")
+
+    run = resolve(port)
+
+    found = freed(run, port)
+    assert found["kind"] == "local"
+    wanted = f"{found['processes'][0]['name']} port-forward to pod/web port 80 in namespace shop"
+    assert found["chain"][-1] == wanted
+    assert f"port-forward pod/web {port}:80" in found["step"]["undo"][0]
+    assert not alive(forward.pid)
+    assert server.alive
