@@ -11,12 +11,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tests.lab.processes import ROOT, Lab, unavailable, wait_until
+import psutil
 
-if TYPE_CHECKING:
-    import psutil
+from tests.lab.processes import ROOT, Lab, alive, answered_by, unavailable, wait_until
 
 
 class Programs(NamedTuple):
@@ -191,6 +190,16 @@ def write(script: Path, text: str) -> None:
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     script.chmod(0o755)
+
+
+def comes_back(port: int, pid: int) -> None:
+    """Kills who answers on the port, and waits until another does.
+
+    Nobody is connected while it ends: that would leave a TIME_WAIT on the port.
+    """
+    psutil.Process(pid).kill()
+    wait_until(lambda: not alive(pid), f"process {pid} ends")
+    wait_until(lambda: answered_by(port) not in {None, pid}, "its supervisor starts it again")
 
 
 def serving(port: int, prefix: str = "") -> str:

@@ -7,13 +7,12 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from tests.lab.cli import Run, ultra
-from tests.lab.ports import free_port
+from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
-from tests.lab.supervisors import DAEMONTOOLS, RUNIT, S6, Supervisors, serving, write
+from tests.lab.supervisors import DAEMONTOOLS, RUNIT, S6, Supervisors, comes_back, serving, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,14 +53,12 @@ def serve(service: Supervisors, port: int, script: str | None = None) -> int:
     return pid
 
 
-def test_a_service_is_advised_and_comes_back_when_killed(
-    service: Supervisors, gather: dict[str, str], lab: Lab
-) -> None:
+def test_a_service_is_advised_and_comes_back_when_killed(service: Supervisors, lab: Lab) -> None:
     port, other = free_port(), free_port()
     pid = serve(service, port)
     bystander = lab.start("answering", other)
 
-    run = ultra("resolve", *FAST, "--json", str(port), env=gather)
+    run = resolve(port)
 
     assert run.status == 3, run.stdout + run.stderr
     assert run.port(f"{port}/tcp")["verdict"] == "advised"
@@ -76,12 +73,11 @@ def test_a_service_is_advised_and_comes_back_when_killed(
     assert found["step"]["commands"] == [stop]
     assert stays(lambda: answered_by(port) == pid, 1.0)
     # What the advice says is so: killed, it is back at once.
-    psutil.Process(pid).kill()
-    wait_until(lambda: answered_by(port) not in {None, pid}, "the supervisor starts it again")
+    comes_back(port, pid)
     # And what it prints works when it is copied.
     assert shutil.which(shlex.split(stop)[0])
     subprocess.run(shlex.split(stop), check=True, capture_output=True)
-    wait_until(lambda: answered_by(port) is None, "it is down")
+    wait_until(lambda: is_free(port), "it is down")
     assert stays_free(port)
     assert bystander.alive
 
@@ -138,8 +134,7 @@ def test_a_file_named_down_does_not_keep_it_down(service: Supervisors) -> None:
 
     assert run.status == 3, run.stdout + run.stderr
     assert holder(run, port)["respawn"] == "yes"
-    psutil.Process(pid).kill()
-    wait_until(lambda: answered_by(port) not in {None, pid}, "the supervisor starts it again")
+    comes_back(port, pid)
 
 
 def test_a_server_below_the_run_script_is_the_service_too(service: Supervisors) -> None:

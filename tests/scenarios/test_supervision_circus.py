@@ -15,7 +15,7 @@ import pytest
 from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
-from tests.lab.supervisors import Circus, serving, watcher
+from tests.lab.supervisors import Circus, comes_back, serving, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,7 @@ def test_a_watcher_is_advised_and_comes_back_when_killed(circus: Circus) -> None
     assert found["manager"]["policy"] == "respawn=true, singleton"
     assert found["chain"][-1] == f"circusd {daemon}"
     assert stays(lambda: answered_by(port) == pid, 1.0)
-    psutil.Process(pid).kill()
-    wait_until(lambda: answered_by(port) not in {None, pid}, "circusd starts it again")
+    comes_back(port, pid)
     (stop,) = found["step"]["commands"]
     assert shutil.which(shlex.split(stop)[0])
     subprocess.run(shlex.split(stop), check=True, capture_output=True)

@@ -8,13 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from tests.lab.cli import Run, ultra
-from tests.lab.ports import free_port
+from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
-from tests.lab.supervisors import RUNIT, Monit, Supervisors, serving
+from tests.lab.supervisors import RUNIT, Monit, Supervisors, comes_back, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,11 +72,10 @@ def test_what_monit_watches_is_advised_and_comes_back_when_killed(monit: Monit) 
     stop = f"monit -c {monit.file} stop web"
     assert found["step"]["commands"] == [stop]
     assert stays(lambda: answered_by(port) == pid, 1.0)
-    psutil.Process(pid).kill()
-    wait_until(lambda: answered_by(port) not in {None, pid}, "monit starts it again")
+    comes_back(port, pid)
     wait_until(lambda: "Monitored" in monit.call("status", "web"), "monit has seen it")
     subprocess.run(shlex.split(stop), check=True, capture_output=True)
-    wait_until(lambda: answered_by(port) is None, "it is down")
+    wait_until(lambda: is_free(port), "it is down")
     assert stays_free(port, 3.0)
 
 
