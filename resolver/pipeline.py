@@ -11,8 +11,9 @@ from resolver.gather import gather
 from resolver.gather.holders import holders
 from resolver.gather.surroundings import remarks
 from resolver.model import Diagnosis
+from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
-from resolver.strategies.choose import choose
+from resolver.strategies.choose import choose, without_vain_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,9 +63,10 @@ def carry_out(
     done: dict[PortRequest, PortReport] = {}
     ended: tuple[Process, ...] = ()
     pending = list(requests)
-    for _ in range(policy.rounds):
+    for number in range(policy.rounds):
         outcomes = apply(diagnosis.plan, policy, effects)
-        proofs |= _settle(pending, diagnosis, outcomes, policy, effects)
+        patience = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
+        proofs |= _settle(pending, diagnosis, outcomes, patience, effects)
         unsure = verdicts.unsure(pending, diagnosis, outcomes, proofs)
         ended += verdicts.ended_processes(outcomes)
         after = diagnose(unsure, proofs, policy, effects, ended)
@@ -94,20 +96,21 @@ def diagnose(
 ) -> Diagnosis:
     """One look at the machine, and what would be done; `proofs` spare it what could be bound."""
     free = frozenset(request for request, proof in proofs.items() if proof.free)
-    if requests is not None and (
-        not requests or (free.issuperset(requests) and not policy.use_docker)
-    ):
+    if requests is not None and not requests:
         return Diagnosis()
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
-    return Diagnosis(snapshot, choose(found, policy, snapshot.own))
+    plan = choose(found, policy, snapshot.own)
+    if requests is not None and not policy.force:
+        plan = without_vain_steps(plan, [each for each in requests if each not in free])
+    return Diagnosis(snapshot, plan)
 
 
 def _settle(
     requests: Sequence[PortRequest],
     diagnosis: Diagnosis,
     outcomes: Sequence[Outcome],
-    policy: Policy,
+    settle_seconds: float,
     effects: Effects,
 ) -> dict[PortRequest, Proof]:
     """New proofs: what the outcomes touched is bound, watched, and bound once more."""
@@ -115,9 +118,10 @@ def _settle(
     if not touched:
         return prove(requests, effects)
     held = verdicts.ended_inodes(diagnosis, outcomes)
-    verify.await_release(touched, held, effects.list_sockets, effects.clock)
+    patience = verdicts.patience_seconds(outcomes)
+    verify.await_release(touched, held, effects.list_sockets, effects.clock, patience)
     proofs = prove(touched, effects)
     freed = [each for each in touched if proofs[each].free]
     if freed:
-        verify.watch(freed, policy.settle_seconds, effects.list_sockets, effects.clock)
+        verify.watch(freed, settle_seconds, effects.list_sockets, effects.clock)
     return prove(requests, effects)

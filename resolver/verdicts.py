@@ -36,10 +36,7 @@ if TYPE_CHECKING:
         Step,
     )
 
-_LINGERING = (
-    "closed connections linger on it (TIME_WAIT, up to 60 s): bound with SO_REUSEADDR, as most "
-    "servers do; one that does not has to wait"
-)
+_REUSED = "bound with SO_REUSEADDR, as most servers do; one that does not has to wait"
 _STATUS = {
     Verdict.FREE: ExitStatus.FREE,
     Verdict.FREED: ExitStatus.FREE,
@@ -458,8 +455,7 @@ def _takers(
     known = {
         _end(each)
         for each in _relevant(request, before.plan)
-        if each.step not in stopped
-        or each.classification.holder.state is not SocketState.PUBLISHED
+        if each.step not in stopped or each.classification.holder.state is not SocketState.PUBLISHED
     }
     return tuple(
         HolderReport(each.classification, each.step)
@@ -484,7 +480,7 @@ def _names(takers: Iterable[HolderReport]) -> str:
 
 
 def _notes(proof: Proof | None) -> tuple[str, ...]:
-    return (_LINGERING,) if proof and proof.lingering else ()
+    return (f"{proof.lingering}: {_REUSED}",) if proof and proof.lingering else ()
 
 
 def _words(reports: Iterable[HolderReport], snapshot: Snapshot) -> tuple[str, ...]:

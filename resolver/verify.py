@@ -11,6 +11,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+from resolver.errors import UsageError
 from resolver.model import ANY_IPV4, ANY_IPV6, Proof, SocketState, Transport
 from resolver.settings import RELEASE_SECONDS, WATCH_INTERVAL_SECONDS
 
@@ -26,13 +27,17 @@ _IN_THE_WAY = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED
 
 
 def prove(request: PortRequest, list_sockets: Watcher) -> Proof:
-    """Binds every address that the request stands for, and lets go at once."""
-    bound = lingering = False
+    """Binds every address that the request stands for, and lets go at once.
+
+    Raises:
+        UsageError: the address is none of this machine's.
+    """
+    bound, lingering = False, ""
     for family, address in _addresses(request):
         outcome = _bind(request, family, address, reuse=False)
-        if outcome == errno.EADDRINUSE and _only_lingering(request, list_sockets):
+        if outcome == errno.EADDRINUSE and (left := _only_connections(request, list_sockets)):
             outcome = _bind(request, family, address, reuse=True)
-            lingering |= outcome == 0
+            lingering = left if outcome == 0 else lingering
         if outcome in _NO_SUCH_FAMILY and request.address is None:
             continue
         if outcome != 0:
@@ -51,8 +56,9 @@ def _failed(request: PortRequest, address: str, number: int) -> Proof:
         reason = f"this user may not bind port {request.port} (privileged)"
         return Proof(free=None, reason=reason, where=where)
     if number in _NO_SUCH_FAMILY:
-        reason = f"{address} is not an address of this machine"
-        return Proof(free=None, reason=reason, where=where)
+        raise UsageError(f"{address} is not an address of this machine")
+    if number == errno.EINVAL and ":" in address:
+        raise UsageError(f"{address} would need a zone (%eth0), which is not supported")
     return Proof(free=None, reason=errno.errorcode.get(number, str(number)), where=where)
 
 
@@ -80,15 +86,20 @@ def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, r
     return 0
 
 
-def _only_lingering(request: PortRequest, list_sockets: Watcher) -> bool:
-    """Whether connections, and nothing else, are seen on a TCP port.
+def _only_connections(request: PortRequest, list_sockets: Watcher) -> str:
+    """What connections, and nothing else, are seen on a TCP port; empty where that is not so.
 
     SO_REUSEADDR on UDP would share the port; and where nothing at all is seen, something is hidden.
     """
     if request.transport is Transport.UDP:
-        return False
+        return ""
     sockets = list_sockets([request], connections=True)
-    return bool(sockets) and not _in_the_way(sockets)
+    if not sockets or _in_the_way(sockets):
+        return ""
+    still_open = [entry.peer for entry in sockets if entry.state is SocketState.CONNECTED]
+    if still_open:
+        return f"open connections (to {still_open[0]}) still use it, for as long as they last"
+    return "closed connections linger on it (TIME_WAIT, up to 60 s)"
 
 
 def _in_the_way(sockets: Sequence[Socket]) -> tuple[Socket, ...]:
@@ -96,10 +107,17 @@ def _in_the_way(sockets: Sequence[Socket]) -> tuple[Socket, ...]:
 
 
 def await_release(
-    requests: Collection[PortRequest], held: Collection[int], list_sockets: Watcher, clock: Clock
+    requests: Collection[PortRequest],
+    held: Collection[int],
+    list_sockets: Watcher,
+    clock: Clock,
+    patience_seconds: float = 0.0,
 ) -> None:
-    """Waits until the sockets with the inodes `held` have gone, for a short while at most."""
-    deadline = clock.now() + RELEASE_SECONDS
+    """Waits until the sockets with the inodes `held` have gone, for a short while at most.
+
+    `patience_seconds` is added to that, for a manager that goes on stopping by itself.
+    """
+    deadline = clock.now() + RELEASE_SECONDS + patience_seconds
     while clock.now() < deadline:
         if not any(entry.inode in held for entry in list_sockets(list(requests))):
             return

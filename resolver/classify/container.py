@@ -37,7 +37,19 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         evidence=_evidence(holder, container, snapshot),
         reason=_reason(container, known=known),
         commands=() if known else (_stop_command(holder, container),),
+        spared=_spared(container, snapshot),
     )
+
+
+def _spared(container: Container, snapshot: Snapshot) -> str:
+    """Why it is to be left alone: it belongs to the compose project that this command runs in."""
+    own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
+    project = own.label(_PROJECT) if own else None
+    if own is None or project is None or own.engine != container.engine:
+        return ""
+    if container.label(_PROJECT) != project:
+        return ""
+    return f"this command runs in {own.name}, of the same compose project {project}"
 
 
 def _stop_command(holder: Holder, container: Container) -> str:

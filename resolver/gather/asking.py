@@ -44,7 +44,7 @@ def ask_engines(
     own = engines.own_container_id()
     told = [
         _located(each, own, sockets, requests)
-        for each in _ask(requests, _container_ids(processes, own), processes, policy)
+        for each in _ask(requests, _container_ids(processes), processes, policy)
     ]
     told = _distinct(told)
     containers = [
@@ -56,10 +56,10 @@ def ask_engines(
     return tuple(containers), tuple(each.engine for each in told)
 
 
-def _container_ids(processes: Iterable[Process], own: str | None) -> frozenset[str]:
-    """The containers that the processes run in, and our own."""
+def _container_ids(processes: Iterable[Process]) -> frozenset[str]:
+    """The containers that the processes run in."""
     paths = (path for process in processes for path in process.cgroups)
-    return frozenset(found for found in (own, *map(engines.container_id_in, paths)) if found)
+    return frozenset(filter(None, map(engines.container_id_in, paths)))
 
 
 def _located(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
+from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
 
@@ -27,15 +28,15 @@ def list_containers(
     """The containers that publish a requested port, or whose id is in `ids`, sorted by name.
 
     One request lists all, and one more is made for each container in the answer, and for each that
-    is between two restarts, when the list does not show its ports. `client` begins the commands
-    that reach the engine.
+    is between two restarts, when the list does not show its ports. Our own container is always in
+    the answer, if this engine runs it. `client` begins the commands that reach the engine.
 
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
     with closing(EngineClient(endpoint, timeout_seconds)) as engine:
         rows = engine.containers()
-        found = list(_matching(engine, rows, requests, ids))
+        found = list(_matching(engine, rows, requests, ids, own_container_id()))
     found.sort(key=lambda container: (container.name, container.id))
     return tuple(replace(container, client=client) for container in found)
 
@@ -45,10 +46,14 @@ def _matching(
     rows: list[dict[str, Any]],
     requests: Collection[PortRequest] | None,
     ids: Collection[str],
+    own: str | None,
 ) -> Iterator[Container]:
     for row in rows:
         restarting = row.get("State") == "restarting"
         bindings = tuple(_listed_bindings(row))
+        if row["Id"] == own and not _wanted(bindings, requests):
+            yield parse_container(engine.endpoint, row, {}, rows)  # its labels are all we want
+            continue
         if not (restarting or row["Id"] in ids or _wanted(bindings, requests)):
             continue
         try:
@@ -89,8 +94,8 @@ def parse_container(
         image=str(row.get("Image", "")),
         state=str(row.get("State", "")),
         published=tuple(sorted(published)),
-        labels=tuple(sorted((settings.get("Labels") or {}).items())),
-        network_mode=str(host.get("NetworkMode", "")),
+        labels=tuple(sorted((settings.get("Labels") or row.get("Labels") or {}).items())),
+        network_mode=str((host or row.get("HostConfig") or {}).get("NetworkMode", "")),
         restart_policy=_restart_policy(host.get("RestartPolicy") or {}),
         auto_remove=bool(host.get("AutoRemove")),
         stop_timeout_seconds=10 if timeout is None else int(timeout),

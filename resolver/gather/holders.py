@@ -34,11 +34,13 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
     for binding, sockets in sorted(_by_binding(snapshot.sockets).items()):
         found.extend(_holders_of(binding, sockets, snapshot))
     covered = {holder.binding for holder in found if holder.container}
+    away = _elsewhere(snapshot)
     for container in snapshot.containers:
         found.extend(
             Holder(binding, SocketState.PUBLISHED, container=container)
             for binding in container.published
-            if binding not in covered and _requested(binding, requests)
+            if (binding not in covered or container.engine in away)
+            and _requested(binding, requests)
         )
     if requests is not None:
         found.extend(_redirected(requests, snapshot, found))
@@ -159,7 +161,7 @@ def _inhabited(paths: Iterable[str], snapshot: Snapshot) -> Container | None:
 
 def _publisher(binding: Binding, snapshot: Snapshot) -> Container | None:
     """The container that publishes exactly this binding, on an engine that shares our ports."""
-    elsewhere = {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
+    elsewhere = _elsewhere(snapshot)
     return next(
         (
             container
@@ -168,6 +170,11 @@ def _publisher(binding: Binding, snapshot: Snapshot) -> Container | None:
         ),
         None,
     )
+
+
+def _elsewhere(snapshot: Snapshot) -> set[str]:
+    """The engines whose published ports are in another network namespace: no socket is theirs."""
+    return {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
 
 
 def _without_connections(found: list[Holder]) -> Iterator[Holder]:
