@@ -12,6 +12,7 @@ from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.model import Policy
+from resolver.settings import LONGEST_SECONDS
 from resolver.strategies import Effects
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ def policy(options: dict[str, Any]) -> Policy:
     for name, value in options.items():
         if name not in Policy.__slots__:
             raise UsageError(f"there is no option {name!r}")
-        if name.endswith("_seconds") and not 0 <= value < float("inf"):
-            raise UsageError(f"{name} is {value}: a time in seconds, 0 or more, is wanted")
+        if name.endswith("_seconds") and not 0 <= value <= LONGEST_SECONDS:
+            raise UsageError(f"{name} is {value}: 0 to {LONGEST_SECONDS} seconds are wanted")
     return replace(Policy(euid=os.geteuid()), **options)
 
 

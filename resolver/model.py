@@ -494,14 +494,14 @@ class Proof:
     """What came of binding the requested addresses.
 
     `free` True: bound. `free` False: EADDRINUSE, on `where`. `free` None: this user or machine
-    cannot tell, for the `reason`. `lingering` True: it was bound with SO_REUSEADDR only, since
-    closed connections still linger on the port.
+    cannot tell, for the `reason`. `lingering`: it was bound with SO_REUSEADDR only, since these
+    connections are still on the port; empty where it was bound plainly.
     """
 
     free: bool | None
     reason: str = ""
     where: str = ""
-    lingering: bool = False
+    lingering: str = ""
 
 
 @dataclass(frozen=True, slots=True)

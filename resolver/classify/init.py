@@ -18,14 +18,14 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     first = next((found for found in holder.processes if _is_init(found)), None)
     if first is None:
         return None
-    container = snapshot.own_container
+    container = snapshot.own_container if first.pid == 1 else None
     return Classification(
         holder,
         Kind.PROTECTED,
         respawn=Respawn.UNKNOWN,
         chain=(str(first),),
         reason=f"{first} is an init: everything that it started ends with it",
-        commands=(f"docker stop {container[:12]}   # from outside",) if container and first.pid == 1 else (),
+        commands=(f"docker stop {container[:12]}   # from outside",) if container else (),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import shutil
 from configparser import ConfigParser, Error
+from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +28,7 @@ RANK = 55
 
 _DEFAULT_FILES = ("supervisord.conf", "etc/supervisord.conf", "/etc/supervisord.conf",
                   "/etc/supervisor/supervisord.conf")  # fmt: skip
+_PROGRAMS = ("program:", "fcgi-program:")
 _UNKNOWN_POLICY = "autorestart unknown"
 
 
@@ -53,8 +56,9 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     except CommandFailedError as error:
         return _classification(holder, program, Confidence.SUSPECTED, str(error))
     line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
-    if pid not in line:
-        return None
+    if pid not in line:  # another instance answered, or this is not the program's own process
+        other = f"supervisorctl says that {program.title} is process {pid}"
+        return _classification(holder, program, Confidence.SUSPECTED, other)
     return _classification(holder, program, Confidence.CONFIRMED, f"supervisorctl pid: {pid}")
 
 
@@ -69,7 +73,9 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
         return None
     configuration = _configuration(daemon)
     url = master.variable("SUPERVISOR_SERVER_URL")
-    address = ("-c", str(configuration)) if configuration else ("-s", url) if url else ()
+    address: tuple[str, ...] = ("-s", url) if url else ()
+    if configuration and (not url or _is_reachable(configuration)):
+        address = ("-c", str(configuration))
     return _Program(
         group=master.variable("SUPERVISOR_GROUP_NAME") or name,
         name=name,
@@ -77,6 +83,12 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
         configuration=configuration,
         control=(_control(daemon), *address),
     )
+
+
+def _is_reachable(configuration: Path) -> bool:
+    """Whether supervisorctl finds its server in the file; True where that cannot be read."""
+    settings = _read(configuration)
+    return settings is None or settings.has_section("supervisorctl")
 
 
 def _is_supervisord(process: Process) -> bool:
@@ -87,14 +99,26 @@ def _configuration(daemon: Process) -> Path | None:
     """The file that supervisord was started with, or the first of its default places."""
     words = list(daemon.command)
     folder = Path(daemon.cwd or "/")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word in {"-c", "--configuration"}:
-            return folder / following
+    for word, following in pairwise((*words, "")):
         if word.startswith("--configuration="):
             return folder / word.partition("=")[2]
-        if word.startswith("-c") and not word.startswith("--"):
-            return folder / word[2:]
+        if word == "--configuration":
+            return folder / following
+        if (given := _short_option(word)) is not None:
+            return folder / (given or following)
     return next((folder / name for name in _DEFAULT_FILES if (folder / name).is_file()), None)
+
+
+def _short_option(word: str) -> str | None:
+    """What follows `-c` in a cluster of short options (`-c`, `-cX`, `-nc`); None without one."""
+    if not word.startswith("-") or word.startswith("--"):
+        return None
+    for place, letter in enumerate(word[1:], start=2):
+        if letter == "c":
+            return word[place:]
+        if letter not in "nhvkts":  # the rest is that option's value
+            return None
+    return None
 
 
 def _control(daemon: Process) -> str:
@@ -150,9 +174,10 @@ def _policy(program: _Program) -> str:
     settings = _read(program.configuration) if program.configuration else None
     if settings is None:
         return _UNKNOWN_POLICY
-    wanted = (program.name, program.group)
-    names = [name for name in settings.sections() if name.startswith("program:")]
-    exact = [name for name in names if name.partition(":")[2] in wanted]
+    names = [name for name in settings.sections() if name.startswith(_PROGRAMS)]
+    exact = [name for name in names if name.partition(":")[2] == program.name]
+    if not settings.has_section(f"group:{program.group}"):  # then it is the program's own name
+        exact += [name for name in names if name.partition(":")[2] == program.group]
     numbered = [name for name in names if program.name.startswith(name.partition(":")[2] + "_")]
     for name in (*exact, *numbered):
         value = settings.get(name, "autorestart", fallback="unexpected").split(";")[0].strip()
@@ -173,8 +198,8 @@ def _read(path: Path) -> ConfigParser | None:
         if not settings.read(path):
             return None
         for pattern in settings.get("include", "files", fallback="").split():
-            settings.read(sorted(path.parent.glob(pattern) if not pattern.startswith("/")
-                                 else Path("/").glob(pattern[1:])))  # fmt: skip
+            whole = pattern.replace("%(here)s", str(path.parent))
+            settings.read(sorted(glob(str(path.parent / whole))))  # noqa: PTH207 - any pattern
     except (Error, OSError, UnicodeError, ValueError):
         return None
     return settings

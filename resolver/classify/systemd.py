@@ -8,6 +8,8 @@ that does.
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,7 +114,7 @@ def _service(
 
 def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:
     """Whether the unit's main process holds the port, or started the process that does."""
-    main = int(facts.get("MainPID") or 0)
+    main = _number(facts.get("MainPID"))
     if main == 0:
         return False
     if any(process.pid == main for process in holder.processes):
@@ -135,6 +137,10 @@ def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
     )
 
 
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
 def _chain(holder: Holder, unit: _Unit, policy: str) -> tuple[str, ...]:
     manager = "systemd" if unit.uid is None else f"systemd of user {unit.uid}"
     return (*([str(holder.master)] if holder.master else []), unit.name, policy, manager)
@@ -147,7 +153,7 @@ def _seen(holder: Holder) -> tuple[str, ...]:
 
 def _service_evidence(unit: _Unit, facts: dict[str, str]) -> Iterator[str]:
     yield f"systemctl show: MainPID={facts.get('MainPID')}, Restart={facts.get('Restart')}"
-    if int(facts.get("NRestarts") or 0):
+    if _number(facts.get("NRestarts")):
         yield f"it was restarted {facts['NRestarts']} times"
     if facts.get("FragmentPath"):
         yield f"unit file {facts['FragmentPath']}"
@@ -166,7 +172,7 @@ def _socket_unit(
         return None
     for block in blocks:
         if holder.binding in _listens(block.get("Listen", ""), holder.binding):
-            return _socket_classification(holder, _Unit(block["Id"], uid), block, snapshot)
+            return _socket_classification(holder, _Unit(block.get("Id", "?"), uid), block, snapshot)
     return None
 
 
@@ -203,14 +209,14 @@ def _listens(text: str, like: Binding) -> Iterator[Binding]:
 
 
 def _manager(unit: _Unit, names: list[str], policy: str) -> Manager:
-    command = ("systemctl",) if unit.uid is None else ("systemctl", "--user")
+    command = _systemctl(unit.uid)
     return Manager(
         kind="systemd",
         name=names[-1] if unit.name.endswith(".service") else unit.name,
         policy=policy,
         stop=((*command, "stop", *names),),
         start=((*command, "start", *names),),
-        prefix=("sudo",) if unit.uid is None else (),
+        prefix=() if unit.uid == os.geteuid() else ("sudo",),
     )
 
 
@@ -223,14 +229,26 @@ def _show(unit: _Unit, run: CommandRunner) -> dict[str, str]:
 
 def _query(uid: int | None, run: CommandRunner, words: tuple[str, ...]) -> list[dict[str, str]]:
     """The answer of `systemctl show`: a block of properties for each unit; `Listen` may repeat."""
-    argv = ("systemctl", *(("--user",) if uid is not None else ()), *words)
     try:
-        answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        answer = run((*_systemctl(uid), *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     except CommandFailedError as error:
         raise _Unconfirmed(str(error)) from error
     if answer.status != 0:
         raise _Unconfirmed(answer.stderr.strip().partition("\n")[0] or "systemctl failed")
     return [_properties(block) for block in answer.stdout.strip().split("\n\n") if block]
+
+
+def _systemctl(uid: int | None) -> tuple[str, ...]:
+    """The command that reaches a manager: the system's, our own, or another user's (`-M`)."""
+    if uid is None:
+        return ("systemctl",)
+    if uid == os.geteuid():
+        return ("systemctl", "--user")
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return ("systemctl", "--user", f"--machine={name}@.host")
 
 
 def _properties(block: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ def main() -> None:
         status = _run()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("ultra-ports: interrupted before anything was done", file=sys.stderr)
+        print("ultra-ports: interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

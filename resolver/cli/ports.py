@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -13,13 +14,14 @@ from resolver.cli.files import STREAM, save
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
+from resolver.settings import LONGEST_SECONDS
 
 PORT_HELP = "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list."
 
 
 def _seconds(value: float) -> float:
-    if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is not a time of 0 seconds or more")
+    if not 0 <= value <= LONGEST_SECONDS:
+        raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
     return value
 
 
@@ -154,6 +156,8 @@ def command_line() -> str:
     """This command line as it can be typed behind sudo, which has a search path of its own."""
     name = "ultra-ports"
     path = shutil.which(name)
+    if path is None and sys.argv[0].endswith(name):
+        path = os.path.abspath(sys.argv[0])  # noqa: PTH100 - a link in a search path stays a link
     if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
         name = path
     return shlex.join([name, *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from resolver import __version__
@@ -81,8 +82,8 @@ def _manager(manager: Manager | None) -> dict[str, Any] | None:
         "kind": manager.kind,
         "name": manager.name,
         "policy": manager.policy,
-        "stop": [" ".join((*manager.prefix, *argv)) for argv in manager.stop],
-        "start": [" ".join((*manager.prefix, *argv)) for argv in manager.start],
+        "stop": [shlex.join((*manager.prefix, *argv)) for argv in manager.stop],
+        "start": [shlex.join((*manager.prefix, *argv)) for argv in manager.start],
     }
 
 

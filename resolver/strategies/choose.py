@@ -13,21 +13,31 @@ from typing import TYPE_CHECKING
 from resolver.model import (
     AdviseStep,
     Classification,
+    Confidence,
     KillStep,
     Kind,
     Plan,
     Planned,
     Respawn,
+    SocketState,
     StopContainerStep,
     StopServiceStep,
     Verdict,
 )
-from resolver.programs import PROXY, untouchable
+from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import Container, Manager, Policy, Process, ProcessIdentity, Step
+    from resolver.model import (
+        Container,
+        Manager,
+        Policy,
+        PortRequest,
+        Process,
+        ProcessIdentity,
+        Step,
+    )
 
 _ADVISED = {
     Kind.ANCESTOR: Verdict.REFUSED,
@@ -72,13 +82,28 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         return _service_step(each, policy)
     if each.kind not in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN} and not _forced(each, policy):
         return _advice(each, _ADVISED[each.kind], policy)
+    return _spared(each, policy, own) or _kill_step(each, policy)
+
+
+def _spared(
+    each: Classification, policy: Policy, own: frozenset[ProcessIdentity]
+) -> AdviseStep | None:
+    """Why none of the processes may be ended, whatever the holder was judged to be."""
     family = (*each.respawners, *each.holder.processes)
-    spared = (PROXY,) if each.kind is Kind.ORPHAN else ()
-    if any(found.identity in own or untouchable(found, spared) for found in family):
+    exempt = (PROXY,) if each.kind is Kind.ORPHAN else ()
+    if any(found.identity in own or untouchable(found, exempt) for found in family):
         return _advice(each, Verdict.REFUSED, policy)
+    if host := next(filter(_hosts_somebody, family), None):
+        why = f"{each.reason}: {host} has the socket open too, and somebody's work runs in it"
+        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (f"kill {host.pid}",))
     if not all(process.signalable for process in family):
         return _not_permitted(each, policy)
-    return _kill_step(each, policy)
+    return None
+
+
+def _hosts_somebody(process: Process) -> bool:
+    """A shell, a terminal multiplexer, a CI agent: sockets are inherited by accident."""
+    return is_interactive(process) or known_as(process, SESSION_HOSTS)
 
 
 def _forced(each: Classification, policy: Policy) -> bool:
@@ -106,7 +131,8 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
 
 def _command_line(process: Process) -> str:
     """The shell line that starts the process again; empty where it hides how it was started."""
-    if not process.command:
+    words = process.command
+    if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
         return ""
     folder = f"cd {shlex.quote(process.cwd)} && " if process.cwd else ""
     return folder + shlex.join(process.command)
@@ -150,7 +176,8 @@ def _service_step(each: Classification, policy: Policy) -> Step:
         commands = (*stop, f"sudo {policy.again}") if policy.euid else stop
         why = f"{each.reason}; {each.holder.hidden}"
         return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, commands, undo)
-    if policy.stop_services and manager.stop:
+    confirmed = each.confidence is Confidence.CONFIRMED
+    if policy.stop_services and manager.stop and confirmed:
         return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
@@ -187,6 +214,45 @@ def _merged(chosen: list[Planned]) -> list[Planned]:
         together.setdefault(_end(planned.step), []).append(planned)
     joined = {key: _join([each.step for each in group]) for key, group in together.items()}
     return [Planned(each.classification, joined[_end(each.step)]) for each in chosen]
+
+
+def without_vain_steps(plan: Plan, requests: Iterable[PortRequest]) -> Plan:
+    """The same, with nothing ended for a port that somebody else would keep anyway.
+
+    A step stays where any of the ports that it is for would be freed by it and its like.
+    """
+    useful: set[Step] = set()
+    blockers: dict[Step, AdviseStep] = {}
+    for request in requests:
+        steps = [each.step for each in plan.planned if _is_in_the_way(each, request)]
+        blocker = next((step for step in steps if isinstance(step, AdviseStep)), None)
+        if blocker is None:
+            useful.update(steps)
+        else:
+            blockers |= dict.fromkeys(steps, blocker)
+    return Plan(
+        tuple(
+            each
+            if each.step in useful or each.step not in blockers
+            else replace(each, step=_vain(each.step, blockers[each.step]))
+            for each in plan.planned
+        )
+    )
+
+
+def _is_in_the_way(each: Planned, request: PortRequest) -> bool:
+    """Whether a holder keeps a port that could not be bound; an engine's mapping does not."""
+    holder = each.classification.holder
+    if holder.state is SocketState.PUBLISHED:
+        return False
+    return request.meets(holder.binding, v6only=holder.v6only)
+
+
+def _vain(step: Step, blocker: AdviseStep) -> Step:
+    if isinstance(step, AdviseStep):
+        return step
+    why = f"left alone, since the port would still be held: {blocker.why}"
+    return AdviseStep(step.bindings, blocker.verdict, why, step.commands)
 
 
 def _end(step: Step) -> object:

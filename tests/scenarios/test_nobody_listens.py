@@ -14,7 +14,7 @@ import pytest
 from resolver.gather.redirects import parse_nftables, parse_rule
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import stays_free, unavailable
+from tests.lab.processes import alive, stays_free, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def test_a_client_on_the_port_is_ended_only_by_force(lab: Lab) -> None:
     assert client.alive
 
     forced = ultra("resolve", str(port), "--json", "--force", "--settle", "0.3")
-    assert not client.alive
+    assert not alive(client.pid)
     report = forced.port(f"{port}/tcp")
     assert (forced.status, report["verdict"]) == (1, "held"), "closed by the client: it lingers"
     assert "TIME_WAIT" in report["reason"]

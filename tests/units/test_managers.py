@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,11 +101,15 @@ def test_a_socket_brings_back_even_what_has_no_restart_policy() -> None:
 
 
 def test_a_user_unit_is_asked_of_the_users_manager() -> None:
-    path = "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service"
-    found = judge(holder(process(42, cgroups=(path,))), answer("Restart=always\nMainPID=42\n"))
-    assert found.manager is not None
-    assert found.manager.stop == (("systemctl", "--user", "stop", "web.service"),)
-    assert found.manager.prefix == ()
+    for uid, machine, prefix in (
+        (os.geteuid(), (), ()),
+        (4242, ("--machine=4242@.host",), ("sudo",)),
+    ):
+        path = f"/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/web.service"
+        found = judge(holder(process(42, cgroups=(path,))), answer("Restart=always\nMainPID=42\n"))
+        assert found.manager is not None
+        assert found.manager.stop == (("systemctl", "--user", *machine, "stop", "web.service"),)
+        assert found.manager.prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,8 @@ def test_a_silent_supervisord_is_suspected(
 
 def test_an_inherited_environment_is_not_supervision(tmp_path: Path) -> None:
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    other = Systemctl(answer("77\n"))
-    assert supervisord.classify(found, snapshot, other) is None
+    other = supervisord.classify(found, snapshot, Systemctl(answer("77\n")))
+    assert other is not None, "its supervisord is there: another instance may have answered"
+    assert (other.confidence, other.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
     orphan = Snapshot(processes=found.processes)
-    assert supervisord.classify(found, orphan, other) is None
+    assert supervisord.classify(found, orphan, Systemctl(answer("42\n"))) is None
