@@ -3,8 +3,7 @@
 Suspected from a process whose line ends at a PID 1 that is launchd, confirmed by `launchctl list`,
 which has a line `PID STATUS LABEL` for each job of the caller's domain (the system's, for root).
 What launchd does when the job ends is read from `launchctl print` (launchctl(1), launchd.plist(5):
-KeepAlive). Facts recorded on macOS 14 by others, see tests/units/test_recorded_managers.py: nothing
-here has run in CI.
+KeepAlive). Recorded facts, see tests/units/test_recorded_managers.py: nothing here has run in CI.
 """
 
 from __future__ import annotations
@@ -101,6 +100,8 @@ def _described(label: str, uid: int, run: CommandRunner) -> _Job:
     plist = re.search(r"^\s*path = (/.*\.plist)$", answer.stdout, re.MULTILINE)
     properties = re.search(r"^\s*properties = (.*)$", answer.stdout, re.MULTILINE)
     keep = None if properties is None else "keepalive" in properties[1].lower()
+    if "\tsemaphores = {" in answer.stdout:  # KeepAlive with conditions, such as SuccessfulExit
+        keep = True
     return _Job(label, target, plist[1] if plist else None, keep)
 
 

@@ -59,7 +59,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if runner.process.identity in snapshot.own:
         return _callers(holder, runner, others)
     if runner.kind == "process-compose":
-        return _process_compose(holder, runner)
+        return _process_compose(holder, runner, run)
     return _whole(holder, runner, others)
 
 
@@ -173,7 +173,7 @@ def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification
     )
 
 
-def _process_compose(holder: Holder, runner: _Runner) -> Classification:
+def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Classification:
     """It has a restart policy for each process, in a file that is not read here."""
     words = runner.process.command
     where = tuple(
@@ -183,11 +183,12 @@ def _process_compose(holder: Holder, runner: _Runner) -> Classification:
         for part in (word, following)
     )
     control = ("process-compose", *where, "process")
+    confidence, evidence = _ask(holder, (*control, "list", "-o", "json"), run)
     return Classification(
         holder,
         Kind.SERVICE,
         respawn=Respawn.UNKNOWN,
-        confidence=Confidence.SUSPECTED,
+        confidence=confidence,
         manager=Manager(
             kind=runner.kind,
             name=runner.name,
@@ -196,7 +197,7 @@ def _process_compose(holder: Holder, runner: _Runner) -> Classification:
             start=((*control, "start", runner.name),),
         ),
         chain=_chain(holder, runner),
-        evidence=(f"started by {runner.process}",),
+        evidence=(f"started by {runner.process}", evidence),
         reason=_what(runner),
     )
 
@@ -209,7 +210,7 @@ def _overmind(
     where = str(Path(runner.process.cwd or ".") / (given or ".overmind.sock"))
     control = ("overmind", "stop", "-s", where)
     name = runner.name or "NAME"
-    confidence, evidence = _ask_overmind(holder, where, run)
+    confidence, evidence = _ask(holder, ("overmind", "ps", "-s", where), run)
     return Classification(
         holder,
         Kind.SERVICE,
@@ -232,21 +233,18 @@ def _overmind(
     )
 
 
-def _ask_overmind(holder: Holder, where: str, run: CommandRunner) -> tuple[Confidence, str]:
-    """`overmind ps` has a line `NAME PID STATUS` for each process."""
-    question = ("overmind", "ps", "-s", where)
+def _ask(holder: Holder, question: tuple[str, ...], run: CommandRunner) -> tuple[Confidence, str]:
+    """Whether the runner names a process of the holder's line: as a number, in table or JSON."""
     try:
         answer = run(question, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     except CommandFailedError as error:
-        return Confidence.SUSPECTED, f"overmind could not be asked: {error}"
-    pids = {holder.master.pid, *(found.pid for found in holder.master.ancestors)} if (
-        holder.master
-    ) else set()  # fmt: skip
-    rows = (line.split() for line in answer.stdout.splitlines())
-    for row in rows:
-        if len(row) > 1 and row[1].isdigit() and int(row[1]) in pids:
-            return Confidence.CONFIRMED, f"overmind ps: {' '.join(row)}"
-    return Confidence.SUSPECTED, "overmind ps does not name it"
+        return Confidence.SUSPECTED, f"{question[0]} could not be asked: {error}"
+    line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
+    numbers = set(map(int, re.findall(r"(?<![\w.])\d+(?![\w.])", answer.stdout)))
+    pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)
+    if pid is None:
+        return Confidence.SUSPECTED, f"{question[0]} does not name it"
+    return Confidence.CONFIRMED, f"{question[0]} names process {pid}"
 
 
 def _what(runner: _Runner) -> str:

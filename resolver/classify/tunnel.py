@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
-from resolver.programs import known_as
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ RANK = 88  # after the reloaders (85): a tunnel in a shell loop comes back
 _SSH = frozenset({"ssh"})
 _AUTOSSH = frozenset({"autossh"})
 _KUBERNETES = frozenset({"kubectl", "oc"})
+_SHORT = 2  # PORT:/remote/socket; longer ones are [ADDRESS:]PORT:HOST:HOSTPORT
 _MASTER = re.compile(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
 _WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"  # ssh(1): the options that take an argument
 _KUBE_VALUES = frozenset(
@@ -46,19 +48,25 @@ class _Ssh(NamedTuple):
         return bool(self.command) or "N" not in self.flags
 
 
-def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A tunnel's end on this machine."""
     master = holder.master
     if master is None:
         return None
     shared = _MASTER.match(master.command[0]) if master.command else None
     if shared:
-        return _shared(holder, master, shared[1])
-    if known_as(master, _SSH):
+        return _shared(holder, master, shared[1], run)
+    if _runs(master, _SSH):
         return _ssh(holder, master, snapshot)
-    if known_as(master, _KUBERNETES) and "port-forward" in master.command:
+    if _runs(master, _KUBERNETES) and "port-forward" in master.command:
         return _port_forward(holder, master)
     return None
+
+
+def _runs(process: Process, names: frozenset[str]) -> bool:
+    """Whether it is that very program: scripts of the same name have other options."""
+    program = (process.executable or process.name).rsplit("/", 1)[-1]
+    return process.name in names or program in names
 
 
 def _ssh(holder: Holder, master: Process, snapshot: Snapshot) -> Classification:
@@ -73,7 +81,7 @@ def _ssh(holder: Holder, master: Process, snapshot: Snapshot) -> Classification:
     if line.session:
         evidence.append(f"it is also a session on {line.host}, which ends with it")
     parent = snapshot.process(master.parent)
-    if parent is not None and known_as(parent, _AUTOSSH) and parent.identity not in snapshot.own:
+    if parent is not None and _runs(parent, _AUTOSSH) and parent.identity not in snapshot.own:
         return _autossh(holder, parent, name, tuple(evidence))
     return _local(holder, name, tuple(evidence))
 
@@ -103,21 +111,30 @@ def _local(holder: Holder, name: str, evidence: tuple[str, ...]) -> Classificati
     )
 
 
-def _shared(holder: Holder, master: Process, path: str) -> Classification:
+def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> Classification:
     """The master of shared connections: sessions of other terminals run through it."""
+    control = ("ssh", "-S", path, "-O")
+    confidence, evidence = Confidence.SUSPECTED, f"command line: {master.command[0]}"
+    try:
+        answer = run((*control, "check", "localhost"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        said = f"{answer.stdout} {answer.stderr}".strip()
+    except CommandFailedError as error:
+        said = str(error)
+    if f"pid={master.pid})" in said:
+        confidence, evidence = Confidence.CONFIRMED, f"ssh -O check: {said}"
     return Classification(
         holder,
         Kind.SERVICE,
         respawn=Respawn.NO,
-        confidence=Confidence.SUSPECTED,
+        confidence=confidence,
         manager=Manager(
             kind="ssh",
             name=path,
             policy="ControlMaster",
-            stop=(("ssh", "-S", path, "-O", "exit", "localhost"),),
+            stop=((*control, "exit", "localhost"),),
         ),
         chain=(str(master), f"shared connection {path}"),
-        evidence=(f"command line: {master.command[0]}",),
+        evidence=(evidence,),
         reason=f"{master} forwards this port on the shared connection {path}",
         harm="every session that shares the connection ends with it",
     )
@@ -203,11 +220,11 @@ def _from_setting(setting: str) -> Iterator[tuple[str, str]]:
 
 def _target(line: _Ssh, binding: Binding) -> str:
     """What the port leads to: `host:port`, or SOCKS; empty where no option names the port."""
+    port = str(binding.port)
     for kind, value in line.forwards:
         parts = [part.strip("[]") for part in re.split(r":(?![^\[]*\])|/(?=\d+$)", value)]
-        if kind == "D" and parts[-1] == str(binding.port):
+        if kind == "D" and parts[-1] == port:
             return "SOCKS proxy (-D)"
-        local = parts[-3] if len(parts) > 2 else parts[0]  # noqa: PLR2004 - [bind:]port:host:hostport
-        if kind == "L" and local == str(binding.port):
-            return ":".join(parts[-2:]) if len(parts) > 2 else parts[-1]  # noqa: PLR2004
+        if kind == "L" and len(parts) > 1 and parts[-3 if len(parts) > _SHORT else 0] == port:
+            return ":".join(parts[-2:]) if len(parts) > _SHORT else parts[-1]
     return ""
