@@ -31,23 +31,14 @@ PACKAGE = str(Path(resolver.__file__).parent)
 HASTE = 8.0  # the pipeline's clock goes so much faster than ours: patience is not what is tested
 
 
-class HastyClock:
-    """Monotonic time, sped up."""
-
-    def now(self) -> float:
-        return time.monotonic() * HASTE
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds / HASTE)
-
-
 @dataclass
 class Witness:
-    """What was planned and done; `proved_at` and `faulted_at` are moments in its own count."""
+    """What was planned and done; the last proof, wait and fault are moments in its own count."""
 
     planned: set[int] = field(default_factory=set)
     sent: set[int] = field(default_factory=set)
     proved_at: int = -1
+    waited_at: int = -1
     faulted_at: int = -1
     moments: Iterator[int] = field(default_factory=itertools.count)
 
@@ -119,3 +110,19 @@ class Calls:
         name = f"{code.co_filename[len(PACKAGE) + 1 :]}:{code.co_qualname}"
         self._counted[name] += 1
         self._then(name, self._counted[name])
+
+
+class HastyClock:
+    """Monotonic time, sped up; the witness knows when somebody waited."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def now(self) -> float:
+        """Monotonic seconds, short ones."""
+        return time.monotonic() * HASTE
+
+    def sleep(self, seconds: float) -> None:
+        """Waits."""
+        self._witness.waited_at = next(self._witness.moments)
+        time.sleep(seconds / HASTE)

@@ -193,7 +193,7 @@ def run(stage: Stage) -> Report | UltraPortsError:
     scene = stage.scene
     euid = NOBODY if scene.nobody else os.geteuid()
     request = PortRequest(PortNumber(stage.port), address=scene.address)
-    effects = Effects(HastyClock(), run_command, Silent(), list_sockets)
+    effects = Effects(HastyClock(stage.witness), run_command, Silent(), list_sockets)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("DOCKER_HOST", stage.engine.host)
         if scene.portable:
@@ -219,6 +219,7 @@ def check(stage: Stage, end: Report | UltraPortsError, planned: set[int]) -> Non
     for event in stage.troupe.news():
         assert event["pid"] in planned, event
     if isinstance(end, Report) and end.exit_status == ExitStatus.FREE:
+        assert witness.proved_at > witness.waited_at, "the last proof was not the last thing"
         late = witness.faulted_at > witness.proved_at
         assert late or serves(stage), "exit 0 with the port held"
 
