@@ -89,14 +89,14 @@ def _ssh(holder: Holder, master: Process, snapshot: Snapshot) -> Classification:
 def _autossh(
     holder: Holder, parent: Process, name: str, evidence: tuple[str, ...]
 ) -> Classification:
-    """Ended together: the one child of an autossh, and the autossh that starts it again."""
+    """Ended together with its one child: a signal to ssh alone ends autossh 1.4, too."""
     return Classification(
         holder,
         Kind.LOCAL,
         respawn=Respawn.YES,
         chain=(str(parent), str(holder.master), name),
-        evidence=(*evidence, f"{parent} starts its ssh again"),
-        reason=f"process {holder.master}, a {name}, which {parent} starts again, ended with it",
+        evidence=(*evidence, f"{parent} starts its ssh again when the connection breaks"),
+        reason=f"process {holder.master}, a {name}, with {parent}, which keeps it up",
         respawners=(parent,),
     )
 

@@ -131,6 +131,8 @@ def test_autossh_is_ended_with_its_ssh(lab: Lab, daemon: Sshd) -> None:
 
     found = freed(run, port)
     assert found["chain"][0] == f"autossh {respawner.pid}"
+    assert f"SIGTERM to autossh {respawner.pid}" in found["outcome"]["actions"]
+    assert "autossh -M 0" in found["step"]["undo"][0]
     assert respawner.poll() is not None
     assert server.alive
 
