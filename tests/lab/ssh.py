@@ -71,9 +71,8 @@ def sshd(lab: Lab) -> Iterator[Sshd]:
     for needed in ("ssh", "ssh-keygen"):
         if shutil.which(needed) is None:
             unavailable(f"{needed} is missing")
-    made = os.geteuid() == 0 and not _PRIVSEP.exists()
-    if made:
-        _PRIVSEP.mkdir(mode=0o755)
+    if os.geteuid() == 0:
+        _PRIVSEP.mkdir(mode=0o755, exist_ok=True)
     # Short, since the path of a control socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="lab") as folder:
         home, port = Path(folder), free_port()
