@@ -1,0 +1,334 @@
+"""Containers of Swarm, Kubernetes and Nomad: rescheduled elsewhere, or right here, when stopped.
+
+Suspected from the labels that each of them leaves on its containers, confirmed by its own command
+line. Only what it confirmed is ever run: a name that was guessed from labels could be another
+cluster's. Sources: `docker service inspect`, Engine API 1.41 (ServiceSpec.Mode); Kubernetes'
+pkg/kubelet/types/labels.go and the owner references of its API; Nomad's docker driver (`alloc_id`
+always, the others by `extra_labels`) and `nomad alloc status -json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resolver.errors import CommandFailedError
+from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resolver.model import Binding, Container, EngineState, Holder, Snapshot
+    from resolver.protocols import CommandRunner
+
+RANK = 35
+
+_SERVICE, _SERVICE_NAME = "com.docker.swarm.service.id", "com.docker.swarm.service.name"
+_NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
+_POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
+_ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
+_SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
+_INGRESS = re.compile(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
+_SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
+_GUESSES = (
+    ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
+    ("statefulset", re.compile(r"(.+)-\d+")),
+    ("daemonset", re.compile(rf"(.+)-{_SAFE}{{5}}")),
+)
+
+
+class _Work(NamedTuple):
+    """What an orchestrator keeps running; `stop` is empty where it did not confirm that.
+
+    `advice` is printed then, for somebody who knows how to reach it.
+    """
+
+    orchestrator: str
+    name: str
+    policy: str
+    evidence: str
+    stop: tuple[tuple[str, ...], ...] = ()
+    start: tuple[tuple[str, ...], ...] = ()
+    advice: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+
+
+def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A container that would be replaced, or a port that Swarm publishes on every node."""
+    container = holder.container
+    if container is None:
+        return _ingress(holder, snapshot, run)
+    judges: tuple[tuple[str, Callable[[Container, CommandRunner], _Work]], ...] = (
+        (_SERVICE_NAME, _swarm),
+        (_POD, _kubernetes),
+        (_ALLOCATION, _nomad),
+    )
+    for label, judge in judges:
+        if container.label(label):
+            work = judge(container, run)
+            return _own(holder, work, snapshot) or _classification(holder, work)
+    return None
+
+
+def _own(holder: Holder, work: _Work, snapshot: Snapshot) -> Classification | None:
+    """The very service, pod or allocation that this command runs in."""
+    own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
+    container = holder.container
+    if own is None or container is None:
+        return None
+    if not any(own.label(each) and own.label(each) == container.label(each) for each in _SAME_WORK):
+        return None
+    return Classification(
+        holder,
+        Kind.ANCESTOR,
+        chain=_chain(holder, work),
+        evidence=(f"container {own.name}, in which this command runs, has the same labels",),
+        reason=f"{work.name} of {work.orchestrator} is what this command runs in",
+    )
+
+
+def _classification(holder: Holder, work: _Work) -> Classification:
+    confirmed = bool(work.stop or work.start)
+    container = holder.container
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.YES,
+        confidence=Confidence.CONFIRMED if confirmed else Confidence.SUSPECTED,
+        manager=Manager(
+            kind=work.orchestrator,
+            name=work.name,
+            policy=work.policy,
+            stop=work.stop,
+            start=work.start,
+            patience_seconds=container.stop_timeout_seconds if container else 0.0,
+        ),
+        chain=_chain(holder, work),
+        evidence=tuple(_evidence(holder, work)),
+        reason=f"{work.name} of {work.orchestrator} ({work.policy})",
+        commands=work.advice,
+    )
+
+
+def _chain(holder: Holder, work: _Work) -> tuple[str, ...]:
+    links = [str(holder.master)] if holder.master else []
+    links += [f"container {holder.container.name}"] if holder.container else []
+    return (*links, *work.links, work.name, work.policy, work.orchestrator)
+
+
+def _evidence(holder: Holder, work: _Work) -> Iterator[str]:
+    yield work.evidence
+    if holder.container:
+        yield "`docker stop` would not hold: its orchestrator starts another one"
+    if holder.master and known_as(holder.master, FORWARDERS | ENGINES):
+        yield f"{holder.master} forwards it for the engine, and is left alone"
+
+
+# --- Swarm ----------------------------------------------------------------------------------------
+
+
+def _swarm(container: Container, run: CommandRunner) -> _Work:
+    name = container.label(_SERVICE_NAME) or ""
+    stack = container.label(_STACK)
+    work = _swarm_service(
+        container.client, container.label(_SERVICE) or name, name, container.label(_NODE), run
+    )
+    return work._replace(links=(f"stack {stack}",) if stack else ())
+
+
+def _swarm_service(
+    client: tuple[str, ...], service: str, name: str, node: str | None, run: CommandRunner
+) -> _Work:
+    """A service by its id; `node` is where the port is held, None for all of them."""
+    words = ("service", "inspect", service, "--format", "{{json .Spec.Mode}}")
+    try:
+        mode = _ask((*client, *words), run)
+    except CommandFailedError as error:
+        advice = shlex.join((*client, "service", "scale", f"{name}=0")) + "   # on a manager"
+        why = f"the service could not be asked about: {error}"
+        return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
+    replicas = (mode.get("Replicated") or {}).get("Replicas")
+    said = f"docker service inspect: {json.dumps(mode)}"
+    if isinstance(replicas, int):
+        scale = (*client, "service", "scale")
+        start = ((*scale, f"{name}={replicas}"),) if replicas else ()
+        policy = f"replicas: {replicas}"
+        return _Work("swarm", name, policy, said, stop=((*scale, f"{name}=0"),), start=start)
+    policy = ", ".join(mode) or "mode unknown"
+    if not node:
+        unpublish = shlex.join((*client, "service", "update", "--publish-rm", "PORT", name))
+        return _Work("swarm", name, policy, said, advice=(unpublish,))
+    # Not scaled, one on each node: this node is left out. Waiting for that would never end.
+    update, rule = (*client, "service", "update", "--detach"), f"node.id!={node}"
+    return _Work(
+        "swarm",
+        name,
+        policy,
+        said,
+        stop=((*update, "--constraint-add", rule, name),),
+        start=((*update, "--constraint-rm", rule, name),),
+    )
+
+
+def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
+    """A port of the routing mesh: dockerd itself holds it on every node, for no container there."""
+    if holder.master is None or not known_as(holder.master, frozenset({"dockerd"})):
+        return None
+    for engine in snapshot.engines:
+        if engine.trouble is None and not engine.elsewhere:
+            service = _mesh_service(engine, holder.binding, run)
+            if service is not None:
+                work = _swarm_service(engine.client, *service, None, run)
+                return _classification(holder, work._replace(links=("routing mesh",)))
+    return None
+
+
+def _mesh_service(
+    engine: EngineState, binding: Binding, run: CommandRunner
+) -> tuple[str, str] | None:
+    """The id and the name of the service that publishes a port on every node."""
+    words = ("service", "ls", "--format", "{{.ID}}\t{{.Name}}\t{{.Ports}}")
+    try:
+        answer = run((*engine.client, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    except CommandFailedError:
+        return None
+    for line in answer.stdout.splitlines():
+        service, name, ports = (*line.split("\t"), "", "")[:3]
+        for first, last, transport in _INGRESS.findall(ports):
+            inside = int(first) <= binding.port <= int(last or first)
+            if inside and transport == binding.transport:
+                return service, name
+    return None
+
+
+# --- Kubernetes -----------------------------------------------------------------------------------
+
+
+def _kubernetes(container: Container, run: CommandRunner) -> _Work:
+    pod = container.label(_POD) or ""
+    kubectl = ("kubectl", "-n", container.label("io.kubernetes.pod.namespace") or "default")
+    links = (f"pod {pod}",)
+    try:
+        found = _pod(kubectl, pod, container.label(_POD_UID), run)
+        kind, name, owner = _owner("pod", pod, found, kubectl, run)
+    except (CommandFailedError, KeyError, TypeError) as error:
+        kind, name = _guess(container, pod)
+        why = f"its labels name pod {pod}, and kubectl could not confirm it: {error}"
+        advice = _take_away(kubectl, kind, name)
+        return _Work(
+            "kubernetes", f"{kind}/{name}", "owner guessed", why, advice=advice, links=links
+        )
+    replicas = (owner.get("spec") or {}).get("replicas")
+    said = f"kubectl get {kind} {name}: replicas {replicas}"
+    if not isinstance(replicas, int):
+        advice = _take_away(kubectl, kind, name)
+        return _Work("kubernetes", f"{kind}/{name}", "not scaled", said, advice=advice, links=links)
+    scale = (*kubectl, "scale", f"{kind}/{name}")
+    return _Work(
+        "kubernetes",
+        f"{kind}/{name}",
+        f"replicas: {replicas}",
+        said,
+        stop=((*scale, "--replicas=0"),),
+        start=((*scale, f"--replicas={replicas}"),) if replicas else (),
+        links=links,
+    )
+
+
+def _pod(
+    kubectl: tuple[str, ...], name: str, uid: str | None, run: CommandRunner
+) -> dict[str, Any]:
+    """The pod that kubectl knows by this name, if it is the same one.
+
+    Raises:
+        CommandFailedError: it is another one, or kubectl could not say.
+    """
+    found = _ask((*kubectl, "get", "pod", name, "-o", "json"), run)
+    if found["metadata"]["uid"] != uid:
+        raise CommandFailedError("it talks to another cluster, whose pod of this name is another")
+    return found
+
+
+def _owner(
+    kind: str, name: str, found: dict[str, Any], kubectl: tuple[str, ...], run: CommandRunner
+) -> tuple[str, str, dict[str, Any]]:
+    """The topmost controller: a pod's ReplicaSet belongs to a Deployment."""
+    for _ in range(3):
+        owners = found["metadata"].get("ownerReferences") or ()
+        above = next((each for each in owners if each.get("controller")), None)
+        if above is None or above["kind"] == "Node":  # a static pod mirrors a file of its node
+            break
+        kind, name = str(above["kind"]).lower(), str(above["name"])
+        found = _ask((*kubectl, "get", kind, name, "-o", "json"), run)
+    return kind, name, found
+
+
+def _guess(container: Container, pod: str) -> tuple[str, str]:
+    """The owner as the name of its pod tells it, by the way in which names are generated."""
+    generation = container.label("pod-template-hash")
+    if generation and f"-{generation}-" in pod:
+        return "deployment", pod.rpartition(f"-{generation}-")[0]
+    for kind, pattern in _GUESSES:
+        if match := pattern.fullmatch(pod):
+            return kind, match[1]
+    return "pod", pod
+
+
+def _take_away(kubectl: tuple[str, ...], kind: str, name: str) -> tuple[str, ...]:
+    if kind in {"deployment", "statefulset", "replicaset"}:
+        return (shlex.join((*kubectl, "scale", f"{kind}/{name}", "--replicas=0")),)
+    return (
+        f"{shlex.join((*kubectl, 'delete', f'{kind}/{name}'))}   # its manifest brings it back",
+    )
+
+
+# --- Nomad ----------------------------------------------------------------------------------------
+
+
+def _nomad(container: Container, run: CommandRunner) -> _Work:
+    allocation = container.label(_ALLOCATION) or ""
+    links = (f"allocation {allocation[:8]}",)
+    try:
+        found = _ask(("nomad", "alloc", "status", "-json", allocation), run)
+        job, namespace = str(found["JobID"]), str(found.get("Namespace") or "default")
+    except (CommandFailedError, KeyError) as error:
+        job = container.label(_JOB) or container.label("com.hashicorp.nomad.job_name") or ""
+        why = f"its labels name allocation {allocation}, and nomad could not confirm it: {error}"
+        known = f"nomad job stop {shlex.quote(job)}" if job else "nomad job stop JOB"
+        look = f"nomad alloc status {allocation}   # names its job"
+        advice = (known,) if job else (look, known)
+        name = job or f"allocation {allocation[:8]}"
+        return _Work("nomad", name, "job unconfirmed", why, advice=advice, links=links)
+    where = () if namespace == "default" else (f"-namespace={namespace}",)
+    return _Work(
+        "nomad",
+        job,
+        "rescheduled, as `nomad alloc stop` would do too",
+        f"nomad alloc status: job {job}",
+        stop=(("nomad", "job", "stop", *where, job),),
+        start=(("nomad", "job", "start", *where, job),),
+        links=links,
+    )
+
+
+def _ask(argv: tuple[str, ...], run: CommandRunner) -> dict[str, Any]:
+    """The JSON object that a command prints.
+
+    Raises:
+        CommandFailedError: it could not be run, failed, or printed something else.
+    """
+    answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    if answer.status != 0:
+        said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+        raise CommandFailedError(said[-1] if said else f"{argv[0]} failed")
+    try:
+        found = json.loads(answer.stdout)
+    except ValueError as error:
+        raise CommandFailedError(f"{argv[0]} did not answer in JSON") from error
+    if not isinstance(found, dict):
+        raise CommandFailedError(f"{argv[0]} did not answer with an object")
+    return found
