@@ -49,12 +49,13 @@ class Actor:
 class Troupe:
     """The director of the processes."""
 
-    def __init__(self, listener: socket.socket, control: socket.socket, log: Path) -> None:
+    def __init__(self, listener: socket.socket, log: Path, opened: contextlib.ExitStack) -> None:
         self._listener = listener
-        self._control = control
+        self._opened = opened
         self._log = log
         self._read = 0
         self._strays: list[tuple[int, socket.socket]] = []
+        _, _, self._control = self._accept()
 
     def actor(self, reaction: str = "end") -> Actor:
         """A new process, which reacts to SIGTERM in one of several ways."""
@@ -76,7 +77,7 @@ class Troupe:
             self._strays.append((pid, control))
 
     def _accept(self) -> tuple[str, int, socket.socket]:
-        control, _ = self._listener.accept()
+        control = self._opened.enter_context(self._listener.accept()[0])
         control.settimeout(10.0)
         role, pid = control.recv(64).decode().split()
         return role, int(pid), control
@@ -107,20 +108,16 @@ class Troupe:
 @contextlib.contextmanager
 def troupe(lab: Lab) -> Iterator[Troupe]:
     """A director; the lab reaps everything that it had forked."""
-    with (
-        tempfile.TemporaryDirectory(prefix="lab") as directory,
-        socket.socket(socket.AF_UNIX) as listener,
-    ):
-        path, log = Path(directory) / "orders", Path(directory) / "log"
+    with contextlib.ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lab")))
+        path, log = folder / "orders", folder / "log"
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
         listener.settimeout(10.0)
         listener.bind(str(path))
         listener.listen(16)
         log.touch()
-        for each, mode in ((path, 0o666), (log, 0o666), (path.parent, 0o755)):
+        for each, mode in ((path, 0o666), (log, 0o666), (folder, 0o755)):
             each.chmod(mode)  # for those that change their user
         lab.start("troupe", str(path), "--log", str(log), log=False)
-        control, _ = listener.accept()
-        with control:
-            control.recv(64)
-            yield Troupe(listener, control, log)
-            lab.reap()
+        yield Troupe(listener, log, opened)
+        lab.reap()

@@ -258,8 +258,6 @@ def counted_calls(actors: Troupe, scene: Scene) -> Counter[str]:
     return stage.calls
 
 
-# The engine's client library leaves a connection behind where it dies in the first answer.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_only_what_was_planned_for_is_signalled(lab: Lab, calls: Counter[str], seed: int) -> None:
