@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable, wait_until
 
@@ -44,6 +46,17 @@ class Sshd:
     def alive(self) -> bool:
         """True where the daemon has not ended."""
         return self.popen.poll() is None
+
+    def end(self) -> None:
+        """Ends it with its sessions and what runs in them: titles hide the lab's mark there."""
+        family = psutil.Process(self.popen.pid).children(recursive=True) if self.alive else []
+        self.popen.terminate()
+        self.popen.wait()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, left = psutil.wait_procs(family, timeout=5.0)
+        assert not left, f"leaked: {left}"
 
     def options(self, *more: str) -> tuple[str, ...]:
         """What stands between the client's name and the host."""
@@ -86,8 +99,7 @@ def sshd(lab: Lab) -> Iterator[Sshd]:
             wait_until(lambda: _answers(found), "sshd takes connections")
             yield found
         finally:
-            found.popen.terminate()
-            found.popen.wait()
+            found.end()
 
 
 def _answers(daemon: Sshd) -> bool:
