@@ -13,7 +13,15 @@ import pytest
 
 from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import alive, answered_by, stays, stays_free, unavailable, wait_until
+from tests.lab.processes import (
+    MARK,
+    alive,
+    answered_by,
+    stays,
+    stays_free,
+    unavailable,
+    wait_until,
+)
 from tests.lab.ssh import Sshd, sshd
 
 if TYPE_CHECKING:
@@ -56,6 +64,11 @@ def client(lab: Lab, daemon: Sshd, *more: str) -> subprocess.Popen[bytes]:
     return lab.command("ssh", *daemon.options(*more), daemon.host)
 
 
+def session(lab: Lab) -> str:
+    """What runs at the other end: sshd leaves it behind, so it bears the lab's mark."""
+    return f"env {MARK}={lab.marked()[MARK]} sleep 1000"
+
+
 def test_a_tunnel_is_named_with_its_destination_and_ended(lab: Lab, daemon: Sshd) -> None:
     port, target = free_port(), free_port()
     server = lab.start("answering", target)
@@ -80,7 +93,7 @@ def test_a_tunnel_is_named_with_its_destination_and_ended(lab: Lab, daemon: Sshd
 
 def test_a_socks_proxy_with_a_session_says_what_else_ends(lab: Lab, daemon: Sshd) -> None:
     port = free_port()
-    lab.command("ssh", *daemon.options(f"-D{port}"), daemon.host, "sleep 1000")
+    lab.command("ssh", *daemon.options(f"-D{port}"), daemon.host, session(lab))
     wait_until(lambda: not is_free(port), "ssh listens")
 
     found = freed(resolve(port), port)
@@ -146,7 +159,7 @@ def test_a_shared_connection_is_left_to_ssh_itself(lab: Lab, daemon: Sshd) -> No
     words = ("ssh", *daemon.options(*share, *forward), daemon.host, "true")
     lab.command(*words).wait()
     wait_until(lambda: answered_by(port) == server.pid, "the master stays, and forwards")
-    session = lab.command("ssh", *daemon.options(*share), daemon.host, "sleep 1000")
+    other = lab.command("ssh", *daemon.options(*share), daemon.host, session(lab))
 
     run = resolve(port)
 
@@ -155,7 +168,7 @@ def test_a_shared_connection_is_left_to_ssh_itself(lab: Lab, daemon: Sshd) -> No
         assert found["manager"]["name"] == str(control)
         assert found["step"]["commands"] == [f"ssh -S {control} -O exit localhost"]
         assert "every session that shares the connection ends with it" in found["step"]["why"]
-    assert stays(lambda: answered_by(port) == server.pid and session.poll() is None, 1)
+    assert stays(lambda: answered_by(port) == server.pid and other.poll() is None, 1)
 
     freed(resolve(port, "--stop-services"), port)
     assert server.alive
