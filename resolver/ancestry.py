@@ -122,6 +122,14 @@ def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:
     return str(Path(folder, argument)) if folder and argument else None
 
 
+def service_name(folder: str | None) -> str:
+    """The last part of a service directory, and `web/log` for the log service of `web`."""
+    if folder is None:
+        return "of a hidden directory"
+    path = Path(folder)
+    return f"{path.parent.name}/log" if path.name == "log" else path.name
+
+
 def tool(name: str, supervisor: Process) -> str:
     """The supervisor's own tool: its name where PATH has it, else its path beside the supervisor.
 

@@ -17,6 +17,7 @@ from resolver.ancestry import (
     Supervised,
     classification,
     service_directory,
+    service_name,
     supervised,
     tool,
 )
@@ -55,7 +56,9 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         evidence = ("its nearest supervisor is a supervise", why)
         return classification(holder, found, _service(control, folder, None, evidence))
     wanted = want(folder) if folder else None
-    return classification(holder, found, _service(control, folder, wanted, (f"svstat: {said}",)))
+    return classification(
+        holder, found, _service(control, folder, wanted, (f"svstat {folder}: {said}",))
+    )
 
 
 def _ask(folder: str | None, found: Supervised, run: CommandRunner) -> str:
@@ -94,7 +97,7 @@ def _service(
     again = "-o" if wanted == b"\0" else "-u"
     return Service(
         manager="daemontools",
-        name=folder or "of a hidden directory",
+        name=service_name(folder),
         policy=policy,
         respawn=respawn,
         confidence=Confidence.SUSPECTED if unsure else Confidence.CONFIRMED,

@@ -15,6 +15,7 @@ from resolver.ancestry import (
     Supervised,
     classification,
     service_directory,
+    service_name,
     supervised,
     tool,
 )
@@ -86,12 +87,12 @@ def status(said: str, folder: str) -> tuple[_State, ...]:
 
 
 def _confirmed(control: str, state: _State) -> Service:
-    evidence = [f"sv status: pid {state.pid}, {state.words or 'want up'}"]
+    evidence = [f"sv status {state.folder}: pid {state.pid}, {state.words or 'want up'}"]
     if "normally down" in state.words:
         evidence.append(f"{state.folder}/down exists: it is not started at boot")
     return Service(
         manager="runit",
-        name=state.folder,
+        name=service_name(state.folder),
         policy="want up" if state.want_up else "want down, as after `sv once`",
         respawn=Respawn.YES if state.want_up else Respawn.NO,
         confidence=Confidence.CONFIRMED,
@@ -104,7 +105,7 @@ def _confirmed(control: str, state: _State) -> Service:
 def _suspected(control: str, folder: str | None, why: str) -> Service:
     return Service(
         manager="runit",
-        name=folder or "of a hidden directory",
+        name=service_name(folder),
         policy="restart policy unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,

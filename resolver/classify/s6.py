@@ -16,6 +16,7 @@ from resolver.ancestry import (
     Supervised,
     classification,
     service_directory,
+    service_name,
     supervised,
     tool,
 )
@@ -79,12 +80,12 @@ def status(said: str) -> _State | None:
 
 
 def _confirmed(control: str, folder: str, state: _State) -> Service:
-    evidence = [f"s6-svstat: pid {state.pid}, {state.words or 'want up'}"]
+    evidence = [f"s6-svstat {folder}: pid {state.pid}, {state.words or 'want up'}"]
     if "normally down" in state.words:
         evidence.append(f"{folder}/down exists: it is not started at boot")
     return Service(
         manager="s6",
-        name=folder,
+        name=service_name(folder),
         policy="want up" if state.want_up else "want down, as after `s6-svc -o`",
         respawn=Respawn.YES if state.want_up else Respawn.NO,
         confidence=Confidence.CONFIRMED,
@@ -97,7 +98,7 @@ def _confirmed(control: str, folder: str, state: _State) -> Service:
 def _suspected(control: str, folder: str | None, why: str) -> Service:
     return Service(
         manager="s6",
-        name=folder or "of a hidden directory",
+        name=service_name(folder),
         policy="restart policy unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,

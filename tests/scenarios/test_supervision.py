@@ -66,7 +66,7 @@ def test_a_service_is_advised_and_comes_back_when_killed(service: Supervisors, l
     assert (found["kind"], found["respawn"]) == ("service", "yes")
     assert found["confidence"] == "confirmed"
     assert found["manager"]["kind"] == service.programs.name
-    assert found["manager"]["name"] == str(service.folder)
+    assert found["manager"]["name"] == "web"
     assert found["manager"]["policy"] == "want up"
     assert found["chain"][-1] == f"{service.programs.supervisor} {service.supervisor.pid}"
     stop = service.programs.stop.format(service.folder)
@@ -145,7 +145,7 @@ def test_a_server_below_the_run_script_is_the_service_too(service: Supervisors) 
 
     assert run.status == 3, run.stdout + run.stderr
     found = holder(run, port)
-    assert found["manager"]["name"] == str(service.folder)
+    assert found["manager"]["name"] == "web"
     assert found["processes"][0]["parent"] != service.supervisor.pid
     assert alive(pid)
 
@@ -158,7 +158,7 @@ def test_a_log_service_is_stopped_alone(service: Supervisors) -> None:
     run = resolve(port, "--stop-services")
 
     assert run.status == 0, run.stdout + run.stderr
-    assert holder(run, port)["manager"]["name"] == f"{service.folder}/log"
+    assert holder(run, port)["manager"]["name"] == "web/log"
     assert stays_free(port, 1.0)
     assert service.says("up (") or service.says("run: ")
 
@@ -210,7 +210,7 @@ def test_the_nearest_manager_is_named(tmp_path: Path) -> None:
 
         assert run.status == 0, run.stdout + run.stderr
         assert holder(run, port)["manager"]["kind"] == "runit"
-        assert holder(run, port)["manager"]["name"] == str(inner)
+        assert holder(run, port)["manager"]["name"] == "inner"
         assert stays_free(port)
         assert not alive(pid)
         assert outer.says("up (")
