@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pytest
 from tests.lab.cli import Run, ultra
 from tests.lab.engine import broken_socket, dead_socket, forwarders
 from tests.lab.ports import free_port
-from tests.lab.processes import stays, stays_free
+from tests.lab.processes import stays, stays_free, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +110,18 @@ def test_wedged_by_default_takes_its_two_seconds(wedged: Path) -> None:
     assert run.port(f"{port}/tcp")["verdict"] == "free"
 
 
+def without(engine: Engine) -> tuple[str, ...]:
+    """A command that runs another where this engine's socket is none; needs root.
+
+    Engines are found by their sockets, so one in trouble has to be the only one.
+    """
+    if os.geteuid() != 0:
+        unavailable("hiding a socket needs root")
+    unshare = shutil.which("unshare") or unavailable("unshare is missing")
+    hide = 'mount --bind /dev/null "$0" && exec "$@"'
+    return (unshare, "--mount", "sh", "-c", hide, str(engine.socket))
+
+
 @pytest.mark.engine
 def test_a_forwarder_behind_a_wedged_engine_is_undecided(engine: Engine, wedged: Path) -> None:
     port = free_port()
@@ -115,7 +129,7 @@ def test_a_forwarder_behind_a_wedged_engine_is_undecided(engine: Engine, wedged:
     web.wait_for(port)
     proxies = forwarders(port)
 
-    run = resolve(port, wedged, "--json", "--docker-timeout", "0.5")
+    run = resolve(port, wedged, "--json", "--docker-timeout", "0.5", prefix=without(engine))
 
     assert run.status == 5, run.stdout + run.stderr
     assert run.port(f"{port}/tcp")["verdict"] == "undecided"
@@ -130,10 +144,29 @@ def test_a_forwarder_behind_a_dead_engine_is_undecided(engine: Engine, command: 
     web = engine.publish(f"{port}:80")
     web.wait_for(port)
     with dead_socket() as path:
-        run = ultra(command, "--json", str(port), env={"DOCKER_HOST": f"unix://{path}"})
+        env = {"DOCKER_HOST": f"unix://{path}"}
+        run = ultra(command, "--json", str(port), env=env, prefix=without(engine))
     assert run.status == 5, run.stdout + run.stderr
     assert run.port(f"{port}/tcp")["verdict"] in {"undecided", "held"}
     assert web.serves(port)
+
+
+@pytest.mark.engine
+def test_another_engine_on_this_machine_explains_what_a_dead_one_cannot(engine: Engine) -> None:
+    port = free_port()
+    web = engine.publish(f"{port}:80", options=["--stop-timeout=1"])
+    web.wait_for(port)
+    with dead_socket() as path:
+        run = resolve(port, path, "--json")
+    assert run.status == 0, run.stdout + run.stderr
+    (stop,) = {
+        command
+        for holder in run.port(f"{port}/tcp")["holders"]
+        for command in holder["step"]["commands"]
+    }
+    assert stop.startswith("docker -H unix://")  # `docker` alone would talk to the dead one
+    assert str(path) in said(run)
+    assert web.state == "exited"
 
 
 @pytest.mark.root

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import runner as runners
 from tests.lab.cli import Run, ultra
-from tests.lab.engine import broken_socket
+from tests.lab.engine import IDLE, broken_socket
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT, stays_free, wait_until
 
@@ -171,7 +171,7 @@ def test_a_container_that_is_started_again_elsewhere_is_no_success(
 
     thread = threading.Thread(target=watchdog)
     thread.start()
-    run = runner.ultra("resolve", "--settle", "2", "--json", str(port))
+    run = runner.ultra("resolve", "--settle", "1.5", "--json", str(port))
     thread.join()
 
     assert run.status == 1, run.stdout + run.stderr
@@ -191,11 +191,11 @@ def test_another_container_that_takes_the_port_elsewhere_is_worked_on(
     def rival() -> None:
         wait_until(lambda: web.state == "exited", "it was stopped")
         marks = ("--name", name, "--label", f"ultra-ports-lab={engine.mark}", "--stop-timeout=1")
-        engine("run", "-d", *marks, f"--publish={port}:80", engine.image, "sleep", "1000")
+        engine("run", "-d", *marks, f"--publish={port}:80", engine.image, "sh", "-c", IDLE)
 
     thread = threading.Thread(target=rival)
     thread.start()
-    run = runner.ultra("resolve", "--settle", "2", "--json", str(port))
+    run = runner.ultra("resolve", "--settle", "1.5", "--json", str(port))
     thread.join()
 
     assert run.status == 0, run.stdout + run.stderr
