@@ -58,7 +58,7 @@ def endpoints(processes: Iterable[Process] = ()) -> tuple[str, ...]:
     """
     chosen = endpoint()
     found = {_socket(_path(chosen)) or (0, 0): chosen}
-    for path in chain(_daemon_sockets(processes), map(Path, _SYSTEM_SOCKETS), _user_sockets()):
+    for path in chain(daemon_sockets(processes), map(Path, _SYSTEM_SOCKETS), _user_sockets()):
         if identity := _socket(path):
             found.setdefault(identity, f"unix://{path}")
     return tuple(found.values())
@@ -100,7 +100,7 @@ def _user_sockets() -> Iterator[Path]:
     yield from (Path.home() / name for name in _HOME_SOCKETS)
 
 
-def _daemon_sockets(processes: Iterable[Process]) -> Iterator[Path]:
+def daemon_sockets(processes: Iterable[Process]) -> Iterator[Path]:
     """Where each dockerd listens (dockerd(8), `--host`), by a path that leads there from here."""
     for process in processes:
         if known_as(process, frozenset({"dockerd"})):
@@ -136,8 +136,13 @@ def own_container_id() -> str | None:
     """
     if found := _CONTAINER_ID.findall(_read(Path("/proc/self/cgroup"))):
         return str(found[-1])  # the innermost
-    mounts = _CONTAINER_FILES.search(_read(Path("/proc/self/mountinfo")))
-    return mounts[1] if mounts and in_container() else None
+    return mounted_container_id(_read(Path("/proc/self/mountinfo"))) if in_container() else None
+
+
+def mounted_container_id(mountinfo: str) -> str | None:
+    """The container whose files are mounted over those of its root (proc_pid_mountinfo(5))."""
+    match = _CONTAINER_FILES.search(mountinfo)
+    return match[1] if match else None
 
 
 def container_id_in(text: str) -> str | None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.gather import engines
 from resolver.gather.containers import parse_container
+from resolver.model import Pid, Process, ProcessIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ID = "0123456789abcdef" * 4
@@ -58,6 +65,102 @@ def test_the_current_context(config: Path) -> None:
 def test_a_damaged_configuration_is_no_reason_to_fail(config: Path, text: str) -> None:
     (config / "config.json").write_text(text)
     assert engines.endpoint() == engines.DEFAULT_ENDPOINT
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        yield
+
+
+def dockerd(*options: str) -> Process:
+    """A dockerd that was started like this; it lives in our root directory, as this test does."""
+    command = ("/usr/sbin/dockerd", *options)
+    return Process(ProcessIdentity(Pid(os.getpid()), 0), "dockerd", command)
+
+
+def test_every_socket_that_exists_is_asked_once(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    alias, file = tmp_path / "alias.sock", tmp_path / "no.sock"
+    file.touch()
+    with listening(tmp_path / "docker.sock"), listening(tmp_path / "podman" / "podman.sock"):
+        alias.symlink_to(tmp_path / "docker.sock")
+        daemons = [dockerd("-H", f"unix://{alias}"), dockerd(f"--host=unix://{file}")]
+        found = engines.endpoints(daemons)
+    assert found[0] == "unix:///nonexistent.sock"  # asked all the same: its absence is worth a word
+    assert found[1] == f"unix://{alias}"
+    assert f"unix://{tmp_path}/podman/podman.sock" in found
+    assert f"unix://{tmp_path}/docker.sock" not in found
+    assert f"unix://{file}" not in found
+    assert config.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ((), ["/var/run/docker.sock"]),
+        (("-H", "fd://"), ["/var/run/docker.sock"]),
+        (("-Hunix:///a.sock",), ["/a.sock"]),
+        (("-H=unix:///a.sock", "--host", "unix:///b.sock"), ["/a.sock", "/b.sock"]),
+        (("--debug", "--host=unix:///a.sock"), ["/a.sock"]),
+    ],
+)
+def test_where_a_daemon_listens(options: tuple[str, ...], found: list[str]) -> None:
+    told = engines.daemon_sockets([dockerd(*options)])
+    assert [str(path) for path in told] == found
+
+
+def test_a_daemon_in_another_root_directory(tmp_path: Path) -> None:
+    """Such as docker in a container on the host's network: its socket is seen through /proc."""
+    if os.geteuid() != 0:
+        pytest.skip("chroot needs root")
+    sleeper = "import os, sys; os.chroot(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", sleeper, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as popen:
+        assert popen.stdout is not None
+        popen.stdout.readline()
+        inner = Process(ProcessIdentity(Pid(popen.pid), 0), "dockerd", ("dockerd",))
+        with listening(tmp_path / "var" / "run" / "docker.sock"):
+            (path,) = engines.daemon_sockets([inner])
+            assert str(path) == f"/proc/{popen.pid}/root/var/run/docker.sock"
+            assert path.is_socket()
+        popen.kill()
+
+
+def test_the_command_line_that_reaches_an_engine(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_context(config, "far", "ssh://far")
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    assert engines.client("ssh://far") == ("docker",)
+    default = ("docker", "-H", engines.DEFAULT_ENDPOINT)
+    assert engines.client(engines.DEFAULT_ENDPOINT) == default
+    podman = "unix:///run/podman/podman.sock"
+    assert engines.client(podman) == ("podman", "--url", podman)
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [  # recorded: Docker 20.10 here; Podman 4.3, rootless, from its storage's layout
+        f"9 8 254:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw - ext4 /d rw",
+        f"9 8 0:2 /containers/overlay-containers/{ID}/userdata/hosts /etc/hosts rw - tmpfs t rw",
+    ],
+)
+def test_our_own_container_in_mountinfo(mount: str) -> None:
+    other = "f" * 64
+    borrowed = (
+        f"7 8 254:1 /var/lib/docker/containers/{other}/a.log /logs/a.log ro - ext4 /dev/vda rw"
+    )
+    assert engines.mounted_container_id(f"{borrowed}\n{mount}\n") == ID
+    assert engines.mounted_container_id(borrowed) is None
 
 
 @pytest.mark.parametrize(
