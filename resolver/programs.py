@@ -70,6 +70,8 @@ SYSTEM = frozenset(
         "supervisord",
     }
 )
+# Daemons that put their version into their name; ending one ends all that it manages.
+_DAEMONS = ("PM2 v",)
 # Units of these run other people's work: being inside one does not make a process that unit's own.
 SESSION_HOSTS = frozenset(
     {
@@ -170,4 +172,6 @@ def untouchable(process: Process, spared: Collection[str] = ()) -> bool:
 
     `spared` are names that do not count this time: an orphaned docker-proxy serves no engine.
     """
-    return process.pid <= 1 or known_as(process, (FORWARDERS | ENGINES | SYSTEM).difference(spared))
+    if process.pid <= 1 or process.name.startswith(_DAEMONS):
+        return True
+    return known_as(process, (FORWARDERS | ENGINES | SYSTEM).difference(spared))

@@ -86,7 +86,7 @@ def _read(identity: ProcessIdentity, source: Any) -> Process:  # noqa: ANN401 - 
     return Process(
         identity=identity,
         name=_allowed(source.name, "?"),
-        command=tuple(_allowed(source.cmdline, [])),
+        command=_words(_allowed(source.cmdline, [])),
         executable=_allowed(source.exe, "") or None,
         cwd=_folder(_allowed(source.cwd, "")),
         user=_user(source),
@@ -110,6 +110,13 @@ def _allowed(read: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - 
         raise
     except (psutil.AccessDenied, OSError, UnicodeError):
         return otherwise
+
+
+def _words(command: list[str]) -> tuple[str, ...]:
+    """The command line, without the empty words that a program leaves when it retitles itself."""
+    while command and not command[-1]:
+        command = command[:-1]
+    return tuple(command)
 
 
 def _folder(path: str) -> str | None:

@@ -20,8 +20,9 @@ def install(package: str) -> Path:
     if npm is None:
         unavailable("npm is missing")
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    folder = Path(tempfile.gettempdir()) / f"ultra-ports-npm-{run}"
-    folder.mkdir(exist_ok=True)
+    place = os.environ.get("ULTRA_PORTS_TESTS_NPM", tempfile.gettempdir())
+    folder = Path(place) / f"ultra-ports-npm-{run}"
+    folder.mkdir(parents=True, exist_ok=True)
     program = folder / "node_modules" / ".bin" / package
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -29,9 +30,3 @@ def install(package: str) -> Path:
             words = ["install", "--no-fund", "--no-audit", "--silent", "--prefix", str(folder)]
             subprocess.run([npm, *words, package], check=True, timeout=100)
     return program
-
-
-def remove() -> None:
-    """Removes what this run installed."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    shutil.rmtree(Path(tempfile.gettempdir()) / f"ultra-ports-npm-{run}", ignore_errors=True)
