@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 SEEDS = range(8)
 ROUNDS = 40
-DEATHS = 6
+DEATHS = 5
 FAST = ("--settle", "0.3", "--grace", "1")
 PATIENCE = Policy(grace_seconds=0.8, settle_seconds=0.4, docker_timeout_seconds=1.0)
 REACTIONS = ("end", "end", "ignore", "close", "linger", "split")
@@ -72,7 +73,7 @@ class Scene:
     @classmethod
     def chosen(cls, rng: random.Random, calls: Counter[str]) -> Scene:
         """A scene whose fault happens at one of the `calls` of an ordinary run."""
-        room = rng.choice(sorted({name.split("/")[0].split(":")[0] for name in calls}))
+        room = rng.choice(sorted({re.split("[/:]", name)[0] for name in calls}))
         function = rng.choice(sorted(name for name in calls if name.startswith(room)))
         return cls(
             reaction=rng.choice(REACTIONS),
@@ -241,7 +242,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     """How often each function of the package is called in runs without a fault."""
     counted: Counter[str] = Counter()
     with Lab(tmp_path_factory.mktemp("calls")) as lab, troupe(lab) as actors:
-        counted_calls(actors, Scene("end", "", "", 0))  # loads what is loaded late
+        for portable in (False, True):  # loads what is loaded late
+            counted_calls(actors, Scene("end", "", "", 0, portable=portable))
         for reaction in ("end", "ignore"):
             counted |= counted_calls(actors, Scene(reaction, "", "", 0, workers=2))
     return counted
