@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import SESSION_HOSTS, known_as
+from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,9 +160,10 @@ def classification(holder: Holder, found: Supervised, service: Service) -> Class
         kind=service.manager,
         name=service.name,
         policy=service.policy,
-        stop=(service.stop,),
-        start=(service.start,),
+        stop=(service.stop,) if service.stop else (),
+        start=(service.start,) if service.start else (),
         prefix=found.prefix,
+        patience_seconds=PATIENCE_SECONDS,
     )
     doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
     title = f"service {service.name}"

@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from resolver.errors import CommandFailedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -44,13 +46,19 @@ def _registry() -> tuple[Classifier, ...]:
 
 
 def _remembering(run: CommandRunner) -> CommandRunner:
-    """A runner that asks each question once: a service may hold many ports."""
-    answers: dict[tuple[str, ...], Completed] = {}
+    """A runner that asks each question once, and waits for a silent manager once."""
+    answers: dict[tuple[str, ...], Completed | CommandFailedError] = {}
 
     def ask(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
         key = tuple(argv)
         if key not in answers:
-            answers[key] = run(argv, timeout_seconds=timeout_seconds)
-        return answers[key]
+            try:
+                answers[key] = run(argv, timeout_seconds=timeout_seconds)
+            except CommandFailedError as error:
+                answers[key] = error
+        answer = answers[key]
+        if isinstance(answer, CommandFailedError):
+            raise answer
+        return answer
 
     return ask

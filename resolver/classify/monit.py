@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from resolver.ancestry import own_line
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -219,6 +219,7 @@ def _manager(check: _Check, policy: str) -> Manager | None:
         name=check.name,
         policy=policy,
         stop=((*check.daemon.control, "stop", check.name),),
+        patience_seconds=PATIENCE_SECONDS,
         start=((*check.daemon.control, "start", check.name),),
         prefix=("sudo",) if check.daemon.root else (),
     )
@@ -242,6 +243,7 @@ def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classifi
             name=name,
             policy=policy,
             stop=((*daemon.control, "stop", name),),
+            patience_seconds=PATIENCE_SECONDS,
             start=((*daemon.control, "start", name),),
             prefix=("sudo",) if daemon.root else (),
         ),

@@ -8,13 +8,13 @@ or be above the one that does. The restart policy is read from supervisord's own
 
 from __future__ import annotations
 
-import shutil
 from configparser import ConfigParser, Error
 from glob import glob
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
@@ -81,7 +81,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
         name=name,
         daemon=daemon,
         configuration=configuration,
-        control=(_control(daemon), *address),
+        control=(tool("supervisorctl", daemon), *address),
     )
 
 
@@ -119,17 +119,6 @@ def _short_option(word: str) -> str | None:
         if letter not in "nhvkts":  # the rest is that option's value
             return None
     return None
-
-
-def _control(daemon: Process) -> str:
-    """`supervisorctl`, by its path where only supervisord's own folder has it."""
-    if shutil.which("supervisorctl"):
-        return "supervisorctl"
-    for word in daemon.command[:3]:
-        beside = Path(word).with_name("supervisorctl")
-        if word.endswith("/supervisord") and beside.is_file():
-            return str(beside)
-    return "supervisorctl"
 
 
 def _main_pid(program: _Program, run: CommandRunner) -> int:

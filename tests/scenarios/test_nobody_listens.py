@@ -164,8 +164,8 @@ def test_an_ephemeral_port_is_said_to_be_one() -> None:
         ("-A PREROUTING -p udp -m udp --dport 53:54 -j REDIRECT --to-ports 5300",
          [(53, 54)], "port 5300"),
         # recorded from the CNI portmap plug-in's documentation
-        ('-A CNI-HOSTPORT -p tcp -m comment --comment "a b" -m multiport --dports 80,8443 -j CNI-DN-0',
-         [(80, 80), (8443, 8443)], "chain CNI-DN-0"),
+        ('-A CNI-HOSTPORT -p tcp -m comment --comment "a b" -m multiport --dports 80,8443 -j CNI-0',
+         [(80, 80), (8443, 8443)], "chain CNI-0"),
         ("-A KUBE-NODEPORTS -p tcp -m tcp --dport 30080 -j KUBE-EXT-ABC",
          [(30080, 30080)], "chain KUBE-EXT-ABC"),
         ("-A DOCKER -i docker0 -j RETURN", [], ""),

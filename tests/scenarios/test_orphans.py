@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.root]
 
 @contextmanager
 def orphan(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The real docker-proxy, started by us instead of an engine: to it, a container that is gone."""
+    """The real docker-proxy, started by us instead of an engine, for a container that is gone."""
     program = shutil.which(
         "docker-proxy", path="/usr/sbin:/usr/bin:/usr/libexec/docker:/usr/local/bin"
     )
