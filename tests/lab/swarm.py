@@ -56,14 +56,14 @@ def swarm(engine: Engine) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def service(engine: Engine, publish: str, *options: str) -> Iterator[Service]:
+def service(engine: Engine, publish: str, *options: str, script: str = SERVE) -> Iterator[Service]:
     """A service that serves on its port 80, as `--publish` has it; removed with its tasks."""
     if engine.host is None:
         unavailable("an engine of the lab is needed")
     made = Service(engine, f"lab-{uuid.uuid4().hex[:12]}")
     words = ["--detach", "--no-resolve-image", f"--publish={publish}", "--env=LISTEN=80"]
     engine("service", "create", f"--name={made.name}", *words, *options, engine.image,
-           "sh", "-c", SERVE)  # fmt: skip
+           "sh", "-c", script)  # fmt: skip
     try:
         yield made
     finally:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.lab import swarm
 from tests.lab.cli import Run, ultra
+from tests.lab.engine import SERVE
 from tests.lab.ports import free_port
 from tests.lab.processes import stays, stays_free, unavailable, wait_until
 
@@ -126,7 +127,8 @@ def test_a_swarm_service_is_scaled_to_nothing_when_asked_to(node: Engine) -> Non
 def test_a_global_service_leaves_this_node_out(node: Engine) -> None:
     port = free_port()
     publish = f"mode=host,published={port},target=80"
-    with swarm.service(node, publish, "--mode=global", "--stop-grace-period=3s") as web:
+    slow = SERVE.replace('"exit 0"', '"sleep 3; exit 0"')  # after the command has returned
+    with swarm.service(node, publish, "--mode=global", script=slow) as web:
         web.wait(1)
 
         run = on_node(node, "resolve", "--stop-services", *FAST, str(port))
@@ -271,7 +273,10 @@ def test_what_kubectl_does_not_confirm_is_never_run(
     """It may be configured for another cluster, with a deployment of the same name."""
     port = free_port()
     web = labelled(engine, port, KUBERNETES)
-    answers = {**CLUSTER, f"-n shop get pod {POD} -o json": owned("ReplicaSet", "x", uid=uid)}
+    answers = {
+        **CLUSTER,
+        f"-n shop get pod {POD} -o json": owned("ReplicaSet", "web-7d9f8c6b5d", uid=uid),
+    }
     env = stand_in(tmp_path, "kubectl", answers if uid else {})
 
     run = ultra("resolve", "--stop-services", *FAST, str(port), env=env)

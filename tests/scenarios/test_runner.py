@@ -244,6 +244,21 @@ def test_one_engine_by_two_paths_is_one(engine: Engine) -> None:
     assert stays_free(port)
 
 
+def test_one_engine_by_two_paths_stops_a_container_once(engine: Engine) -> None:
+    """Between two restarts the container has no socket: only the engine knows of its port."""
+    port = free_port()
+    loop = engine.publish(f"{port}:80", options=["--restart=always"], script="exit 1")
+    wait_until(
+        lambda: int(loop.inspect("{{.RestartCount}}")) >= 4 and loop.state == "restarting",
+        "the container is in a restart loop",
+    )
+    with runners.over_tcp(engine.socket) as host:
+        run = ultra("who", "--json", str(port), env={"DOCKER_HOST": host})
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert [each["binding"]["address"] for each in holders(run, port)] == ["0.0.0.0", "::"]
+
+
 @SECOND
 def test_a_context_chooses_the_engine(engine_without_proxy: Engine, tmp_path: Path) -> None:
     engine, port = engine_without_proxy, free_port()
