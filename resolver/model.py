@@ -253,7 +253,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Redirect:
-    """A NAT rule that captures the ports `first` to `last`, inclusive.
+    """A NAT rule that captures the ports `first` to `last`, inclusive, of `address` or of all.
 
     `where` names its chain, and `delete` is the command that removes it.
     """
@@ -264,6 +264,13 @@ class Redirect:
     target: str
     where: str
     delete: str
+    address: str = ANY_IPV4
+
+    def captures(self, request: PortRequest) -> bool:
+        """Whether what is sent to the requested port would go elsewhere."""
+        if not (self.transport is request.transport and self.first <= request.port <= self.last):
+            return False
+        return self.address == ANY_IPV4 or request.address in {None, self.address, ANY_IPV4}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from resolver.ancestry import (
     tool,
 )
 from resolver.errors import CommandFailedError
+from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -88,7 +89,7 @@ def endpoint(daemon: Process) -> str:
     path = _configuration(daemon)
     settings = ConfigParser(interpolation=None, strict=False)
     try:
-        if path is not None and path.is_file():
+        if path is not None and is_file(path):
             settings.read(path, encoding="utf-8")
     except (Error, OSError, UnicodeError):
         return _DEFAULT_ENDPOINT

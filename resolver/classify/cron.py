@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
+from resolver.host.files import files_in
 from resolver.model import Classification, Kind
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -108,7 +109,7 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_Entry]:
             break
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")
     for place in _SYSTEM_TABLES:
-        for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+        for file in files_in(place):
             for entry in _parsed(str(file), _text(file)):
                 _, _, command = entry.command.partition(" ")
                 yield entry._replace(command=command.strip())

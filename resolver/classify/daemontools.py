@@ -22,6 +22,7 @@ from resolver.ancestry import (
     tool,
 )
 from resolver.errors import CommandFailedError
+from resolver.host.files import is_file
 from resolver.model import Confidence, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -83,7 +84,7 @@ def want(folder: str) -> bytes | None:
     """The wanted state; None where this user may not read it."""
     path = Path(folder, "supervise", "status")
     try:
-        status = path.read_bytes() if path.is_file() else b""
+        status = path.read_bytes() if is_file(path) else b""
     except OSError:
         return None
     return status[_WANT : _WANT + 1] or None

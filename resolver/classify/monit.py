@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.ancestry import own_line
 from resolver.errors import CommandFailedError
+from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
 
@@ -169,7 +170,7 @@ def blocks(said: str) -> dict[str, dict[str, str]]:
 
 def _pid_in(path: str | None) -> str | None:
     try:
-        regular = path is not None and Path(path).is_file()
+        regular = path is not None and is_file(Path(path))
         return Path(path).read_text(encoding="ascii").strip() if path and regular else None
     except (OSError, UnicodeError):
         return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
+from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -104,7 +105,7 @@ def _control(daemon: Process, home: str) -> tuple[str, ...]:
     """`pm2` for this daemon: by its path where only its node's folder has it, as its own user."""
     program = "pm2"
     beside = Path(daemon.executable or "/").with_name("pm2")
-    if not shutil.which(program) and beside.is_file():
+    if not shutil.which(program) and is_file(beside):
         program = str(beside)
     own = daemon.uid in {None, os.geteuid()}
     if own and Path(home) == _default_home():

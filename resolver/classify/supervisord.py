@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
+from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -106,7 +107,7 @@ def _configuration(daemon: Process) -> Path | None:
             return folder / following
         if (given := _short_option(word)) is not None:
             return folder / (given or following)
-    return next((folder / name for name in _DEFAULT_FILES if (folder / name).is_file()), None)
+    return next((folder / name for name in _DEFAULT_FILES if is_file(folder / name)), None)
 
 
 def _short_option(word: str) -> str | None:

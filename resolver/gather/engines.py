@@ -16,6 +16,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resolver.host.files import files_in
 from resolver.programs import known_as
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def _user_sockets() -> Iterator[Path]:
     """This user's, and for root everybody's."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folders = [Path(runtime)] if runtime else []
-    if os.geteuid() == 0 and _RUNTIME_DIRECTORIES.is_dir():
-        folders += sorted(_RUNTIME_DIRECTORIES.iterdir())
+    if os.geteuid() == 0:
+        folders += files_in(_RUNTIME_DIRECTORIES)
     yield from (folder / name for folder in folders for name in _USER_SOCKETS)
-    yield from (Path.home() / name for name in _HOME_SOCKETS)
+    yield from (Path(os.path.expanduser("~")) / name for name in _HOME_SOCKETS)
 
 
 def daemon_sockets(processes: Iterable[Process]) -> Iterator[Path]:
@@ -158,7 +159,7 @@ def in_container() -> bool:
 
 def _context_host() -> str | None:
     """The endpoint of the chosen docker context; None for the default one."""
-    folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
+    folder = Path(os.environ.get("DOCKER_CONFIG", Path(os.path.expanduser("~")) / ".docker"))
     name = os.environ.get("DOCKER_CONTEXT") or _field(folder / "config.json", "currentContext")
     if not isinstance(name, str) or name in {"", "default"}:
         return None

@@ -65,9 +65,7 @@ def _redirected(
         )
         for request in requests
         for rule in snapshot.redirects
-        if rule.transport is request.transport
-        and rule.first <= request.port <= rule.last
-        and (request.transport, request.port) not in explained
+        if rule.captures(request) and (request.transport, request.port) not in explained
     ]
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import CommandFailedError
-from resolver.model import Redirect, Transport
+from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -34,18 +34,8 @@ def list_redirects(requests: Collection[PortRequest], run: CommandRunner) -> tup
     """
     found = [rule for tool in _SAVES for rule in _of_iptables(tool, run)]
     found += _of_nftables(run)
-    return tuple(
-        sorted(
-            {
-                rule
-                for rule in found
-                if any(
-                    rule.transport is request.transport and rule.first <= request.port <= rule.last
-                    for request in requests
-                )
-            }
-        )
-    )
+    wanted = {rule for rule in found if any(rule.captures(request) for request in requests)}
+    return tuple(sorted(wanted))
 
 
 def _of_iptables(tool: str, run: CommandRunner) -> Iterator[Redirect]:
@@ -75,6 +65,7 @@ def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
                 target,
                 f"{tool} chain {words[1]}",
                 f"{tool} -t nat -D {shlex.join(words[1:])}",
+                _one_address(_after(words, "-d") or ""),
             )
 
 
@@ -87,6 +78,12 @@ def _target(words: list[str]) -> str | None:
 
 def _after(words: list[str], name: str) -> str | None:
     return words[words.index(name) + 1] if name in words[:-1] else None
+
+
+def _one_address(destination: str) -> str:
+    """The address of `-d ADDRESS/32`; a network counts as every address."""
+    address, _, length = destination.partition("/")
+    return address if address and length in {"", "32", "128"} else ANY_IPV4
 
 
 def _negated(words: list[str]) -> bool:

@@ -78,6 +78,7 @@ def _libraries(interpreter: Path, stdlib: Path) -> Iterator[Path]:
     found = {Path(name).parent.resolve() / Path(name).name for name in _LIBRARY.findall(said)}
     for libc in [path for path in found if path.name.startswith("libc.so")]:
         found |= {libc.with_name(name) for name in GLIBC if libc.with_name(name).exists()}
+        found |= set(libc.parent.glob("libgcc_s.so.1"))  # pthread_exit loads it
     yield from sorted(found)
 
 
