@@ -120,7 +120,7 @@ def _control(daemon: Process, home: str) -> tuple[str, ...]:
 
 def _default_home() -> Path:
     """Where this user's `pm2` looks without being told (paths.js)."""
-    return Path(os.environ.get("PM2_HOME") or Path.home() / ".pm2")
+    return Path(os.environ.get("PM2_HOME") or Path("~/.pm2").expanduser())
 
 
 def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]:

@@ -98,7 +98,7 @@ def _user_sockets() -> Iterator[Path]:
     if os.geteuid() == 0:
         folders += files_in(_RUNTIME_DIRECTORIES)
     yield from (folder / name for folder in folders for name in _USER_SOCKETS)
-    yield from (Path(os.path.expanduser("~")) / name for name in _HOME_SOCKETS)
+    yield from (_home() / name for name in _HOME_SOCKETS)
 
 
 def daemon_sockets(processes: Iterable[Process]) -> Iterator[Path]:
@@ -159,7 +159,7 @@ def in_container() -> bool:
 
 def _context_host() -> str | None:
     """The endpoint of the chosen docker context; None for the default one."""
-    folder = Path(os.environ.get("DOCKER_CONFIG", Path(os.path.expanduser("~")) / ".docker"))
+    folder = Path(os.environ.get("DOCKER_CONFIG", _home() / ".docker"))
     name = os.environ.get("DOCKER_CONTEXT") or _field(folder / "config.json", "currentContext")
     if not isinstance(name, str) or name in {"", "default"}:
         return None
@@ -178,6 +178,14 @@ def _field(path: Path, *keys: str) -> object:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def _home() -> Path:
+    """This user's home; nowhere for one who has none (no HOME, and a uid without a name)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
 
 
 def _read(path: Path) -> str:
