@@ -308,7 +308,8 @@ class Snapshot:
     """All that was gathered in one scan; every tuple is sorted.
 
     `processes` holds the owners, their ancestors and the caller's own line, by identity;
-    `ended` are holders that were ended in an earlier round, before the port was taken back.
+    `contained` says that this command runs in a container, as a CI runner does. `ended` are holders
+    that were ended in an earlier round, before the port was taken back.
     `blind_spot` says why the owner of a socket may not be among them.
     """
 
@@ -320,6 +321,7 @@ class Snapshot:
     own: tuple[ProcessIdentity, ...] = ()
     ended: tuple[Process, ...] = ()
     own_container: str | None = None
+    contained: bool = False
     blind_spot: str = "its owner is hidden from this user"
     notes: tuple[str, ...] = ()
 

@@ -42,7 +42,14 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 
 def _spared(container: Container, snapshot: Snapshot) -> str:
-    """Why it is to be left alone: it belongs to the compose project that this command runs in."""
+    """Why it is to be left alone: another machine's, or of the project that this command runs in.
+
+    A runner's engine is next door by design; a remote one that a developer's context points to may
+    well be the production's.
+    """
+    away = {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
+    if container.engine in away and not snapshot.contained:
+        return f"its engine {container.engine} is not this machine's"
     own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
     project = own.label(_PROJECT) if own else None
     if own is None or project is None or own.engine != container.engine:

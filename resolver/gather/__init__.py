@@ -59,6 +59,7 @@ def gather(
         redirects=_redirects(requests, run),
         own=own,
         own_container=engines.own_container_id(),
+        contained=engines.in_container(),
         blind_spot=blind_spot(),
     )
 

@@ -13,9 +13,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.classify import container
 from resolver.gather import engines
 from resolver.gather.containers import parse_container
-from resolver.model import Pid, Process, ProcessIdentity
+from resolver.host.runner import run_command
+from resolver.model import (
+    AdviseStep,
+    EngineState,
+    Holder,
+    Pid,
+    Policy,
+    Process,
+    ProcessIdentity,
+    Snapshot,
+    SocketState,
+)
+from resolver.strategies.choose import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,3 +248,23 @@ def test_those_who_share_its_network_are_named() -> None:
     found = parse_container("unix:///e.sock", row(), {}, [row(), sidecar])
     assert found.sharing == ("sidecar",)
     assert (found.restart_policy, found.stop_timeout_seconds) == ("no", 10)
+
+
+@pytest.mark.parametrize(
+    ("contained", "elsewhere", "spared"),
+    [(False, "it is remote", True), (True, "it is remote", False), (False, None, False)],
+)
+def test_a_remote_engines_container_is_spared_outside_of_a_runner(
+    *, contained: bool, elsewhere: str | None, spared: bool
+) -> None:
+    """A developer's context may point to production; a runner's engine is next door."""
+    web = parse_container("tcp://far:2375", row(), DETAILS, [row()])
+    engine = EngineState("tcp://far:2375", elsewhere=elsewhere)
+    snapshot = Snapshot(containers=(web,), engines=(engine,), contained=contained)
+    holder = Holder(web.published[0], SocketState.PUBLISHED, container=web)
+    found = container.classify(holder, snapshot, run_command)
+    assert found is not None
+    assert bool(found.spared) is spared
+    for force in (False, True):
+        (step,) = choose([found], Policy(force=force), ()).steps
+        assert isinstance(step, AdviseStep) is (spared and not force)
