@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver import verdicts, verify
+from resolver import rounds, verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
 from resolver.gather.holders import holders
@@ -67,15 +67,15 @@ def carry_out(
         outcomes = apply(diagnosis.plan, policy, effects)
         patience = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
         proofs |= _settle(pending, diagnosis, outcomes, patience, effects)
-        unsure = verdicts.unsure(pending, diagnosis, outcomes, proofs)
-        ended += verdicts.ended_processes(outcomes)
+        unsure = rounds.unsure(pending, diagnosis, outcomes, proofs)
+        ended += rounds.ended_processes(outcomes)
         after = diagnose(unsure, proofs, policy, effects, ended)
         found = {
             each: verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
             for each in pending
         }
         done |= {each: verdicts.continued(done.get(each), new) for each, new in found.items()}
-        pending = [each for each, new in found.items() if verdicts.is_open(new, after)]
+        pending = [each for each, new in found.items() if rounds.is_open(new, after)]
         diagnosis = after
         if not pending:
             break
@@ -114,11 +114,11 @@ def _settle(
     effects: Effects,
 ) -> dict[PortRequest, Proof]:
     """New proofs: what the outcomes touched is bound, watched, and bound once more."""
-    touched = [each for each in requests if verdicts.touched(each, outcomes)]
+    touched = [each for each in requests if rounds.touched(each, outcomes)]
     if not touched:
         return prove(requests, effects)
-    held = verdicts.ended_inodes(diagnosis, outcomes)
-    patience = verdicts.patience_seconds(outcomes)
+    held = rounds.ended_inodes(diagnosis, outcomes)
+    patience = rounds.patience_seconds(outcomes)
     verify.await_release(touched, held, effects.list_sockets, effects.clock, patience)
     proofs = prove(touched, effects)
     freed = [each for each in touched if proofs[each].free]

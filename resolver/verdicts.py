@@ -9,19 +9,17 @@ from resolver.model import (
     AdviseStep,
     ExitStatus,
     HolderReport,
-    KillStep,
     PortReport,
     PortRequest,
     Report,
     Result,
     SocketState,
     StopContainerStep,
-    StopServiceStep,
     Verdict,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import (
         Diagnosis,
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
         Plan,
         Planned,
         Policy,
-        Process,
         Proof,
         Snapshot,
         Step,
@@ -153,7 +150,7 @@ def planned(
     request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
 ) -> PortReport:
     """The state before anything is done; what would be ended counts as held."""
-    relevant = _relevant(request, diagnosis.plan)
+    relevant = holders_of(request, diagnosis.plan)
     reports = tuple(HolderReport(each.classification, each.step) for each in relevant)
     in_the_way = [each for each in relevant if _in_the_way(each, proof)]
     if not in_the_way:
@@ -174,7 +171,7 @@ def applied(
     policy: Policy,
 ) -> PortReport:
     """The state after one round of steps."""
-    relevant = _relevant(request, before.plan)
+    relevant = holders_of(request, before.plan)
     by_step = {outcome.step: outcome for outcome in outcomes}
     reports = tuple(
         HolderReport(each.classification, each.step, by_step.get(each.step)) for each in relevant
@@ -182,7 +179,7 @@ def applied(
     if not relevant:
         return _unexplained(request, before.snapshot, proof, policy, ())
     done = [outcome for outcome in outcomes if outcome.step in {each.step for each in relevant}]
-    takers = _takers(request, before, after, done) if any(_changed(each) for each in done) else ()
+    takers = _takers(request, before, after, done) if any(changed(each) for each in done) else ()
     if takers:
         reason = f"taken back by {_names(takers)}"
         return PortReport(request, Verdict.RETAKEN, reason, reports, takers, _notes(proof))
@@ -204,16 +201,16 @@ def _doubt(
     request: PortRequest, before: Diagnosis, after: Diagnosis, outcomes: Sequence[Outcome]
 ) -> tuple[Verdict, str] | None:
     """What stands against "freed", where only an engine can tell; None where nothing does."""
-    if not _on_the_engines_word(request, before, outcomes):
+    if not on_the_engines_word(request, before, outcomes):
         return None
     still = [
         each.classification.reason
-        for each in _relevant(request, after.plan)
+        for each in holders_of(request, after.plan)
         if each.classification.holder.state is SocketState.PUBLISHED
     ]
     if still:
         return Verdict.HELD, f"told to stop, and the port is still published by {', '.join(still)}"
-    asked = {each.classification.holder.container for each in _relevant(request, before.plan)}
+    asked = {each.classification.holder.container for each in holders_of(request, before.plan)}
     endpoints = {container.engine for container in asked if container}
     for engine in after.snapshot.engines:
         if engine.trouble and engine.endpoint in endpoints:
@@ -228,9 +225,9 @@ def _freed(
     reports: tuple[HolderReport, ...],
     proof: Proof,
 ) -> PortReport:
-    changed = [outcome for outcome in done if outcome.result is Result.DONE]
-    if changed:
-        reason = "; ".join(outcome.reason for outcome in changed)
+    ended = [outcome for outcome in done if outcome.result is Result.DONE]
+    if ended:
+        reason = "; ".join(outcome.reason for outcome in ended)
         notes = (*_notes(proof), *_words(reports, before.snapshot))
         return PortReport(request, Verdict.FREED, reason, reports, notes=notes)
     return PortReport(
@@ -262,104 +259,8 @@ def continued(earlier: PortReport | None, found: PortReport) -> PortReport:
     )
 
 
-def unsure(
-    requests: Iterable[PortRequest],
-    before: Diagnosis,
-    outcomes: Sequence[Outcome],
-    proofs: Mapping[PortRequest, Proof],
-) -> list[PortRequest]:
-    """Held ports that need another look: worked on in vain, or with a holder that came meanwhile.
-
-    An engine that did not answer is not asked again for a port that nothing local explains.
-    """
-    silent = any(engine.silent for engine in before.snapshot.engines)
-    return [
-        request
-        for request in requests
-        if _on_the_engines_word(request, before, outcomes)
-        or (
-            proofs[request].free is False
-            and (touched(request, outcomes) or not (silent or _relevant(request, before.plan)))
-        )
-    ]
-
-
-def _on_the_engines_word(
-    request: PortRequest, before: Diagnosis, outcomes: Sequence[Outcome]
-) -> bool:
-    """Whether a published port without a socket here was worked on: only its engine can tell."""
-    changed = {outcome.step for outcome in outcomes if _changed(outcome)}
-    return any(
-        each.step in changed and each.classification.holder.state is SocketState.PUBLISHED
-        for each in _relevant(request, before.plan)
-    )
-
-
-def is_open(found: PortReport, after: Diagnosis) -> bool:
-    """Whether another round could help: the port was taken back, or its holder changed."""
-    if found.verdict in {Verdict.FREE, Verdict.FREED}:
-        return False
-    known = {each.classification.holder for each in found.holders}
-    return any(
-        each.classification.holder not in known for each in _relevant(found.request, after.plan)
-    )
-
-
-def touched(request: PortRequest, outcomes: Iterable[Outcome]) -> bool:
-    """Whether any step that changed something had to do with this port."""
-    return any(
-        request.meets(binding)
-        for outcome in outcomes
-        if outcome.result is not Result.SKIPPED
-        for binding in outcome.step.bindings
-    )
-
-
-def ended_processes(outcomes: Iterable[Outcome]) -> tuple[Process, ...]:
-    """The masters that were ended: what takes the port back may have the same parent."""
-    return tuple(
-        process
-        for outcome in outcomes
-        if isinstance(outcome.step, KillStep) and outcome.result in _CHANGED
-        for process in outcome.step.masters
-    )
-
-
-def patience_seconds(outcomes: Iterable[Outcome]) -> float:
-    """How long managers may go on stopping after their commands have returned."""
-    return max(
-        (
-            outcome.step.manager.patience_seconds
-            for outcome in outcomes
-            if isinstance(outcome.step, StopServiceStep) and outcome.result in _CHANGED
-        ),
-        default=0.0,
-    )
-
-
-def ended_inodes(diagnosis: Diagnosis, outcomes: Iterable[Outcome]) -> frozenset[int]:
-    """The sockets that should be gone now."""
-    bindings = {
-        binding
-        for outcome in outcomes
-        if outcome.result in _CHANGED
-        for binding in outcome.step.bindings
-    }
-    owned = {
-        (holder.binding, process.identity)
-        for holder in _holders(diagnosis.plan)
-        for process in holder.processes
-    }
-    return frozenset(
-        entry.inode
-        for entry in diagnosis.snapshot.sockets
-        if entry.inode > 0
-        and entry.binding in bindings
-        and any((entry.binding, owner) in owned for owner in entry.owners)
-    )
-
-
-def _relevant(request: PortRequest, plan: Plan) -> list[Planned]:
+def holders_of(request: PortRequest, plan: Plan) -> list[Planned]:
+    """The planned holders that have to do with one requested port."""
     return [
         each
         for each in plan.planned
@@ -367,6 +268,17 @@ def _relevant(request: PortRequest, plan: Plan) -> list[Planned]:
             each.classification.holder.binding, v6only=each.classification.holder.v6only
         )
     ]
+
+
+def on_the_engines_word(
+    request: PortRequest, before: Diagnosis, outcomes: Sequence[Outcome]
+) -> bool:
+    """Whether a published port without a socket here was worked on: only its engine can tell."""
+    worked = {outcome.step for outcome in outcomes if changed(outcome)}
+    return any(
+        each.step in worked and each.classification.holder.state is SocketState.PUBLISHED
+        for each in holders_of(request, before.plan)
+    )
 
 
 def _in_the_way(each: Planned, proof: Proof | None) -> bool:
@@ -378,12 +290,13 @@ def _in_the_way(each: Planned, proof: Proof | None) -> bool:
 
 def _still_in_the_way(each: Planned, by_step: dict[Step, Outcome], proof: Proof) -> bool:
     outcome = by_step.get(each.step)
-    if outcome is not None and _changed(outcome):
+    if outcome is not None and changed(outcome):
         return False
     return _in_the_way(each, proof)
 
 
-def _changed(outcome: Outcome) -> bool:
+def changed(outcome: Outcome) -> bool:
+    """Whether a step left its holder gone."""
     return outcome.result in _CHANGED
 
 
@@ -450,16 +363,16 @@ def _takers(
     stopped = {
         outcome.step
         for outcome in outcomes
-        if _changed(outcome) and isinstance(outcome.step, StopContainerStep)
+        if changed(outcome) and isinstance(outcome.step, StopContainerStep)
     }
     known = {
         _end(each)
-        for each in _relevant(request, before.plan)
+        for each in holders_of(request, before.plan)
         if each.step not in stopped or each.classification.holder.state is not SocketState.PUBLISHED
     }
     return tuple(
         HolderReport(each.classification, each.step)
-        for each in _relevant(request, after.plan)
+        for each in holders_of(request, after.plan)
         if _end(each) not in known and each.classification.holder.state is not SocketState.CONNECTED
     )
 
