@@ -106,7 +106,9 @@ def _allowed(read: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - 
 
     try:
         return read()
-    except psutil.NoSuchProcess:  # includes zombies, which have no facts left
+    except psutil.ZombieProcess:
+        return otherwise
+    except psutil.NoSuchProcess:
         raise
     except (psutil.AccessDenied, OSError, UnicodeError):
         return otherwise

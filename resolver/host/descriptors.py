@@ -22,11 +22,8 @@ def open_sockets(pid: Pid, inodes: Collection[int]) -> frozenset[int] | None:
     found = _read(f"/proc/{pid}/fd", wanted)
     if found is not None:
         return found
-    for folder in _threads(pid):
-        found = _read(folder, wanted)
-        if found is not None:
-            return found
-    return None
+    others = (_read(folder, wanted) for folder in _threads(pid))
+    return next((each for each in others if each is not None), None)
 
 
 def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
@@ -34,6 +31,8 @@ def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
     try:
         descriptors = os.listdir(folder)
     except OSError:  # gone, a zombie, or another user's
+        return None
+    if not descriptors:  # a main thread that has ended shows none, whatever the others have
         return None
     for descriptor in descriptors:
         try:
