@@ -45,7 +45,7 @@ Settle = Annotated[
     typer.Option(metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="SIGKILL at once, and no grace for containers.")
+    bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
