@@ -94,8 +94,9 @@ def _spared(
     if any(found.identity in own or untouchable(found, exempt) for found in family):
         return _advice(each, Verdict.REFUSED, policy)
     if host := next(filter(_hosts_somebody, family), None):
-        why = f"{each.reason}: {host} has the socket open too, and somebody's work runs in it"
-        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (f"kill {host.pid}",))
+        why = f"{host} has the socket open, and somebody's work runs in it"
+        command = f"kill {host.pid}   # ends what runs in it, too"
+        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (command,))
     if not all(process.signalable for process in family):
         return _not_permitted(each, policy)
     return None
