@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 
     from resolver.model import (
-        Binding,
         Classification,
         Holder,
         Outcome,
@@ -98,12 +97,4 @@ class Watcher(Protocol):
         self, requests: Sequence[PortRequest], *, connections: bool = False
     ) -> tuple[Socket, ...]:
         """The sockets that occupy any of the requested ports, without their owners."""
-        ...
-
-
-class Publisher(Protocol):
-    """Asks the engines which of some bindings they still publish."""
-
-    def __call__(self, bindings: Sequence[Binding]) -> tuple[Binding, ...]:
-        """Those that are still published; empty means none."""
         ...

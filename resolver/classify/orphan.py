@@ -7,7 +7,9 @@ and was not asked, it is left to `protected.py`.
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.host.peer import listener_pid
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 RANK = 45
+
+_SETTLED_SECONDS = 60
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
@@ -34,15 +38,25 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         return None
     if not known_as(parent, ENGINES | FORWARDERS):
         return _orphan(holder, proxy, f"its engine is gone: its parent is {parent}")
-    if _was_asked(parent, snapshot):
+    if _is_settled(proxy) and _was_asked(parent, snapshot):
         return _orphan(holder, proxy, f"{parent} has no container for it")
     return None
+
+
+def _is_settled(proxy: Process) -> bool:
+    """Whether it is old enough: an engine starts it before it lists its container as running."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError):
+        return False
+    return uptime - proxy.identity.start_time / os.sysconf("SC_CLK_TCK") > _SETTLED_SECONDS
 
 
 def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
     """Whether this very engine said which containers it has."""
     return any(
         state.trouble is None
+        and state.elsewhere is None
         and state.endpoint.startswith("unix://")
         and listener_pid(state.endpoint.removeprefix("unix://"), COMMAND_TIMEOUT_SECONDS)
         == engine.pid

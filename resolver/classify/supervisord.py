@@ -57,6 +57,8 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     except CommandFailedError as error:
         return _classification(holder, program, Confidence.SUSPECTED, str(error))
     line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
+    if pid in {each.pid for each in snapshot.own}:  # to stop what we run in is to end us
+        return None
     if pid not in line:  # another instance answered, or this is not the program's own process
         other = f"supervisorctl says that {program.title} is process {pid}"
         return _classification(holder, program, Confidence.SUSPECTED, other)

@@ -149,7 +149,7 @@ class _Inquiry(threading.Thread):
         self._requests = requests
         self._ids = ids
         self._reached = reached
-        self._containers: tuple[Container, ...] = ()
+        self._containers: tuple[Container, ...] | None = None
         self._error: EngineError | None = None
 
     def run(self) -> None:
@@ -181,8 +181,10 @@ class _Inquiry(threading.Thread):
         if self.is_alive():
             trouble = f"{self._endpoint} did not answer in {self._limit:g} s"
             return _Answer(replace(state, trouble=trouble))
+        if self._error is None and self._containers is None:  # it broke: silence is no answer
+            return _Answer(replace(state, trouble=f"{self._endpoint} could not be asked"))
         if self._error is None:
-            return _Answer(state, self._containers)
+            return _Answer(state, self._containers or ())
         nobody = not chosen and isinstance(self._error.__cause__, ConnectionRefusedError)
         return _Answer(
             replace(

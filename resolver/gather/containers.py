@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from resolver.errors import StateChangedError
+from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from resolver.model import PortRequest
+
+
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OSError)
 
 
 def list_containers(
@@ -36,7 +39,12 @@ def list_containers(
     """
     with closing(EngineClient(endpoint, timeout_seconds)) as engine:
         rows = engine.containers()
-        found = list(_matching(engine, rows, requests, ids, own_container_id()))
+        try:
+            found = list(_matching(engine, rows, requests, ids, own_container_id()))
+        except (
+            _MALFORMED
+        ) as error:  # half an answer would make the rest look as if it were not there
+            raise EngineError(f"{endpoint} answers with what no engine says") from error
     found.sort(key=lambda container: (container.name, container.id))
     return tuple(replace(container, client=client) for container in found)
 
@@ -132,7 +140,7 @@ def _listed_bindings(row: dict[str, Any]) -> Iterator[Binding]:
 def _configured_bindings(host: dict[str, Any]) -> Iterator[Binding]:
     """`HostConfig.PortBindings`: what the container takes when it starts; fixed ports only."""
     for inner, outers in (host.get("PortBindings") or {}).items():
-        for outer in outers or ():
+        for outer in filter(None, outers or ()):
             if str(outer.get("HostPort", "")).isdigit():
                 transport = inner.rpartition("/")[2]
                 yield from _bindings(outer.get("HostIp") or "", int(outer["HostPort"]), transport)
@@ -146,5 +154,6 @@ def _bindings(address: str, port: int, transport: str) -> Iterator[Binding]:
 
 
 def _canonical(address: str) -> str:
+    address = address.partition("%")[0]  # a zone says where, not what
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.inet_ntop(family, socket.inet_pton(family, address))

@@ -7,8 +7,6 @@ rootless socket. The others are those whose sockets exist here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import stat
@@ -163,6 +161,8 @@ def _context_host() -> str | None:
     name = os.environ.get("DOCKER_CONTEXT") or _field(folder / "config.json", "currentContext")
     if not isinstance(name, str) or name in {"", "default"}:
         return None
+    import hashlib  # noqa: PLC0415 - only where a context was chosen
+
     digest = hashlib.sha256(name.encode()).hexdigest()
     meta = folder / "contexts" / "meta" / digest / "meta.json"
     host = _field(meta, "Endpoints", "docker", "Host")
@@ -171,8 +171,13 @@ def _context_host() -> str | None:
 
 def _field(path: Path, *keys: str) -> object:
     """One value out of a JSON file; None where the file or the value is missing."""
+    text = _read(path)
+    if not text:
+        return None
+    import json  # noqa: PLC0415 - only where there is a file
+
     try:
-        value: object = json.loads(_read(path) or "{}")
+        value: object = json.loads(text)
     except ValueError:
         return None
     for key in keys:

@@ -68,9 +68,13 @@ class EngineClient:
     def stop(self, container_id: str, seconds: int) -> None:
         """`POST /containers/ID/stop`: its stop signal, and SIGKILL after `seconds`.
 
+        A negative time means never (`docker run --stop-timeout -1`): then there is no deadline.
+
         Raises:
             StateChangedError: there is no such container any more.
         """
+        if seconds < 0:
+            self._api.timeout = None
         with self._translated(seconds):
             self._api.stop(container_id, timeout=seconds)
 

@@ -388,6 +388,19 @@ def test_a_graceful_stop_may_finish_its_work(engine: Engine) -> None:
     assert stays_free(port)
 
 
+def test_a_container_that_may_take_as_long_as_it_likes(engine: Engine) -> None:
+    """`--stop-timeout -1`: never killed, so the request has no deadline of ours either."""
+    port = free_port()
+    web = engine.publish(f"{port}:80", options=["--stop-timeout=-1"], script=SLOW)
+    web.wait_for(port)
+
+    run = resolve(str(port), "--docker-timeout", "1")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert web.inspect("{{.State.ExitCode}}") == "0"
+    assert _has(web, "/saved")
+
+
 def _has(container: Container, path: str) -> bool:
     """True where the container made this file."""
     return f"A {path}" in container.engine("diff", container.name).splitlines()

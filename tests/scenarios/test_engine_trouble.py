@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socketserver
+import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
@@ -219,3 +222,47 @@ def test_trouble_is_labelled_in_the_text(lab: Lab) -> None:
     assert run.status == 0, run.stdout + run.stderr
     assert str(path) in run.stderr
     assert not server.alive
+
+
+class _Nonsense(BaseHTTPRequestHandler):
+    """An engine that knows its version, and lists what no engine lists."""
+
+    containers = "[null]"
+
+    def do_GET(self) -> None:
+        version = self.path.endswith("/version")
+        body = ('{"ApiVersion": "1.41"}' if version else self.containers).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "a unix socket"
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [
+        "[null]",
+        '[{"Names": ["/x"]}]',
+        '[{"Id": "a", "Ports": [{"IP": "invalid IP", "PublicPort": 1, "Type": "tcp"}]}]',
+    ],
+)
+def test_nonsense_in_good_form_is_trouble_and_not_absence(
+    lab: Lab, tmp_path: Path, containers: str
+) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    path = tmp_path / "docker.sock"
+    handler = type("_Lister", (_Nonsense,), {"containers": containers})
+    with socketserver.ThreadingUnixStreamServer(str(path), handler) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        run = resolve(port, path, "--json")
+        engine.shutdown()
+    assert_freed(run, port, server)
+    assert "answers with what no engine says" in said(run)

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.classify import container
+from resolver.classify import container, orphan
 from resolver.gather import engines
 from resolver.gather.containers import parse_container
 from resolver.host.runner import run_command
@@ -32,7 +33,6 @@ from resolver.strategies.choose import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ID = "0123456789abcdef" * 4
 
@@ -268,3 +268,44 @@ def test_a_remote_engines_container_is_spared_outside_of_a_runner(
     for force in (False, True):
         (step,) = choose([found], Policy(force=force), ()).steps
         assert isinstance(step, AdviseStep) is (spared and not force)
+
+
+@pytest.mark.parametrize(("young", "judged"), [(True, False), (False, True)])
+def test_a_forwarder_that_has_just_started_is_no_orphan(
+    tmp_path: Path, *, young: bool, judged: bool
+) -> None:
+    """An engine starts docker-proxy shortly before it lists the container as running."""
+    path = tmp_path / "docker.sock"
+    now = int(float(Path("/proc/uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK"))
+    dockerd = Process(ProcessIdentity(Pid(os.getpid()), 1), "dockerd")
+    proxy = Process(
+        ProcessIdentity(Pid(4242), now if young else 0),
+        "docker-proxy",
+        ancestors=(dockerd.identity,),
+    )
+    binding = parse_container("", row(), DETAILS, [row()]).published[0]
+    held = Holder(binding, SocketState.LISTENING, processes=(proxy,), masters=(proxy.identity,))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        for elsewhere in (None, "it is remote"):
+            engine = EngineState(f"unix://{path}", elsewhere=elsewhere)
+            snapshot = Snapshot(processes=(dockerd, proxy), engines=(engine,))
+            found = orphan.classify(held, snapshot, run_command)
+            assert (found is not None) is (judged and elsewhere is None)
+
+
+@pytest.mark.parametrize(
+    "ports", [[{"IP": "invalid IP", "PublicPort": 8085, "Type": "tcp"}], [None], "x"]
+)
+def test_an_answer_that_makes_no_sense_is_trouble_not_absence(ports: object) -> None:
+    """Half an answer would make a working forwarder look like an orphan."""
+    with pytest.raises((ValueError, OSError, AttributeError)):
+        parse_container("unix:///e.sock", row(Ports=ports), DETAILS, [])
+
+
+def test_zones_and_empty_mappings_are_read() -> None:
+    ports = [{"IP": "fe80::1%eth0", "PublicPort": 8085, "Type": "tcp"}]
+    details = {"HostConfig": {"PortBindings": {"80/tcp": [None]}}}
+    found = parse_container("", row(Ports=ports, State="restarting"), details, [])
+    assert [str(binding) for binding in found.published] == ["[fe80::1]:8085/tcp"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -263,6 +264,12 @@ def test_a_silent_supervisord_is_suspected(
     assert judged is not None
     assert judged.confidence is Confidence.SUSPECTED
     assert judged.respawn is not Respawn.NO
+
+
+def test_the_program_that_the_caller_runs_in_is_never_stopped(tmp_path: Path) -> None:
+    found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
+    within = replace(snapshot, own=(ProcessIdentity(Pid(42), 7),))
+    assert supervisord.classify(found, within, Systemctl(answer("42\n"))) is None
 
 
 def test_an_inherited_environment_is_not_supervision(tmp_path: Path) -> None:
