@@ -1,39 +1,67 @@
-"""The typer application: one command file for each family."""
+"""The typer application: loads the file of the command that was typed, and no other."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from resolver import __version__
-from resolver.cli import plan, ports
+from resolver.cli.commands import COMMANDS, EPILOG
 from resolver.model import ExitStatus
 
-EPILOG = """\b
-Exit status:
-  0  every port is free: bound for proof, and still free after --settle
-  1  still held, or taken back
-  2  usage: nothing was touched
-  3  advisory or refusal: nothing was touched, the right command is printed
-  4  hidden or not permitted: what to run with sudo is printed
-  5  undecidable: the engine did not answer, and nothing local explains the port
-  130  interrupted
-Several ports: the worst, in the order 1, 5, 4, 3, 0.
-`who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+class LazyGroup(TyperGroup):
+    """Builds a command when it is asked for: a command line names one of many."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the parent's own signature
+        super().__init__(**options)
+        self.commands: Any = dict.fromkeys(COMMANDS)  # names alone, for lists and suggestions
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override] # noqa: ANN401, ARG002
+        """The command of this name; None where there is none."""
+        return build(cmd_name) if cmd_name in COMMANDS else None
+
+
+def build(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
+    """Loads one command's file and makes typer's command of its function."""
+    entry = COMMANDS[name]
+    function: Callable[..., int] = getattr(import_module(entry.module), entry.function)
+    single = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
+    )
+    single.command(
+        name,
+        epilog=entry.epilog,
+        short_help=entry.summary,
+        context_settings={**_SETTINGS, **entry.settings},
+    )(function)
+    return typer.main.get_command(single)
+
 
 app = typer.Typer(
     name="ultra-ports",
+    cls=LazyGroup,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
     epilog=EPILOG,
 )
-"""The application; its commands are registered below."""
+"""The application; its commands are listed in `commands.py`."""
 
 
 def _version(wanted: bool) -> None:
@@ -62,17 +90,6 @@ def _app(
     `docker stop`, and what a manager would start again is named with the command that stops it.
     """  # noqa: D415, D301 - a help text, with click's mark for verbatim paragraphs
     del version
-
-
-app.command(
-    epilog=EPILOG, short_help="Free ports without doing harm, and prove it by binding them."
-)(ports.resolve)
-app.command(
-    epilog=EPILOG, short_help="Say who holds ports, why, and what would free them; touch nothing."
-)(ports.who)
-app.command(epilog=EPILOG, short_help="Do what a plan file says, if no holder has changed since.")(
-    plan.apply
-)
 
 
 def run() -> int:

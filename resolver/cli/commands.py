@@ -1,0 +1,49 @@
+"""Every command: the file and the function that it is, and what the overview says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+EPILOG = """\b
+Exit status:
+  0  every port is free: bound for proof, and still free after --settle
+  1  still held, or taken back
+  2  usage: nothing was touched
+  3  advisory or refusal: nothing was touched, the right command is printed
+  4  hidden or not permitted: what to run with sudo is printed
+  5  undecidable: the engine did not answer, and nothing local explains the port
+  130  interrupted
+Several ports: the worst, in the order 1, 5, 4, 3, 0.
+`who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives; `settings` are click's context settings beside the usual ones."""
+
+    module: str
+    function: str
+    summary: str
+    epilog: str | None = EPILOG
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+COMMANDS = {
+    "resolve": Command(
+        "resolver.cli.ports",
+        "resolve",
+        "Free ports without doing harm, and prove it by binding them.",
+    ),
+    "who": Command(
+        "resolver.cli.ports",
+        "who",
+        "Say who holds ports, why, and what would free them; touch nothing.",
+    ),
+    "apply": Command(
+        "resolver.cli.plan",
+        "apply",
+        "Do what a plan file says, if no holder has changed since.",
+    ),
+}
+"""In the order of the overview."""
