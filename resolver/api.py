@@ -6,12 +6,13 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from resolver import pipeline, portspec
+from resolver import pipeline
 from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.model import Policy
+from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
 from resolver.strategies import Effects
 
@@ -44,8 +45,8 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     """Says who holds the given ports; touches nothing.
 
     Args:
-        ports: numbers, or text in the PORT grammar (`"8085/udp"`, `"127.0.0.1:8000-8010"`); none
-            asks for every port that is held.
+        ports: numbers, text in the PORT grammar (`"8085/udp"`, `"127.0.0.1:8000-8010"`), or names
+            of services (`"api"`); none asks for every port that is held.
         observer: follows the steps.
         options: fields of `Policy`.
 
@@ -55,7 +56,7 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     Raises:
         UsageError: a port or an option that makes no sense.
     """
-    requests = portspec.parse(map(str, ports)) if ports else None
+    requests = names.requests(map(str, ports)) if ports else None
     return pipeline.who(requests, policy(options), effects(observer))
 
 
@@ -116,7 +117,7 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
 
 
 def _requests(ports: tuple[int | str, ...]) -> tuple[PortRequest, ...]:
-    requests: tuple[PortRequest, ...] = portspec.parse(map(str, ports))
+    requests = names.requests(map(str, ports))
     if not requests:
         raise UsageError("no port was given")
     return requests

@@ -7,6 +7,8 @@ UltraPortsError                 status, message, hint
 │   └── EngineNotPermittedError   this user may not talk to it
 ├── CommandFailedError    1     a manager's command could not be run or did not answer
 ├── StateChangedError     1     a process is no longer the one that was planned for
+├── ReservedError         1     a port is somebody else's, or there is none left to assign
+├── StoreError            1     the store of reservations cannot be reached or written
 └── PlanChangedError      3     a stored plan is not what would be done now; nothing was touched
 """
 
@@ -59,6 +61,14 @@ class CommandFailedError(UltraPortsError):
 
 class StateChangedError(UltraPortsError):
     """A process ended, or its PID now belongs to another one."""
+
+
+class ReservedError(UltraPortsError):
+    """A port belongs to somebody else's living lease, or none is left to assign."""
+
+
+class StoreError(UltraPortsError):
+    """The store of reservations cannot be reached or written; nothing was reserved by guessing."""
 
 
 class PlanChangedError(UltraPortsError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from dataclasses import dataclass
 
     from resolver.model import (
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Socket,
         Step,
     )
+    from resolver.reservations.model import Claim, Lease
 else:
     from dataclasses import dataclass
 
@@ -97,4 +98,62 @@ class Watcher(Protocol):
         self, requests: Sequence[PortRequest], *, connections: bool = False
     ) -> tuple[Socket, ...]:
         """The sockets that occupy any of the requested ports, without their owners."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Keeps leases, and arbitrates between those who want the same port."""
+
+    def acquire(self, claims: Sequence[Claim]) -> tuple[Lease, ...]:
+        """Grants all the claims in one step, or none of them.
+
+        What stands in the way and has expired, or whose owner is dead, is reclaimed first. A claim
+        of the same project for the same service and endpoint renews that lease, with a new token,
+        unless a living owner other than the claim's has it.
+
+        Raises:
+            ReservedError: somebody else's living lease is in the way; nothing was granted.
+            StoreError: the store cannot be reached or written; nothing was granted.
+        """
+        ...
+
+    def release(self, leases: Sequence[Lease]) -> tuple[Lease, ...]:
+        """Ends those leases that are still what they were (by token); returns the ones it ended.
+
+        Raises:
+            StoreError: the store cannot be reached or written.
+        """
+        ...
+
+    def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
+        """Gives a lease more time, and its port a new expiry.
+
+        Raises:
+            ReservedError: it was lost meanwhile.
+            StoreError: the store cannot be reached or written.
+        """
+        ...
+
+    def leases(self, scope: str | None = None) -> tuple[Lease, ...]:
+        """Every lease that is alive, of one scope or of all, sorted by scope, transport and port.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        ...
+
+    def prune(self) -> tuple[Lease, ...]:
+        """Forgets the leases that have expired or whose owner is dead; returns them."""
+        ...
+
+    def remember(self, scope: str, project: str, place: str, ports: Mapping[str, int]) -> None:
+        """Keeps the port that each service of a project got last, as long as the store lives."""
+        ...
+
+    def recall(self, scope: str, project: str, place: str) -> dict[str, int]:
+        """The port that each service of the project got last."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the store."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+ENVIRONMENT_VARIABLE = "ULTRA_PORTS_ENV"  # which [environments.NAME] of the project file applies
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
 COMMAND_TIMEOUT_SECONDS = 5.0  # a manager's own command, asked a question
 SERVICE_TIMEOUT_SECONDS = 100.0  # systemd's DefaultTimeoutStopSec is 90 s

@@ -16,7 +16,10 @@ from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
 from resolver.settings import LONGEST_SECONDS
 
-PORT_HELP = "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list."
+PORT_HELP = (
+    "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, the name of a service (api), "
+    "or a comma list."
+)
 
 
 def _seconds(value: float) -> float:
@@ -52,7 +55,10 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what wa
 
 
 def resolve(
-    ports: Annotated[list[str], typer.Argument(metavar="PORT...", help=PORT_HELP)],
+    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The port of every service of the project file.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
     ] = False,
@@ -82,6 +88,7 @@ def resolve(
     \b
       ultra-ports resolve 8085
       ultra-ports resolve 8085 5432/udp 127.0.0.1:9000 3000-3010
+      ultra-ports resolve api frontend
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
       ultra-ports resolve --plan-out plan.json 8085
@@ -92,6 +99,7 @@ def resolve(
 
     if plan_out == STREAM and json:
         raise UsageError("--json and --plan-out - both want stdout")
+    wanted = _wanted(ports or [], everything)
     terminal = Terminal(asks=interactive)
     options: dict[str, Any] = {
         "dry_run": dry_run,
@@ -105,10 +113,10 @@ def resolve(
     }
     try:
         if plan_out is not None:
-            report, text = api.plan(*_given(ports), **options)
+            report, text = api.plan(*wanted, **options)
             save(text, plan_out)
         else:
-            report = api.resolve(*_given(ports), observer=terminal, **options)
+            report = api.resolve(*wanted, observer=terminal, **options)
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
@@ -144,6 +152,16 @@ def who(
     )
     show(report, json=json, quiet=quiet, verbose=verbose)
     return int(report.exit_status)
+
+
+def _wanted(ports: list[str], everything: bool) -> list[str]:
+    if not everything:
+        if not ports:
+            raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
+        return _given(ports)
+    from resolver.project.names import everything as every_service  # noqa: PLC0415 - seldom
+
+    return [*_given(ports), *map(str, every_service())]
 
 
 def _given(ports: list[str]) -> list[str]:

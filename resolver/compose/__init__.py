@@ -1,0 +1,1 @@
+"""What a compose project publishes, and whether it can: before `docker compose up`."""

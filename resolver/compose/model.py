@@ -1,0 +1,70 @@
+"""What a compose project would publish, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One entry of a service's `ports:`.
+
+    `first` and `last` are the host ports, inclusive: one container takes one of them (the engine
+    picks). Both None: the engine picks any port. `address` None means every address. `transport`
+    is `tcp`, `udp` or another one that has no ports here (`sctp`). `text` is the entry as written,
+    or as the plug-in gives it. `trouble` says why the entry cannot work, else it is empty. `unset`
+    names the variables without which the entry became automatic.
+    """
+
+    service: str
+    target: int
+    first: int | None = None
+    last: int | None = None
+    address: str | None = None
+    transport: str = "tcp"
+    text: str = ""
+    trouble: str = ""
+    unset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeService:
+    """One enabled service; `replicas` is how many containers it would have (0: none)."""
+
+    name: str
+    published: tuple[Published, ...] = ()
+    replicas: int = 1
+    network_mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeProject:
+    """An enabled part of a compose project.
+
+    `files` are absolute, in the order in which they override one another. `source` says who read
+    them: the plug-in's command line, or our own reader. `notes` are for the user.
+    """
+
+    name: str
+    working_dir: Path
+    files: tuple[Path, ...]
+    services: tuple[ComposeService, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeArguments:
+    """What the command line says of the project: `-f`, `--profile` and `--project`.
+
+    Empty fields mean what they mean to compose: `COMPOSE_FILE`, `COMPOSE_PROFILES`,
+    `COMPOSE_PROJECT_NAME`, `.env`, and then the search for a file.
+    """
+
+    files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    project: str = ""

@@ -1,0 +1,73 @@
+"""What a project says of its ports, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resolver.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resolver.model import PortRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to ask a service whether it works.
+
+    `kind` is `tcp`, `http`, `https`, `redis`, `postgres` or `command`. `host` and `path` are for
+    http and https, `statuses` are the HTTP statuses that count as healthy (empty: 200 to 399),
+    `command` is an argument vector. The time limit is in seconds.
+    """
+
+    kind: str
+    host: str = ""
+    path: str = "/"
+    statuses: tuple[int, ...] = ()
+    command: tuple[str, ...] = ()
+    timeout_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: its port, the variable that decides it, and where its port came from."""
+
+    name: str
+    request: PortRequest
+    variable: str
+    origin: str
+    standard: PortRequest
+    health: Probe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """All that is known of a project.
+
+    `root` is absolute. `file` is the project file, None where there is none: then the services are
+    the standard ones. `pool` holds the port ranges, first and last, that may be assigned; empty
+    where the project has no wish.
+    """
+
+    name: str
+    root: Path
+    file: Path | None = None
+    services: tuple[Service, ...] = ()
+    pool: tuple[tuple[int, int], ...] = ()
+    environment: str = ""
+    notes: tuple[str, ...] = ()
+
+    def service(self, name: str) -> Service:
+        """The service of that name.
+
+        Raises:
+            UsageError: there is none; the message names those that there are.
+        """
+        found = next((each for each in self.services if each.name == name), None)
+        if found is None:
+            known = ", ".join(each.name for each in self.services) or "none"
+            where = self.file.name if self.file else "the standard ports (there is no project file)"
+            raise UsageError(f"{name!a} is no service of {where}; known: {known}")
+        return found
