@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver import pipeline
@@ -15,6 +14,7 @@ from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
 from resolver.strategies import Effects
+from resolver.values import fields_of, replace
 
 if TYPE_CHECKING:
     from resolver.model import Outcome, PortRequest, Report, Step
@@ -130,7 +130,7 @@ def policy(options: dict[str, Any]) -> Policy:
         UsageError: an unknown option, or a time that is negative.
     """
     for name, value in options.items():
-        if name not in Policy.__slots__:
+        if name not in fields_of(Policy):
             raise UsageError(f"there is no option {name!r}")
         if name.endswith("_seconds") and not 0 <= value <= LONGEST_SECONDS:
             raise UsageError(f"{name} is {value}: 0 to {LONGEST_SECONDS} seconds are wanted")

@@ -7,9 +7,10 @@ Unknown facts are `None` next to a field that holds the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NewType
+
+from resolver.values import ordered, value
 
 Pid = NewType("Pid", int)
 PortNumber = NewType("PortNumber", int)
@@ -103,7 +104,7 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@ordered
 class Binding:
     """A local endpoint: canonical address text without brackets, and a port of 1 to 65535."""
 
@@ -116,7 +117,7 @@ class Binding:
         return f"{host}:{self.port}/{self.transport}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@ordered
 class PortRequest:
     """One port that somebody asked about; `address` None means every address of the machine."""
 
@@ -145,7 +146,7 @@ class PortRequest:
         return ANY_IPV4 in {wanted, held} and ":" not in wanted + held
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@ordered
 class ProcessIdentity:
     """A process for as long as it lives: its PID and when it started.
 
@@ -157,7 +158,7 @@ class ProcessIdentity:
     start_time: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Process:
     """The facts about one process at the time of the scan.
 
@@ -201,7 +202,7 @@ class Process:
         return dict(self.environment).get(name)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@ordered
 class Socket:
     """A socket that occupies a port; `inode` 0 means that no process owns it any more.
 
@@ -222,7 +223,7 @@ class Socket:
     owners: tuple[ProcessIdentity, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Container:
     """What an engine says of one container.
 
@@ -251,7 +252,7 @@ class Container:
         return dict(self.labels).get(name)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@ordered
 class Redirect:
     """A NAT rule that captures the ports `first` to `last`, inclusive, of `address` or of all.
 
@@ -273,7 +274,7 @@ class Redirect:
         return self.address == ANY_IPV4 or request.address in {None, self.address, ANY_IPV4}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EngineState:
     """One engine endpoint and how it answered.
 
@@ -303,7 +304,7 @@ class EngineState:
         return self.trouble is not None and not (self.absent or self.forbidden)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """All that was gathered in one scan; every tuple is sorted.
 
@@ -330,7 +331,7 @@ class Snapshot:
         return next((found for found in self.processes if found.identity == identity), None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Holder:
     """One owner (a process with its family, or a container) of one binding.
 
@@ -359,7 +360,7 @@ class Holder:
         return self.processes[0] if self.processes else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Manager:
     """What would start a holder again, and the commands that end and begin it.
 
@@ -377,7 +378,7 @@ class Manager:
     patience_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Classification:
     """What a holder is, what would bring it back, and how that is known.
 
@@ -402,7 +403,7 @@ class Classification:
     spared: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KillStep:
     """End a process family: its masters first, then those of its members that stay.
 
@@ -421,7 +422,7 @@ class KillStep:
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopContainerStep:
     """Stop a container through its engine."""
 
@@ -433,7 +434,7 @@ class StopContainerStep:
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopServiceStep:
     """Stop a managed service through its manager's own command."""
 
@@ -445,7 +446,7 @@ class StopServiceStep:
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AdviseStep:
     """Touch nothing; say why, and what to run instead. `verdict` is what it makes of the port."""
 
@@ -460,7 +461,7 @@ class AdviseStep:
 Step = KillStep | StopContainerStep | StopServiceStep | AdviseStep
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Planned:
     """A classified holder and the step that was chosen for it; holders may share one step."""
 
@@ -468,7 +469,7 @@ class Planned:
     step: Step
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """The chosen steps in the order in which they are applied, each once."""
 
@@ -480,7 +481,7 @@ class Plan:
         return tuple(dict.fromkeys(planned.step for planned in self.planned))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Diagnosis:
     """What one look at the machine came to."""
 
@@ -488,7 +489,7 @@ class Diagnosis:
     plan: Plan = Plan()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How a step ended, why, and what was done, in order, in words."""
 
@@ -498,7 +499,7 @@ class Outcome:
     actions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proof:
     """What came of binding the requested addresses.
 
@@ -513,7 +514,7 @@ class Proof:
     lingering: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HolderReport:
     """One holder from gathering to outcome; `outcome` is None where nothing was applied."""
 
@@ -522,7 +523,7 @@ class HolderReport:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PortReport:
     """The end of the story for one requested port."""
 
@@ -534,7 +535,7 @@ class PortReport:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """The answer to one call: a report for each requested port, in the order of the request."""
 
@@ -546,7 +547,16 @@ class Report:
     exit_status: ExitStatus = ExitStatus.FREE
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class Completed:
+    """What a command gave back."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@value
 class Policy:
     """What the caller allows and how long things may take; times are in seconds.
 

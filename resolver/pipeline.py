@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver import rounds, verdicts, verify
@@ -14,6 +13,7 @@ from resolver.model import Diagnosis
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

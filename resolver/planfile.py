@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from resolver import __version__, portspec
@@ -23,6 +22,7 @@ from resolver.model import (
     StopContainerStep,
 )
 from resolver.shape import misfit
+from resolver.values import fields_of, replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +62,7 @@ _FILE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanFile:
     """A plan in terms of identities. `options` are those that shape a plan."""
 
@@ -176,26 +176,25 @@ def _holder(planned: Planned) -> JsonObject:
     }
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def _plain(part: object) -> Any:  # noqa: ANN401 - JSON
     """A value by what identifies it; a step by everything but its words."""
-    if isinstance(value, Process):
-        return {**_plain(value.identity), "name": value.name, "uid": value.uid}
-    if isinstance(value, Container):
-        return {name: getattr(value, name) for name in _CONTAINER}
-    if isinstance(value, Manager):
-        return {name: _plain(getattr(value, name)) for name in _MANAGER}
-    if is_dataclass(value) and not isinstance(value, Binding):
-        parts = (part.name for part in fields(value) if part.name not in _WORDS)
-        return {name: _plain(getattr(value, name)) for name in parts}
-    return _plain_items(value)
+    if isinstance(part, Process):
+        return {**_plain(part.identity), "name": part.name, "uid": part.uid}
+    if isinstance(part, Container):
+        return {name: getattr(part, name) for name in _CONTAINER}
+    if isinstance(part, Manager):
+        return {name: _plain(getattr(part, name)) for name in _MANAGER}
+    if (names := fields_of(part)) and not isinstance(part, Binding):
+        return {name: _plain(getattr(part, name)) for name in names if name not in _WORDS}
+    return _plain_items(part)
 
 
-def _plain_items(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, frozenset):
-        return sorted((_plain(each) for each in value), key=_canonical)
-    return str(value) if isinstance(value, (Binding, str)) else value
+def _plain_items(part: object) -> object:
+    if isinstance(part, tuple):
+        return [_plain(each) for each in part]
+    if isinstance(part, frozenset):
+        return sorted((_plain(each) for each in part), key=_canonical)
+    return str(part) if isinstance(part, (Binding, str)) else part
 
 
 def other_machine(stored: PlanFile, machine: Mapping[str, str]) -> str:

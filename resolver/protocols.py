@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from dataclasses import dataclass
 
     from resolver.model import (
         Classification,
+        Completed,
         Holder,
         Outcome,
         PortRequest,
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
         Step,
     )
     from resolver.reservations.model import Claim, Lease
-else:
-    from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """What a command gave back."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 class CommandRunner(Protocol):

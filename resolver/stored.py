@@ -5,13 +5,13 @@ The file is no list of orders. `apply` looks at the machine again, as `resolve` 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver import planfile, verdicts
 from resolver.errors import PlanChangedError
 from resolver.host.machine import this_machine
 from resolver.pipeline import carry_out, diagnose, prove
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.model import (
@@ -17,6 +16,7 @@ from resolver.model import (
     StopContainerStep,
     Verdict,
 )
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

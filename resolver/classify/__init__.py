@@ -17,8 +17,8 @@ from resolver.errors import CommandFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import Classification, Holder, Snapshot
-    from resolver.protocols import Classifier, CommandRunner, Completed
+    from resolver.model import Classification, Completed, Holder, Snapshot
+    from resolver.protocols import Classifier, CommandRunner
 
 
 def classify(

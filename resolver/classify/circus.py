@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shlex
 from configparser import ConfigParser, Error
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +26,7 @@ from resolver.errors import CommandFailedError
 from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot

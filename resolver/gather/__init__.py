@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.gather import engines
@@ -12,6 +11,7 @@ from resolver.gather.asking import ask_engines
 from resolver.host.runner import run_command
 from resolver.model import Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
 from resolver.model import EngineState
+from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resolver.model import Container, Policy, PortRequest, Process, Socket
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Answer:
     """What one engine said."""
 

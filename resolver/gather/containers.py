@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

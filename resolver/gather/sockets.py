@@ -7,12 +7,12 @@ shared socket; `owners.py` finds the others where the platform has /proc.
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
 from resolver.host.identity import identify
 from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
-from resolver.protocols import Completed
+from resolver.model import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.model import (
@@ -13,13 +12,14 @@ from resolver.model import (
     StopContainerStep,
     StopServiceStep,
 )
+from resolver.values import value
 
 if TYPE_CHECKING:
     from resolver.model import Plan, Policy, Step
     from resolver.protocols import Clock, CommandRunner, Observer, Watcher
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Effects:
     """What the strategies reach the world through."""
 

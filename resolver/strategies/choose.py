@@ -7,7 +7,6 @@ command, its ancestors, an engine, a forwarder, or what a manager would start ag
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.model import (
@@ -25,6 +24,7 @@ from resolver.model import (
     Verdict,
 )
 from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

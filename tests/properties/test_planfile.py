@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from resolver import planfile
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.strategies.choose import choose
+from resolver.values import replace
 from tests.properties.test_planner import policies
 from tests.properties.worlds import World, worlds
 

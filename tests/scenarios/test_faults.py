@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +30,7 @@ from resolver.gather import list_sockets
 from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Policy, PortNumber, PortRequest, Report
 from resolver.strategies import Effects
+from resolver.values import replace
 from tests.conftest import NOBODY
 from tests.lab.cli import ultra
 from tests.lab.dying_engine import cut_short, dying_engine

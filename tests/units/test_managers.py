@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from resolver.errors import CommandFailedError
 from resolver.model import (
     Binding,
     Classification,
+    Completed,
     Confidence,
     Holder,
     Kind,
@@ -25,7 +25,7 @@ from resolver.model import (
     SocketState,
     Transport,
 )
-from resolver.protocols import Completed
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,7 @@ from resolver.model import (
     AdviseStep,
     Binding,
     Classification,
+    Completed,
     Confidence,
     EngineState,
     Holder,
@@ -33,7 +34,6 @@ from resolver.model import (
     Transport,
     Verdict,
 )
-from resolver.protocols import Completed
 from resolver.strategies.choose import choose
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from resolver.classify import circus, daemontools, monit, runit, s6
 from resolver.errors import CommandFailedError
 from resolver.model import (
     Binding,
+    Completed,
     Confidence,
     Holder,
     Kind,
@@ -27,7 +28,6 @@ from resolver.model import (
     SocketState,
     Transport,
 )
-from resolver.protocols import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
