@@ -1,0 +1,335 @@
+"""PURE: wishes, and the state of the ports → a port for each service, and why it is that one.
+
+All services are solved together: as many of them as can be get a port that they wish for, and no
+fallback takes what another service wishes for or had. The same state gives the same ports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from resolver.errors import ReservedError
+from resolver.model import PortNumber, PortRequest
+from resolver.reservations.model import collide
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from resolver.reservations.model import Lease, Owner
+
+FIRST_UNPRIVILEGED = 1024  # ip(7), net.ipv4.ip_unprivileged_port_start
+LAST = 65535
+ROOMY = 10_000  # below it live most of the ports that somebody knows by heart
+# Those from 1024 on that fetch refuses to connect to (Fetch standard, "bad port").
+REFUSED_BY_BROWSERS = frozenset(
+    {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566}
+    | {*range(6665, 6670), 6679, 6697, 10080}
+)
+# The defaults of servers that are common where programs are developed: each would be missed there.
+WELL_KNOWN = frozenset(
+    {1080, 1433, 1521, 1883, 2181, 2375, 2376, 2377, 2379, 2380, 3000, 3306, 3389, 4200, 4222, 4317}
+    | {4318, 5000, 5173, 5432, 5601, 5671, 5672, 5900, 5984, 6379, 6443, 7474, 7687, 8000, 8080}
+    | {8081, 8085, 8086, 8443, 8500, 8888, 9000, 9042, 9090, 9092, 9200, 9300, 9418, 10000, 10250}
+    | {11211, 11434, 12434, 15672, 16379, 16686, 19000, 24224, 25565, 25672, 26257, 26379, 27017}
+    | {27018, 27019, 28015}
+)
+
+
+class Source(StrEnum):
+    """Where a port came from."""
+
+    PREFERRED = "preferred"
+    RUNNING = "running"  # another one than preferred, on which the service runs right now
+    LAST = "last used"
+    POOL = "pool"
+    BELOW = "below the ephemeral range"
+    ABOVE = "above the ephemeral range"
+    INSIDE = "inside the ephemeral range"  # where an outgoing connection may take it
+
+
+class Kind(StrEnum):
+    """What stands between a service and a port."""
+
+    HELD = "held"  # it cannot be bound
+    RESERVED = "reserved"  # by a living lease of somebody else
+    ELSEWHERE = "elsewhere"  # it is what another root of this project got, and would get again
+    SIBLING = "sibling"  # a service of the same call has it
+
+
+@value
+class Wish:
+    """What a service would like: `options` in order of preference, of one transport and address."""
+
+    service: str
+    variable: str
+    options: tuple[PortRequest, ...]
+    scheme: str = "http"
+
+    @property
+    def preferred(self) -> PortRequest:
+        """The first choice."""
+        return self.options[0]
+
+    def at(self, port: int) -> PortRequest:
+        """The same endpoint with another port."""
+        return PortRequest(PortNumber(port), self.preferred.transport, self.preferred.address)
+
+
+@value
+class Ephemeral:
+    """The ports that the kernel gives to outgoing connections, inclusive, but for `reserved`."""
+
+    first: int = 49152  # RFC 6335, section 6: where a system does not say anything else
+    last: int = LAST
+    reserved: frozenset[int] = frozenset()
+
+
+@value
+class Obstacle:
+    """Why a service did not get a port; `reason` is what bind(2) said, `lease` who reserved it."""
+
+    kind: Kind
+    request: PortRequest
+    reason: str = ""
+    lease: Lease | None = None
+    place: str = ""
+    service: str = ""
+
+
+@value
+class Choice:
+    """The port of one service.
+
+    `obstacle` is what kept it from its first preference; None where it has that one. `lease` is the
+    project's own one on this very endpoint, from before.
+    """
+
+    wish: Wish
+    request: PortRequest
+    source: Source
+    obstacle: Obstacle | None = None
+    lease: Lease | None = None
+
+
+@value
+class State:
+    """All that the choice depends on.
+
+    `remembered` maps services to the ports they got last here, `elsewhere` ports to the other roots
+    of this project that have them for lasting, and `spoken_for` holds what the project's services
+    outside of this call wish for. `trouble` says why a port cannot be bound, "" where it can;
+    `foreign` whether what holds one of our own leases' ports is known to be somebody else's.
+    """
+
+    project: str
+    place: str
+    trouble: Callable[[PortRequest], str]
+    foreign: Callable[[PortRequest], bool]
+    leases: Sequence[Lease] = ()
+    remembered: Mapping[str, int] = MappingProxyType({})
+    elsewhere: Mapping[int, str] = MappingProxyType({})
+    spoken_for: Collection[int] = frozenset()
+    pool: tuple[tuple[int, int], ...] = ()
+    ephemeral: Ephemeral = Ephemeral()
+    owner: Owner | None = None
+    strict: bool = False
+
+
+def choose(wishes: Sequence[Wish], state: State) -> tuple[Choice, ...]:
+    """A port for each wish, in their order; with `strict`, one that it wishes for.
+
+    Raises:
+        ReservedError: no port is left for a service.
+        UnmetError: `strict`, and a wish cannot be met.
+    """
+    return _Choosing(wishes, state).choices()
+
+
+class UnmetError(ReservedError):
+    """Preferences that cannot be met, each with what stands in the way; for the caller to word."""
+
+    def __init__(self, obstacles: tuple[tuple[Wish, Obstacle], ...]) -> None:
+        super().__init__("; ".join(f"{wish.service}: {each.kind}" for wish, each in obstacles))
+        self.obstacles = obstacles
+
+
+def own_leases(service: str, state: State) -> Iterator[Lease]:
+    """The leases that this project has for the service here, and that the caller may use.
+
+    That of another living process, such as a second `run` of the service, is usable only for
+    somebody who has no process in mind.
+    """
+    for lease in state.leases:
+        mine = (lease.project, lease.place, lease.service) == (state.project, state.place, service)
+        if mine and (lease.owner is None or state.owner in {None, lease.owner}):
+            yield lease
+
+
+class _Choosing:
+    """One solution while it is being made."""
+
+    def __init__(self, wishes: Sequence[Wish], state: State) -> None:
+        self._wishes = wishes
+        self._state = state
+        self._given: dict[str, Choice] = {}
+        self._known: dict[tuple[str, PortRequest], Obstacle | None] = {}
+
+    def choices(self) -> tuple[Choice, ...]:
+        if not self._state.strict:
+            self._running()
+        self._preferences()
+        unmet = [wish for wish in self._wishes if wish.service not in self._given]
+        if unmet and self._state.strict:
+            raise UnmetError(tuple((wish, self._first_obstacle(wish)) for wish in unmet))
+        for wish in unmet:
+            self._fallback(wish)
+        return tuple(self._given[wish.service] for wish in self._wishes)
+
+    def _running(self) -> None:
+        """Services that run on another port than they wish for stay there: it is in their files."""
+        for wish in self._wishes:
+            for lease in own_leases(wish.service, self._state):
+                request = lease.request
+                if request in wish.options or not _alike(request, wish):
+                    continue
+                runs = lease.owner is not None or self._state.trouble(request)
+                if runs and not self._obstacle(wish, request) and not self._taken(request):
+                    self._give(wish, request, Source.RUNNING)
+                    break
+
+    def _preferences(self) -> None:
+        """Gives as many services as can be one of their options: augmenting paths (Kuhn, 1955)."""
+        holder: dict[PortRequest, Wish] = {}
+        waiting = [wish for wish in self._wishes if wish.service not in self._given]
+        for wish in sorted(waiting, key=lambda each: len(each.options)):
+            self._augment(wish, holder, set())
+        for request, wish in holder.items():
+            self._give(wish, request, Source.PREFERRED)
+
+    def _augment(self, wish: Wish, holder: dict[PortRequest, Wish], seen: set[PortRequest]) -> bool:
+        for request in self._in_order(wish):
+            if request in seen or self._taken(request) or self._obstacle(wish, request):
+                continue
+            seen.add(request)
+            rivals = [each for each in holder if collide(each, request)]
+            if not rivals:
+                holder[request] = wish
+                return True
+            if len(rivals) == 1 and self._augment(holder[rivals[0]], holder, seen):
+                holder.pop(rivals[0], None)
+                holder[request] = wish
+                return True
+        return False
+
+    def _in_order(self, wish: Wish) -> Iterable[PortRequest]:
+        """The options of a wish; of a range, what the service has or had comes first."""
+        if len(wish.options) == 1:
+            return wish.options
+        leased = [lease.request for lease in own_leases(wish.service, self._state)]
+        last = self._state.remembered.get(wish.service)
+        had = [*leased, *([wish.at(last)] if last else [])]
+        return dict.fromkeys([each for each in had if each in wish.options] + [*wish.options])
+
+    def _fallback(self, wish: Wish) -> None:
+        for source, port in self._candidates(wish):
+            request = wish.at(port)
+            if self._taken(request) or self._obstacle(wish, request):
+                continue
+            self._give(wish, request, source)
+            return
+        raise ReservedError(f"no port is left for {wish.service}")
+
+    def _candidates(self, wish: Wish) -> Iterator[tuple[Source, int]]:
+        """Every port that may be tried, the better ones first, each from a place of its own."""
+        state, avoided = self._state, self._avoided(wish)
+        last = state.remembered.get(wish.service)
+        if last and last not in {*avoided, *(each.port for each in wish.options)}:
+            yield Source.LAST, last
+        for source, first, final in _ranges(state):
+            width = final - first + 1
+            start = _start(state, wish.service) % width if width > 0 else 0
+            for step in range(width):
+                port = first + (start + step) % width
+                tabu = port in REFUSED_BY_BROWSERS or port in avoided
+                if not tabu and (source is Source.POOL or not _unsuitable(port, state)):
+                    yield source, port
+
+    def _avoided(self, wish: Wish) -> set[int]:
+        """What other services wish for by number, or had last."""
+        others = [each for each in self._wishes if each.service != wish.service]
+        single = {each.preferred.port for each in others if len(each.options) == 1}
+        had = {port for name, port in self._state.remembered.items() if name != wish.service}
+        return {*single, *had, *self._state.spoken_for}
+
+    def _obstacle(self, wish: Wish, request: PortRequest) -> Obstacle | None:
+        key = (wish.service, request)
+        if key not in self._known:
+            self._known[key] = _find_obstacle(wish, request, self._state)
+        return self._known[key]
+
+    def _first_obstacle(self, wish: Wish) -> Obstacle:
+        for request in wish.options:
+            if found := self._obstacle(wish, request) or self._sibling(wish, request):
+                return found
+        raise AssertionError(f"{wish.service} has no obstacle")  # pragma: no cover - unreachable
+
+    def _sibling(self, wish: Wish, request: PortRequest) -> Obstacle | None:
+        for name, choice in self._given.items():
+            if name != wish.service and collide(choice.request, request):
+                return Obstacle(Kind.SIBLING, request, service=name)
+        return None
+
+    def _taken(self, request: PortRequest) -> bool:
+        return any(collide(choice.request, request) for choice in self._given.values())
+
+    def _give(self, wish: Wish, request: PortRequest, source: Source) -> None:
+        first = wish.preferred
+        obstacle = None
+        if request != first:
+            obstacle = self._obstacle(wish, first) or self._sibling(wish, first)
+        own = [each for each in own_leases(wish.service, self._state) if each.request == request]
+        self._given[wish.service] = Choice(wish, request, source, obstacle, next(iter(own), None))
+
+
+def _find_obstacle(wish: Wish, request: PortRequest, state: State) -> Obstacle | None:
+    own = tuple(own_leases(wish.service, state))
+    for lease in state.leases:
+        if lease not in own and collide(lease.request, request):
+            return Obstacle(Kind.RESERVED, request, lease=lease)
+    mine = any(lease.request == request for lease in own)
+    place = state.elsewhere.get(request.port)
+    if place and not (mine or state.strict):
+        return Obstacle(Kind.ELSEWHERE, request, place=place)
+    reason = state.trouble(request)
+    if reason and not (mine and not state.foreign(request)):
+        return Obstacle(Kind.HELD, request, reason)
+    return None
+
+
+def _alike(request: PortRequest, wish: Wish) -> bool:
+    return request == wish.at(request.port)
+
+
+def _ranges(state: State) -> Iterator[tuple[Source, int, int]]:
+    """The ranges to search, first and last, inclusive; some may be empty (last < first)."""
+    for first, last in state.pool:
+        yield Source.POOL, first, last
+    low, high = state.ephemeral.first, state.ephemeral.last
+    yield Source.BELOW, min(ROOMY, low), low - 1
+    yield Source.BELOW, FIRST_UNPRIVILEGED, min(ROOMY, low) - 1
+    yield Source.ABOVE, max(high + 1, FIRST_UNPRIVILEGED), LAST
+    yield Source.INSIDE, max(low, FIRST_UNPRIVILEGED), high
+
+
+def _unsuitable(port: int, state: State) -> bool:
+    return port < FIRST_UNPRIVILEGED or port in WELL_KNOWN or port in state.ephemeral.reserved
+
+
+def _start(state: State, service: str) -> int:
+    """Where this service of this root begins to search: far from others, and always the same."""
+    text = f"{state.project}\0{state.place}\0{service}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8])
