@@ -8,6 +8,7 @@ UltraPortsError                 status, message, hint
 ├── CommandFailedError    1     a manager's command could not be run or did not answer
 ├── StateChangedError     1     a process is no longer the one that was planned for
 ├── ReservedError         1     a port is somebody else's, or there is none left to assign
+├── PortNotPermittedError 4     this user may not bind the port
 ├── StoreError            1     the store of reservations cannot be reached or written
 └── PlanChangedError      3     a stored plan is not what would be done now; nothing was touched
 """
@@ -65,6 +66,12 @@ class StateChangedError(UltraPortsError):
 
 class ReservedError(UltraPortsError):
     """A port belongs to somebody else's living lease, or none is left to assign."""
+
+
+class PortNotPermittedError(UltraPortsError):
+    """This user may not bind the port."""
+
+    status = ExitStatus.HIDDEN
 
 
 class StoreError(UltraPortsError):

@@ -1,0 +1,80 @@
+"""A request → a bound socket, and what an error of bind(2) means to the user."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from resolver.errors import PortNotPermittedError, ReservedError, UltraPortsError, UsageError
+from resolver.model import ANY_IPV4, ANY_IPV6, Transport
+
+if TYPE_CHECKING:
+    from resolver.model import PortRequest
+
+_KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
+
+
+def bound(request: PortRequest, *, reuse: bool = False) -> socket.socket:
+    """A socket on the requested endpoint, close-on-exec (PEP 446).
+
+    An address of None is `[::]` for both families, and `0.0.0.0` where the machine has no IPv6.
+
+    Args:
+        request: one port.
+        reuse: with SO_REUSEADDR.
+
+    Raises:
+        OSError: of socket(2) or bind(2).
+    """
+    if request.address is None and socket.has_ipv6:
+        try:
+            return _bound(request, socket.AF_INET6, ANY_IPV6, reuse=reuse)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+    address = request.address or ANY_IPV4
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return _bound(request, family, address, reuse=reuse)
+
+
+def _bound(
+    request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool
+) -> socket.socket:
+    made = socket.socket(family, _KINDS[request.transport])
+    try:
+        if request.address is None and family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if reuse:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, request.port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def explained(request: PortRequest, error: OSError) -> UltraPortsError:
+    """The error to raise for one of bind(2)."""
+    if error.errno == errno.EADDRINUSE:
+        return taken(request)
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return PortNotPermittedError(
+            f"this user may not bind port {request.port} (privileged)",
+            "see ip_unprivileged_port_start in ip(7)",
+        )
+    if error.errno in _NO_IPV6:
+        return UsageError(f"{request.address} is not an address of this machine")
+    if error.errno == errno.EINVAL and ":" in (request.address or ""):
+        return UsageError(f"{request.address} would need a zone (%eth0), which is not supported")
+    return UltraPortsError(f"{request} cannot be bound: {error.strerror or error}")
+
+
+def taken(request: PortRequest) -> ReservedError:
+    """Somebody has the port."""
+    return ReservedError(f"{request} is taken", f"ultra-ports who {_spelled(request)}")
+
+
+def _spelled(request: PortRequest) -> str:
+    return str(request).removesuffix("/tcp")

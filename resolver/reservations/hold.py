@@ -1,0 +1,160 @@
+"""The flip hold: one process keeps a port in the kernel until its server takes it.
+
+Bind `[::]:P` for both families *without* SO_REUSEADDR, do not listen, and then set SO_REUSEADDR on
+that very socket. What follows was measured on Linux 6.18, and is proved on the machine at hand by
+`ultra-ports selftest`:
+
+* Whoever binds the port plainly is refused (EADDRINUSE), and so is any other hold: of 64 processes
+  that race for the same ports, no two get the same one.
+* The kernel gives the port to nobody as an ephemeral one, by bind(2) of port 0 or by connect(2).
+* A server that sets SO_REUSEADDR, as most do, binds and listens *under* the hold, on any address.
+* The hold ends with its process, by whatever signal, and is not inherited through execve(2).
+
+It guarantees nothing against a program that names this very port and sets SO_REUSEADDR: to the
+kernel that is the server for which the port is kept. Among those who take leases, the lease tells
+them apart. A server that binds plainly is refused under the hold like everybody: the hold has to
+be released just before it starts.
+
+For UDP there is no such thing: two sockets that set SO_REUSEADDR share a port, and only one of them
+gets the datagrams (socket(7)). There the hold is a plain bind, to be released before the server
+starts, and nothing is probed with SO_REUSEADDR. What BSD kernels, and so macOS, make of the flip is
+not known here: `admits_servers` asks the kernel there, instead of believing this text.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Self
+
+from resolver.model import SocketState, Transport
+from resolver.reservations.endpoint import bound, explained, taken
+
+if TYPE_CHECKING:
+    from resolver.model import PortRequest
+
+_CONNECTIONS = {SocketState.CONNECTED, SocketState.CLOSING}
+
+
+class Hold:
+    """A port that this process keeps; a context manager that lets it go at the end.
+
+    `lingering` says what was left on the port of its last server, and is empty mostly.
+    """
+
+    def __init__(self, request: PortRequest, *kept: socket.socket, lingering: str = "") -> None:
+        self.request = request
+        self.lingering = lingering
+        self._kept = kept
+
+    @classmethod
+    def take(cls, request: PortRequest, *, patient: bool = True) -> Self:
+        """Takes the port for this process.
+
+        Args:
+            request: an address of None stands for every address, of IPv4 alone where the machine
+                has no IPv6.
+            patient: also takes a TCP port on which only connections of its last server are left
+                (TIME_WAIT, up to 60 s), where the kernel shows that there is nothing else.
+
+        Raises:
+            ReservedError: somebody has the port.
+            UsageError: the address is none of this machine's.
+            PortNotPermittedError: this user may not bind it.
+        """
+        try:
+            held = bound(request)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and patient and request.transport is Transport.TCP:
+                return cls._beside_connections(request)
+            raise explained(request, error) from error
+        if request.transport is Transport.TCP:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return cls(request, held)
+
+    @classmethod
+    def _beside_connections(cls, request: PortRequest) -> Self:
+        """Binds with SO_REUSEADDR. Two could do so at once, so only one at a time may try."""
+        gate = held = None
+        try:
+            gate = _gate(request)
+            held = bound(request, reuse=True)
+            if (left := _connections_beside(held, request)) is not None:
+                return cls(request, held, gate, lingering=left)
+        except OSError as error:
+            _close(gate, held)
+            raise explained(request, error) from error
+        _close(gate, held)
+        raise taken(request)
+
+    @property
+    def admits_servers(self) -> bool:
+        """Whether a server that sets SO_REUSEADDR can bind under this hold, as it can on Linux."""
+        if self.request.transport is Transport.UDP or not self._kept:
+            return False
+        return sys.platform == "linux" or _can_be_bound_again(self.request)
+
+    def release(self) -> None:
+        """Lets the port go; a second time changes nothing."""
+        _close(*self._kept)
+        self._kept = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _can_be_bound_again(request: PortRequest) -> bool:
+    """Whether this kernel lets SO_REUSEADDR bind what is held."""
+    try:
+        bound(request, reuse=True).close()
+    except OSError:
+        return False
+    return True
+
+
+def _gate(request: PortRequest) -> socket.socket:
+    """A lock that ends with its process: a name in the abstract namespace of unix(7).
+
+    Like ports, such names belong to a network namespace.
+
+    Raises:
+        OSError: EADDRINUSE while another process has it; or there is no such namespace.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    gate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        gate.bind(f"\0ultra-ports/hold/{request.port}/{request.transport}")
+    except OSError:
+        gate.close()
+        raise
+    return gate
+
+
+def _connections_beside(held: socket.socket, request: PortRequest) -> str | None:
+    """What connections are on the port beside our own socket; None where there is more than that.
+
+    A kernel before 6.8 does not show sockets that are bound without listening, such as ours: then
+    another hold could not be seen either, and the answer is None.
+    """
+    from resolver.gather import list_sockets  # noqa: PLC0415 - only for a port that is not free
+
+    inode = os.fstat(held.fileno()).st_ino
+    found = list_sockets([request], connections=True)
+    others = [entry for entry in found if entry.inode != inode]
+    if len(others) == len(found) or any(entry.state not in _CONNECTIONS for entry in others):
+        return None
+    if still_open := [entry.peer for entry in others if entry.state is SocketState.CONNECTED]:
+        return f"open connections (to {still_open[0]}) are left on it"
+    return "closed connections linger on it (TIME_WAIT, up to 60 s)" if others else ""
+
+
+def _close(*sockets: socket.socket | None) -> None:
+    for each in sockets:
+        if each is not None:
+            each.close()
