@@ -50,7 +50,8 @@ def gather(
     own = own_line()
     owners = {owner for entry in sockets for owner in entry.owners}
     processes = describe({*own, *owners}) if owners else ()
-    containers, asked = ask_engines(requests, processes, sockets, policy)
+    glance = held is not None and not held
+    containers, asked = ask_engines(requests, processes, sockets, policy, glance=glance)
     return Snapshot(
         sockets=sockets,
         processes=processes,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
+from resolver.host.engine_client import is_local, load_sdk
 from resolver.model import EngineState
 from resolver.values import replace, value
 
@@ -31,20 +30,23 @@ def ask_engines(
     processes: Sequence[Process],
     sockets: tuple[Socket, ...],
     policy: Policy,
+    *,
+    glance: bool = False,
 ) -> tuple[tuple[Container, ...], tuple[EngineState, ...]]:
     """The containers that publish a requested port or run one of the processes, and how it went.
 
     Our own container is among them, where an engine knows it. Both are empty where no engine is to
     be asked. The whole takes `docker_timeout_seconds` and a little, and what an engine did not say
     by then is in its `trouble`. Of an engine that was merely found, and whose ports are not ours,
-    no containers are told: they are in nobody's way here.
+    no containers are told: they are in nobody's way here. `glance`: every port could be bound, so
+    an answer in which none of them occurs is not read any further.
     """
     if not policy.use_docker:
         return (), ()
     own = engines.own_container_id()
     told = [
         _located(each, own, sockets, requests)
-        for each in _ask(requests, _container_ids(processes), processes, policy)
+        for each in _ask(requests, _container_ids(processes), processes, policy, glance=glance)
     ]
     told = _distinct(told)
     containers = [
@@ -101,39 +103,47 @@ def _ask(
     ids: frozenset[str],
     processes: Iterable[Process],
     policy: Policy,
+    *,
+    glance: bool,
 ) -> list[_Answer]:
     """Every engine's answer, the chosen one's first; asked side by side.
 
-    The SDK is slow to load, so that does not count, and only happens where an engine is there.
+    Loading the SDK is slow, so that does not count.
     """
     limit = policy.docker_timeout_seconds
-    reached: SimpleQueue[bool] = SimpleQueue()
     inquiries = [
-        _Inquiry(endpoint, limit, requests, ids, reached)
+        _Inquiry(endpoint, limit, requests, ids, glance=glance)
         for endpoint in engines.endpoints(processes)
     ]
-    deadline = time.monotonic() + limit
-    for inquiry in inquiries:
-        inquiry.start()
-    if _any_reached(reached, len(inquiries), deadline):
-        from resolver.host.engine_client import load_sdk  # noqa: PLC0415
-
-        deadline += load_sdk()
-    for inquiry in inquiries:
-        inquiry.join(max(0.0, deadline - time.monotonic()))
+    if len(inquiries) == 1 and is_local(inquiries[0].endpoint):
+        inquiries[0].ask()  # keeps its own deadline
+    else:
+        _ask_side_by_side(inquiries, limit)
     return [inquiry.answer(chosen=number == 0) for number, inquiry in enumerate(inquiries)]
 
 
-def _any_reached(reached: SimpleQueue[bool], count: int, deadline: float) -> bool:
-    """Whether anybody listens at one of the endpoints; returns as soon as that is known."""
-    try:
-        return any(reached.get(timeout=max(0.0, deadline - time.monotonic())) for _ in range(count))
-    except Empty:
-        return False
+def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> None:
+    """Each in a thread of its own, for as long as all of them together may take.
+
+    What comes too late is dropped: the threads do not keep the process alive.
+    """
+    import threading  # noqa: PLC0415 - mostly there is one engine
+
+    deadline = time.monotonic() + limit_seconds
+    if not all(is_local(inquiry.endpoint) for inquiry in inquiries):
+        deadline += load_sdk()
+    threads = [
+        threading.Thread(target=each.ask, name=f"engine {each.endpoint}", daemon=True)
+        for each in inquiries
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
-class _Inquiry(threading.Thread):
-    """One engine, asked in a thread of its own; an answer that comes too late is dropped."""
+class _Inquiry:
+    """One engine that is asked, and what it said so far."""
 
     def __init__(
         self,
@@ -141,48 +151,45 @@ class _Inquiry(threading.Thread):
         limit_seconds: float,
         requests: Sequence[PortRequest] | None,
         ids: frozenset[str],
-        reached: SimpleQueue[bool],
+        *,
+        glance: bool,
     ) -> None:
-        super().__init__(name=f"engine {endpoint}", daemon=True)
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        self._glance = glance
         self._limit = limit_seconds
         self._requests = requests
         self._ids = ids
-        self._reached = reached
+        self._over = False
         self._containers: tuple[Container, ...] | None = None
         self._error: EngineError | None = None
 
-    def run(self) -> None:
-        """Tells whether anybody listens, then asks."""
-        from resolver.host.engine_client import check_socket  # noqa: PLC0415
+    def ask(self) -> None:
+        """Asks, and keeps the answer or the error."""
+        from resolver.gather.containers import list_containers  # noqa: PLC0415 - no engine, no need
 
-        try:
-            check_socket(self._endpoint, self._limit)
-        except EngineError as error:
-            self._error = error
-        self._reached.put(self._error is None)
-        if self._error is None:
-            self._list()
-
-    def _list(self) -> None:
-        from resolver.gather.containers import list_containers  # noqa: PLC0415 - loads the SDK
-
-        client = engines.client(self._endpoint)
+        client = engines.client(self.endpoint)
         try:
             self._containers = list_containers(
-                self._endpoint, self._limit, self._requests, self._ids, client
+                self.endpoint,
+                self._limit,
+                self._requests,
+                self._ids,
+                client,
+                glance=self._glance,
             )
         except EngineError as error:
             self._error = error
+        finally:
+            self._over = True
 
     def answer(self, *, chosen: bool) -> _Answer:
         """What was said so far; to be called once, when the deadline is over."""
-        state = EngineState(self._endpoint, chosen=chosen, client=engines.client(self._endpoint))
-        if self.is_alive():
-            trouble = f"{self._endpoint} did not answer in {self._limit:g} s"
+        state = EngineState(self.endpoint, chosen=chosen, client=engines.client(self.endpoint))
+        if not self._over:
+            trouble = f"{self.endpoint} did not answer in {self._limit:g} s"
             return _Answer(replace(state, trouble=trouble))
         if self._error is None and self._containers is None:  # it broke: silence is no answer
-            return _Answer(replace(state, trouble=f"{self._endpoint} could not be asked"))
+            return _Answer(replace(state, trouble=f"{self.endpoint} could not be asked"))
         if self._error is None:
             return _Answer(state, self._containers or ())
         nobody = not chosen and isinstance(self._error.__cause__, ConnectionRefusedError)

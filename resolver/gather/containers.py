@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
 
 
+_PUBLIC_PORT = re.compile(rb'"PublicPort"\s*:\s*"?(\d+)')
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OSError)
 
 
@@ -27,20 +29,27 @@ def list_containers(
     requests: Collection[PortRequest] | None,
     ids: Collection[str] = (),
     client: tuple[str, ...] = ("docker",),
+    *,
+    glance: bool = False,
 ) -> tuple[Container, ...]:
     """The containers that publish a requested port, or whose id is in `ids`, sorted by name.
 
     One request lists all, and one more is made for each container in the answer, and for each that
     is between two restarts, when the list does not show its ports. Our own container is always in
     the answer, if this engine runs it. `client` begins the commands that reach the engine.
+    `glance`: an answer in which none of the ports and ids occurs is not decoded.
 
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
     with closing(EngineClient(endpoint, timeout_seconds)) as engine:
-        rows = engine.containers()
+        own = own_container_id()
+        known = {*ids, own} if own else set(ids)
+        rows = engine.containers(
+            (lambda text: _concerns(text, requests, known)) if glance else None
+        )
         try:
-            found = list(_matching(engine, rows, requests, ids, own_container_id()))
+            found = list(_matching(engine, rows, requests, ids, own))
         except (
             _MALFORMED
         ) as error:  # half an answer would make the rest look as if it were not there
@@ -70,6 +79,16 @@ def _matching(
             continue
         if container.id in ids or _wanted(container.published, requests):
             yield container
+
+
+def _concerns(text: bytes, requests: Collection[PortRequest] | None, ids: Collection[str]) -> bool:
+    """Whether a list of containers has anything to do with the requests; mostly it has not."""
+    if requests is None or b"restarting" in text:
+        return True
+    if any(each.encode() in text for each in ids):
+        return True
+    ports = {request.port for request in requests}
+    return any(int(port) in ports for port in _PUBLIC_PORT.findall(text))
 
 
 def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | None) -> bool:

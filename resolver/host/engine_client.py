@@ -1,25 +1,28 @@
-"""A container engine through the Docker SDK's low-level client, with its errors translated.
+"""A container engine: read over its unix socket, changed through the Docker SDK; errors translated.
 
-The low-level client makes one request for a list, where the high-level one inspects each container.
+The SDK is slow to load, so reading a local engine does without it. Its low-level client makes one
+request for a list, where the high-level one inspects each container.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from resolver.errors import (
-    EngineAbsentError,
-    EngineError,
-    EngineNotPermittedError,
-    StateChangedError,
-)
+from resolver.errors import EngineError, StateChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_UNIX = "unix://"
+_OK, _NOT_FOUND = 200, 404
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether the endpoint is a unix socket, which is read without the SDK."""
+    return endpoint.startswith(_UNIX)
 
 
 def load_sdk() -> float:
@@ -37,7 +40,7 @@ class EngineClient:
         endpoint: `unix://…`, `tcp://…`, `ssh://…` or `npipe://…`.
         timeout_seconds: for each request.
 
-    Raises:
+    Every call raises:
         EngineAbsentError: there is nothing at the endpoint.
         EngineNotPermittedError: this user may not connect.
         EngineError: it does not answer, or not as an engine would.
@@ -46,14 +49,27 @@ class EngineClient:
     def __init__(self, endpoint: str, timeout_seconds: float) -> None:
         self.endpoint = endpoint
         self._timeout = timeout_seconds
-        with self._translated():
-            self._api = _connect(endpoint, timeout_seconds)
+        self._connection: Any = None  # docker.APIClient, where one is needed
 
-    def containers(self) -> list[dict[str, Any]]:
-        """`GET /containers/json`: running, paused and restarting containers."""
-        with self._translated():
-            answer: list[dict[str, Any]] = _expect(list, self._api.containers())
-            return answer
+    @property
+    def _api(self) -> Any:  # noqa: ANN401 - docker.APIClient
+        if self._connection is None:
+            self._connection = _connect(self.endpoint, self._timeout)
+        return self._connection
+
+    def containers(self, concerns: Callable[[bytes], bool] | None = None) -> list[dict[str, Any]]:
+        """`GET /containers/json`: running, paused and restarting containers.
+
+        Where `concerns` finds nothing in the text of a local engine's answer, it is not decoded,
+        and counts as empty.
+        """
+        answer: list[dict[str, Any]]
+        if is_local(self.endpoint):
+            answer = self._get("/containers/json", list, concerns)
+        else:
+            with self._translated():
+                answer = _expect(list, self._api.containers())
+        return answer
 
     def inspect(self, container_id: str) -> dict[str, Any]:
         """`GET /containers/ID/json`.
@@ -61,9 +77,35 @@ class EngineClient:
         Raises:
             StateChangedError: there is no such container any more.
         """
-        with self._translated():
-            answer: dict[str, Any] = _expect(dict, self._api.inspect_container(container_id))
-            return answer
+        answer: dict[str, Any]
+        if is_local(self.endpoint):
+            answer = self._get(f"/containers/{container_id}/json", dict)
+        else:
+            with self._translated():
+                answer = _expect(dict, self._api.inspect_container(container_id))
+        return answer
+
+    def _get(self, target: str, kind: type, concerns: Callable[[bytes], bool] | None = None) -> Any:  # noqa: ANN401 - JSON
+        from resolver.host.engine_http import get  # noqa: PLC0415 - one of two ways
+
+        status, body = get(self.endpoint.removeprefix(_UNIX), target, self._timeout)
+        if status == _NOT_FOUND and kind is dict:
+            raise StateChangedError("the container is gone")
+        text = body.strip()
+        if status == _OK and concerns and text[:1] + text[-1:] == b"[]" and not concerns(text):
+            return []
+        import json  # noqa: PLC0415 - not where the answer is of no concern
+
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise EngineError(f"{self.endpoint} does not answer as an engine") from error
+        if status != _OK:
+            said = answer.get("message") if isinstance(answer, dict) else None
+            raise EngineError(f"{self.endpoint}: {said or f'status {status}'}")
+        if not isinstance(answer, kind):
+            raise EngineError(f"{self.endpoint} does not answer as an engine")
+        return answer
 
     def stop(self, container_id: str, seconds: int) -> None:
         """`POST /containers/ID/stop`: its stop signal, and SIGKILL after `seconds`.
@@ -73,9 +115,9 @@ class EngineClient:
         Raises:
             StateChangedError: there is no such container any more.
         """
-        if seconds < 0:
-            self._api.timeout = None
         with self._translated(seconds):
+            if seconds < 0:
+                self._api.timeout = None
             self._api.stop(container_id, timeout=seconds)
 
     def unpause(self, container_id: str) -> None:
@@ -84,8 +126,9 @@ class EngineClient:
             self._api.unpause(container_id)
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._api.close()
+        """Ends the connection, where there is one."""
+        if self._connection is not None:
+            self._connection.close()
 
     @contextmanager
     def _translated(self, extra_seconds: float = 0) -> Iterator[None]:
@@ -119,31 +162,6 @@ def _connect(endpoint: str, timeout_seconds: float) -> Any:  # noqa: ANN401 - do
         settings["use_ssh_client"] = True
     settings["timeout"] = timeout_seconds
     return docker.APIClient(**settings, version="auto")
-
-
-def check_socket(endpoint: str, timeout_seconds: float) -> None:
-    """Connects once; endpoints that are not unix sockets are left to the SDK.
-
-    Raises:
-        EngineAbsentError: there is nothing at the endpoint.
-        EngineNotPermittedError: this user may not connect.
-        EngineError: nobody listens there.
-    """
-    if not endpoint.startswith("unix://"):
-        return
-    path = endpoint.removeprefix("unix://")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(timeout_seconds)
-        try:
-            probe.connect(path)
-        except FileNotFoundError as error:
-            raise EngineAbsentError(f"there is no engine at {path}") from error
-        except PermissionError as error:
-            raise EngineNotPermittedError(
-                f"this user may not talk to the engine at {path}"
-            ) from error
-        except OSError as error:
-            raise EngineError(f"no engine answers at {path}: {error}") from error
 
 
 def _timed_out(error: BaseException | None) -> bool:
