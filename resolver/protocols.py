@@ -91,17 +91,41 @@ class Watcher(Protocol):
 
 
 class LeaseStore(Protocol):
-    """Keeps leases, and arbitrates between those who want the same port."""
+    """Keeps leases, and arbitrates between those who want the same port.
+
+    A store may be used by several threads, and after a fork. The claims and leases of one service
+    (the same scope, project, place and service) stand in each other's way only where two different
+    owners have them: so a reservation without an owner outlives the run that uses it.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where the leases are kept, for messages: a path, an address without its password."""
+        ...
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the leases outlive this process, and others can see them."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must be told of opening and using the store; the callers print it once."""
+        ...
 
     def acquire(self, claims: Sequence[Claim]) -> tuple[Lease, ...]:
-        """Grants all the claims in one step, or none of them.
+        """Grants all the claims in one step, or none of them; the leases are in their order.
 
         What stands in the way and has expired, or whose owner is dead, is reclaimed first. A claim
-        of the same project for the same service and endpoint renews that lease, with a new token,
-        unless a living owner other than the claim's has it.
+        replaces the lease that has the same scope, endpoint, service, project, place and owner (or
+        both have none), and gets a new token. A claim with an owner and without a time to live gets
+        one where others could not judge its owner (`rules.bounded`): where the lease comes back
+        with an end, its owner renews it every `settings.RENEW_SECONDS`.
 
         Raises:
-            ReservedError: somebody else's living lease is in the way; nothing was granted.
+            ReservedError: somebody else's living lease is in the way, or two of the claims are in
+                each other's; nothing was granted.
+            UsageError: a claim has neither an owner nor a time to live.
             StoreError: the store cannot be reached or written; nothing was granted.
         """
         ...
@@ -115,7 +139,10 @@ class LeaseStore(Protocol):
         ...
 
     def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
-        """Gives a lease more time, and its port a new expiry.
+        """Gives a lease a new end, counted from now; its token stays. None is as for `acquire`.
+
+        One that has expired, but was not reclaimed by anybody, may be renewed or be lost, as the
+        store likes.
 
         Raises:
             ReservedError: it was lost meanwhile.
@@ -124,7 +151,7 @@ class LeaseStore(Protocol):
         ...
 
     def leases(self, scope: str | None = None) -> tuple[Lease, ...]:
-        """Every lease that is alive, of one scope or of all, sorted by scope, transport and port.
+        """Every lease that is alive, of one scope or of all, by scope, transport, port and token.
 
         Raises:
             StoreError: the store cannot be read.
@@ -132,15 +159,27 @@ class LeaseStore(Protocol):
         ...
 
     def prune(self) -> tuple[Lease, ...]:
-        """Forgets the leases that have expired or whose owner is dead; returns them."""
+        """Forgets the leases that have expired or whose owner is dead; returns them.
+
+        Raises:
+            StoreError: the store cannot be reached or written.
+        """
         ...
 
     def remember(self, scope: str, project: str, place: str, ports: Mapping[str, int]) -> None:
-        """Keeps the port that each service of a project got last, as long as the store lives."""
+        """Keeps the port that each service of a project got last, as long as the store lives.
+
+        Raises:
+            StoreError: the store cannot be reached or written.
+        """
         ...
 
     def recall(self, scope: str, project: str, place: str) -> dict[str, int]:
-        """The port that each service of the project got last."""
+        """The port that each service of the project got last.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         ...
 
     def close(self) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 ENVIRONMENT_VARIABLE = "ULTRA_PORTS_ENV"  # which [environments.NAME] of the project file applies
+STATE_VARIABLE = "ULTRA_PORTS_STATE"  # the directory that reservations are kept in
+STORE_VARIABLE = "ULTRA_PORTS_STORE"  # redis://...: a store that several machines share
+SCOPE_VARIABLE = "ULTRA_PORTS_SCOPE"  # whose ports are meant: "machine" or "engine"
+HOST_VARIABLE = "ULTRA_PORTS_HOST"  # this machine's name in scopes, where its own id will not do
+LOG_VARIABLE = "ULTRA_PORTS_LOG"  # a level, or LEVEL:FILE
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
 COMMAND_TIMEOUT_SECONDS = 5.0  # a manager's own command, asked a question
 SERVICE_TIMEOUT_SECONDS = 100.0  # systemd's DefaultTimeoutStopSec is 90 s
@@ -12,3 +17,7 @@ PATIENCE_SECONDS = 30.0  # a manager whose stop command returns at once, while i
 RELEASE_SECONDS = 2.0  # an engine lets go of a port shortly after it calls its container stopped
 LONGEST_SECONDS = 86_400  # for any time that the caller may choose
 LONGER_SETTLE = 3  # times as long a watch for a port that was taken back: respawners back off
+STORE_SECONDS = 10.0  # how long a store of reservations may be busy with others
+LEASE_SECONDS = 120.0  # of a lease whose owner others cannot see alive: its owner renews it
+RENEW_SECONDS = 30.0
+RESERVATION_SECONDS = 8 * 3600.0  # of a reservation that no living process owns

@@ -85,6 +85,19 @@ class EngineClient:
                 answer = _expect(dict, self._api.inspect_container(container_id))
         return answer
 
+    def identity(self) -> str:
+        """The engine's own id, of `GET /info`, which stays the same when it is started again."""
+        answer: dict[str, Any]
+        if is_local(self.endpoint):
+            answer = self._get("/info", dict)
+        else:
+            with self._translated():
+                answer = _expect(dict, self._api.info())
+        found = answer.get("ID")
+        if not isinstance(found, str) or not found:
+            raise EngineError(f"{self.endpoint} does not say which engine it is")
+        return found
+
     def _get(self, target: str, kind: type, concerns: Callable[[bytes], bool] | None = None) -> Any:  # noqa: ANN401 - JSON
         from resolver.host.engine_http import get  # noqa: PLC0415 - one of two ways
 

@@ -1,0 +1,125 @@
+"""Owners of leases: who this process is, and whether a lease's owner has ended.
+
+A PID means something in one boot and one PID namespace only. What cannot be judged by PID is judged
+by its time to live alone (`rules.bounded` gives it one).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.errors import StateChangedError, UsageError
+from resolver.host import machine
+from resolver.host.identity import start_time
+from resolver.model import Pid
+from resolver.reservations.model import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
+_ENDED = frozenset(b"ZXx")  # proc_pid_stat(5), field 3
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What the owners of leases are compared with.
+
+    `host_scope` names this machine's own ports, whichever boot it is in.
+    """
+
+    boot: str
+    pid_namespace: str
+    host_scope: str
+
+    @property
+    def in_the_open(self) -> bool:
+        """Whether this process is in the machine's first PID namespace, which sees all others."""
+        return self.pid_namespace in {"", INITIAL_PID_NAMESPACE}
+
+
+def here(environ: Mapping[str, str]) -> Here:
+    """This process's surroundings."""
+    from resolver.reservations.scope import host_scope  # noqa: PLC0415 - it knows more than needed
+
+    found = machine.this_machine()
+    return Here(found["boot"], found["pid_namespace"], host_scope(environ))
+
+
+def owner_of(pid: int, where: Here) -> Owner:
+    """The process that has this PID now.
+
+    Raises:
+        UsageError: there is no such process.
+    """
+    try:
+        return Owner(where.boot, where.pid_namespace, Pid(pid), start_time(Pid(pid)))
+    except StateChangedError as error:
+        raise UsageError(str(error)) from error
+
+
+def myself(where: Here) -> Owner:
+    """This process."""
+    return owner_of(os.getpid(), where)
+
+
+def is_dead(owner: Owner, scope: str, where: Here) -> bool:
+    """Whether the owner has certainly ended; False also where that cannot be told from here."""
+    if owner.boot != where.boot:
+        return scope == where.host_scope  # an earlier boot; else it may be another machine's
+    if owner.pid_namespace != where.pid_namespace:
+        return False
+    return not _lives(owner)
+
+
+def _lives(owner: Owner) -> bool:
+    try:
+        return start_time(owner.pid) == owner.start_time and not _is_zombie(owner.pid)
+    except StateChangedError:
+        return _exists(owner.pid)
+
+
+def _exists(pid: Pid) -> bool:
+    """Whether the PID is anybody's: other users' processes may be hidden (hidepid of proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return _readable(pid)
+
+
+def _readable(pid: Pid) -> bool:
+    """Whether a process that we may signal can be looked at; where not, it ended meanwhile."""
+    return sys.platform != "linux" or Path(f"/proc/{pid}/stat").exists()
+
+
+def _is_zombie(pid: Pid) -> bool:
+    """Whether it has ended and nobody has reaped it; one with living threads has not ended."""
+    if sys.platform != "linux":
+        return False
+    try:
+        if _state(Path(f"/proc/{pid}/stat")) not in _ENDED:
+            return False
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it goes just now
+        return True
+    return all(_thread_has_ended(thread) for thread in threads)
+
+
+def _thread_has_ended(thread: Path) -> bool:
+    try:
+        return _state(thread / "stat") in _ENDED
+    except OSError:
+        return True
+
+
+def _state(stat: Path) -> int:
+    """The character of the state; the name before it may hold anything."""
+    line = stat.read_bytes()
+    return line[line.rindex(b")") + 2]

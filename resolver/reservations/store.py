@@ -1,0 +1,103 @@
+"""Opens the store of reservations that the settings name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.errors import StoreError, UsageError
+from resolver.reservations.owner import here
+from resolver.reservations.state import shared_mode, state_directory
+from resolver.settings import STORE_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from resolver.protocols import LeaseStore
+    from resolver.reservations.owner import Here
+    from resolver.reservations.rules import Entry
+
+REDIS = ("redis://", "rediss://", "unix://")
+
+
+def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
+    """The store that `ULTRA_PORTS_STORE` names, else the ledger in the state directory.
+
+    Where the ledger cannot be made or written, the store lives in memory: `lasting` is False, and
+    `warnings` has the reason. Whoever promises a lasting reservation must look at that.
+
+    Args:
+        environ: the settings.
+        project_root: absolute; a relative state directory starts from it.
+
+    Raises:
+        UsageError: a setting makes no sense.
+        StoreError: the store cannot be reached, or is another program's.
+    """
+    where = here(environ)
+    address = environ.get(STORE_VARIABLE, "").strip()
+    if address.startswith(REDIS):
+        from resolver.reservations.redis_store import RedisStore  # noqa: PLC0415 - an extra
+
+        store: LeaseStore = RedisStore(address, where)
+        return store
+    if address:
+        kind = address.partition("://")[0]  # the rest may have a password in it
+        raise UsageError(f"{STORE_VARIABLE} is no redis:// address (it begins with {kind[:20]!a})")
+    return _ledger(environ, project_root, where)
+
+
+def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
+    from resolver.reservations.ledger import Ledger, UnwritableError  # noqa: PLC0415 - sqlite3
+
+    place = state_directory(environ, lambda: project_root)
+    reason = place.reason
+    if not reason:
+        try:
+            mode = _make(place.path, place.ledger.parent)
+            return Ledger(place.ledger, where, mode=mode)
+        except UnwritableError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    return _memory(place.ledger, reason, where)
+
+
+def _make(folder: Path, inner: Path) -> int | None:
+    """Makes the directories that are missing; returns the mode of shared files, or None."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _give(folder)
+    if inner != folder and not inner.is_dir():
+        inner.mkdir(mode=0o700)
+        inner.chmod(0o777)
+    return shared_mode(inner)
+
+
+def _give(folder: Path) -> None:
+    """Gives what root made in a user's home to that user: with `sudo`, HOME may still be theirs."""
+    import os  # noqa: PLC0415
+
+    above = folder.parent.stat()
+    if os.geteuid() == 0 and above.st_uid:
+        os.chown(folder, above.st_uid, above.st_gid)
+
+
+def _memory(ledger: Path, reason: str, where: Here) -> LeaseStore:
+    from resolver.reservations.memory import MemoryStore  # noqa: PLC0415 - seldom
+
+    warning = (
+        f"reservations cannot be kept in {ledger.parent}: {reason}; "
+        "they are forgotten when this command ends"
+    )
+    return MemoryStore(where, (warning,), _readable(ledger))
+
+
+def _readable(ledger: Path) -> tuple[Entry, ...]:
+    """The leases of a ledger that can be read and not written: others live by them."""
+    from resolver.reservations.ledger import read  # noqa: PLC0415 - seldom
+
+    try:
+        return read(ledger) if ledger.is_file() else ()
+    except (StoreError, OSError):
+        return ()
