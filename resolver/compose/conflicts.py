@@ -1,0 +1,304 @@
+"""PURE: a compose project → what is wrong with its ports by themselves, whoever holds them now.
+
+What compose and the engine do was measured with compose 2.26 and Docker Engine 20.10: they accept
+each of these files, and fail, or drop a port, while they start the containers.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+from typing import TYPE_CHECKING
+
+from resolver.compose.findings import Code, Finding, Level
+from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from resolver.compose.findings import Machine
+    from resolver.compose.model import ComposeProject, ComposeService, Published
+
+HOST, NONE = "host", "none"
+_JOINED = ("service:", "container:")
+
+
+def find(project: ComposeProject, machine: Machine) -> tuple[Finding, ...]:
+    """What is worth saying of the project's ports: conflicts first, each in the file's order."""
+    services = [service for service in project.services if service.replicas > 0]
+    entries = [each for service in services for each in fixed(service)]
+    replicas = {service.name: service.replicas for service in services}
+    found = [
+        *chain.from_iterable(map(_of_service, services)),
+        *_together(entries),
+        *_replicas(entries, replicas),
+        *_ranges(entries, replicas),
+        *_ephemeral(entries, machine),
+        *_privileged(entries, machine),
+    ]
+    return (
+        *(each for each in found if each.level is Level.CONFLICT),
+        *(each for each in found if each.level is Level.WARNING),
+    )
+
+
+def fixed(service: ComposeService) -> tuple[Published, ...]:
+    """The entries that claim host ports, each once: a repeated one is dropped by compose."""
+    if service.replicas < 1 or service.network_mode in {HOST, NONE} or joins(service):
+        return ()
+    return tuple(
+        dict.fromkeys(
+            each
+            for each in service.published
+            if each.first is not None and not each.trouble and each.transport in list(Transport)
+        )
+    )
+
+
+def joins(service: ComposeService) -> bool:
+    """Whether it lives in another container's network, which can publish no ports of its own."""
+    return service.network_mode.startswith(_JOINED)
+
+
+def ports(entry: Published) -> range:
+    """The host ports that the engine may choose from; empty where it may choose from all."""
+    if entry.first is None:
+        return range(0)
+    return range(entry.first, (entry.last or entry.first) + 1)
+
+
+def requests(entry: Published) -> tuple[PortRequest, ...]:
+    """The same as endpoints, in order."""
+    if entry.trouble or entry.transport not in list(Transport):
+        return ()
+    transport = Transport(entry.transport)
+    return tuple(PortRequest(PortNumber(port), transport, entry.address) for port in ports(entry))
+
+
+def same_address(one: str | None, other: str | None) -> bool:
+    """Whether an engine cannot publish a port on both.
+
+    It gives the wildcards of the two families to different sockets: `0.0.0.0:80` and `[::]:80` go
+    together, as they do in every entry without an address.
+    """
+    return any(
+        (":" in mine) == (":" in theirs)
+        and (mine == theirs or {mine, theirs} & {ANY_IPV4, ANY_IPV6})
+        for mine in _addresses(one)
+        for theirs in _addresses(other)
+    )
+
+
+def _addresses(address: str | None) -> tuple[str, ...]:
+    return (ANY_IPV4, ANY_IPV6) if address is None else (address,)
+
+
+def _in_the_way(one: Published, other: Published) -> bool:
+    """Whether they could come to the same port."""
+    mine, theirs = ports(one), ports(other)
+    return (
+        one.transport == other.transport
+        and max(mine[0], theirs[0]) <= min(mine[-1], theirs[-1])
+        and same_address(one.address, other.address)
+    )
+
+
+# --- one service ----------------------------------------------------------------------------------
+
+
+def _of_service(service: ComposeService) -> Iterator[Finding]:
+    name = (service.name,)
+    for entry in service.published:
+        if entry.trouble:
+            line = f"{service.name}: {entry.text}: {entry.trouble}"
+            yield Finding(Level.CONFLICT, Code.NOT_A_PORT, line, name)
+        if entry.unset:
+            yield _unset(entry)
+        if not entry.trouble and entry.transport not in list(Transport):
+            line = f"{service.name}: {entry.text}: {entry.transport} ports are not checked"
+            yield Finding(Level.WARNING, Code.UNCHECKED, line, name)
+    if service.published:
+        yield from _of_network(service)
+
+
+def _unset(entry: Published) -> Finding:
+    names = " and ".join(entry.unset)
+    verb = "is" if len(entry.unset) == 1 else "are"
+    return Finding(
+        Level.WARNING,
+        Code.UNSET,
+        f"{entry.service}: {names} {verb} not set, so that port {entry.target} of the container "
+        "gets an automatic host port",
+        (entry.service,),
+        hint=f"{entry.unset[0]}=8080 in the environment or in .env would fix it",
+    )
+
+
+def _of_network(service: ComposeService) -> Iterator[Finding]:
+    written = ", ".join(each.text for each in service.published)
+    name = (service.name,)
+    if service.network_mode == HOST:
+        line = (
+            f"{service.name} is on the host's network: compose discards its ports ({written}), "
+            "and where it really listens is not checked"
+        )
+        yield Finding(Level.WARNING, Code.HOST_NETWORK, line, name, hint="leave out one of the two")
+    elif service.network_mode == NONE:
+        line = f"{service.name} has no network: its ports ({written}) are not published"
+        yield Finding(Level.WARNING, Code.NO_NETWORK, line, name, hint="leave out one of the two")
+    elif joins(service):
+        line = (
+            f"{service.name} lives in the network of {service.network_mode}: the engine refuses to "
+            f"publish its ports ({written})"
+        )
+        hint = f"publish them at {service.network_mode.partition(':')[2]}"
+        yield Finding(Level.CONFLICT, Code.SHARED_NETWORK, line, name, hint=hint)
+
+
+# --- several entries ------------------------------------------------------------------------------
+
+
+def _single(entry: Published) -> bool:
+    return len(ports(entry)) == 1
+
+
+def _together(entries: Sequence[Published]) -> Iterator[Finding]:
+    """Entries that each want one port, and it is the same one: a finding for each port."""
+    clashes: dict[tuple[str, int], dict[Published, None]] = {}
+    for one, other in combinations(filter(_single, entries), 2):
+        if _in_the_way(one, other):
+            group = clashes.setdefault((one.transport, ports(one)[0]), {})
+            group.update(dict.fromkeys((one, other)))
+    for (transport, port), group in clashes.items():
+        yield _clash(f"{port}/{transport}", list(group))
+
+
+def _clash(label: str, group: list[Published]) -> Finding:
+    names = tuple(dict.fromkeys(each.service for each in group))
+    several = len(names) > 1
+    wanted = tuple(dict.fromkeys(chain.from_iterable(map(requests, group))))
+    where = f" ({', '.join(map(str, wanted))})" if len(wanted) > 1 else ""
+    who = f"{', '.join(names[:-1])} and {names[-1]} all" if len(names) > 2 else " and ".join(names)  # noqa: PLR2004
+    said = f"{who} publish {label}" if several else f"{who} publishes {label} {len(group)} times"
+    return Finding(
+        Level.CONFLICT,
+        Code.TWO_SERVICES if several else Code.OVERLAP,
+        f"{said}{where}: only one of them can have it",
+        names,
+        wanted,
+        "give one of them another host port" if several else "keep one of the entries",
+    )
+
+
+def _replicas(entries: Sequence[Published], replicas: dict[str, int]) -> Iterator[Finding]:
+    for entry in entries:
+        count, span = replicas[entry.service], ports(entry)
+        if count > len(span):
+            have = f"port {span[0]}" if len(span) == 1 else f"the ports {span[0]}-{span[-1]}"
+            line = (
+                f"{entry.service} would run {count} containers, and {have} "
+                f"{'is' if len(span) == 1 else 'are'} enough for {len(span)}"
+            )
+            wide = f"{span[0]}-{span[0] + count - 1}:{entry.target}"
+            yield Finding(
+                Level.CONFLICT,
+                Code.REPLICAS,
+                line,
+                (entry.service,),
+                requests(entry),
+                f"publish a range, as in {wide}, or run fewer",
+            )
+
+
+def _ranges(entries: Sequence[Published], replicas: dict[str, int]) -> Iterator[Finding]:
+    """Ranges that have to share with other entries: impossible, or a matter of luck.
+
+    Ranges are served in the order of their ends, which leaves the most for those that come later.
+    """
+    used = [(each, ports(each)[0]) for each in entries if _single(each)]
+    ranges = [each for each in entries if not _single(each)]
+    for entry in sorted(ranges, key=lambda each: (ports(each)[-1], ports(each)[0])):
+        lost = {port for other, port in used if _could_lose(entry, other)}
+        left = [port for port in ports(entry) if port not in lost]
+        wanted = min(replicas[entry.service], len(ports(entry)))
+        others = tuple(dict.fromkeys(each.service for each in entries if _rival(entry, each)))
+        if len(left) < wanted:
+            yield _full(entry, others, len(left), wanted)
+        elif others:
+            yield _luck(entry, others)
+        used += [(entry, port) for port in left[:wanted]]
+
+
+def _could_lose(entry: Published, other: Published) -> bool:
+    return entry.transport == other.transport and same_address(entry.address, other.address)
+
+
+def _rival(entry: Published, other: Published) -> bool:
+    return other != entry and _in_the_way(entry, other)
+
+
+def _span(entry: Published) -> str:
+    return f"{entry.first}-{entry.last}/{entry.transport}"
+
+
+def _full(entry: Published, others: tuple[str, ...], left: int, wanted: int) -> Finding:
+    return Finding(
+        Level.CONFLICT,
+        Code.RANGE_FULL,
+        f"{entry.service} needs {wanted} of {_span(entry)}, and {', '.join(others)} "
+        f"{'leaves' if len(others) == 1 else 'leave'} {left}",
+        tuple(dict.fromkeys((entry.service, *others))),
+        requests(entry),
+        "make the range wider",
+    )
+
+
+def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
+    return Finding(
+        Level.WARNING,
+        Code.RANGE_OVERLAP,
+        f"{_span(entry)} of {entry.service} overlaps with {', '.join(others)}: the engine picks "
+        "from the range without regard to what starts later",
+        tuple(dict.fromkeys((entry.service, *others))),
+        requests(entry),
+        "keep single ports out of ranges",
+    )
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def _ephemeral(entries: Iterable[Published], machine: Machine) -> Iterator[Finding]:
+    for entry in entries:
+        risky = [
+            each
+            for each in requests(entry)
+            if each.port in machine.ephemeral and each.port not in machine.reserved
+        ]
+        if risky:
+            span = f"{machine.ephemeral[0]}-{machine.ephemeral[-1]}"
+            line = (
+                f"{_written(risky)} of {entry.service} is in the ephemeral range ({span}): an "
+                "outgoing connection may have it just when the container starts"
+            )
+            hint = f"choose a port below {machine.ephemeral[0]}"
+            yield Finding(Level.WARNING, Code.EPHEMERAL, line, (entry.service,), tuple(risky), hint)
+
+
+def _privileged(entries: Iterable[Published], machine: Machine) -> Iterator[Finding]:
+    """It is the engine that binds: only one that does not run as root may lack the right."""
+    if not machine.engine_uid:
+        return
+    for entry in entries:
+        low = [each for each in requests(entry) if each.port < machine.first_unprivileged]
+        if low:
+            line = (
+                f"{_written(low)} of {entry.service} needs a privilege, and the engine runs as "
+                f"user {machine.engine_uid}: unless rootlesskit was given cap_net_bind_service "
+                "(not known from here), it fails"
+            )
+            hint = f"sysctl -w net.ipv4.ip_unprivileged_port_start={low[0].port}"
+            yield Finding(Level.WARNING, Code.PRIVILEGED, line, (entry.service,), tuple(low), hint)
+
+
+def _written(wanted: Sequence[PortRequest]) -> str:
+    return str(wanted[0]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"

@@ -1,0 +1,127 @@
+"""What a look at a compose project found, as frozen values: nothing here looks or judges."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from resolver.model import ExitStatus
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from resolver.compose.model import ComposeProject, Published
+    from resolver.model import PortRequest, Report
+
+NO_PORTS: frozenset[int] = frozenset()
+
+
+class Level(StrEnum):
+    """Whether `docker compose up` would fail, or only surprise."""
+
+    CONFLICT = "conflict"
+    WARNING = "warning"
+
+
+class Code(StrEnum):
+    """The kinds of findings; public API, as a part of the JSON."""
+
+    TWO_SERVICES = "two-services"  # they publish one port
+    OVERLAP = "overlap"  # one service publishes a port twice
+    REPLICAS = "replicas"  # more containers than ports
+    RANGE_FULL = "range-full"  # the other entries leave a range too few ports
+    RANGE_OVERLAP = "range-overlap"  # the engine may pick what another entry needs
+    RANGE_TAKEN = "range-taken"  # the engine may pick what somebody holds
+    NOT_A_PORT = "not-a-port"
+    SHARED_NETWORK = "shared-network"  # ports in another container's network
+    HOST_NETWORK = "host-network"
+    NO_NETWORK = "no-network"
+    UNSET = "unset"
+    UNCHECKED = "unchecked"
+    EPHEMERAL = "ephemeral"
+    PRIVILEGED = "privileged"
+    HELD = "held"  # by somebody outside of the project
+    ORPHAN = "orphan"  # by a container of the project that `up` does not replace
+    MOVED = "moved"  # by a container of the project that `up` replaces first
+    NO_SUCH_ADDRESS = "no-such-address"
+    UNKNOWN = "unknown"
+    PROJECT_NAME = "project-name"
+
+
+class Status(StrEnum):
+    """What is true of one entry of a service's ports."""
+
+    CLEAR = "clear"
+    OWN = "own"
+    CONFLICT = "conflict"
+    TAKEN = "taken"
+    ORPHAN = "orphan"
+    HIDDEN = "hidden"
+    UNKNOWN = "unknown"
+    AUTOMATIC = "automatic"
+    UNPUBLISHED = "unpublished"
+    UNCHECKED = "unchecked"
+
+
+@value
+class Finding:
+    """One line about the project, and the next step where there is one that helps."""
+
+    level: Level
+    code: Code
+    line: str
+    services: tuple[str, ...] = ()
+    requests: tuple[PortRequest, ...] = ()
+    hint: str = ""
+
+
+@value
+class Machine:
+    """What decides which ports are a risk here.
+
+    `ephemeral` are the ports that the kernel gives to outgoing connections, and `reserved` those
+    among them that it does not. Ports below `first_unprivileged` need a privilege. `engine_uid` is
+    the user that the engine runs as; None where that is not known.
+    """
+
+    ephemeral: range = range(0)
+    reserved: frozenset[int] = NO_PORTS
+    first_unprivileged: int = 0
+    engine_uid: int | None = None
+
+
+@value
+class Entry:
+    """One entry of a service's ports, and how it stands with it; `requests` are its host ports."""
+
+    published: Published
+    status: Status
+    reason: str = ""
+    requests: tuple[PortRequest, ...] = ()
+
+
+@value
+class Preflight:
+    """All that is known before `docker compose up`.
+
+    `taken` are the ports that outsiders hold and the project needs; `report` has the diagnosis of
+    every fixed port. `away` says why the engine's ports are not this machine's, or is empty.
+    """
+
+    project: ComposeProject
+    entries: tuple[Entry, ...]
+    findings: tuple[Finding, ...]
+    report: Report
+    taken: tuple[PortRequest, ...] = ()
+    away: str = ""
+    notes: tuple[str, ...] = ()
+    exit_status: ExitStatus = ExitStatus.FREE
+
+    @property
+    def conflicts(self) -> tuple[Finding, ...]:
+        """The findings because of which `up` would fail."""
+        return tuple(each for each in self.findings if each.level is Level.CONFLICT)
+
+    @property
+    def hopeless(self) -> tuple[Finding, ...]:
+        """The conflicts that freeing a port would not end."""
+        return tuple(each for each in self.conflicts if each.code is not Code.HELD)

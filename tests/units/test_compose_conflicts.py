@@ -1,0 +1,169 @@
+"""What is wrong with a compose project by itself; each case was seen with the real compose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resolver.compose import conflicts
+from resolver.compose.findings import Code, Finding, Level, Machine
+from resolver.compose.model import ComposeProject, ComposeService, Published
+
+ORDINARY = Machine(ephemeral=range(32768, 61000), first_unprivileged=1024, engine_uid=0)
+
+
+def entry(
+    service: str,
+    first: int | None,
+    last: int | None = None,
+    address: str | None = None,
+    transport: str = "tcp",
+    target: int = 80,
+) -> Published:
+    text = f"{address or ''}:{first}-{last or first}:{target}/{transport}"
+    return Published(service, target, first, last or first, address, transport, text)
+
+
+def service(
+    name: str, *published: Published, replicas: int = 1, network_mode: str = ""
+) -> ComposeService:
+    return ComposeService(name, published, replicas, network_mode)
+
+
+def found(*services: ComposeService, machine: Machine = ORDINARY) -> tuple[Finding, ...]:
+    project = ComposeProject("shop", Path("/srv/shop"), (), services)
+    return conflicts.find(project, machine)
+
+
+def codes(*services: ComposeService, machine: Machine = ORDINARY) -> list[tuple[Level, Code]]:
+    return [(each.level, each.code) for each in found(*services, machine=machine)]
+
+
+def both(mine: Published, theirs: Published) -> list[tuple[Level, Code]]:
+    return codes(service("web", mine), service("api", theirs))
+
+
+def test_a_quiet_project_has_no_findings() -> None:
+    assert not found(
+        service("web", entry("web", 8080), entry("web", None)),
+        service("api", entry("api", 8081), entry("api", 8080, transport="udp")),
+        service("db"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (None, None),
+        (None, "127.0.0.1"),
+        (None, "::1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        (None, "0.0.0.0"),
+        (None, "::"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_two_services_on_one_port(mine: str | None, theirs: str | None) -> None:
+    clash = [(Level.CONFLICT, Code.TWO_SERVICES)]
+    assert both(entry("web", 8080, address=mine), entry("api", 8080, address=theirs)) == clash
+    assert both(entry("web", 8080, address=theirs), entry("api", 8080, address=mine)) == clash
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [("127.0.0.1", "127.0.0.2"), ("0.0.0.0", "::"), ("127.0.0.1", "::1"), ("0.0.0.0", "::1")],
+)
+def test_addresses_that_go_together(mine: str, theirs: str) -> None:
+    """An engine publishes on a family's wildcard for that family alone."""
+    assert not both(entry("web", 8080, address=mine), entry("api", 8080, address=theirs))
+
+
+def test_three_services_are_one_finding() -> None:
+    services = [service(name, entry(name, 8080)) for name in ("a", "b", "c")]
+    (finding,) = found(*services)
+    assert finding.line == "a, b and c all publish 8080/tcp: only one of them can have it"
+    assert finding.services == ("a", "b", "c")
+
+
+def test_one_service_twice() -> None:
+    twice = service("web", entry("web", 8080), entry("web", 8080, target=81))
+    assert codes(twice) == [(Level.CONFLICT, Code.OVERLAP)]
+    assert not found(service("web", entry("web", 8080), entry("web", 8080)))  # merged by compose
+
+
+def test_replicas_on_a_fixed_port() -> None:
+    (finding,) = found(service("web", entry("web", 8080), replicas=3))
+    assert (finding.level, finding.code) == (Level.CONFLICT, Code.REPLICAS)
+    assert "8080-8082:80" in finding.hint
+    assert not found(service("web", entry("web", 8080, 8082), replicas=3))
+    assert codes(service("web", entry("web", 8080, 8081), replicas=3)) == [
+        (Level.CONFLICT, Code.REPLICAS)
+    ]
+    assert not found(service("web", entry("web", None), replicas=3))
+
+
+def test_a_service_without_containers_publishes_nothing() -> None:
+    assert not found(service("web", entry("web", 8080)), service("b", entry("b", 8080), replicas=0))
+
+
+def test_a_range_shares_with_a_single_port() -> None:
+    wide, single = entry("web", 8000, 8001), entry("api", 8000)
+    assert both(wide, single) == [(Level.WARNING, Code.RANGE_OVERLAP)]
+    assert both(wide, entry("api", 8002)) == []
+    full = codes(service("web", wide, replicas=2), service("api", single))
+    assert full == [(Level.CONFLICT, Code.RANGE_FULL)]
+
+
+def test_ranges_that_together_are_too_small() -> None:
+    three = [service(name, entry(name, 8000, 8001)) for name in ("a", "b", "c")]
+    assert (Level.CONFLICT, Code.RANGE_FULL) in codes(*three)
+    assert {level for level, _ in codes(*three[:2])} == {Level.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "code"),
+    [
+        ("host", Level.WARNING, Code.HOST_NETWORK),
+        ("none", Level.WARNING, Code.NO_NETWORK),
+        ("service:db", Level.CONFLICT, Code.SHARED_NETWORK),
+        ("container:abc", Level.CONFLICT, Code.SHARED_NETWORK),
+    ],
+)
+def test_networks_that_publish_nothing(mode: str, level: Level, code: Code) -> None:
+    lonely = service("web", entry("web", 8080), network_mode=mode)
+    assert codes(lonely, service("api", entry("api", 8080))) == [(level, code)]
+    assert not found(service("web", network_mode=mode))
+
+
+def test_what_is_not_a_port() -> None:
+    bad = Published("web", 80, text="abc:80", trouble="'abc' is not a port")
+    (finding,) = found(service("web", bad))
+    assert (finding.level, finding.code) == (Level.CONFLICT, Code.NOT_A_PORT)
+    assert "abc:80" in finding.line
+
+
+def test_a_variable_that_is_not_set() -> None:
+    (finding,) = found(service("web", Published("web", 80, text=":80", unset=("WEB_PORT",))))
+    assert (finding.level, finding.code) == (Level.WARNING, Code.UNSET)
+    assert "WEB_PORT is not set" in finding.line
+
+
+def test_sctp_is_named_as_unchecked() -> None:
+    services = [service(name, entry(name, 8080, transport="sctp")) for name in ("web", "api")]
+    assert codes(*services) == [(Level.WARNING, Code.UNCHECKED)] * 2
+
+
+def test_the_ephemeral_range() -> None:
+    assert codes(service("web", entry("web", 40000))) == [(Level.WARNING, Code.EPHEMERAL)]
+    reserved = Machine(ephemeral=range(32768, 61000), reserved=frozenset({40000}))
+    assert not found(service("web", entry("web", 40000)), machine=reserved)
+
+
+@pytest.mark.parametrize(("uid", "warned"), [(0, False), (None, False), (1000, True)])
+def test_privileged_ports_of_a_rootless_engine(uid: int | None, warned: bool) -> None:  # noqa: FBT001
+    machine = Machine(first_unprivileged=1024, engine_uid=uid)
+    expected = [(Level.WARNING, Code.PRIVILEGED)] if warned else []
+    assert codes(service("web", entry("web", 443)), machine=machine) == expected
+    assert not found(service("web", entry("web", 1024)), machine=machine)
