@@ -545,6 +545,7 @@ class Report:
     asides: tuple[str, ...] = ()  # what only a verbose reader wants
     dry_run: bool = False
     exit_status: ExitStatus = ExitStatus.FREE
+    engines: tuple[EngineState, ...] = ()  # how each one answered
 
 
 @value

@@ -73,6 +73,7 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
         ),
         asides=tuple(engine.trouble or "" for engine in troubles if engine.unremarkable),
         exit_status=worst,
+        engines=snapshot.engines,
     )
 
 

@@ -31,6 +31,11 @@ def remarks(requests: Collection[PortRequest]) -> dict[PortRequest, tuple[str, .
     }
 
 
+def ephemeral_ports() -> tuple[range, frozenset[int]]:
+    """The ephemeral range, and the ports that the kernel leaves out of it; empty off Linux."""
+    return _ephemeral(_IPV4), frozenset(_reserved(_IPV4))
+
+
 def _about_ephemeral(request: PortRequest, ephemeral: range) -> tuple[str, ...]:
     if request.port not in ephemeral or request.port in _reserved(_IPV4):
         return ()
