@@ -17,6 +17,14 @@ Exit status:
 Several ports: the worst, in the order 1, 5, 4, 3, 0.
 `who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
 
+RUN_EPILOG = """\b
+Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
+  1    a port is taken, or reserved by another; CMD was not started
+  2    usage
+  4    this user may not bind the port
+  126  CMD cannot be executed
+  127  CMD was not found"""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -44,6 +52,13 @@ COMMANDS = {
         "resolver.cli.plan",
         "apply",
         "Do what a plan file says, if no holder has changed since.",
+    ),
+    "run": Command(
+        "resolver.cli.run",
+        "run",
+        "Run a program on ports of its own, kept from others until it takes them.",
+        RUN_EPILOG,
+        {"allow_interspersed_args": False},
     ),
 }
 """In the order of the overview."""
