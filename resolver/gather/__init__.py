@@ -16,7 +16,7 @@ from resolver.values import replace
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from resolver.model import Policy, PortRequest, Redirect, Socket
+    from resolver.model import Policy, PortRequest, Process, ProcessIdentity, Redirect, Socket
     from resolver.protocols import CommandRunner
 
 _SERVING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
@@ -39,30 +39,42 @@ def gather(
             engine may still mean to publish them.
         run: reads the packet filter's rules.
     """
-    from resolver.gather.processes import blind_spot, describe, own_line  # noqa: PLC0415 - psutil's path
-
     sockets: tuple[Socket, ...] = ()
     held = None if requests is None else [each for each in requests if each not in free]
     if held is None or held:
         sockets = _with_owners(list_sockets(held))
     if held:
         sockets += _with_owners(_connections(held, sockets))
-    own = own_line()
     owners = {owner for entry in sockets for owner in entry.owners}
-    processes = describe({*own, *owners}) if owners else ()
+    processes = _described(owners)
     glance = held is not None and not held
     containers, asked = ask_engines(requests, processes, sockets, policy, glance=glance)
-    return Snapshot(
+    seen = Snapshot(
         sockets=sockets,
         processes=processes,
         containers=containers,
         engines=asked,
         redirects=_redirects(requests, run),
-        own=own,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),
-        blind_spot=blind_spot(),
     )
+    return seen if glance and not (containers or seen.redirects) else _with_own_place(seen)
+
+
+def _described(owners: Collection[ProcessIdentity]) -> tuple[Process, ...]:
+    """The owners, what is above them, and this process's own line."""
+    if not owners:
+        return ()
+    from resolver.gather.processes import describe, own_line  # noqa: PLC0415 - none, mostly
+
+    return describe({*own_line(), *owners})
+
+
+def _with_own_place(seen: Snapshot) -> Snapshot:
+    """The same, with who we are and what we cannot see: to judge holders by."""
+    from resolver.gather.processes import blind_spot, own_line  # noqa: PLC0415 - there are some
+
+    return replace(seen, own=own_line(), blind_spot=blind_spot())
 
 
 def _redirects(requests: Sequence[PortRequest] | None, run: CommandRunner) -> tuple[Redirect, ...]:

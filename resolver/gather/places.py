@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container
-from resolver.gather.processes import ancestors_of
-from resolver.host.identity import identify
 from resolver.host.peer import listener_pid
 
 if TYPE_CHECKING:
@@ -72,6 +70,9 @@ def _same_namespace(path: str) -> bool | None:
         ours = os.stat("/proc/self/ns/net")  # noqa: PTH116 - a magic link
         if _is(pid, ours):
             return True
+        from resolver.gather.processes import ancestors_of  # noqa: PLC0415 - seldom
+        from resolver.host.identity import identify  # noqa: PLC0415
+
         line = ancestors_of(identify(pid))
         return any(_is(each.pid, ours) for each in line if _name(each.pid) == "rootlesskit")
     except (OSError, StateChangedError):

@@ -162,7 +162,7 @@ def _user(uid: int | None) -> str | None:
 
 
 def cgroups(pid: int) -> tuple[str, ...]:
-    """Each hierarchy's path, once: the third part of every line, as cgroups(7) has it."""
+    """Its place in each hierarchy, once: what follows the second colon of a line."""
     lines = _read(pid, "cgroup").decode(errors="replace").splitlines()
     paths = (line.split(":", 2)[2] for line in lines if line.count(":") > 1)
     return tuple(dict.fromkeys(paths))

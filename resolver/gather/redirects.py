@@ -6,7 +6,6 @@ a `hostPort`, sends what arrives to somewhere else while a plain bind still succ
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from itertools import pairwise
@@ -95,8 +94,13 @@ def _negated(words: list[str]) -> bool:
 
 
 def _of_nftables(run: CommandRunner) -> Iterator[Redirect]:
+    text = _output(("nft", "-j", "list", "ruleset"), run)
+    if not text:
+        return
+    import json  # noqa: PLC0415 - mostly there is no nft
+
     try:
-        answer = json.loads(_output(("nft", "-j", "list", "ruleset"), run) or "{}")
+        answer = json.loads(text)
     except ValueError:
         return
     for entry in answer.get("nftables", ()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
@@ -22,6 +21,8 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
     Raises:
         CommandFailedError: it does not exist, may not be run, or did not end in time.
     """
+    import subprocess  # noqa: PLC0415 - mostly nothing is run
+
     try:
         done = subprocess.run(
             list(argv),
