@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from resolver.errors import ReservedError
 from resolver.gather import list_sockets
 from resolver.model import SocketState
+from resolver.report.reservations import whose
+from resolver.reservations.belonging import Belonging
 from resolver.reservations.ephemeral import ephemeral_range
 from resolver.reservations.model import Claim
 from resolver.reservations.pool import Kind, Source, State, UnmetError, choose, own_leases
-from resolver.reservations.whose import Holders, Whose
+from resolver.reservations.scope import ENGINE
+from resolver.reservations.whose import Holders
+from resolver.settings import RESERVATION_SECONDS
 from resolver.values import value
 from resolver.verify import prove
 
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
     from resolver.reservations.model import Lease, Owner
     from resolver.reservations.pool import Choice, Obstacle, Wish
 
-DEFAULT_TTL_SECONDS = 8 * 3600.0
 ATTEMPTS = 32  # each lost one means that somebody else got on
 EVERYWHERE = "*"  # the place under which a project remembers what each of its roots got
 _PAUSES = (0.002, 0.01, 0.03)  # seconds; a probe of somebody else is over in less than one of them
@@ -39,7 +42,8 @@ class Terms:
     """For whom ports are assigned, and on what terms.
 
     `place` is the root of the project, absolute. `spoken_for` are ports that its services outside
-    of this call wish for. `owner` None: the leases end with their time.
+    of this call wish for. `owner` None: the leases end with their time. `held`: the caller is about
+    to keep the ports in the kernel, so nobody may have them, not even the project's own server.
     """
 
     scope: str
@@ -47,7 +51,7 @@ class Terms:
     place: str
     pool: tuple[tuple[int, int], ...] = ()
     spoken_for: Collection[int] = frozenset()
-    ttl_seconds: float | None = DEFAULT_TTL_SECONDS
+    ttl_seconds: float | None = RESERVATION_SECONDS
     owner: Owner | None = None
     held: bool = False
     strict: bool = False
@@ -87,7 +91,7 @@ def assign(wishes: Sequence[Wish], terms: Terms, store: LeaseStore) -> tuple[Ass
         StoreError: the ledger cannot be read or written.
         UsageError: an address is none of this machine's.
     """
-    holders = Holders(terms.place, use_docker=terms.use_docker)
+    holders = Holders(terms.scope, terms.project, terms.place, use_docker=terms.use_docker)
     lost: ReservedError | None = None
     for _ in range(ATTEMPTS):
         state = _state(terms, store, holders)
@@ -111,14 +115,14 @@ def _state(terms: Terms, store: LeaseStore, holders: Holders) -> State:
 
     def trouble(request: PortRequest) -> str:
         if request not in troubles:
-            troubles[request] = bind_trouble(request)
+            troubles[request] = _trouble(request, terms, holders)
         return troubles[request]
 
     return State(
         project=terms.project,
         place=terms.place,
         trouble=trouble,
-        foreign=lambda request: holders.whose(request) is Whose.FOREIGN,
+        foreign=lambda request: holders.whose(request) is Belonging.OTHER,
         leases=store.leases(terms.scope),
         remembered=store.recall(terms.scope, terms.project, terms.place),
         elsewhere=_elsewhere(terms, store),
@@ -127,6 +131,7 @@ def _state(terms: Terms, store: LeaseStore, holders: Holders) -> State:
         ephemeral=ephemeral_range(),
         owner=terms.owner,
         strict=terms.strict,
+        unused=terms.held,
     )
 
 
@@ -138,6 +143,12 @@ def _elsewhere(terms: Terms, store: LeaseStore) -> dict[int, str]:
         if place != terms.place and os.path.isdir(place):  # noqa: PTH112 - as the store has it
             found[port] = place
     return found
+
+
+def _trouble(request: PortRequest, terms: Terms, holders: Holders) -> str:
+    if terms.scope.startswith(f"{ENGINE}:"):  # only the engine knows the ports of its host
+        return holders.names(request) and "published by a container"
+    return bind_trouble(request)
 
 
 def bind_trouble(request: PortRequest) -> str:
@@ -164,15 +175,8 @@ def _stays(request: PortRequest) -> bool:
 
 
 def _take(choices: Sequence[Choice], terms: Terms, store: LeaseStore) -> dict[PortRequest, Lease]:
-    """The leases on all choices; one that another process of the project lives by stays its own."""
-    kept = [each.lease for each in choices if each.lease and _lives(each.lease, terms)]
-    known = {lease.request for lease in kept}
-    claims = [_claim(each, terms) for each in choices if each.request not in known]
-    return {lease.request: lease for lease in (*kept, *(store.acquire(claims) if claims else ()))}
-
-
-def _lives(lease: Lease, terms: Terms) -> bool:
-    return lease.owner is not None and lease.owner != terms.owner
+    granted = store.acquire([_claim(choice, terms) for choice in choices])
+    return {lease.request: lease for lease in granted}
 
 
 def _claim(choice: Choice, terms: Terms) -> Claim:
@@ -198,7 +202,7 @@ def _settle(choices: Sequence[Choice], state: State, terms: Terms, store: LeaseS
         for choice in choices
         for lease in own_leases(choice.wish.service, state)
         if lease.request != choice.request
-        and lease.owner is None
+        and lease.owner is terms.owner is None
         and lease.port == state.remembered.get(choice.wish.service)
     ]
     if superseded:
@@ -236,7 +240,7 @@ def _doubt(choice: Choice, state: State, holders: Holders) -> str:
     """Said of a port that is leased to the project, and held by who knows whom."""
     request = choice.request
     leased = choice.lease is not None and choice.lease.owner is None
-    if not leased or not state.trouble(request) or holders.whose(request) is Whose.OURS:
+    if not leased or not state.trouble(request) or holders.whose(request) is Belonging.OWN:
         return ""
     who = holders.names(request) or "somebody"
     return (
@@ -259,20 +263,11 @@ def explain(obstacle: Obstacle, holders: Holders) -> str:
     if obstacle.kind is Kind.ELSEWHERE:
         return f"is this project's in {obstacle.place}"
     if obstacle.kind is Kind.RESERVED and obstacle.lease is not None:
-        return f"is reserved {_reserver(obstacle.lease)}"
+        return f"is reserved for {whose(obstacle.lease)}"
     names = holders.names(obstacle.request)
     if names:
         return f"is held by {names}"
     return f"cannot be bound: {obstacle.reason}"
-
-
-def _reserver(lease: Lease) -> str:
-    by = f" by pid {lease.owner.pid}" if lease.owner else ""
-    where = f" in {lease.place}" if lease.place else ""
-    until = ""
-    if lease.expires_at is not None:
-        until = time.strftime(" until %Y-%m-%d %H:%M", time.localtime(lease.expires_at))
-    return f"for {lease.service} of {lease.project}{where}{by}{until}"
 
 
 def label(request: PortRequest) -> str:

@@ -123,6 +123,7 @@ class State:
     of this project that have them for lasting, and `spoken_for` holds what the project's services
     outside of this call wish for. `trouble` says why a port cannot be bound, "" where it can;
     `foreign` whether what holds one of our own leases' ports is known to be somebody else's.
+    `unused` wants ports that nobody has, not even the service itself as it runs already.
     """
 
     project: str
@@ -137,6 +138,7 @@ class State:
     ephemeral: Ephemeral = Ephemeral()
     owner: Owner | None = None
     strict: bool = False
+    unused: bool = False
 
 
 def choose(wishes: Sequence[Wish], state: State) -> tuple[Choice, ...]:
@@ -179,7 +181,7 @@ class _Choosing:
         self._known: dict[tuple[str, PortRequest], Obstacle | None] = {}
 
     def choices(self) -> tuple[Choice, ...]:
-        if not self._state.strict:
+        if not (self._state.strict or self._state.unused):
             self._running()
         self._preferences()
         unmet = [wish for wish in self._wishes if wish.service not in self._given]
@@ -305,7 +307,7 @@ def _find_obstacle(wish: Wish, request: PortRequest, state: State) -> Obstacle |
     if place and not (mine or state.strict):
         return Obstacle(Kind.ELSEWHERE, request, place=place)
     reason = state.trouble(request)
-    if reason and not (mine and not state.foreign(request)):
+    if reason and (state.unused or not mine or state.foreign(request)):
         return Obstacle(Kind.HELD, request, reason)
     return None
 

@@ -2,93 +2,104 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver import api
+from resolver.model import Holder, SocketState
+from resolver.reservations.belonging import Belonging, belonging
+from resolver.reservations.model import Claim
+from resolver.reservations.owner import here
+from resolver.reservations.scope import ENGINE
 
 if TYPE_CHECKING:
-    from resolver.model import Classification, Container, PortReport, PortRequest, Process
+    from resolver.model import PortRequest
 
-WORKING_DIR_LABEL = "com.docker.compose.project.working_dir"
-
-
-class Whose(StrEnum):
-    """Whether a holder belongs to a project."""
-
-    OURS = "ours"
-    FOREIGN = "foreign"
-    UNKNOWN = "unknown"
+_ENGINE_SECONDS = 2.0
 
 
 class Holders:
     """Answers for a project, looked up once for each port, and only where somebody asks."""
 
-    def __init__(self, place: str, *, use_docker: bool = True) -> None:
+    def __init__(self, scope: str, project: str, place: str, *, use_docker: bool = True) -> None:
+        self._scope = scope
+        self._project = project
         self._place = place
         self._use_docker = use_docker
-        self._reports: dict[PortRequest, PortReport] = {}
+        self._found: dict[PortRequest, tuple[Holder, ...]] = {}
 
-    def whose(self, request: PortRequest) -> Whose:
+    def whose(self, request: PortRequest) -> Belonging:
         """Whether the project's own server holds the port; of several holders, the worst.
 
-        A working directory or a compose project inside of the root speaks for the project. One in
-        quite another place speaks against it; a directory above the root, such as `/`, where
-        daemons live, says nothing, and neither does a container that compose did not start.
+        A process that works in quite another directory is somebody else's. One that works above the
+        root, such as in `/`, where daemons live, may be anybody's.
         """
-        found = [_judge(each, self._place) for each in self._holders(request)]
-        for verdict in (Whose.FOREIGN, Whose.UNKNOWN):
+        found = {self._judge(holder, request) for holder in self.holders(request)}
+        for verdict in (Belonging.OTHER, Belonging.UNKNOWN):
             if verdict in found:
                 return verdict
-        return Whose.OURS if found else Whose.UNKNOWN
+        return Belonging.OWN if found else Belonging.UNKNOWN
 
     def names(self, request: PortRequest) -> str:
         """The holders in a few words, such as `node 4711`; "" where none is seen."""
-        return ", ".join(dict.fromkeys(_name(each) for each in self._holders(request)))
+        return ", ".join(dict.fromkeys(map(_name, self.holders(request))))
 
-    def _holders(self, request: PortRequest) -> tuple[Classification, ...]:
-        if request not in self._reports:
-            answer = api.who(str(request), use_docker=self._use_docker)
-            self._reports[request] = answer.ports[0]
-        return tuple(each.classification for each in self._reports[request].holders)
+    def holders(self, request: PortRequest) -> tuple[Holder, ...]:
+        """Who holds the port; in the scope of an engine, the containers that publish it.
+
+        Raises:
+            EngineError: the scope is an engine's, which does not answer.
+        """
+        if request not in self._found:
+            published = self._scope.startswith(f"{ENGINE}:")
+            look = self._published if published else self._here
+            self._found[request] = look(request)
+        return self._found[request]
+
+    def _judge(self, holder: Holder, request: PortRequest) -> Belonging:
+        claim = Claim(
+            self._scope, request.port, request.transport, request.address, "",
+            self._project, self._place,
+        )  # fmt: skip
+        verdict = belonging(holder, claim, here(os.environ))
+        folders = [process.cwd for process in holder.processes]
+        if verdict is Belonging.UNKNOWN and folders and holder.container is None:
+            away = all(folder and _apart(folder, self._place) for folder in folders)
+            return Belonging.OTHER if away else verdict
+        return verdict
+
+    def _here(self, request: PortRequest) -> tuple[Holder, ...]:
+        from resolver import api, pipeline  # noqa: PLC0415 - only for a port that is taken
+
+        policy = api.policy({"use_docker": self._use_docker})
+        report = pipeline.who([request], policy, api.effects(None)).ports[0]
+        return tuple(each.classification.holder for each in report.holders)
+
+    @staticmethod
+    def _published(request: PortRequest) -> tuple[Holder, ...]:
+        from resolver.gather.containers import list_containers  # noqa: PLC0415 - only this scope
+        from resolver.gather.engines import endpoint  # noqa: PLC0415
+
+        return tuple(
+            Holder(binding, SocketState.PUBLISHED, container=container)
+            for container in list_containers(endpoint(), _ENGINE_SECONDS, [request])
+            for binding in container.published
+            if request.meets(binding)
+        )
 
 
-def _judge(found: Classification, place: str) -> Whose:
-    holder = found.holder
-    if holder.container is not None:
-        return _by_folder(_compose_folder(holder.container), place)
-    verdicts = {_by_folder(process.cwd, place) for process in holder.processes}
-    if Whose.OURS in verdicts:
-        return Whose.OURS
-    return Whose.FOREIGN if verdicts == {Whose.FOREIGN} else Whose.UNKNOWN
-
-
-def _compose_folder(container: Container) -> str | None:
-    return container.label(WORKING_DIR_LABEL)
-
-
-def _by_folder(folder: str | None, place: str) -> Whose:
-    if not folder or not place:
-        return Whose.UNKNOWN
+def _apart(folder: str, place: str) -> bool:
     there, root = Path(folder), Path(place)
-    if there.is_relative_to(root):
-        return Whose.OURS
-    return Whose.UNKNOWN if root.is_relative_to(there) else Whose.FOREIGN
+    return not (there.is_relative_to(root) or root.is_relative_to(there))
 
 
-def _name(found: Classification) -> str:
-    holder = found.holder
+def _name(holder: Holder) -> str:
     if holder.container is not None:
         return f"container {holder.container.name}"
     if holder.master is not None:
-        return _process(holder.master, found)
+        return str(holder.master)
     if holder.redirect is not None:
         return f"a NAT rule to {holder.redirect.target}"
     if holder.cgroup:
         return f"a process of {holder.cgroup}"
-    return f"somebody: {holder.hidden}" if holder.hidden else "the kernel"
-
-
-def _process(process: Process, found: Classification) -> str:
-    return f"{process} ({found.manager.name})" if found.manager else str(process)
+    return "the kernel" if holder.kernel else "somebody who is hidden from this user"

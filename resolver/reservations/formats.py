@@ -1,0 +1,161 @@
+"""PURE: assigned ports → the variables that dependents expect, and the texts that hold them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from resolver.errors import UsageError
+from resolver.model import ANY_IPV4, ANY_IPV6, Transport
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from resolver.model import PortRequest
+    from resolver.reservations.assign import Assigned
+    from resolver.reservations.pool import Wish
+
+SCHEMA = "ultra-ports.assignment/1"
+LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
+_PORT_ENDING = "_PORT"
+_SCHEMES = {"redis": "redis", "postgres": "postgresql", "https": "https"}
+
+
+@value
+class Names:
+    """What a service's variables are called."""
+
+    port: str
+    host: str
+    url: str
+
+
+@value
+class Entry:
+    """One entry of a compose service's `ports:`; `published` "" lets the engine choose."""
+
+    target: int
+    published: str = ""
+    address: str | None = None
+    transport: str = "tcp"
+
+
+def names(service: str, variable: str) -> Names:
+    """`API_PORT`, `API_HOST` and `API_URL`, for the service `api` or the variable `API_PORT`."""
+    stem = variable.removesuffix(_PORT_ENDING)
+    if stem in {variable, ""}:
+        stem = "".join(each if each.isalnum() else "_" for each in service.upper())
+    return Names(variable, f"{stem}_HOST", f"{stem}_URL")
+
+
+def scheme(service: str, probe: str, transport: Transport) -> str:
+    """The scheme of a service's URL, by how the project asks for its health, else by its name."""
+    if transport is Transport.UDP:
+        return "udp"
+    return _SCHEMES.get(probe) or _SCHEMES.get("" if probe else service) or "http"
+
+
+def host(request: PortRequest) -> str:
+    """Where a client of this machine finds it; an address without brackets."""
+    if request.address in {None, ANY_IPV4}:
+        return LOOPBACK
+    return "::1" if request.address == ANY_IPV6 else str(request.address)
+
+
+def variables_of(wish: Wish, request: PortRequest) -> dict[str, str]:
+    """The variables of one service that has this endpoint."""
+    called, where = names(wish.service, wish.variable), host(request)
+    shown = f"[{where}]" if ":" in where else where
+    return {
+        called.port: str(request.port),
+        called.host: where,
+        called.url: f"{wish.scheme}://{shown}:{request.port}",
+    }
+
+
+def variables(assigned: Iterable[Assigned]) -> dict[str, str]:
+    """The variables of all services, in their order."""
+    found: dict[str, str] = {}
+    for each in assigned:
+        found |= variables_of(each.wish, each.request)
+    return found
+
+
+def distinct(wishes: Sequence[Wish]) -> None:
+    """Makes sure that no two services share a name or a variable.
+
+    Raises:
+        UsageError: two do.
+    """
+    seen: dict[str, str] = {}
+    services: set[str] = set()
+    for wish in wishes:
+        if wish.service in services:
+            raise UsageError(f"{wish.service} is given twice")
+        services.add(wish.service)
+        called = names(wish.service, wish.variable)
+        for name in (called.port, called.host, called.url):
+            if name in seen:
+                raise UsageError(f"{seen[name]} and {wish.service} share the variable {name}")
+            seen[name] = wish.service
+
+
+def env_text(found: Mapping[str, str]) -> str:
+    """Lines for an environment file; no value of ours needs quotes there."""
+    return "".join(f"{name}={text}\n" for name, text in found.items())
+
+
+def shell_text(found: Mapping[str, str]) -> str:
+    """Lines for `eval` in a shell."""
+    return "".join(f"export {name}={shlex.quote(text)}\n" for name, text in found.items())
+
+
+def json_text(assigned: Sequence[Assigned], about: Mapping[str, object]) -> str:
+    """One envelope; `about` are further keys, such as `project`."""
+    services = [_plain(each) for each in assigned]
+    return json.dumps({"schema": SCHEMA, **about, "services": services}, indent=2) + "\n"
+
+
+def _plain(each: Assigned) -> dict[str, object]:
+    wish, request = each.wish, each.request
+    called = names(wish.service, wish.variable)
+    found = variables_of(wish, request)
+    return {
+        "service": wish.service,
+        "label": str(request),
+        "port": request.port,
+        "transport": request.transport,
+        "address": request.address,
+        "host": found[called.host],
+        "url": found[called.url],
+        "variables": found,
+        "preferred": wish.preferred.port,
+        "previous": each.previous,
+        "source": each.source,
+        "said": list(each.said),
+        "expires_at": each.lease.expires_at if each.lease else None,
+    }
+
+
+def compose_text(services: Mapping[str, Sequence[Entry]]) -> str:
+    """An override file: all ports of these services, in place of those that they had.
+
+    `!override` is known to compose since 2.24.4: without it, lists of ports are added up.
+    """
+    lines = ["services:" if services else "services: {}"]
+    for name, entries in services.items():
+        lines += [f"  {json.dumps(name)}:", "    ports: !override"]
+        for entry in entries:
+            lines += _entry(entry)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(entry: Entry) -> Iterable[str]:
+    yield f"      - target: {entry.target}"
+    if entry.published:
+        yield f"        published: {json.dumps(entry.published)}"
+    if entry.address is not None:
+        yield f"        host_ip: {json.dumps(entry.address)}"
+    yield f"        protocol: {entry.transport}"

@@ -1,0 +1,90 @@
+"""What to assign: `api:8085`, `api:8000-8100`, `api:127.0.0.1:53/udp` or `api` → wishes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from resolver import portspec
+from resolver.errors import UsageError
+from resolver.project.file import default_variable
+from resolver.reservations.formats import distinct, scheme
+from resolver.reservations.pool import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.model import PortRequest
+    from resolver.project.model import Project, Service
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
+_EXAMPLES = "such as api:8085, api:8000-8100, api:127.0.0.1:8085/udp, or the service's name alone"
+
+
+def wishes(arguments: Sequence[str], project: Project) -> tuple[Wish, ...]:
+    """A wish for each argument; without any, one for every service of the project file.
+
+    Args:
+        arguments: `SERVICE:PORT`, or `SERVICE` for one that the project knows.
+        project: the services' variables, and their ports as they are without our own block in
+            `.env`: what an earlier assignment came to is no wish.
+
+    Raises:
+        UsageError: an argument makes no sense, or two share a name or a variable.
+    """
+    if arguments:
+        found = tuple(_wish(argument, project) for argument in arguments)
+    elif project.file is None:
+        raise UsageError(
+            f"there is no project file in {project.root} or above that names services",
+            f"name them here, {_EXAMPLES}",
+        )
+    else:
+        found = tuple(_of_service(each) for each in project.services)
+        if not found:
+            raise UsageError(f"{project.file} names no service")
+    distinct(found)
+    return found
+
+
+def spoken_for(found: Sequence[Wish], project: Project) -> frozenset[int]:
+    """The ports of the project's other services, which no fallback shall take."""
+    if project.file is None:
+        return frozenset()
+    here = {wish.service for wish in found}
+    others = [each for each in project.services if each.name not in here]
+    return frozenset(port for each in others for port in (each.request.port, each.standard.port))
+
+
+def _wish(argument: str, project: Project) -> Wish:
+    name, colon, spec = argument.partition(":")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{argument!a} does not begin with the name of a service", _EXAMPLES)
+    if not colon:
+        return _of_service(project.service(name))
+    known = next((each for each in project.services if each.name == name), None)
+    options = _options(argument, spec)
+    variable = known.variable if known else default_variable(name)
+    probe = known.health.kind if known and known.health else ""
+    return Wish(name, variable, options, scheme(name, probe, options[0].transport))
+
+
+def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
+    try:
+        options = portspec.parse([spec])
+    except UsageError as error:
+        raise UsageError(f"{argument!a}: {error}", _EXAMPLES) from error
+    if len({(each.transport, each.address) for each in options}) > 1:
+        raise UsageError(f"{argument!a}: a service has one transport and one address")
+    return options
+
+
+def _of_service(service: Service) -> Wish:
+    probe = service.health.kind if service.health else ""
+    transport = service.request.transport
+    return Wish(
+        service.name,
+        service.variable,
+        (service.request,),
+        scheme(service.name, probe, transport),
+    )
