@@ -9,6 +9,18 @@ SCOPE_VARIABLE = "ULTRA_PORTS_SCOPE"  # whose ports are meant: "machine" or "eng
 HOST_VARIABLE = "ULTRA_PORTS_HOST"  # this machine's name in scopes, where its own id will not do
 LOG_VARIABLE = "ULTRA_PORTS_LOG"  # a level, or LEVEL:FILE
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
+DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"  # anything: show the traceback of an internal error
+SETTINGS = {
+    ENVIRONMENT_VARIABLE: ("", "which [environments.NAME] of the project file applies"),
+    STATE_VARIABLE: ("", "the directory that reservations are kept in"),
+    STORE_VARIABLE: ("", "redis://HOST:PORT/DB keeps reservations for several machines"),
+    SCOPE_VARIABLE: ("machine", "whose ports are reserved: machine or engine"),
+    HOST_VARIABLE: ("", "this machine's name among others, where its machine-id will not do"),
+    LOG_VARIABLE: ("", "debug, info, warning or error, to stderr; LEVEL:FILE to a file"),
+    GATHERER_VARIABLE: ("", "psutil: look at sockets and processes by the portable way"),
+    DEBUG_VARIABLE: ("", "anything: show the traceback of an internal error"),
+}
+"""Every variable: its default, and what it is for."""
 COMMAND_TIMEOUT_SECONDS = 5.0  # a manager's own command, asked a question
 SERVICE_TIMEOUT_SECONDS = 100.0  # systemd's DefaultTimeoutStopSec is 90 s
 KILL_WAIT_SECONDS = 2.0  # from SIGKILL until the kernel has cleaned up

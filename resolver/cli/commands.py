@@ -25,6 +25,15 @@ Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
   126  CMD cannot be executed
   127  CMD was not found"""
 
+RESERVATIONS_EPILOG = """\b
+Exit status:
+  0  done
+  1  it is somebody else's, or the store cannot be reached or written; nothing was changed
+  2  usage: nothing was changed
+  4  this user may not bind the port, so it cannot be proved free
+  5  the engine did not answer (--scope engine)
+  130  interrupted"""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -59,6 +68,27 @@ COMMANDS = {
         "Run a program on ports of its own, kept from others until it takes them.",
         RUN_EPILOG,
         {"allow_interspersed_args": False},
+    ),
+    "reserve": Command(
+        "resolver.cli.reservations",
+        "reserve",
+        "Reserve a port for a service, so that no other project takes it.",
+        RESERVATIONS_EPILOG,
+    ),
+    "release": Command(
+        "resolver.cli.reservations",
+        "release",
+        "End reservations of this project.",
+        RESERVATIONS_EPILOG,
+    ),
+    "reservations": Command(
+        "resolver.cli.reservations",
+        "reservations",
+        "List what is reserved, for whom, and until when.",
+        RESERVATIONS_EPILOG,
+    ),
+    "config": Command(
+        "resolver.cli.config", "config", "Show every setting, and where it came from.", None
     ),
 }
 """In the order of the overview."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from resolver import __version__
+from resolver.report.escape import escape
 
-    from resolver.reservations.model import Claim, Lease
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resolver.reservations.model import Claim, Lease, Owner
 
 SCHEMA = "ultra-ports.reservations/1"
 _HEADERS = ("PORT", "SERVICE", "PROJECT", "OWNER", "EXPIRES", "HELD")
@@ -45,25 +48,46 @@ def _until(lease: Lease) -> str:
     return f" until {when(lease.expires_at)}" if lease.expires_at is not None else ""
 
 
-def table(leases: Sequence[Lease]) -> str:
-    """A row for each lease."""
+def table(leases: Sequence[Lease], names: Mapping[Owner, str], *, scopes: bool = False) -> str:
+    """A row for each lease.
+
+    Args:
+        leases: in the order of the rows.
+        names: what the owners' processes are called, for those that can be seen.
+        scopes: whether there is a column for the scope.
+    """
     from tabulate import tabulate  # noqa: PLC0415 - only for this command
 
-    rows = [_row(lease) for lease in leases]
-    return tabulate(rows, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+    headers = (*_HEADERS, "SCOPE") if scopes else _HEADERS
+    rows = [_row(lease, names)[: len(headers)] for lease in leases]
+    return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
 
 
-def _row(lease: Lease) -> tuple[str, ...]:
-    from resolver.report.escape import escape  # noqa: PLC0415
-
+def _row(lease: Lease, names: Mapping[Owner, str]) -> tuple[str, ...]:
+    owner = f"{names.get(lease.owner) or 'process'} {lease.owner.pid}" if lease.owner else ""
     return (
         str(lease.request),
         escape(lease.service, _WIDEST),
         escape(lease.project, _WIDEST),
-        f"process {lease.owner.pid}" if lease.owner else "",
+        escape(owner, _WIDEST),
         when(lease.expires_at) if lease.expires_at is not None else "with its owner",
         "yes" if lease.held else "",
+        escape(lease.scope, _WIDEST),
     )
+
+
+def envelope(command: str, where: str, leases: Sequence[Lease], *, lasting: bool) -> dict[str, Any]:
+    """The answer of a command for `json.dumps`; keys are always present.
+
+    `where` names the store, and `lasting` says whether it outlives the command.
+    """
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "ultra-ports", "version": __version__},
+        "command": command,
+        "store": {"where": where, "lasting": lasting},
+        "reservations": [plain(lease) for lease in leases],
+    }
 
 
 def plain(lease: Lease) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from resolver.model import ANY_IPV4, ANY_IPV6, Pid, PortNumber, PortRequest, Transport
+from resolver.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Owner:
     """The process that a lease lives and dies with.
 
@@ -21,7 +20,7 @@ class Owner:
     start_time: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """What somebody asks for: one endpoint in one scope, for a service of a project.
 
@@ -49,7 +48,7 @@ class Claim:
         return PortRequest(self.port, self.transport, self.address)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lease:
     """A claim that was granted.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from resolver.host import machine
 from resolver.host.identity import start_time
 from resolver.model import Pid
 from resolver.reservations.model import Owner
+from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_
 _ENDED = frozenset(b"ZXx")  # proc_pid_stat(5), field 3
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Here:
     """What the owners of leases are compared with.
 
@@ -74,6 +74,16 @@ def is_dead(owner: Owner, scope: str, where: Here) -> bool:
     if owner.pid_namespace != where.pid_namespace:
         return False
     return not _lives(owner)
+
+
+def name_of(owner: Owner, where: Here) -> str:
+    """What the owner's process is called; "" where it cannot be seen from here."""
+    if (owner.boot, owner.pid_namespace) != (where.boot, where.pid_namespace):
+        return ""
+    try:
+        return Path(f"/proc/{owner.pid}/comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
 
 
 def _lives(owner: Owner) -> bool:

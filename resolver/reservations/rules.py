@@ -7,7 +7,6 @@ clock that is set forward ends no lease, and one that is set back does not prolo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from resolver.report.reservations import service, whose
 from resolver.reservations.model import Lease, collide
 from resolver.reservations.owner import is_dead
 from resolver.settings import LEASE_SECONDS
+from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _STEP_SECONDS = 1.0  # a smaller difference of the clocks is their drift
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Moment:
     """Now, in seconds: since the epoch by the wall clock, and since the boot that is named."""
 
@@ -35,7 +35,7 @@ class Moment:
     since_boot: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """A lease as a store keeps it: `ends` is in seconds since the boot `boot`; None: never."""
 
@@ -44,7 +44,7 @@ class Entry:
     ends: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Granted:
     """What a store has to do for an acquisition: to forget some leases, and to keep others."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.settings import STATE_VARIABLE
+from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ SHARED = "shared"
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StateDirectory:
     """An absolute path, and which setting it came from. `reason`: why there is none, else empty."""
 
@@ -36,7 +36,8 @@ class StateDirectory:
         In a sticky directory that everybody may write to, the kernel may refuse to open what others
         made (`fs.protected_regular`, proc_sys_fs(5)): there the ledger has a directory of its own.
         """
-        return (self.path / SHARED if is_sticky(self.path) else self.path) / LEDGER
+        sticky = self.origin == STATE_VARIABLE and is_sticky(self.path)
+        return (self.path / SHARED if sticky else self.path) / LEDGER
 
 
 def state_directory(

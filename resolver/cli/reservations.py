@@ -1,0 +1,292 @@
+"""`ultra-ports reserve`, `release` and `reservations`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resolver.cli.store import opened, say
+from resolver.errors import StoreError, UsageError
+from resolver.project.names import current as current_project
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.model import PortRequest
+    from resolver.project.model import Project
+    from resolver.protocols import LeaseStore
+    from resolver.reservations.model import Lease, Owner
+    from resolver.reservations.owner import Here
+    from resolver.reservations.reserve import Order
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+ProjectName = Annotated[
+    str | None,
+    typer.Option("--project", metavar="NAME", help="The project; else that of this directory."),
+]
+Scope = Annotated[
+    str,
+    typer.Option(
+        "--scope",
+        metavar="machine|engine",
+        help="Whose ports: this network namespace's, or those the engine's host publishes.",
+    ),
+]
+
+
+def reserve(
+    service: Annotated[str, typer.Argument(metavar="NAME", help="The service (api).")],
+    port: Annotated[
+        str | None,
+        typer.Argument(metavar="[PORT|FIRST-LAST]", help="Else the project's port of the service."),
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option(metavar="TIME", help="90s, 10m, 8h, 2d; 8h where nobody owns it.")
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Stay, and keep the port in the kernel meanwhile.")
+    ] = False,
+    owner: Annotated[
+        int | None, typer.Option("--for", metavar="PID", help="It ends with this process, as $$.")
+    ] = None,
+    project: ProjectName = None,
+    scope: Scope = "",
+    json: Json = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports reserve api                  the project's port of api, for 8 hours
+      ultra-ports reserve api 8085 --ttl 2d
+      ultra-ports reserve api 8000-8100        the first of them that is to be had
+      ultra-ports reserve api --for $$         until this shell ends
+      ultra-ports reserve api --hold           nobody else gets it by accident; Ctrl-C ends it
+
+    Prints the port. It is reserved where it can be bound now, or where the project's
+    own server has it. Exits 1 where it is somebody else's, and says whose.
+    """  # noqa: D415, D301 - a help text
+    from resolver.reservations import owner as owners  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.reservations import reserve as reserving  # noqa: PLC0415
+
+    if hold and owner is not None:
+        raise UsageError("--hold and --for both say how long: only one of them is wanted")
+    where = owners.here(os.environ)
+    found = current_project()
+    order = _order(service, port, found, project, scope, ttl)
+    order = _owned(order, where, hold=hold, pid=owner)
+    say(found.notes)
+    with opened(found.root) as store:
+        if not store.lasting and not hold:
+            raise StoreError("not reserved: it would be forgotten at once", "--hold keeps it")
+        reserved = reserving.reserve(order, store, where)
+        _tell(reserved.lease, store, json=json)
+        _say_of(reserved.lease, f"is reserved for {_whose(reserved.lease)}: {reserved.because}")
+        if reserved.hold is None:
+            return 0
+        from resolver.cli.keeping import keep  # noqa: PLC0415 - only with --hold
+
+        with reserved.hold:
+            return keep(reserved.lease, store, order.ttl_seconds)
+
+
+def release(
+    wanted: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|PORT...]", help="What is to be released.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that the project has reserved.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also another project's, and a living process's own.")
+    ] = False,
+    project: ProjectName = None,
+    scope: Scope = "",
+    json: Json = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports release api
+      ultra-ports release 8085 9000/udp
+      ultra-ports release --all
+
+    Ends reservations of this project. What holds a port is not touched.
+    """  # noqa: D415, D301 - a help text
+    from resolver.reservations import release as releasing  # noqa: PLC0415
+    from resolver.reservations import scope as scopes  # noqa: PLC0415
+
+    if everything == bool(wanted):
+        raise UsageError("NAME, PORT or --all is wanted", "ultra-ports release -h")
+    found = current_project()
+    what = _wanted(wanted or [], everything=everything)
+    caller = releasing.Caller(
+        project or found.name, str(found.root), _line(), named=project is not None, forced=force
+    )
+    with opened(found.root) as store:
+        leases = store.leases(scopes.current(os.environ, scope))
+        chosen, missing = releasing.chosen(what, leases, caller)
+        ended = store.release(chosen)
+        if json:
+            _print_json("release", store, ended)
+    for lease in ended:
+        _say_of(lease, f"is no longer reserved for {lease.service}")
+    say([f"{each} was not reserved" for each in missing])
+    return 0
+
+
+def reservations(
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Those of every scope, not of this machine's ports alone.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget those that are over, and say which.")
+    ] = False,
+    project: ProjectName = None,
+    scope: Scope = "",
+    json: Json = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports reservations
+      ultra-ports reservations --project shop --json
+      ultra-ports reservations --prune
+
+    Lists what is reserved. What has expired, or whose owner has ended, is not.
+    """  # noqa: D415, D301 - a help text
+    from resolver.reservations import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
+
+    with opened(_root()) as store:
+        over = store.prune() if prune else ()
+        for lease in over:
+            _say_of(lease, f"is forgotten: it was reserved for {_whose(lease)}")
+        leases = store.leases(None if everywhere else scopes.current(os.environ, scope))
+        leases = tuple(each for each in leases if project in {None, each.project})
+        if json:
+            _print_json("reservations", store, leases)
+        else:
+            _print_table(leases, everywhere=everywhere)
+    return 0
+
+
+def _order(
+    service: str, port: str | None, found: Project, project: str | None, scope: str, ttl: str | None
+) -> Order:
+    from resolver.reservations import scope as scopes  # noqa: PLC0415
+    from resolver.reservations.reserve import Order  # noqa: PLC0415
+    from resolver.reservations.words import is_service, seconds  # noqa: PLC0415
+
+    if not is_service(service):
+        raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
+    return Order(
+        service=service,
+        requests=_requests(service, port, found),
+        ttl_seconds=None if ttl is None else seconds(ttl),
+        scope=scopes.current(os.environ, scope),
+        project=_project_name(project, found),
+        place=str(found.root),
+    )
+
+
+def _project_name(given: str | None, found: Project) -> str:
+    if given is not None and not given.strip():
+        raise UsageError("--project wants a name")
+    return given or found.name
+
+
+def _requests(service: str, port: str | None, found: Project) -> tuple[PortRequest, ...]:
+    """The ports that are asked for: those given, the service's own, or the project's pool."""
+    from resolver import portspec  # noqa: PLC0415
+
+    if port is not None:
+        return portspec.parse([port])
+    known = any(each.name == service for each in found.services)
+    if not known and found.pool:
+        return portspec.parse([f"{first}-{last}" for first, last in found.pool])
+    return (found.service(service).request,)
+
+
+def _owned(order: Order, where: Here, *, hold: bool, pid: int | None) -> Order:
+    from resolver.reservations import owner as owners  # noqa: PLC0415
+    from resolver.reservations.scope import ENGINE  # noqa: PLC0415
+    from resolver.values import replace  # noqa: PLC0415
+
+    if hold and order.scope.startswith(f"{ENGINE}:"):
+        raise UsageError(
+            "--hold keeps a port of this network namespace, not one of an engine's host"
+        )
+    owned: Owner | None = owners.myself(where) if hold else None
+    if pid is not None:
+        owned = owners.owner_of(pid, where)
+    return replace(order, owner=owned, held=hold)
+
+
+def _wanted(arguments: Sequence[str], *, everything: bool) -> Any:  # noqa: ANN401 - loaded late
+    from resolver import portspec  # noqa: PLC0415
+    from resolver.reservations.release import Wanted  # noqa: PLC0415
+    from resolver.reservations.words import is_service  # noqa: PLC0415
+
+    words = [word.strip() for argument in arguments for word in argument.split(",")]
+    names = tuple(word for word in words if is_service(word))
+    ports = portspec.parse([word for word in words if not is_service(word)])
+    return Wanted(names, ports, everything)
+
+
+def _line() -> tuple[Any, ...]:
+    """This process and its ancestors."""
+    from resolver.gather.processes import ancestors_of  # noqa: PLC0415
+    from resolver.host.identity import identify  # noqa: PLC0415
+    from resolver.model import Pid  # noqa: PLC0415
+
+    own = identify(Pid(os.getpid()))
+    return (own, *ancestors_of(own))
+
+
+def _root() -> Any:  # noqa: ANN401 - a Path
+    """The project's root; a list needs no project file that makes sense."""
+    from resolver.project.names import working_directory  # noqa: PLC0415
+    from resolver.project.place import root  # noqa: PLC0415
+
+    return root(working_directory())
+
+
+def _whose(lease: Lease) -> str:
+    from resolver.report.reservations import whose  # noqa: PLC0415
+
+    return whose(lease)
+
+
+def _say_of(lease: Lease, what: str) -> None:
+    say([f"{lease.request} {what}"])
+
+
+def _tell(lease: Lease, store: LeaseStore, *, json: bool) -> None:
+    """The port on stdout, at once: whoever reads it may be waiting."""
+    if json:
+        _print_json("reserve", store, (lease,))
+    else:
+        print(lease.port)
+    sys.stdout.flush()
+
+
+def _print_json(command: str, store: LeaseStore, leases: Sequence[Lease]) -> None:
+    import json as encoder  # noqa: PLC0415 - only for --json
+
+    from resolver.report.reservations import envelope  # noqa: PLC0415
+
+    print(encoder.dumps(envelope(command, store.where, leases, lasting=store.lasting), indent=2))
+
+
+def _print_table(leases: Sequence[Lease], *, everywhere: bool) -> None:
+    from resolver.report.reservations import table  # noqa: PLC0415
+    from resolver.reservations import owner as owners  # noqa: PLC0415
+
+    if not leases:
+        say(["nothing is reserved"])
+        return
+    where = owners.here(os.environ)
+    names = {lease.owner: owners.name_of(lease.owner, where) for lease in leases if lease.owner}
+    print(table(leases, names, scopes=everywhere))

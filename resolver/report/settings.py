@@ -1,0 +1,57 @@
+"""Settings as a table and as plain values."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from resolver import __version__
+from resolver.report.escape import escape
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SCHEMA = "ultra-ports.config/1"
+_HEADERS = ("SETTING", "VALUE", "FROM")
+_LONGEST = 200
+
+
+@value
+class Row:
+    """One setting: its value, "" where it has none, where that came from, and what it is for."""
+
+    name: str
+    value: str
+    origin: str
+    what: str
+
+
+def table(rows: Iterable[Row]) -> str:
+    """A row for each setting."""
+    from tabulate import tabulate  # noqa: PLC0415 - only for this command
+
+    shown = [
+        (escape(row.name), escape(row.value, _LONGEST), escape(row.origin, _LONGEST))
+        for row in rows
+    ]
+    return tabulate(shown, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+
+
+def envelope(rows: Iterable[Row]) -> dict[str, Any]:
+    """The settings for `json.dumps`; keys are always present."""
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "ultra-ports", "version": __version__},
+        "command": "config",
+        "settings": [
+            {"name": row.name, "value": row.value, "origin": row.origin, "description": row.what}
+            for row in rows
+        ],
+    }
+
+
+def hidden_password(address: str) -> str:
+    """An address without its user and password, and without what may follow its path."""
+    bare = address.partition("?")[0]
+    return re.sub(r"//.*@", "//***@", bare)

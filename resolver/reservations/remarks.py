@@ -1,0 +1,118 @@
+"""Adds to a report whose reservation each port is, and whether its holder is that one's.
+
+Where there is no ledger this costs one stat(2). A ledger that cannot be read is a note, and no
+more: whoever wants a port freed is not to fail for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.errors import UltraPortsError
+from resolver.project.place import root
+from resolver.reservations.state import state_directory
+from resolver.settings import STORE_VARIABLE
+from resolver.values import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from resolver.model import Holder, PortReport, Report
+    from resolver.reservations.model import Lease
+    from resolver.reservations.owner import Here
+
+
+def noted(report: Report, environ: Mapping[str, str]) -> Report:
+    """The report with notes of reservations on its ports."""
+    if not report.ports:
+        return report
+    try:
+        leases = _leases(environ)
+        return _annotated(report, leases, environ) if leases else report
+    except UltraPortsError as error:
+        said = f"what is reserved cannot be told: {error}"
+        return replace(report, notes=(*report.notes, said))
+
+
+def _leases(environ: Mapping[str, str]) -> tuple[Lease, ...]:
+    """The living leases of this scope."""
+    if environ.get(STORE_VARIABLE, "").strip():
+        return _from_store(environ)
+    path = state_directory(environ, lambda: root(_working_directory())).ledger
+    if not _exists(path):
+        return ()
+    from resolver.reservations import ledger, memory, rules, scope  # noqa: PLC0415 - seldom
+    from resolver.reservations.owner import here  # noqa: PLC0415
+
+    where, wanted = here(environ), scope.current(environ)
+    now = memory.present(where.boot)
+    return tuple(
+        rules.shown(entry, now)
+        for entry in ledger.read(path)
+        if entry.lease.scope == wanted and rules.is_alive(entry, where, now)
+    )
+
+
+def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
+    from resolver.reservations import scope  # noqa: PLC0415 - seldom
+    from resolver.reservations.store import open_store  # noqa: PLC0415
+
+    store = open_store(environ, _working_directory())
+    try:
+        return store.leases(scope.current(environ))
+    finally:
+        store.close()
+
+
+def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, str]) -> Report:
+    from resolver.reservations.model import collide  # noqa: PLC0415 - seldom
+    from resolver.reservations.owner import here  # noqa: PLC0415
+
+    where = here(environ)
+    leases = tuple(leases)
+    ports = []
+    for port in report.ports:
+        notes = [_note(port, each, where) for each in leases if collide(port.request, each.request)]
+        ports.append(replace(port, notes=(*port.notes, *notes)) if notes else port)
+    return replace(report, ports=tuple(ports))
+
+
+def _note(port: PortReport, lease: Lease, where: Here) -> str:
+    from resolver.report.reservations import whose  # noqa: PLC0415 - seldom
+    from resolver.reservations.belonging import Belonging, belonging  # noqa: PLC0415
+
+    said = f"reserved for {whose(lease)}"
+    found: dict[Belonging, list[str]] = {kind: [] for kind in Belonging}
+    for report in (*port.retaken_by, *(() if port.verdict == "freed" else port.holders)):
+        holder = report.classification.holder
+        found[belonging(holder, lease, where)].append(name(holder))
+    if found[Belonging.OTHER]:
+        strangers = ", ".join(dict.fromkeys(found[Belonging.OTHER]))
+        said += f"; WARNING: {strangers} holds it, and is not who it is reserved for"
+    if found[Belonging.UNKNOWN]:
+        unknown = ", ".join(dict.fromkeys(found[Belonging.UNKNOWN]))
+        said += f"; whether {unknown} is who it is reserved for cannot be told"
+    return said
+
+
+def name(holder: Holder) -> str:
+    """A holder in a few words, such as `node 4711`."""
+    if holder.container is not None:
+        return f"container {holder.container.name}"
+    return str(holder.master) if holder.master is not None else "its holder"
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
