@@ -49,8 +49,13 @@ def _run() -> int:
     from resolver.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is handled from the start
     from resolver.errors import UltraPortsError  # noqa: PLC0415
     from resolver.report.escape import escape  # noqa: PLC0415
+    from resolver.settings import LOG_VARIABLE  # noqa: PLC0415
 
     try:
+        if os.environ.get(LOG_VARIABLE):
+            from resolver.cli.logs import begin  # noqa: PLC0415 - only where it is wanted
+
+            begin(os.environ[LOG_VARIABLE])
         return run()
     except UltraPortsError as error:
         said = escape(str(error), LONGEST_MESSAGE)

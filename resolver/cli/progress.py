@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from resolver import log
 from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
 
@@ -39,6 +40,7 @@ class Terminal:
 
     def did(self, action: str) -> None:
         """Remembers it, for Ctrl-C."""
+        log.info("did: %s", action)
         self._done.append(escape(action))
 
     def waiting(self, what: str, seconds_left: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from resolver import log
 from resolver.errors import CommandFailedError
 from resolver.model import Completed
 
@@ -36,6 +37,7 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
         raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailedError(f"{argv[0]} did not answer in {timeout_seconds:g} s") from error
+    log.debug("%s: exit status %s", " ".join(argv), done.returncode)
     return Completed(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     )

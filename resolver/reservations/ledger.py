@@ -16,6 +16,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from resolver import log
 from resolver.errors import StoreError
 from resolver.reservations import rows, rules
 from resolver.reservations.memory import present
@@ -97,11 +98,17 @@ class Ledger:
             rows.insert(database, granted.entries)
             return tuple(entry.lease for entry in granted.entries)
 
-        return self._run(work) if claims else ()
+        leases = self._run(work) if claims else ()
+        for lease in leases:
+            log.info("reserved %s for %s, token %s", lease.request, lease.service, lease.token)
+        return leases
 
     def release(self, leases: Sequence[Lease]) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
-        return self._run(lambda database: rows.delete(database, leases)) if leases else ()
+        ended = self._run(lambda database: rows.delete(database, leases)) if leases else ()
+        for lease in ended:
+            log.info("released %s for %s, token %s", lease.request, lease.service, lease.token)
+        return ended
 
     def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
         """See `LeaseStore`."""
@@ -238,6 +245,7 @@ class Ledger:
                     return
             with self._reasons():
                 name = _move_aside(self.path)
+        log.info("set %s aside as %s", self.path, name)
         said = (
             f"{self.where} was damaged: it was set aside as {name}, and what it held is forgotten"
         )
