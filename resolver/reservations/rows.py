@@ -138,7 +138,7 @@ def entries(
 def entry(database: sqlite3.Connection, lease: Lease) -> Entry | None:
     """The entry of this very lease; None where it was lost."""
     statement = f"SELECT {_COLUMNS} FROM lease WHERE token = ? AND scope = ? AND port = ?"  # noqa: S608
-    row = database.execute(statement, (lease.token, lease.scope, lease.port)).fetchone()
+    row = database.execute(statement, (lease.token, _kept(lease.scope), lease.port)).fetchone()
     return None if row is None else _entry(row)
 
 
@@ -165,7 +165,7 @@ def delete(database: sqlite3.Connection, leases: Sequence[Lease]) -> tuple[Lease
     return tuple(
         lease
         for lease in leases
-        if database.execute(statement, (lease.token, lease.scope, lease.port)).rowcount
+        if database.execute(statement, (lease.token, _kept(lease.scope), lease.port)).rowcount
     )
 
 
@@ -175,21 +175,23 @@ def remember(
     """Keeps the last port of each service; `project` is scope, project and place."""
     for service, port in ports.items():
         database.execute(
-            "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)", (*project, service, port)
+            "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)",
+            (*map(_kept, project), _kept(service), port),
         )
 
 
 def recall(database: sqlite3.Connection, project: tuple[str, str, str]) -> dict[str, int]:
     """The last port of each service; `project` is scope, project and place."""
     statement = "SELECT service, port FROM last_port WHERE scope = ? AND project = ? AND place = ?"
-    return dict(sorted(database.execute(statement, project)))
+    rows = database.execute(statement, tuple(map(_kept, project)))
+    return dict(sorted((_text(service), int(port)) for service, port in rows))
 
 
 def _row(of: Entry) -> tuple[Any, ...]:
     lease, owner = of.lease, of.lease.owner
     return (
-        lease.token, lease.scope, lease.port, str(lease.transport), lease.address, lease.service,
-        lease.project, lease.place,
+        lease.token, _kept(lease.scope), lease.port, str(lease.transport), lease.address,
+        *map(_kept, (lease.service, lease.project, lease.place)),
         *((owner.boot, owner.pid_namespace, owner.pid, owner.start_time) if owner else (None,) * 4),
         lease.created_at, lease.expires_at, int(lease.held), of.boot, of.ends,
     )  # fmt: skip
@@ -201,12 +203,25 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     try:
         owner = None if boot is None else Owner(boot, namespace, Pid(int(pid)), int(start_time))
         lease = Lease(
-            int(token), scope, PortNumber(int(port)), Transport(transport), address, service,
-            project, place, owner, float(created_at), _seconds(expires_at), bool(held),
+            int(token), _text(scope), PortNumber(int(port)), Transport(transport), address,
+            _text(service), _text(project), _text(place), owner, float(created_at), _seconds(expires_at), bool(held),
         )  # fmt: skip
         return Entry(lease, granted_in, _seconds(ends))
     except (ValueError, TypeError) as error:
         raise MalformedError(f"lease {token!a} makes no sense") from error
+
+
+def _kept(text: str) -> str | bytes:
+    """A text as SQLite takes it: paths of Linux are bytes, which need not be UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _text(kept: str | bytes) -> str:
+    return kept.decode("utf-8", "surrogatepass") if isinstance(kept, bytes) else kept
 
 
 def _seconds(value: float | None) -> float | None:
