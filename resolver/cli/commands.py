@@ -34,6 +34,25 @@ Exit status:
   5  the engine did not answer (--scope engine)
   130  interrupted"""
 
+COMPOSE_EPILOG = """\b
+Exit status:
+  0  preflight: nothing is in the way; up: each published port answers
+  1  up: compose failed, or a port does not answer (which, and why, is printed)
+  2  usage, no compose file, or one that makes no sense: nothing was touched
+  3  conflicts: nothing was started, the right command is printed
+  4  a port is held by somebody who is hidden from this user
+  5  undecidable: the engine did not answer
+  130  interrupted"""
+
+ASSIGN_EPILOG = """\b
+Exit status:
+  0  every service has a port, which is leased to the project
+  1  no port is left, or with --strict one is held or reserved by another
+  2  usage, or a damaged file: nothing was touched
+  130  interrupted
+The order: the preferred port, the one used last, the project's pool, and then
+ports below the ephemeral range."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -61,6 +80,34 @@ COMMANDS = {
         "resolver.cli.plan",
         "apply",
         "Do what a plan file says, if no holder has changed since.",
+    ),
+    "preflight": Command(
+        "resolver.cli.compose",
+        "preflight",
+        "Say what a compose project would publish, and what is in its way; touch nothing.",
+        COMPOSE_EPILOG,
+    ),
+    "up": Command(
+        "resolver.cli.up",
+        "up",
+        "Free a compose project's ports, start it, and prove that it answers.",
+        COMPOSE_EPILOG,
+    ),
+    "env": Command("resolver.cli.env", "env", "Print the port of a service, or .env.example."),
+    "portserver": Command(
+        "resolver.cli.portserver",
+        "portserver",
+        "Lend ports to programs that use python_portpicker.",
+        None,
+    ),
+    "shell-init": Command(
+        "resolver.cli.shell", "shell_init", "Print clear_port and kill_api_ports for your shell."
+    ),
+    "assign": Command(
+        "resolver.cli.assign",
+        "assign",
+        "Give each service a port of its own, and tell those who depend on it.",
+        ASSIGN_EPILOG,
     ),
     "run": Command(
         "resolver.cli.run",

@@ -20,7 +20,9 @@ END = b"# <<< ultra-ports <<<"
 REMARK = b"# written by `ultra-ports assign`; changes in here do not last"
 _BOM = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # UTF-16 and UTF-32
-_KEY = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
+_KEY = re.compile(
+    rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?:=|:(?=[ \t]))[ \t]*(.*)", re.DOTALL
+)
 
 
 @value
