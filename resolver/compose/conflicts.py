@@ -45,13 +45,12 @@ def fixed(service: ComposeService) -> tuple[Published, ...]:
     """The entries that claim host ports, each once: a repeated one is dropped by compose."""
     if service.replicas < 1 or service.network_mode in {HOST, NONE} or joins(service):
         return ()
-    return tuple(
-        dict.fromkeys(
-            each
-            for each in service.published
-            if each.first is not None and not each.trouble and each.transport in list(Transport)
-        )
-    )
+    found: dict[object, Published] = {}
+    for each in service.published:
+        if each.first is not None and not each.trouble and each.transport in list(Transport):
+            key = (each.target, each.first, each.last, each.address, each.transport)
+            found.setdefault(key, each)
+    return tuple(found.values())
 
 
 def joins(service: ComposeService) -> bool:
@@ -109,15 +108,35 @@ def _of_service(service: ComposeService) -> Iterator[Finding]:
     name = (service.name,)
     for entry in service.published:
         if entry.trouble:
-            line = f"{service.name}: {entry.text}: {entry.trouble}"
+            line = f"{service.name}: {_written(entry)}: {entry.trouble}"
             yield Finding(Level.CONFLICT, Code.NOT_A_PORT, line, name)
         if entry.unset:
             yield _unset(entry)
+        if entry.exposed_by:
+            yield _exposed(entry)
         if not entry.trouble and entry.transport not in list(Transport):
-            line = f"{service.name}: {entry.text}: {entry.transport} ports are not checked"
+            line = f"{service.name}: {_written(entry)}: {entry.transport} ports are not checked"
             yield Finding(Level.WARNING, Code.UNCHECKED, line, name)
     if service.published:
         yield from _of_network(service)
+
+
+def _written(entry: Published) -> str:
+    """As it stands in the file, and where."""
+    return f"{entry.text} ({entry.where})" if entry.where else entry.text
+
+
+def _exposed(entry: Published) -> Finding:
+    names = " and ".join(entry.exposed_by)
+    return Finding(
+        Level.WARNING,
+        Code.EXPOSED,
+        f"{entry.service}: {_written(entry)}: without {names} it is published on every address of "
+        "this machine",
+        (entry.service,),
+        requests(entry),
+        f"{entry.exposed_by[0]}=127.0.0.1 in the environment or in .env would keep it here",
+    )
 
 
 def _unset(entry: Published) -> Finding:
@@ -277,7 +296,7 @@ def _ephemeral(entries: Iterable[Published], machine: Machine) -> Iterator[Findi
         if risky:
             span = f"{machine.ephemeral[0]}-{machine.ephemeral[-1]}"
             line = (
-                f"{_written(risky)} of {entry.service} is in the ephemeral range ({span}): an "
+                f"{_named(risky)} of {entry.service} is in the ephemeral range ({span}): an "
                 "outgoing connection may have it just when the container starts"
             )
             hint = f"choose a port below {machine.ephemeral[0]}"
@@ -292,7 +311,7 @@ def _privileged(entries: Iterable[Published], machine: Machine) -> Iterator[Find
         low = [each for each in requests(entry) if each.port < machine.first_unprivileged]
         if low:
             line = (
-                f"{_written(low)} of {entry.service} needs a privilege, and the engine runs as "
+                f"{_named(low)} of {entry.service} needs a privilege, and the engine runs as "
                 f"user {machine.engine_uid}: unless rootlesskit was given cap_net_bind_service "
                 "(not known from here), it fails"
             )
@@ -300,5 +319,5 @@ def _privileged(entries: Iterable[Published], machine: Machine) -> Iterator[Find
             yield Finding(Level.WARNING, Code.PRIVILEGED, line, (entry.service,), tuple(low), hint)
 
 
-def _written(wanted: Sequence[PortRequest]) -> str:
+def _named(wanted: Sequence[PortRequest]) -> str:
     return str(wanted[0]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"

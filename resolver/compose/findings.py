@@ -35,7 +35,8 @@ class Code(StrEnum):
     SHARED_NETWORK = "shared-network"  # ports in another container's network
     HOST_NETWORK = "host-network"
     NO_NETWORK = "no-network"
-    UNSET = "unset"
+    UNSET = "unset"  # variables without which a port became automatic
+    EXPOSED = "exposed"  # variables without which an address became every one
     UNCHECKED = "unchecked"
     EPHEMERAL = "ephemeral"
     PRIVILEGED = "privileged"

@@ -1,0 +1,262 @@
+"""Before `docker compose up`: what the project would publish, and what would be in its way.
+
+Read-only. The judgement is in `conflicts.py`, `roles.py` and `judge.py`, which are pure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resolver import api, verify
+from resolver.compose import conflicts, judge
+from resolver.compose.containers import RUNNING, members
+from resolver.compose.findings import Code, Finding, Level, Machine, Preflight, Status
+from resolver.compose.model import ComposeArguments, ComposeProject, ComposeService
+from resolver.compose.roles import Stage, orphans
+from resolver.errors import CommandFailedError, UltraPortsError, UsageError
+from resolver.gather import engines, list_sockets
+from resolver.gather.places import elsewhere
+from resolver.gather.surroundings import ephemeral_ports
+from resolver.host.peer import listener_uid
+from resolver.host.runner import run_command
+from resolver.model import ExitStatus, Report
+from resolver.values import replace, value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resolver.compose.containers import Member
+    from resolver.compose.findings import Entry
+    from resolver.model import Policy, PortRequest
+
+NAME_VARIABLE = "COMPOSE_PROJECT_NAME"
+_FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
+_CONNECT_SECONDS = 0.5
+
+
+@value
+class Wish:
+    """What the caller wants to start.
+
+    `arguments` name the project; `services` are the only ones that count, all where it is empty,
+    and `scale` is how many containers some of them get. `removes_orphans` says that compose will
+    be told to. `environ` and `cwd` are those of the caller. `hint` frees what outsiders hold.
+    """
+
+    arguments: ComposeArguments
+    environ: Mapping[str, str]
+    cwd: Path
+    services: tuple[str, ...] = ()
+    scale: tuple[tuple[str, int], ...] = ()
+    removes_orphans: bool = False
+    hint: str = "ultra-ports resolve --compose"
+
+
+def preflight(wish: Wish, **options: Any) -> Preflight:  # noqa: ANN401 - as for `api.who`
+    """Looks at the project and at who holds its ports; changes nothing.
+
+    Args:
+        wish: what to start.
+        options: fields of `Policy`.
+
+    Raises:
+        UsageError: there is no compose file, or it makes no sense.
+    """
+    policy = api.policy(options)
+    project = _chosen(_read(wish.arguments, wish), wish)
+    reachable = _reachable(project)
+    report = api.who(*map(str, reachable), **options) if reachable else Report("who")
+    endpoint = engines.endpoint()
+    away = _away(report, endpoint, policy)
+    stage = Stage(
+        project=project,
+        reports={each.request: each for each in report.ports},
+        engine=endpoint,
+        away=away,
+        silent=_silent(report, policy),
+        removes_orphans=wish.removes_orphans,
+        hint=wish.hint,
+    )
+    stage = replace(stage, disabled=_disabled(stage, wish))
+    names, notes = _namesakes(project, policy)
+    return _judged(stage, (*conflicts.find(project, machine(endpoint)), *names), report, notes)
+
+
+def _judged(
+    stage: Stage, found: Sequence[Finding], report: Report, notes: tuple[str, ...]
+) -> Preflight:
+    entries = judge.entries(stage)
+    everything = (*found, *judge.findings(stage, entries))
+    blocking = [each for each in everything if each.level is Level.CONFLICT]
+    statuses = {each.status for each in entries}
+    return Preflight(
+        project=stage.project,
+        entries=tuple(_marked(each, blocking) for each in entries),
+        findings=(*blocking, *(each for each in everything if each.level is Level.WARNING)),
+        report=report,
+        taken=judge.taken(stage, entries),
+        away=stage.away,
+        notes=(*stage.project.notes, *report.notes, *notes, *_about_away(stage)),
+        exit_status=_exit_status(statuses, blocking),
+    )
+
+
+def _exit_status(statuses: set[Status], blocking: Sequence[Finding]) -> ExitStatus:
+    if Status.UNKNOWN in statuses:
+        return ExitStatus.UNDECIDED
+    if Status.HIDDEN in statuses:
+        return ExitStatus.HIDDEN
+    return ExitStatus.ADVISED if blocking else ExitStatus.FREE
+
+
+def _marked(entry: Entry, blocking: Sequence[Finding]) -> Entry:
+    """An entry that is at odds with another one of the file says so, whoever holds its port."""
+    for each in blocking:
+        inside = each.code not in {Code.HELD, Code.ORPHAN}
+        if (
+            inside
+            and entry.published.service in each.services
+            and (set(entry.requests) & set(each.requests))
+        ):
+            return replace(entry, status=Status.CONFLICT, reason=each.line)
+    return entry
+
+
+def _about_away(stage: Stage) -> tuple[str, ...]:
+    if not stage.away:
+        return ()
+    where = f"{stage.engine} publishes elsewhere ({stage.away})"
+    return (f"{where}: its containers are seen, and no other process there",)
+
+
+# --- the project ----------------------------------------------------------------------------------
+
+
+def _read(arguments: ComposeArguments, wish: Wish) -> ComposeProject:
+    from resolver.compose.read import read  # noqa: PLC0415 - the reader is a house of its own
+
+    return read(arguments, wish.environ, wish.cwd, run_command)
+
+
+def _chosen(project: ComposeProject, wish: Wish) -> ComposeProject:
+    """The project with the wished services alone, scaled."""
+    known = {service.name for service in project.services}
+    scale = dict(wish.scale)
+    unknown = [name for name in (*wish.services, *scale) if name not in known]
+    if unknown:
+        raise UsageError(f"{project.name} has no service {unknown[0]!a} that is enabled")
+    services = tuple(
+        ComposeService(
+            each.name, each.published, scale.get(each.name, each.replicas), each.network_mode
+        )
+        for each in project.services
+        if not wish.services or each.name in wish.services
+    )
+    return ComposeProject(
+        project.name, project.working_dir, project.files, services, project.source, project.notes
+    )
+
+
+def _reachable(project: ComposeProject) -> list[PortRequest]:
+    """The host ports that the project claims, but for those on addresses of other machines."""
+    wanted = dict.fromkeys(
+        request
+        for service in project.services
+        for entry in conflicts.fixed(service)
+        for request in conflicts.requests(entry)
+    )
+    first = {each.address: each for each in wanted if each.address is not None}
+    foreign = {address for address, each in first.items() if not _has(each)}
+    return [each for each in wanted if each.address not in foreign]
+
+
+def _has(request: PortRequest) -> bool:
+    try:
+        verify.prove(request, list_sockets)
+    except UsageError:
+        return False
+    return True
+
+
+def _disabled(stage: Stage, wish: Wish) -> frozenset[str] | None:
+    """The services that no profile enables; only asked for where a container may be one's."""
+    if not any(orphans(report, stage) for report in stage.reports.values()):
+        return None
+    given = wish.arguments
+    try:
+        whole = _read(ComposeArguments(given.files, ("*",), given.project), wish)
+    except UltraPortsError:
+        return None
+    return frozenset(service.name for service in whole.services)
+
+
+def _namesakes(
+    project: ComposeProject, policy: Policy
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Another directory's containers under the same project name, and why that is not known."""
+    if not policy.use_docker:
+        return (), ()
+    client, limit = engines.client(engines.endpoint()), policy.docker_timeout_seconds
+    try:
+        found = members(project.name, client, run_command, limit)
+    except CommandFailedError as error:
+        return (), (f"not known whether another directory uses this project's name: {error}",)
+    elsewhere: dict[str, list[Member]] = {}
+    for each in found:
+        if each.working_dir and not _same(Path(each.working_dir), project.working_dir):
+            elsewhere.setdefault(each.working_dir, []).append(each)
+    return tuple(_namesake(project, *each) for each in elsewhere.items()), ()
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _namesake(project: ComposeProject, where: str, containers: list[Member]) -> Finding:
+    names = ", ".join(each.name for each in containers)
+    runs = any(each.state == RUNNING for each in containers)
+    return Finding(
+        Level.WARNING,
+        Code.PROJECT_NAME,
+        f"{where} uses the project name {project.name} too: `up` would replace "
+        f"{'' if runs else '(stopped) '}{names}",
+        hint="--project NAME tells them apart",
+    )
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def machine(endpoint: str) -> Machine:
+    """What makes a port a risk on this machine, for the engine at the endpoint."""
+    ephemeral, reserved = ephemeral_ports()
+    uid = None
+    if endpoint.startswith("unix://"):
+        uid = listener_uid(endpoint.removeprefix("unix://"), _CONNECT_SECONDS)
+    return Machine(ephemeral, reserved, _first_unprivileged(), uid)
+
+
+def _first_unprivileged() -> int:
+    try:
+        return int(_FIRST_UNPRIVILEGED.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0  # not Linux: what an engine may do there is the business of its virtual machine
+
+
+def _away(report: Report, endpoint: str, policy: Policy) -> str:
+    """Why the engine's ports are not this machine's; empty where they are."""
+    if not policy.use_docker:
+        return ""
+    for engine in report.engines:
+        if engine.chosen:
+            return engine.elsewhere or ""
+    return elsewhere(endpoint, (), engines.own_container_id(), (), ()) or ""
+
+
+def _silent(report: Report, policy: Policy) -> str:
+    """Why the engine that compose talks to did not tell of its containers; empty where it did."""
+    if not policy.use_docker:
+        return "no engine was asked"
+    return next((each.trouble or "" for each in report.engines if each.chosen), "")
