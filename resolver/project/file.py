@@ -1,39 +1,39 @@
-"""The project file: where it is, and what stands in it, checked.
+"""The project file: what stands in it, checked.
 
-`ultra-ports.toml`, or `[tool.ultra-ports]` in pyproject.toml, in the working directory or above it.
+`ultra-ports.toml`, or `[tool.ultra-ports]` in pyproject.toml; `place.py` knows where to look.
 Nothing here looks at environment variables.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import tomllib
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.project.probe import read_probe
+from resolver.project.place import exists, folders, objection, read
+from resolver.project.probe import read_probe, shown
+from resolver.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from resolver.model import PortRequest
     from resolver.project.model import Probe
 
 OWN_NAME = "ultra-ports.toml"
 SHARED_NAME = "pyproject.toml"
-_LONGEST = 1 << 20  # bytes of a project file that anybody could mean
+_TOOL = "ultra-ports"
+_LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", re.ASCII)
 _KEYS = frozenset({"project", "pool", "services", "environments"})
 _SERVICE_KEYS = frozenset({"port", "protocol", "address", "variable", "health"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One service as the file has it."""
 
@@ -43,40 +43,36 @@ class Entry:
     health: Probe | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Contents:
     """A project file that makes sense. `environments` maps each to the ports that differ there."""
 
     path: Path
-    project: str = ""
-    pool: tuple[tuple[int, int], ...] = ()
-    services: tuple[Entry, ...] = ()
-    environments: dict[str, dict[str, int]] = field(default_factory=dict)
+    project: str
+    pool: tuple[tuple[int, int], ...]
+    services: tuple[Entry, ...]
+    environments: dict[str, dict[str, int]]
 
 
-def find(start: Path) -> Contents | None:
-    """The nearest project file in `start` or above it; None where there is none.
+def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
+    """The nearest project file in `start` or above it, or None; and what was left out, in words.
 
-    The search ends at the repository's root, at the home directory and at the file system's root.
-    A directory above that everybody may write to, such as /tmp, is passed over.
+    The search ends at the repository's root, at the home directory and at the file system's root;
+    what a stranger may have put there is left out (`place.objection`).
 
     Raises:
         UsageError: a project file cannot be read, or makes no sense.
     """
-    for folder in _folders(start):
-        own, shared = folder / OWN_NAME, folder / SHARED_NAME
-        if _exists(own):
-            return _contents(own, _load(own))
-        if _exists(shared):
-            tool = _table(_load(shared).get("tool", {}), shared, "tool")
-            if "ultra-ports" in tool:
-                return _contents(shared, _table(tool["ultra-ports"], shared, "tool.ultra-ports"))
-    return None
-
-
-def root(start: Path) -> Path:
-    """The repository's root above `start`, or `start` where there is none."""
-    return next((each for each in _folders(start) if _exists(each / ".git")), start)
+    notes: list[str] = []
+    for folder in folders(start):
+        for path in (folder / OWN_NAME, folder / SHARED_NAME):
+            if not exists(path):
+                continue
+            if why := objection(path, start):
+                notes.append(f"{path} is left out: {why}")
+            elif (table := _own(path)) is not None:
+                return _contents(path, table), tuple(notes)
+    return None, tuple(notes)
 
 
 def default_variable(name: str) -> str:
@@ -84,47 +80,27 @@ def default_variable(name: str) -> str:
     return f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_PORT"
 
 
-def _folders(start: Path) -> Iterator[Path]:
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    for folder in (start, *start.parents):
-        if folder == start or not _for_everybody(folder):
-            yield folder
-        if _exists(folder / ".git") or folder == home:
-            return
-
-
-def _for_everybody(folder: Path) -> bool:
-    try:
-        return bool(folder.stat().st_mode & stat.S_IWOTH)
-    except OSError:
-        return True
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+def _own(path: Path) -> dict[str, Any] | None:
+    """What stands in the file for us; None in a pyproject.toml that has nothing to say."""
+    raw = _load(path)
+    if path.name == OWN_NAME:
+        return raw
+    tool = _table(raw.get("tool", {}), path, "tool")
+    return _table(tool[_TOOL], path, f"tool.{_TOOL}") if _TOOL in tool else None
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            raw = file.read(_LONGEST + 1)
-        if len(raw) > _LONGEST:
-            raise UsageError(f"{path}: it is too long for a project file")
-        return tomllib.loads(raw.decode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return tomllib.loads(read(path))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; integers of 5000 digits
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     _only(raw, _KEYS, path, "the project file")
     services = tuple(
-        _entry(path, name, value)
-        for name, value in _table(raw.get("services", {}), path, "services").items()
+        _entry(path, name, found)
+        for name, found in _table(raw.get("services", {}), path, "services").items()
     )
     _distinct(path, services)
     names = {each.name for each in services}
@@ -133,14 +109,14 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
         for name, ports in _table(raw.get("environments", {}), path, "environments").items()
     }
     project = raw.get("project", "")
-    if not isinstance(project, str):
-        raise UsageError(f"{path}: project is a name")
+    if not isinstance(project, str) or not project.isprintable() or len(project) > _LONGEST_NAME:
+        raise UsageError(f"{path}: project is a name, not {shown(project)}")
     return Contents(path, project, _pool(path, raw.get("pool", "")), services, environments)
 
 
 def _entry(path: Path, name: str, value: object) -> Entry:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{path}: {name!a} is no name for a service (letters, digits, - and _)")
+        raise UsageError(f"{path}: {shown(name)} is no name of a service (letters, digits, -, _)")
     table = value if isinstance(value, dict) else {"port": value}
     where = f"services.{name}"
     _only(table, _SERVICE_KEYS, path, where)
@@ -148,7 +124,7 @@ def _entry(path: Path, name: str, value: object) -> Entry:
         raise UsageError(f"{path}: {where} has no port")
     variable = table.get("variable", default_variable(name))
     if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
-        raise UsageError(f"{path}: {where}.variable is no name of a variable: {variable!a}")
+        raise UsageError(f"{path}: {where}.variable is no name of a variable: {shown(variable)}")
     try:
         health = read_probe(table["health"]) if "health" in table else None
     except UsageError as error:
@@ -157,11 +133,15 @@ def _entry(path: Path, name: str, value: object) -> Entry:
 
 
 def _request(path: Path, where: str, table: dict[str, Any]) -> PortRequest:
-    text = str(table["port"])
-    if isinstance(table["port"], bool) or not isinstance(table["port"], int | str):
-        raise UsageError(f"{path}: {where}.port is no port: {table['port']!a}")
+    port = table["port"]
+    if not (isinstance(port, str) or _is_port(port)):
+        raise UsageError(f"{path}: {where}.port is no port: {shown(port)}")
+    for key in ("address", "protocol"):
+        if not isinstance(table.get(key, ""), str):
+            raise UsageError(f"{path}: {where}.{key} is a word, not {shown(table[key])}")
+    text = str(port)
     if "address" in table:
-        host = str(table["address"]).strip("[]")
+        host = table["address"].strip("[]")
         text = f"[{host}]:{text}" if ":" in host else f"{host}:{text}"
     if "protocol" in table:
         text = f"{text}/{table['protocol']}"
@@ -189,24 +169,29 @@ def _environment(path: Path, name: str, ports: object, services: set[str]) -> di
     table = _table(ports, path, where)
     _only(table, frozenset(services), path, where)
     for service, port in table.items():
-        if type(port) is not int or not 1 <= port <= portspec.MAX_PORT:
-            raise UsageError(f"{path}: {where}.{service} is no port: {port!a}")
+        if not _is_port(port):
+            raise UsageError(f"{path}: {where}.{service} is no port: {shown(port)}")
     return table
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 1 <= value <= portspec.MAX_PORT
 
 
 def _pool(path: Path, value: object) -> tuple[tuple[int, int], ...]:
     """`"8000-8099"` or a list of such ranges."""
     texts = value if isinstance(value, list) else [value]
-    ranges = []
-    for text in filter(None, texts):
-        first, dash, last = str(text).partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise UsageError(f'{path}: pool is a range such as "8000-8099", not {text!a}')
-        low, high = int(first), int(last or first)
-        if not 1 <= low <= high <= portspec.MAX_PORT:
-            raise UsageError(f"{path}: pool: {text!a} is no range of ports")
-        ranges.append((low, high))
-    return tuple(ranges)
+    return tuple(_range(path, text) for text in texts if text != "")
+
+
+def _range(path: Path, text: object) -> tuple[int, int]:
+    match = _RANGE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise UsageError(f'{path}: pool is a range such as "8000-8099", not {shown(text)}')
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not 1 <= low <= high <= portspec.MAX_PORT:
+        raise UsageError(f"{path}: pool: {shown(text)} is no range of ports")
+    return low, high
 
 
 def _table(value: object, path: Path, where: str) -> dict[str, Any]:
@@ -219,4 +204,4 @@ def _only(table: dict[str, Any], known: frozenset[str], path: Path, where: str) 
     for key in table:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise UsageError(f"{path}: {where} has no {key!a} (there are: {names})")
+            raise UsageError(f"{path}: {where} has no {shown(key)} (there are: {names})")

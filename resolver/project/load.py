@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver import dotenv
 from resolver.errors import UsageError
-from resolver.model import PortNumber, PortRequest
+from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.project import file
+from resolver.project import file, place
 from resolver.project.model import Project, Service
+from resolver.project.probe import shown
 from resolver.settings import ENVIRONMENT_VARIABLE
+from resolver.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
@@ -22,52 +23,78 @@ STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
 STANDARD_ORIGIN = "standard port"
 
 
-def load(start: Path, environ: Mapping[str, str]) -> Project:
+def load(
+    start: Path, environ: Mapping[str, str], without: Callable[[str], str] = str
+) -> Project:
     """The project that the absolute directory `start` belongs to.
 
     A service's port is decided by its variable in the environment, else in the root's `.env`, else
-    by the table of `ULTRA_PORTS_ENV` in the project file, else by the file's own port.
+    by the table of `ULTRA_PORTS_ENV` in the project file, else by the file's own port. `without`
+    takes out of the text of `.env` what shall not count.
 
     Raises:
         UsageError: the project file, `.env` or a variable makes no sense.
     """
-    found = file.find(start)
-    root = found.path.parent if found else file.root(start)
-    entries = found.services if found else _standard()
+    found, left_out = file.find(start)
+    root = found.path.parent if found else place.root(start)
     chosen = environ.get(ENVIRONMENT_VARIABLE, "")
-    local = _dotenv(root, environ)
-    services, notes = [], []
-    for entry in entries:
-        standard = _of_environment(entry, found, chosen)
-        service, note = _decided(standard, environ, local)
-        services.append(service)
-        notes += [note] if note else []
+    local, left = _dotenv(root, start, environ, without)
+    services = tuple(
+        _decided(_of_environment(entry, found, chosen), environ, local)
+        for entry in (found.services if found else standard())
+    )
     return Project(
         name=(found.project if found else "") or root.name or "root",
         root=root,
         file=found.path if found else None,
-        services=tuple(services),
+        services=shared(services),
         pool=found.pool if found else (),
         environment=chosen,
-        notes=tuple(notes),
+        notes=left_out + left,
     )
 
 
-def _standard() -> tuple[file.Entry, ...]:
+def standard() -> tuple[file.Entry, ...]:
+    """The services that every project has as long as it names none."""
     return tuple(
         file.Entry(name, PortRequest(PortNumber(port)), file.default_variable(name))
         for name, port in STANDARD.items()
     )
 
 
-def _dotenv(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def shared(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    """The services; those that are in each other's way have a note that says so.
+
+    That is no error: they may well run at different times, and the port can be freed all the same.
+    """
+    noted = []
+    for service in services:
+        others = [each.name for each in services if each is not service and _meet(each, service)]
+        note = f"{service.name} and {' and '.join(others)} have one port: {service.request}"
+        noted.append(replace(service, notes=(*service.notes, note)) if others else service)
+    return tuple(noted)
+
+
+def _meet(one: Service, other: Service) -> bool:
+    first, second = one.request, other.request
+    return any(
+        each.meets(Binding(held.transport, held.address or ANY_IPV6, held.port))
+        for each, held in ((first, second), (second, first))
+    )
+
+
+def _dotenv(
+    root: Path, start: Path, environ: Mapping[str, str], without: Callable[[str], str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What stands in the root's `.env`, or why that is left out."""
     path = root / ".env"
+    if not place.exists(path):
+        return {}, ()
+    if why := place.objection(path, start):
+        return {}, (f"{path} is left out: {why}",)
+    text = without(place.read(path, "surrogateescape"))
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    try:
-        return dotenv.parse(text, environ)
+        return dotenv.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -89,19 +116,26 @@ def _of_environment(entry: file.Entry, found: file.Contents | None, chosen: str)
     return Service(entry.name, request, entry.variable, origin, entry.request, entry.health)
 
 
-def _decided(
-    service: Service, environ: Mapping[str, str], local: Mapping[str, str]
-) -> tuple[Service, str]:
-    """The service with the port that its variable says, and what is to be said of that."""
-    for values, place in ((environ, "the environment"), (local, ".env")):
+def _decided(service: Service, environ: Mapping[str, str], local: Mapping[str, str]) -> Service:
+    """The service with the port that its variable says."""
+    for values, whence in ((environ, "the environment"), (local, ".env")):
         text = values.get(service.variable, "").strip()
         if not text:
             continue
-        where = f"{service.variable} in {place}"
+        where = f"{service.variable} in {whence}"
         if "://" in text:  # REDIS_PORT=tcp://10.0.0.3:6379, from a linked container or Kubernetes
-            return service, f"{where} is {text!a}, an address of a linked service: left out"
-        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= MAX_PORT):
-            raise UsageError(f"{where} is {text!a}: a port from 1 to {MAX_PORT} is wanted")
-        request = replace(service.request, port=PortNumber(int(text)))
-        return replace(service, request=request, origin=where), ""
-    return service, ""
+            note = f"{where} is {shown(text)}, an address of a linked service: left out"
+            service = replace(service, notes=(*service.notes, note))
+            continue
+        request = replace(service.request, port=_port(text, where))
+        return replace(service, request=request, origin=where)
+    return service
+
+
+def _port(text: str, where: str) -> PortNumber:
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdecimal() and len(digits) <= len(str(MAX_PORT))):
+        raise UsageError(f"{where} is {shown(text)}: a port from 1 to {MAX_PORT} is wanted")
+    if not 1 <= int(text) <= MAX_PORT:
+        raise UsageError(f"{where} is {shown(text)}: a port from 1 to {MAX_PORT} is wanted")
+    return PortNumber(int(text))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
+from resolver.values import value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Probe:
     """How to ask a service whether it works.
 
@@ -30,9 +30,13 @@ class Probe:
     timeout_seconds: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Service:
-    """One service: its port, the variable that decides it, and where its port came from."""
+    """One service: its port, the variable that decides it, and where its port came from.
+
+    `standard` is what the project file says, whatever the variables are. `notes` are for whoever
+    asks for this service.
+    """
 
     name: str
     request: PortRequest
@@ -40,15 +44,16 @@ class Service:
     origin: str
     standard: PortRequest
     health: Probe | None = None
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Project:
     """All that is known of a project.
 
     `root` is absolute. `file` is the project file, None where there is none: then the services are
     the standard ones. `pool` holds the port ranges, first and last, that may be assigned; empty
-    where the project has no wish.
+    where the project has no wish. `notes` say which files were left out.
     """
 
     name: str

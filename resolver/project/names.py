@@ -66,8 +66,16 @@ def current() -> Project:
     """
     from resolver.project.load import load  # noqa: PLC0415 - a port alone needs no TOML
 
+    return load(working_directory(), os.environ)
+
+
+def working_directory() -> Path:
+    """The working directory, absolute.
+
+    Raises:
+        UsageError: it is gone.
+    """
     try:
-        start = Path.cwd()
+        return Path.cwd()
     except OSError as error:
         raise UsageError(f"the working directory cannot be read: {error.strerror}") from error
-    return load(start, os.environ)
