@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from resolver.errors import PortNotPermittedError, ReservedError, StoreError
 from resolver.model import Pid, PortNumber, PortRequest, Transport
-from resolver.reservations import endpoint
+from resolver.reservations import endpoint, rules
 from resolver.reservations.hold import Hold
 from resolver.reservations.model import Claim
 from resolver.reservations.owner import is_dead, owner_of
-from resolver.settings import RENEW_SECONDS
+from resolver.settings import LEASE_SECONDS, RENEW_SECONDS
 from resolver.values import value
 
 if TYPE_CHECKING:
@@ -206,6 +206,10 @@ class Lending:
         return len(self._loans) < self._terms.holds
 
     def _claim(self, request: PortRequest, owner: Owner) -> Claim:
+        """For the lease; where others cannot judge the owner, it ends soon unless we renew it."""
+        ttl = self._terms.ttl_seconds
+        if ttl is None and rules.bounded(self._terms.scope, self._here):
+            ttl = LEASE_SECONDS
         return Claim(
             scope=self._terms.scope,
             port=request.port,
@@ -215,7 +219,7 @@ class Lending:
             project=PROJECT,
             place=self._terms.place,
             owner=owner,
-            ttl_seconds=self._terms.ttl_seconds,
+            ttl_seconds=ttl,
         )
 
     def _reserved(self) -> set[int]:
@@ -227,8 +231,9 @@ class Lending:
         Raises:
             StoreError: the store cannot be reached or written.
         """
+        ttl = self._claim(loan.leases[0].request, loan.owner).ttl_seconds
         try:
-            loan.leases = tuple(self._store.renew(lease, None) for lease in loan.leases)
+            loan.leases = tuple(self._store.renew(lease, ttl) for lease in loan.leases)
         except ReservedError:
             self._regain(loan)
         loan.renew_at = self._clock.now() + RENEW_SECONDS

@@ -160,7 +160,8 @@ class Link:
 
         if isinstance(error, RedisTimeoutError | TimeoutError):
             return f"{self.address} does not answer within {DEADLINE_SECONDS:g} s"
-        return f"{self.address}: {self._clean(str(error) or type(error).__name__)}"
+        text, _, _ = str(error).partition(" script: ")  # which line of ours it was
+        return f"{self.address}: {self._clean(text or type(error).__name__)}"
 
     def _clean(self, text: str) -> str:
         """One line without a password."""

@@ -7,8 +7,10 @@ does so in one step (`redis_scripts.GRANT`), so there is never half an acquisiti
 somebody could die with.
 
 A token is a fence: it grows with each grant, and a lease is renewed and ended by its token alone.
-Every lease has an end in Redis. One that was asked for without gets `LEASE_SECONDS`, and its living
-owner renews it every `RENEW_SECONDS`; where Redis has lost it, the owner learns so then.
+Every lease has an end in Redis. One that was asked for without gets `LEASE_SECONDS` if its owner
+stays to hold the port, and renews it every `RENEW_SECONDS`: where Redis has lost it, the owner
+learns so then. Otherwise it gets `RESERVATION_SECONDS`, since nobody may be there to renew it; on
+the owner's own machine it ends with the owner all the same.
 
 A request that Redis gets to only after we gave up on it is void (`late`): it grants nothing when a
 frozen Redis wakes up. What is left is an answer that was lost on its way: then the ports may be
@@ -26,16 +28,15 @@ from resolver.errors import StoreError
 from resolver.model import Pid, PortNumber, Transport
 from resolver.reservations import redis_scripts as scripts
 from resolver.reservations import rules
-from resolver.reservations.model import Lease, Owner
+from resolver.reservations.model import Claim, Lease, Owner
 from resolver.reservations.owner import here
 from resolver.reservations.redis_link import DEADLINE_SECONDS, AnswerLostError, Link
 from resolver.reservations.rules import Entry, Moment
-from resolver.settings import LEASE_SECONDS
+from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from resolver.reservations.model import Claim
     from resolver.reservations.owner import Here
 
 _PREFIX = "ultra-ports:1:"  # the format's version: another one would not read these leases
@@ -76,7 +77,7 @@ class RedisStore:
         rules.grant(claims, (), 0, self._here, Moment(0.0, _CLOCK, 0.0))  # they fit one another
         if not claims:
             return ()
-        microseconds = max(self._touch(claim.scope, claim.ttl_seconds) for claim in claims)
+        microseconds = max(self._touch(each.scope, _milliseconds(each)) for each in claims)
         verdicts: list[str] = []
         for _ in range(_ROUNDS):
             answer, found = self._grant(claims, microseconds, verdicts)
@@ -101,11 +102,11 @@ class RedisStore:
 
     def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
         """See `LeaseStore`."""
-        if ttl_seconds is None:
-            rules.prolonged(_entry(lease), None, self._here, Moment(0.0, _CLOCK, 0.0))
-        self._touch(lease.scope, ttl_seconds)
+        rules.prolonged(_entry(lease), ttl_seconds, self._here, Moment(0.0, _CLOCK, 0.0))
+        milliseconds = _milliseconds(lease, ttl_seconds)
+        self._touch(lease.scope, milliseconds)
         keys = [_port_key(lease), _index(lease.scope)]
-        values = [str(lease.token), str(_milliseconds(ttl_seconds)), _member(lease)]
+        values = [str(lease.token), str(milliseconds), _member(lease)]
         value = self._link.evaluate(scripts.RENEW, keys, values)
         if not value:
             raise rules.lost(lease)
@@ -148,9 +149,9 @@ class RedisStore:
         """Closes the connection."""
         self._link.close()
 
-    def _touch(self, scope: str, ttl_seconds: float | None) -> int:
-        """Sees to it that the scope is listed; returns Redis's clock in microseconds."""
-        kept = str(_milliseconds(ttl_seconds) + _SLACK_MILLISECONDS)
+    def _touch(self, scope: str, milliseconds: int) -> int:
+        """Sees to it that the scope is listed that long; returns Redis's clock in microseconds."""
+        kept = str(milliseconds + _SLACK_MILLISECONDS)
         return int(self._link.evaluate(scripts.TOUCH, [_SCOPES], [_quoted(scope), kept]))
 
     def _grant(
@@ -160,7 +161,7 @@ class RedisStore:
         values = [str(microseconds + int(DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
         for claim in claims:
             keys += [_port_key(claim), _index(claim.scope), f"{_home(claim.scope)}token"]
-            values += [_member(claim), str(_milliseconds(claim.ttl_seconds)), _text(claim)]
+            values += [_member(claim), str(_milliseconds(claim)), _text(claim)]
         try:
             answer, found = self._link.evaluate(scripts.GRANT, keys, values)
         except AnswerLostError as error:
@@ -223,8 +224,12 @@ def _unquoted(text: str) -> str:
     return unquote(text, "utf-8", "surrogatepass")
 
 
-def _milliseconds(ttl_seconds: float | None) -> int:
-    return max(1, round((LEASE_SECONDS if ttl_seconds is None else ttl_seconds) * 1000))
+def _milliseconds(of: Claim | Lease, ttl_seconds: float | None = None) -> int:
+    """The time to live: the given one, else the claim's own, else what every lease here gets."""
+    if ttl_seconds is None and isinstance(of, Claim):
+        ttl_seconds = of.ttl_seconds
+    unbounded = LEASE_SECONDS if of.held else RESERVATION_SECONDS
+    return max(1, round((unbounded if ttl_seconds is None else ttl_seconds) * 1000))
 
 
 def _moment(seconds: float) -> Moment:
