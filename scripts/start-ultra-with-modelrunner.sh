@@ -33,14 +33,14 @@ server=
 
 # shellcheck disable=SC2317 # the trap calls it
 clean_up() {
-    status=$?
+    result=$?
     trap '' INT TERM HUP # what has begun is brought to its end
     stop_process "$server"
     if [ -n "$runner" ]; then
         stop_process "$runner"
         clear_ports --quiet "$MODELRUNNER_PORT" || :
     fi
-    exit "$status"
+    exit "$result"
 }
 
 if [ -z "${MODELRUNNER_COMMAND-}" ] &&
@@ -68,6 +68,6 @@ await "$runner" "$MODELRUNNER_HOST" "$MODELRUNNER_PORT" "$MODELRUNNER_HEALTH_PAT
 ) <&3 3<&- &
 server=$!
 exec 3<&-
-wait "$server" && status=0 || status=$?
+wait "$server" && result=0 || result=$?
 server=
-exit "$status"
+exit "$result"

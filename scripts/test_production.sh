@@ -26,14 +26,14 @@ server=
 
 # shellcheck disable=SC2317 # the trap calls it
 clean_up() {
-    status=$?
+    result=$?
     trap '' INT TERM HUP # what has begun is brought to its end
     stop_process "$server"
     clear_ports --quiet "$API_PORT" || {
         cleared=$?
-        if [ "$status" -eq 0 ]; then status=$cleared; fi
+        if [ "$result" -eq 0 ]; then result=$cleared; fi
     }
-    exit "$status"
+    exit "$result"
 }
 
 clear_ports "$API_PORT" || exit
