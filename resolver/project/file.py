@@ -71,7 +71,7 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
             if why := objection(path, start):
                 notes.append(f"{path} is left out: {why}")
             elif (table := _own(path)) is not None:
-                return _contents(path, table), tuple(notes)
+                return contents(path, table), tuple(notes)
     return None, tuple(notes)
 
 
@@ -96,7 +96,12 @@ def _load(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
-def _contents(path: Path, raw: dict[str, Any]) -> Contents:
+def contents(path: Path, raw: dict[str, Any]) -> Contents:
+    """What the TOML of a project file means; `path` is for messages.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
     _only(raw, _KEYS, path, "the project file")
     services = tuple(
         _entry(path, name, found)

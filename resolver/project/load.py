@@ -23,9 +23,7 @@ STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
 STANDARD_ORIGIN = "standard port"
 
 
-def load(
-    start: Path, environ: Mapping[str, str], without: Callable[[str], str] = str
-) -> Project:
+def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] = str) -> Project:
     """The project that the absolute directory `start` belongs to.
 
     A service's port is decided by its variable in the environment, else in the root's `.env`, else
@@ -69,9 +67,9 @@ def shared(services: tuple[Service, ...]) -> tuple[Service, ...]:
     """
     noted = []
     for service in services:
-        others = [each.name for each in services if each is not service and _meet(each, service)]
-        note = f"{service.name} and {' and '.join(others)} have one port: {service.request}"
-        noted.append(replace(service, notes=(*service.notes, note)) if others else service)
+        names = [each.name for each in services if each is service or _meet(each, service)]
+        note = f"{' and '.join(names)} have one port: {service.request}"
+        noted.append(replace(service, notes=(*service.notes, note)) if names[1:] else service)
     return tuple(noted)
 
 
