@@ -128,10 +128,11 @@ def filled(argument: str, services: Mapping[str, PortRequest]) -> str:
     """
     names = "|".join(map(re.escape, services))
     return re.sub(
-        rf"(?<![{{$])\{{({names})\}}(?!\}})",
-        lambda match: str(services[match[1]].port),
+        rf"\{{\{{(?:{names})\}}\}}|(?<!\$)\{{({names})\}}",
+        lambda match: str(services[match[1]].port) if match[1] else match[0],
         argument,
     )
+
 
 
 def say(text: str) -> None:

@@ -82,6 +82,7 @@ class Child:
         self._say = say
         self._began = time.monotonic()
         self._stopped = False
+        self._changes = 0
         self._signalled = False
 
     @classmethod
@@ -119,11 +120,14 @@ class Child:
             number, by_terminal, sender = _next_signal()
             if number == signal.SIGALRM:
                 signal.setitimer(signal.ITIMER_REAL, tick())
-            elif number == signal.SIGCHLD:
+            elif number in {signal.SIGCHLD, signal.SIGCONT}:
+                known = self._changes
                 status = self._reap()
                 if status is not None:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     return self._ended(status)
+                if number == signal.SIGCONT and self._stopped and self._changes == known:
+                    self._pass_on(number)  # it woke us alone
             else:
                 self._got(number, by_terminal=by_terminal, sender=sender)
 
@@ -145,6 +149,7 @@ class Child:
             if pid == 0:
                 return ended
             if pid == self.pid:
+                self._changes += 1
                 if os.WIFSTOPPED(status):
                     self._has_stopped(os.WSTOPSIG(status))
                 elif os.WIFCONTINUED(status):
@@ -157,17 +162,15 @@ class Child:
         self._stopped = True
         woken = signal.SIGCONT in signal.sigpending()  # both were stopped, and the child wakes now
         if number in _JOB_CONTROL and not woken:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-            os.kill(os.getpid(), number)  # returns when somebody wakes us
-            if number in _TAKEN:
-                signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+            signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+            os.kill(os.getpid(), number)  # one with the terminal's, where that has not been taken
+            before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+            if number in _TAKEN:  # somebody has woken us
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _got(self, number: signal.Signals, *, by_terminal: bool, sender: int) -> None:
-        self._signalled |= number not in {signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP}
-        if number == signal.SIGCONT:
-            if self._stopped:
-                self._pass_on(number)
-        elif not by_terminal and sender != self.pid:
+        self._signalled |= number not in {signal.SIGWINCH, signal.SIGTSTP}
+        if not by_terminal and sender != self.pid:
             self._pass_on(number)
 
     def _pass_on(self, number: signal.Signals) -> None:
