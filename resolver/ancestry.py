@@ -7,7 +7,6 @@ classifier of that supervisor, and nowhere else.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -136,7 +135,9 @@ def tool(name: str, supervisor: Process) -> str:
 
     What lies beside is run only where it belongs to root or to the caller.
     """
-    if shutil.which(name):
+    from shutil import which  # noqa: PLC0415 - only where a manager is suspected
+
+    if which(name):
         return name
     words = (supervisor.executable or "", *supervisor.command[:3])
     for word in words:

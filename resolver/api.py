@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from resolver import pipeline
+from resolver import glance
 from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
@@ -13,12 +13,12 @@ from resolver.host.runner import run_command
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
-from resolver.strategies import Effects
 from resolver.values import fields_of, replace
 
 if TYPE_CHECKING:
     from resolver.model import Outcome, PortRequest, Report, Step
     from resolver.protocols import Observer
+    from resolver.strategies import Effects
 
 
 class Silent:
@@ -56,8 +56,10 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     Raises:
         UsageError: a port or an option that makes no sense.
     """
+    from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
+
     requests = names.requests(map(str, ports)) if ports else None
-    return pipeline.who(requests, policy(options), effects(observer))
+    return _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
 
 
 def resolve(*ports: int | str, observer: Observer | None = None, **options: Any) -> Report:  # noqa: ANN401
@@ -74,7 +76,13 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
     Raises:
         UsageError: a port or an option that makes no sense; nothing was touched.
     """
-    return pipeline.resolve(_requests(ports), policy(options), effects(observer))
+    wanted, allowed = _requests(ports), policy(options)
+    report = glance.free("resolve", wanted, allowed, run_command, list_sockets)
+    if report is None:
+        from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
+
+        report = pipeline.resolve(wanted, allowed, effects(observer))
+    return _with_reservations(report)
 
 
 def plan(*ports: int | str, observer: Observer | None = None, **options: Any) -> tuple[Report, str]:  # noqa: ANN401
@@ -116,6 +124,17 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
     return stored.apply(planfile.read(text), policy(options), effects(observer))
 
 
+def _with_reservations(report: Report) -> Report:
+    """The report with notes on whose reservation a port is.
+
+    Reservations are on a floor above this one, and use it: so they are named here, not imported.
+    """
+    from importlib import import_module  # noqa: PLC0415 - for this alone
+
+    noted: Report = import_module("resolver.reservations.remarks").noted(report, os.environ)
+    return noted
+
+
 def _requests(ports: tuple[int | str, ...]) -> tuple[PortRequest, ...]:
     requests = names.requests(map(str, ports))
     if not requests:
@@ -139,4 +158,6 @@ def policy(options: dict[str, Any]) -> Policy:
 
 def effects(observer: Observer | None) -> Effects:
     """The real clock and commands."""
+    from resolver.strategies import Effects  # noqa: PLC0415 - a free port needs none of it
+
     return Effects(SystemClock(), run_command, observer or Silent(), list_sockets)

@@ -8,9 +8,7 @@ runs, so stopping a watcher does not free it, and ending circusd ends all of its
 
 from __future__ import annotations
 
-import json
 import shlex
-from configparser import ConfigParser, Error
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,6 +85,8 @@ def _control(daemon: Process) -> tuple[str, ...]:
 def endpoint(daemon: Process) -> str:
     """Where circusd takes commands: `endpoint` of its file's section `circus`, or the default."""
     path = _configuration(daemon)
+    from configparser import ConfigParser, Error  # noqa: PLC0415 - only where circus is suspected
+
     settings = ConfigParser(interpolation=None, strict=False)
     try:
         if path is not None and is_file(path):
@@ -134,7 +134,9 @@ def _told(
     argv = (*control, "--timeout", _ANSWER_SECONDS, "--json", *words)
     answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     try:
-        said = json.loads(answer.stdout)
+        from json import loads  # noqa: PLC0415 - only where circus answered
+
+        said = loads(answer.stdout)
     except ValueError:
         said = None
     if not isinstance(said, dict) or said.get("status") != "ok":

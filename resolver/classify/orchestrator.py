@@ -9,7 +9,6 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -152,7 +151,9 @@ def _swarm_service(
         why = f"the service could not be asked about: {error}"
         return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
     replicas = (mode.get("Replicated") or {}).get("Replicas")
-    said = f"docker service inspect: {json.dumps(mode)}"
+    from json import dumps  # noqa: PLC0415 - only where Swarm answered
+
+    said = f"docker service inspect: {dumps(mode)}"
     if isinstance(replicas, int):
         scale = (*client, "service", "scale")
         start = ((*scale, f"{name}={replicas}"),) if replicas else ()
@@ -325,8 +326,10 @@ def _ask(argv: tuple[str, ...], run: CommandRunner) -> dict[str, Any]:
     if answer.status != 0:
         said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
         raise CommandFailedError(said[-1] if said else f"{argv[0]} failed")
+    from json import loads  # noqa: PLC0415 - only where an orchestrator answered
+
     try:
-        found = json.loads(answer.stdout)
+        found = loads(answer.stdout)
     except ValueError as error:
         raise CommandFailedError(f"{argv[0]} did not answer in JSON") from error
     if not isinstance(found, dict):

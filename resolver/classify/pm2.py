@@ -9,7 +9,6 @@ so it is asked only where the daemon's own socket answers, and as the daemon's o
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -135,7 +134,9 @@ def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]
     answer = run((*daemon.control, "jlist"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
     try:
-        yield from (_read(each) for each in json.loads(listing))
+        from json import loads  # noqa: PLC0415 - only where pm2 answered
+
+        yield from (_read(each) for each in loads(listing))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         said = (answer.stderr.strip() or "nothing").partition("\n")[0]
         raise CommandFailedError(f"pm2 jlist said: {said}") from error

@@ -8,8 +8,6 @@ or be above the one that does. The restart policy is read from supervisord's own
 
 from __future__ import annotations
 
-from configparser import ConfigParser, Error
-from glob import glob
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +20,8 @@ from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
+    from configparser import ConfigParser
+
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
@@ -185,6 +185,9 @@ def _normal(value: str) -> str:
 
 def _read(path: Path) -> ConfigParser | None:
     """The configuration with what it includes; None where it cannot be read."""
+    from configparser import ConfigParser, Error  # noqa: PLC0415 - only where it is suspected
+    from glob import glob  # noqa: PLC0415
+
     settings = ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(" ;", "\t;"))
     try:
         if not settings.read(path):

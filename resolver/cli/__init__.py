@@ -46,9 +46,8 @@ def _open_streams() -> None:
 
 
 def _run() -> int:
-    from resolver.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is handled from the start
+    from resolver.cli import quick  # noqa: PLC0415 - so that Ctrl-C is handled from the start
     from resolver.errors import UltraPortsError  # noqa: PLC0415
-    from resolver.report.escape import escape  # noqa: PLC0415
     from resolver.settings import LOG_VARIABLE  # noqa: PLC0415
 
     try:
@@ -56,8 +55,15 @@ def _run() -> int:
             from resolver.cli.logs import begin  # noqa: PLC0415 - only where it is wanted
 
             begin(os.environ[LOG_VARIABLE])
+        status = quick.run(sys.argv[1:])
+        if status is not None:
+            return status
+        from resolver.cli.app import run  # noqa: PLC0415 - typer is slow to load
+
         return run()
     except UltraPortsError as error:
+        from resolver.report.escape import escape  # noqa: PLC0415 - seldom
+
         said = escape(str(error), LONGEST_MESSAGE)
         print(f"ultra-ports: {said}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return int(error.status)

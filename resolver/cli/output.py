@@ -17,7 +17,7 @@ def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
     if notes and not (quiet and report.exit_status == 0):
         from resolver.report.escape import escape  # noqa: PLC0415 - seldom
 
-        print(*(_fit(f"ultra-ports: {escape(note)}") for note in notes), sep="\n", file=sys.stderr)
+        print(*(fit(f"ultra-ports: {escape(note)}") for note in notes), sep="\n", file=sys.stderr)
     if json:
         import json as encoder  # noqa: PLC0415 - only for --json
 
@@ -25,7 +25,7 @@ def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
 
         print(encoder.dumps(envelope(report), indent=2))
     elif not quiet:
-        print(_fit(_text(report)))
+        print(fit(_text(report)))
 
 
 def _text(report: Report) -> str:
@@ -37,7 +37,7 @@ def _text(report: Report) -> str:
     return f"{table(report.ports)}\n\n{tree(report.ports)}".rstrip()
 
 
-def _fit(text: str) -> str:
+def fit(text: str) -> str:
     """The text in characters that stdout can encode; what has no likeness is escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     try:

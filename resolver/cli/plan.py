@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from resolver.cli.answers import command_line
 from resolver.cli.files import load
-from resolver.cli.output import show
-from resolver.cli.ports import (
+from resolver.cli.options import (
     DockerTimeout,
     Force,
     Grace,
@@ -17,8 +17,8 @@ from resolver.cli.ports import (
     Quiet,
     Settle,
     Verbose,
-    command_line,
 )
+from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import PlanChangedError
 

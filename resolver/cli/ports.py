@@ -1,57 +1,26 @@
-"""`ultra-ports resolve` and `ultra-ports who`."""
+"""`ultra-ports resolve` and `ultra-ports who`: their options, for typer."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from resolver.cli.files import STREAM, save
-from resolver.cli.output import show
-from resolver.cli.progress import Terminal
-from resolver.errors import UsageError
-from resolver.settings import LONGEST_SECONDS
-
-PORT_HELP = (
-    "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, the name of a service (api), "
-    "or a comma list."
+from resolver.cli import answers
+from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
+from resolver.cli.options import (
+    PORT_HELP,
+    DockerTimeout,
+    Force,
+    Grace,
+    Json,
+    NoDocker,
+    Quiet,
+    Settle,
+    Verbose,
 )
-
-
-def _seconds(value: float) -> float:
-    if not 0 <= value <= LONGEST_SECONDS:
-        raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
-    return value
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
-NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
-DockerTimeout = Annotated[
-    float,
-    typer.Option(
-        "--docker-timeout",
-        metavar="SECONDS",
-        callback=_seconds,
-        help="How long an engine may take.",
-    ),
-]
-Grace = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", callback=_seconds, help="Time between SIGTERM and SIGKILL."),
-]
-Settle = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
+from resolver.compose.model import ComposeArguments
+from resolver.errors import UsageError
 
 
 def resolve(
@@ -80,6 +49,12 @@ def resolve(
     ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
+    compose: Annotated[
+        bool, typer.Option("--compose", help="What others hold of a compose project's ports.")
+    ] = False,
+    file: Files = None,
+    profile: Profiles = None,
+    project: ProjectName = "",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -92,36 +67,49 @@ def resolve(
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
       ultra-ports resolve --plan-out plan.json 8085
+      ultra-ports resolve --compose -f compose.yml
 
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
-    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
+    arguments = arguments_of(file, profile, project)
+    if compose:
+        from resolver.cli.compose import resolve as resolve_project  # noqa: PLC0415 - seldom
 
-    if plan_out == STREAM and json:
-        raise UsageError("--json and --plan-out - both want stdout")
-    wanted = _wanted(ports or [], everything)
-    terminal = Terminal(asks=interactive)
-    options: dict[str, Any] = {
-        "dry_run": dry_run,
-        "grace_seconds": grace,
-        "settle_seconds": settle,
-        "stop_services": stop_services,
-        "force": force,
-        "use_docker": not no_docker,
-        "docker_timeout_seconds": docker_timeout,
-        "again": command_line(),
-    }
-    try:
-        if plan_out is not None:
-            report, text = api.plan(*wanted, **options)
-            save(text, plan_out)
-        else:
-            report = api.resolve(*wanted, observer=terminal, **options)
-    except KeyboardInterrupt:
-        terminal.interrupted()
-        return 130
-    show(report, json=json, quiet=quiet or plan_out == STREAM, verbose=verbose)
-    return int(report.exit_status)
+        return resolve_project(
+            arguments,
+            ports or [],
+            everything=everything,
+            plan_out=plan_out,
+            interactive=interactive,
+            json=json,
+            quiet=quiet,
+            verbose=verbose,
+            dry_run=dry_run,
+            grace_seconds=grace,
+            settle_seconds=settle,
+            stop_services=stop_services,
+            force=force,
+            use_docker=not no_docker,
+            docker_timeout_seconds=docker_timeout,
+        )
+    if arguments != ComposeArguments():
+        raise UsageError("-f, --profile and --project go with --compose")
+    return answers.resolve(
+        ports or [],
+        everything=everything,
+        dry_run=dry_run,
+        plan_out=plan_out,
+        json=json,
+        grace=grace,
+        settle=settle,
+        stop_services=stop_services,
+        force=force,
+        interactive=interactive,
+        no_docker=no_docker,
+        docker_timeout=docker_timeout,
+        quiet=quiet,
+        verbose=verbose,
+    )
 
 
 def who(
@@ -142,40 +130,11 @@ def who(
     Says who holds the ports, what would bring them back, and what would free them.
     Touches nothing.
     """  # noqa: D415, D301 - a help text
-    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
-
-    report = api.who(
-        *_given(ports or []),
-        use_docker=not no_docker,
-        docker_timeout_seconds=docker_timeout,
-        again=command_line(),
+    return answers.who(
+        ports or [],
+        json=json,
+        no_docker=no_docker,
+        docker_timeout=docker_timeout,
+        quiet=quiet,
+        verbose=verbose,
     )
-    show(report, json=json, quiet=quiet, verbose=verbose)
-    return int(report.exit_status)
-
-
-def _wanted(ports: list[str], everything: bool) -> list[str]:
-    if not everything:
-        if not ports:
-            raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
-        return _given(ports)
-    from resolver.project.names import everything as every_service  # noqa: PLC0415 - seldom
-
-    return [*_given(ports), *map(str, every_service())]
-
-
-def _given(ports: list[str]) -> list[str]:
-    if any(not port for port in ports):
-        raise UsageError("'' is not a port: it is empty")
-    return ports
-
-
-def command_line() -> str:
-    """This command line as it can be typed behind sudo, which has a search path of its own."""
-    name = "ultra-ports"
-    path = shutil.which(name)
-    if path is None and sys.argv[0].endswith(name):
-        path = os.path.abspath(sys.argv[0])  # noqa: PTH100 - a link in a search path stays a link
-    if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
-        name = path
-    return shlex.join([name, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The table of holders, one row for each, by tabulate."""
+"""The table of holders, one row for each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ from typing import TYPE_CHECKING
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from resolver.model import HolderReport, PortReport
 
 _HEADERS = ("PORT", "VERDICT", "KIND", "HOLDER", "ID", "USER")
 _WIDEST = 40
+_MARGIN = 2  # beside a header, as tabulate leaves it
 
 
 def table(ports: Iterable[PortReport]) -> str:
     """A row for each holder; a port without any has a row of its own."""
-    from tabulate import tabulate  # noqa: PLC0415 - a free port alone needs no table
+    return columns(_HEADERS, [row for port in ports for row in _rows(port)])
 
-    rows = [row for port in ports for row in _rows(port)]
-    return tabulate(rows, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """What tabulate's format `plain` makes of one-line texts.
+
+    Loading tabulate takes longer than finding who holds a port; listings that nobody waits for
+    before a start are tabulate's.
+    """
+    widths = [
+        max(len(header) + _MARGIN, *map(len, column))
+        for header, *column in zip(headers, *rows, strict=True)
+    ]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headers, *rows)
+    )
 
 
 def _rows(port: PortReport) -> list[tuple[str, ...]]:
