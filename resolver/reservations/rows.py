@@ -204,7 +204,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         owner = None if boot is None else Owner(boot, namespace, Pid(int(pid)), int(start_time))
         lease = Lease(
             int(token), _text(scope), PortNumber(int(port)), Transport(transport), address,
-            _text(service), _text(project), _text(place), owner, float(created_at), _seconds(expires_at), bool(held),
+            _text(service), _text(project), _text(place), owner, float(created_at),
+            _seconds(expires_at), bool(held),
         )  # fmt: skip
         return Entry(lease, granted_in, _seconds(ends))
     except (ValueError, TypeError) as error:

@@ -1,0 +1,91 @@
+"""Kills a process of its own at every single call that it makes while it uses a ledger.
+
+    python -m tests.lab.dying LEDGER [DAMAGED]
+
+For each number n: a child starts on the ledger as it was before (there is none, or the bytes of
+DAMAGED stand there), is killed by SIGKILL at its n-th call of any function, and a successor has to
+get the same port at once. Prints one line of JSON: how many deaths there were, and what failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from resolver.model import PortNumber, Transport
+from resolver.reservations.ledger import Ledger
+from resolver.reservations.model import Claim
+from resolver.reservations.owner import Here, here, myself
+
+STEP = 7  # calls from one death to the next; the first one is another for each run
+
+
+def use(path: Path, where: Here) -> None:
+    """Opens the ledger, takes a lease, and gives back an older one."""
+    ledger = Ledger(path, where, patience_seconds=20)
+    [old] = ledger.acquire([claim(where, 8086)])
+    ledger.acquire([claim(where, 8085)])
+    ledger.release([old])
+
+
+def claim(where: Here, port: int) -> Claim:
+    service = f"by {os.getpid()}"
+    scope = where.host_scope
+    return Claim(scope, PortNumber(port), Transport.TCP, None, service, "lab", owner=myself(where))
+
+
+def dies(path: Path, where: Here, number: int) -> bool:
+    """Whether the child was killed at that call; False where it ended before it got so far."""
+    child = os.fork()
+    if child == 0:
+        left = number
+
+        def count(_frame: object, event: str, _argument: object) -> None:
+            nonlocal left
+            left -= event in {"call", "c_call"}
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        use(path, where)
+        sys.setprofile(None)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def main() -> None:
+    path, where = Path(sys.argv[1]), here({})
+    damaged = Path(sys.argv[2]).read_bytes() if len(sys.argv) > 2 else None
+    deaths, faults = 0, []
+    number = 1 + os.getpid() % STEP
+    while True:
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        if not dies(path, where, number):
+            break
+        deaths += 1
+        try:
+            use(path, where)
+            if len(Ledger(path, where).leases()) != 1:
+                faults.append(f"{number}: another number of leases")
+            if damaged is not None and not kept(path, damaged):
+                faults.append(f"{number}: the damaged file is gone")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+            faults.append(f"{number}: {error!r}")
+        number += STEP
+    print(json.dumps({"deaths": deaths, "faults": faults}))
+
+
+def kept(path: Path, damaged: bytes) -> bool:
+    return any(each.read_bytes() == damaged for each in path.parent.glob("leases.db.damaged-*"))
+
+
+if __name__ == "__main__":
+    main()

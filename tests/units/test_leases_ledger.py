@@ -1,0 +1,416 @@
+"""The ledger among many processes, killed processes, damage, strange databases and odd clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resolver.errors import ReservedError, StoreError
+from resolver.model import Pid, PortNumber, Transport
+from resolver.reservations.ledger import Ledger, read
+from resolver.reservations.memory import MemoryStore
+from resolver.reservations.model import Claim, Owner
+from resolver.reservations.owner import Here, here, is_dead, myself, owner_of
+from resolver.reservations.rules import Moment
+from tests.lab.processes import MARK, ROOT, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+HERE = here({})
+ME = myself(HERE)
+UNSHARE = shutil.which("unshare") or "unshare"
+FIRST = 20_000  # nothing is bound here: these are numbers in a ledger
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the ledger is made."""
+    return tmp_path / "leases.db"
+
+
+@contextlib.contextmanager
+def leasing(path: Path, *arguments: str | int) -> Iterator[subprocess.Popen[str]]:
+    """`tests.lab.leasing` on this ledger; its end ends all its workers."""
+    words = [sys.executable, "-S", "-m", "tests.lab.leasing", str(path), *map(str, arguments)]
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: ""},
+    ) as popen:
+        try:
+            yield popen
+        finally:
+            popen.communicate()
+
+
+def lines(popen: subprocess.Popen[str], count: int) -> list[Any]:
+    assert popen.stdout is not None
+    return [json.loads(popen.stdout.readline()) for _ in range(count)]
+
+
+def claim(port: int = 8085, **changes: Any) -> Claim:  # noqa: ANN401 - any field of a claim
+    fields: dict[str, Any] = {
+        "scope": HERE.host_scope,
+        "port": PortNumber(port),
+        "transport": Transport.TCP,
+        "address": None,
+        "service": "api",
+        "project": "shop",
+        "owner": ME,
+    }
+    return Claim(**(fields | changes))
+
+
+# --- many processes -------------------------------------------------------------------------------
+
+
+def test_many_processes_get_ports_of_their_own_and_none_is_lost(path: Path) -> None:
+    with leasing(path, 32, FIRST, 400, "keep", 10) as popen:
+        lines(popen, 1)
+        found = lines(popen, 32)
+        leases = Ledger(path, HERE).leases()
+    ports = [port for each in found for port in each["ports"]]
+    assert [each["faults"] for each in found] == [[]] * 32
+    assert len(set(ports)) == len(ports) == 320
+    assert sorted(ports) == [lease.port for lease in leases]
+    assert len({lease.token for lease in leases}) == 320
+
+    after = Ledger(path, HERE)
+    assert after.leases() == ()
+    assert len(after.prune()) == 320
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path: Path) -> None:
+    with leasing(path, 64, FIRST, 200, "churn", 50) as popen:
+        pids = lines(popen, 1)[0]["pids"]
+        wait_until(path.exists, "the ledger is made")
+        killed = random.sample(pids, 24)
+        for pid in killed:
+            time.sleep(random.uniform(0, 0.08))  # noqa: S311 - a moment like any other
+            os.kill(pid, 9)
+        out, _ = popen.communicate(timeout=100)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert {each["pid"] for each in found} >= set(pids) - set(killed)
+    assert [each for each in found if each["faults"]] == []
+
+    ledger = Ledger(path, HERE)
+    assert ledger.warnings == ()
+    assert ledger.leases() == ()
+    assert len(ledger.acquire([claim(port) for port in range(FIRST, FIRST + 200)])) == 200
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path, *, damaged: bool) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(os.urandom(5000))
+    (tmp_path / "state").mkdir()
+    words = [str(tmp_path / "state" / "leases.db"), *([str(garbage)] if damaged else [])]
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "tests.lab.dying", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    facts = json.loads(done.stdout)
+    assert facts["faults"] == []
+    assert facts["deaths"] > 80
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(5000))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def scribbled(path: Path) -> None:
+    """Keeps the header, so that the damage shows only when the tables are read."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+def nonsense(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE lease SET transport = 'pigeon'")
+
+
+@pytest.mark.parametrize("damage", [garbage, cut, scribbled, nonsense])
+def test_a_damaged_ledger_is_set_aside(path: Path, damage: Callable[[Path], None]) -> None:
+    Ledger(path, HERE).acquire([claim(port) for port in range(8000, 8040)])
+    damage(path)
+    before = path.read_bytes()
+
+    ledger = Ledger(path, HERE)
+    assert ledger.leases() == ()
+    [lease] = ledger.acquire([claim()])
+    assert ledger.leases() == (lease,)
+    [aside] = [each for each in path.parent.iterdir() if "damaged" in each.name]
+    assert aside.name.startswith(f"leases.db.damaged-{time.strftime('%Y%m%dT', time.gmtime())}")
+    assert aside.read_bytes() == before
+    [warning] = ledger.warnings
+    assert str(path) in warning
+    assert aside.name in warning
+    assert Ledger(path, HERE).warnings == ()
+
+
+def test_a_second_one_of_the_same_second_gets_another_name(path: Path) -> None:
+    for number in range(3):
+        garbage(path)
+        Ledger(path, HERE)
+        assert len(list(path.parent.glob("*.damaged-*"))) == number + 1
+
+
+def test_a_stray_log_is_no_damage(path: Path) -> None:
+    [lease] = Ledger(path, HERE).acquire([claim()])
+    path.with_name("leases.db-wal").write_bytes(os.urandom(9000))
+    ledger = Ledger(path, HERE)
+    assert ledger.leases() == (lease,)
+    assert ledger.warnings == ()
+
+
+def test_of_many_who_find_it_damaged_one_sets_it_aside(path: Path) -> None:
+    garbage(path)
+    with leasing(path, 16, FIRST, 100, "keep", 3) as popen:
+        lines(popen, 1)
+        found = lines(popen, 16)
+        assert len(Ledger(path, HERE).leases()) == 48
+    assert [each["faults"] for each in found] == [[]] * 16
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+
+
+def test_tokens_grow_over_damage(path: Path) -> None:
+    [old] = Ledger(path, HERE).acquire([claim()])
+    garbage(path)
+    ledger = Ledger(path, HERE)
+    [new] = ledger.acquire([claim()])
+    assert new.token > old.token
+    assert ledger.release([old]) == ()
+    with pytest.raises(ReservedError, match="was lost"):
+        ledger.renew(old, 60)
+    assert ledger.leases() == (new,)
+
+
+# --- others' databases ----------------------------------------------------------------------------
+
+
+def test_a_later_versions_ledger_is_left_alone(path: Path) -> None:
+    Ledger(path, HERE)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="later version"):
+        Ledger(path, HERE)
+    with pytest.raises(StoreError, match="later version"):
+        read(path)
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_left_alone(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE browser_history (page TEXT)")
+        database.execute("PRAGMA user_version = 1")
+    with pytest.raises(StoreError, match="another program"):
+        Ledger(path, HERE)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT * FROM browser_history").fetchall() == []
+
+
+def test_one_that_is_busy_for_too_long_is_an_error(path: Path) -> None:
+    ledger = Ledger(path, HERE, patience_seconds=0.2)
+    [lease] = ledger.acquire([claim()])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="busy"):
+            ledger.acquire([claim(8086)])
+        assert [entry.lease for entry in read(path)] == [lease]  # readers do not wait
+        other.execute("ROLLBACK")
+    assert len(ledger.acquire([claim(8086)])) == 1
+
+
+def test_a_rollback_journal_will_do(path: Path) -> None:
+    """As on a file system without shared memory, where SQLite cannot have a write-ahead log."""
+    Ledger(path, HERE)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
+    with leasing(path, 8, FIRST, 60, "keep", 5) as popen:
+        lines(popen, 1)
+        assert [each["faults"] for each in lines(popen, 8)] == [[]] * 8
+        assert len(Ledger(path, HERE).leases()) == 40
+
+
+def test_the_dead_are_swept_out_in_passing(path: Path) -> None:
+    ledger = Ledger(path, HERE)
+    gone = Owner(HERE.boot, HERE.pid_namespace, ME.pid, ME.start_time + 1)
+    ledger.acquire([claim(port, owner=gone) for port in range(FIRST, FIRST + 600)])
+    ledger.acquire([claim()])
+    assert len(read(path)) == 1
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+class Clocks:
+    """The two clocks, as the test sets them."""
+
+    def __init__(self) -> None:
+        self.wall = 1_800_000_000.0
+        self.since_boot = 1000.0
+        self.boot = HERE.boot
+
+    def __call__(self, boot: str) -> Moment:
+        return Moment(self.wall, boot, self.since_boot)
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.since_boot += seconds
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def clocked(request: pytest.FixtureRequest, path: Path) -> tuple[Any, Clocks]:
+    """A store on such clocks."""
+    clocks = Clocks()
+    if request.param == "memory":
+        return MemoryStore(HERE, now=clocks), clocks
+    return Ledger(path, HERE, now=clocks), clocks
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0, 1.0, -1.0])
+def test_a_step_of_the_clock_moves_no_end(clocked: tuple[Any, Clocks], step: float) -> None:
+    store, clocks = clocked
+    store.acquire([claim(owner=None, ttl_seconds=60)])
+    clocks.wall += step
+    clocks.pass_by(59)
+    [shown] = store.leases()
+    assert abs(shown.expires_at - (clocks.wall + 1)) <= 1
+    with pytest.raises(ReservedError):
+        store.acquire([claim(service="web")])
+    clocks.pass_by(2)
+    assert store.leases() == ()
+    assert len(store.acquire([claim(service="web")])) == 1
+
+
+def test_in_another_boot_the_wall_clock_counts(path: Path) -> None:
+    clocks = Clocks()
+    Ledger(path, HERE, now=clocks).acquire([claim(owner=None, ttl_seconds=3600)])
+    after = Ledger(path, Here("the next boot", HERE.pid_namespace, HERE.host_scope), now=clocks)
+    clocks.since_boot = 5.0
+    clocks.wall += 600
+    assert len(after.leases()) == 1
+    clocks.wall += 3600
+    assert after.leases() == ()
+
+
+# --- owners ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits to be ended."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+
+
+def test_a_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
+    owner = owner_of(child.pid, HERE)
+    assert not is_dead(owner, HERE.host_scope, HERE)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not reaped
+    assert is_dead(owner, HERE.host_scope, HERE)
+
+
+def test_a_process_whose_main_thread_has_ended_lives() -> None:
+    code = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "print('.', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    words = [sys.executable, "-S", "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)
+        owner = owner_of(child.pid, HERE)
+
+        def state() -> str:
+            with open(f"/proc/{child.pid}/stat", encoding="ascii") as file:  # noqa: PTH123
+                return file.read().rpartition(")")[2].split()[0]
+
+        wait_until(lambda: state() == "Z", "its main thread has ended")
+        assert not is_dead(owner, HERE.host_scope, HERE)
+        child.kill()
+
+
+def test_a_pid_that_was_used_again_is_dead() -> None:
+    before = Owner(HERE.boot, HERE.pid_namespace, ME.pid, ME.start_time - 1)
+    assert is_dead(before, HERE.host_scope, HERE)
+
+
+@pytest.mark.parametrize(
+    ("boot", "namespace", "scope", "dead"),
+    [
+        ("another", HERE.pid_namespace, HERE.host_scope, True),  # it has booted since
+        ("another", HERE.pid_namespace, "host:another", False),  # another machine's
+        ("another", HERE.pid_namespace, "engine:X", False),
+        (HERE.boot, "pid:[1]", HERE.host_scope, False),  # a container's
+    ],
+)
+def test_who_can_be_judged(boot: str, namespace: str, scope: str, *, dead: bool) -> None:
+    nobody = Pid(2**22 + 1)  # above any pid_max
+    assert is_dead(Owner(boot, namespace, nobody, 1), scope, HERE) is dead
+    assert is_dead(Owner(HERE.boot, HERE.pid_namespace, nobody, 1), scope, HERE)
+
+
+@pytest.mark.parametrize("scope", ["engine:X", "net:boot:1", "host:another"])
+def test_an_owner_whom_others_cannot_judge_gets_an_end(path: Path, scope: str) -> None:
+    [lease] = Ledger(path, HERE).acquire([claim(scope=scope)])
+    assert lease.expires_at is not None
+    inside = Here(HERE.boot, "pid:[1]", HERE.host_scope)
+    [lease] = Ledger(path, inside).acquire([claim(8086)])
+    assert lease.expires_at is not None
+
+
+@pytest.mark.root
+def test_a_process_that_is_hidden_is_not_taken_for_dead(as_nobody: tuple[str, ...]) -> None:
+    """proc(5), hidepid=2: other users' processes are not even listed."""
+    code = (
+        "from resolver.reservations.owner import here, is_dead, owner_of\n"
+        "from resolver.reservations.model import Owner\n"
+        "w = here({})\n"
+        f"seen = Owner(w.boot, w.pid_namespace, {os.getpid()}, {ME.start_time})\n"
+        "gone = Owner(w.boot, w.pid_namespace, 4194305, 1)\n"
+        "print(is_dead(seen, w.host_scope, w), is_dead(gone, w.host_scope, w))\n"
+    )
+    mount = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    done = subprocess.run(
+        [UNSHARE, "--mount", "sh", "-c", mount, "sh", *as_nobody, sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["False", "True"], done.stderr
