@@ -53,6 +53,11 @@ Exit status:
 The order: the preferred port, the one used last, the project's pool, and then
 ports below the ephemeral range."""
 
+SELFTEST_EPILOG = """\b
+Exit status:
+  0  every promise was proved
+  1  one is not kept here, or could not be found out"""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -136,6 +141,12 @@ COMMANDS = {
     ),
     "config": Command(
         "resolver.cli.config", "config", "Show every setting, and where it came from.", None
+    ),
+    "selftest": Command(
+        "resolver.cli.selftest",
+        "selftest",
+        "Prove on this machine that held ports are kept from others.",
+        SELFTEST_EPILOG,
     ),
 }
 """In the order of the overview."""
