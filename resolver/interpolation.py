@@ -8,10 +8,10 @@ answer is that of the compose plug-in 2.26, by measurement.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
+from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _BRACED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+?])(.*))?\}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Interpolated:
     """A text with its variables filled in.
 
@@ -81,8 +81,8 @@ def _variable(text: str, at: int, lookup: Lookup, depth: int) -> tuple[Interpola
 
 
 def _plain(name: str, lookup: Lookup) -> Interpolated:
-    value = lookup(name)
-    return Interpolated(value) if value else Interpolated("", (name,))
+    found = lookup(name)
+    return Interpolated(found) if found else Interpolated("", (name,))
 
 
 def _closing(text: str, at: int, limit: int) -> int:
@@ -102,9 +102,9 @@ def _closing(text: str, at: int, limit: int) -> int:
 def _conditional(name: str, operator: str, word: str, lookup: Lookup, depth: int) -> Interpolated:
     """`${NAME:-word}` and the others; the word is worked out even where it is not needed."""
     given = interpolate(word, lookup, depth + 1)
-    value = lookup(name)
-    present = bool(value) if operator.startswith(":") else value is not None
-    kept = Interpolated(value or "")
+    found = lookup(name)
+    present = bool(found) if operator.startswith(":") else found is not None
+    kept = Interpolated(found or "")
     if operator.endswith("-"):
         return kept if present else given
     if operator.endswith("+"):

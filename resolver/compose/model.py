@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from resolver.values import value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Published:
     """One entry of a service's `ports:`.
 
@@ -17,7 +18,9 @@ class Published:
     picks). Both None: the engine picks any port. `address` None means every address. `transport`
     is `tcp`, `udp` or another one that has no ports here (`sctp`). `text` is the entry as written,
     or as the plug-in gives it. `trouble` says why the entry cannot work, else it is empty. `unset`
-    names the variables without which the entry became automatic.
+    names the variables without which the entry became automatic: they are not set, or empty.
+    `exposed_by` names those without which it lost its address, so that every one is published.
+    `where` is the file and the line, empty where that is not known.
     """
 
     service: str
@@ -29,9 +32,11 @@ class Published:
     text: str = ""
     trouble: str = ""
     unset: tuple[str, ...] = ()
+    exposed_by: tuple[str, ...] = ()
+    where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComposeService:
     """One enabled service; `replicas` is how many containers it would have (0: none)."""
 
@@ -41,7 +46,7 @@ class ComposeService:
     network_mode: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComposeProject:
     """An enabled part of a compose project.
 
@@ -57,7 +62,7 @@ class ComposeProject:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComposeArguments:
     """What the command line says of the project: `-f`, `--profile` and `--project`.
 
