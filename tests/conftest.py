@@ -25,6 +25,14 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state directory of the test alone: nothing is read from, or left in, the user's own."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("ULTRA_PORTS_STATE", str(folder))
+    return folder
+
+
 @pytest.fixture(params=["native", "psutil"])
 def gather(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment for each of the two ways of gathering: the kernel's own, and psutil's."""
