@@ -1,41 +1,31 @@
-"""`ultra-ports preflight`, `ultra-ports up`, and what `resolve --compose` adds to `resolve`."""
+"""`ultra-ports preflight`, and what `--compose` makes of `resolve`."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from resolver.cli.answers import command_line
+from resolver.cli.answers import STREAM, command_line
+from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of, resolving
 from resolver.cli.options import DockerTimeout, Json, NoDocker, Quiet, Verbose
-from resolver.cli.output import fit
-from resolver.compose.model import ComposeArguments
+from resolver.cli.output import fit, show
+from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
 
 if TYPE_CHECKING:
-    from resolver.compose.findings import Preflight
-    from resolver.compose.preflight import Wish
+    from collections.abc import Mapping
 
-File = Annotated[
-    list[str] | None,
-    typer.Option("--file", "-f", metavar="FILE", help="A compose file; may be repeated."),
-]
-Profile = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="A profile to enable; may be repeated."),
-]
-ProjectName = Annotated[
-    str, typer.Option("--project", "-p", metavar="NAME", help="The project's name.")
-]
+    from resolver.compose.findings import Preflight
+    from resolver.compose.model import ComposeArguments
+    from resolver.compose.preflight import Wish
+    from resolver.model import PortRequest
 
 
 def preflight(
-    file: File = None,
-    profile: Profile = None,
+    file: Files = None,
+    profile: Profiles = None,
     project: ProjectName = "",
     json: Json = False,
     no_docker: NoDocker = False,
@@ -53,22 +43,14 @@ def preflight(
     Says what the compose project would publish, and what would be in its way.
     Changes nothing.
     """  # noqa: D415, D301 - a help text
-    from resolver.compose.preflight import preflight as look  # noqa: PLC0415
-
     arguments = arguments_of(file, profile, project)
-    options: dict[str, Any] = {
-        "use_docker": not no_docker,
-        "docker_timeout_seconds": docker_timeout,
-        "again": command_line(),
-    }
-    found = look(wish(arguments), **options)
-    _tell(found, quiet=quiet, verbose=verbose)
+    options = engine_options(no_docker=no_docker, docker_timeout=docker_timeout)
+    found = look(wish(arguments), options)
+    tell(found, quiet=quiet, verbose=verbose)
     if json:
-        import json as encoder  # noqa: PLC0415 - only for --json
+        from resolver.report.preflight import envelope  # noqa: PLC0415 - only for --json
 
-        from resolver.report.preflight import envelope  # noqa: PLC0415
-
-        print(encoder.dumps(envelope(found), indent=2))
+        print_json(envelope(found))
     elif not quiet:
         from resolver.report.preflight import text  # noqa: PLC0415
 
@@ -77,11 +59,63 @@ def preflight(
     return int(found.exit_status)
 
 
-def arguments_of(
-    file: list[str] | None, profile: list[str] | None, project: str
-) -> ComposeArguments:
-    """What the command line says of the project."""
-    return ComposeArguments(tuple(file or ()), tuple(profile or ()), project)
+def resolve(  # noqa: D417 - the options are those of `resolve`
+    arguments: ComposeArguments,
+    ports: list[str],
+    *,
+    everything: bool = False,
+    plan_out: str | None = None,
+    interactive: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+    **options: Any,  # noqa: ANN401 - fields of `Policy`
+) -> int:
+    """Frees what outsiders hold of a compose project's ports, and the given ones; prints it.
+
+    Args:
+        arguments: name the project.
+        ports: further ports.
+    """
+    from resolver.compose import freeing  # noqa: PLC0415 - `-h` needs none of it
+
+    if plan_out == STREAM and json:
+        raise UsageError("--json and --plan-out - both want stdout")
+    extra = _extra(ports, everything=everything)
+    options["again"] = command_line()
+    found = look(wish(arguments), options)
+    terminal = Terminal(asks=interactive)
+    try:
+        if plan_out is None:
+            report = freeing.free(found, terminal, extra, **options)
+        else:
+            report, text = freeing.plan(found, extra, **options)
+            from resolver.cli.files import save  # noqa: PLC0415 - seldom
+
+            if text:
+                save(text, plan_out)
+    except KeyboardInterrupt:
+        terminal.interrupted()
+        return 130
+    show(report, json=json, quiet=quiet or plan_out == STREAM, verbose=verbose)
+    return int(report.exit_status)
+
+
+def _extra(ports: list[str], *, everything: bool) -> tuple[PortRequest, ...]:
+    from resolver.project import names  # noqa: PLC0415 - `-h` needs none of it
+
+    if any(not port for port in ports):
+        raise UsageError("'' is not a port: it is empty")
+    return (*names.requests(ports), *(names.everything() if everything else ()))
+
+
+def engine_options(*, no_docker: bool, docker_timeout: float) -> dict[str, Any]:
+    """The fields of `Policy` that a mere look needs."""
+    return {
+        "use_docker": not no_docker,
+        "docker_timeout_seconds": docker_timeout,
+        "again": command_line(),
+    }
 
 
 def wish(arguments: ComposeArguments, **more: Any) -> Wish:  # noqa: ANN401 - a wish's own fields
@@ -99,21 +133,24 @@ def wish(arguments: ComposeArguments, **more: Any) -> Wish:  # noqa: ANN401 - a 
     return Wish(arguments, os.environ, cwd, hint=resolving(arguments), **more)
 
 
-def resolving(arguments: ComposeArguments) -> str:
-    """The command that frees what outsiders hold of this project's ports."""
-    return shlex.join(["ultra-ports", "resolve", "--compose", *options_of(arguments)])
+def look(wanted: Wish, options: Mapping[str, Any]) -> Preflight:
+    """The preflight, with those of the options that a look knows."""
+    from resolver.compose.preflight import preflight as looked  # noqa: PLC0415
+
+    return looked(wanted, **options)
 
 
-def options_of(arguments: ComposeArguments) -> list[str]:
-    """The options that name the project, as they were given."""
-    words = [word for file in arguments.files for word in ("-f", file)]
-    words += [word for profile in arguments.profiles for word in ("--profile", profile)]
-    return [*words, *(["--project", arguments.project] if arguments.project else [])]
-
-
-def _tell(found: Preflight, *, quiet: bool, verbose: bool) -> None:
+def tell(found: Preflight, *, quiet: bool, verbose: bool) -> None:
+    """The notes of a preflight, on stderr."""
     from resolver.report.escape import escape  # noqa: PLC0415
 
     notes = (*found.notes, *(found.report.asides if verbose else ()))
     for note in () if quiet and found.exit_status == 0 else dict.fromkeys(notes):
         print(fit(f"ultra-ports: {escape(note)}"), file=sys.stderr)
+
+
+def print_json(envelope: dict[str, Any]) -> None:
+    """One envelope on stdout."""
+    import json  # noqa: PLC0415 - only for --json
+
+    print(json.dumps(envelope, indent=2))

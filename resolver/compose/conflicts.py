@@ -112,8 +112,6 @@ def _of_service(service: ComposeService) -> Iterator[Finding]:
             yield Finding(Level.CONFLICT, Code.NOT_A_PORT, line, name)
         if entry.unset:
             yield _unset(entry)
-        if entry.exposed_by:
-            yield _exposed(entry)
         if not entry.trouble and entry.transport not in list(Transport):
             line = f"{service.name}: {_written(entry)}: {entry.transport} ports are not checked"
             yield Finding(Level.WARNING, Code.UNCHECKED, line, name)
@@ -124,19 +122,6 @@ def _of_service(service: ComposeService) -> Iterator[Finding]:
 def _written(entry: Published) -> str:
     """As it stands in the file, and where."""
     return f"{entry.text} ({entry.where})" if entry.where else entry.text
-
-
-def _exposed(entry: Published) -> Finding:
-    names = " and ".join(entry.exposed_by)
-    return Finding(
-        Level.WARNING,
-        Code.EXPOSED,
-        f"{entry.service}: {_written(entry)}: without {names} it is published on every address of "
-        "this machine",
-        (entry.service,),
-        requests(entry),
-        f"{entry.exposed_by[0]}=127.0.0.1 in the environment or in .env would keep it here",
-    )
 
 
 def _unset(entry: Published) -> Finding:

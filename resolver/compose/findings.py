@@ -36,7 +36,6 @@ class Code(StrEnum):
     HOST_NETWORK = "host-network"
     NO_NETWORK = "no-network"
     UNSET = "unset"  # variables without which a port became automatic
-    EXPOSED = "exposed"  # variables without which an address became every one
     UNCHECKED = "unchecked"
     EPHEMERAL = "ephemeral"
     PRIVILEGED = "privileged"
@@ -45,7 +44,8 @@ class Code(StrEnum):
     MOVED = "moved"  # by a container of the project that `up` replaces first
     NO_SUCH_ADDRESS = "no-such-address"
     UNKNOWN = "unknown"
-    PROJECT_NAME = "project-name"
+    PROJECT_NAME = "project-name"  # another directory has containers under it
+    PROJECT_MOVED = "project-moved"  # the directory that has is gone
 
 
 class Status(StrEnum):

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from resolver.compose.findings import Entry
     from resolver.model import Policy, PortRequest
 
-NAME_VARIABLE = "COMPOSE_PROJECT_NAME"
 _FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
 _CONNECT_SECONDS = 0.5
 
@@ -216,12 +215,15 @@ def _same(one: Path, other: Path) -> bool:
 
 def _namesake(project: ComposeProject, where: str, containers: list[Member]) -> Finding:
     names = ", ".join(each.name for each in containers)
-    runs = any(each.state == RUNNING for each in containers)
+    if not Path(where).is_dir():  # most likely this one, before it was moved
+        line = f"`up` would replace {names}, which {where} started: it is no longer there"
+        return Finding(Level.WARNING, Code.PROJECT_MOVED, line)
+    stopped = "" if any(each.state == RUNNING for each in containers) else "stopped "
     return Finding(
         Level.WARNING,
         Code.PROJECT_NAME,
-        f"{where} uses the project name {project.name} too: `up` would replace "
-        f"{'' if runs else '(stopped) '}{names}",
+        f"{where} uses the project name {project.name} too: `up` would replace its {stopped}"
+        f"containers ({names})",
         hint="--project NAME tells them apart",
     )
 

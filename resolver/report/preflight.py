@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resolver import __version__
 from resolver.report.escape import escape
 from resolver.report.machine import envelope as report_envelope
+from resolver.report.table import columns
 from resolver.report.tree import tree
 
 if TYPE_CHECKING:
@@ -29,15 +30,22 @@ def text(preflight: Preflight, following: str = "") -> str:
         preflight: what was found.
         following: the next command, printed at the end; empty for none.
     """
-    parts = [_headline(preflight), _table(preflight), *map(finding, preflight.findings)]
-    parts += [tree(_in_the_way(preflight)), f"next: {following}" if following else ""]
-    return "\n\n".join(filter(None, (parts[0], parts[1], "\n".join(parts[2:-2]), *parts[-2:])))
+    parts = (
+        _headline(preflight),
+        _table(preflight),
+        "\n".join(map(line, preflight.findings)),
+        tree(_in_the_way(preflight)),
+        f"next: {following}" if following else "",
+    )
+    return "\n\n".join(filter(None, parts))
 
 
-def finding(found: Finding) -> str:
-    """A line, and one with the way out where there is one."""
-    line = f"{found.level}: {escape(found.line, _LONGEST)}"
-    return f"{line}\n  {escape(found.hint, _LONGEST)}" if found.hint else line
+def line(found: Finding) -> str:
+    """A line, and one with the way out where it has one of its own."""
+    said = f"{found.level}: {escape(found.line, _LONGEST)}"
+    return (
+        f"{said}\n  {escape(found.hint, _LONGEST)}" if found.hint and found.code != "held" else said
+    )
 
 
 def _headline(preflight: Preflight) -> str:
@@ -51,10 +59,7 @@ def _headline(preflight: Preflight) -> str:
 def _table(preflight: Preflight) -> str:
     if not preflight.entries:
         return ""
-    from tabulate import tabulate  # noqa: PLC0415 - slow to load
-
-    rows = [_row(entry) for entry in preflight.entries]
-    return tabulate(rows, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+    return columns(_HEADERS, [_row(entry) for entry in preflight.entries])
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

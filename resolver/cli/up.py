@@ -1,0 +1,113 @@
+"""`ultra-ports up`: preflight, resolve, `docker compose up -d`, and the proof that it answers."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resolver.cli.answers import command_line
+from resolver.cli.compose import print_json, tell, wish
+from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
+from resolver.cli.options import DockerTimeout, Force, Grace, Json, Quiet, Settle, Verbose
+from resolver.cli.output import fit
+from resolver.cli.progress import Terminal
+from resolver.errors import UsageError
+from resolver.model import ExitStatus
+from resolver.settings import LONGEST_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def up(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMPOSE ARGS...]", help="For `docker compose up -d`."),
+    ] = None,
+    file: Files = None,
+    profile: Profiles = None,
+    project: ProjectName = "",
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How long a server may take until it answers."),
+    ] = 10.0,
+    json: Json = False,
+    grace: Grace = 5.0,
+    settle: Settle = 1.0,
+    stop_services: Annotated[
+        bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
+    ] = False,
+    force: Force = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Ask before each step.")
+    ] = False,
+    docker_timeout: DockerTimeout = 2.0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports up
+      ultra-ports up -f compose.yml --profile debug
+      ultra-ports up --stop-services -- --build --remove-orphans
+      ultra-ports up -- web
+
+    Frees the ports that the project needs, starts it with `docker compose up -d`, and
+    proves that each published port answers from the project's own container.
+    """  # noqa: D415, D301 - a help text
+    if not 0 <= wait <= LONGEST_SECONDS:
+        raise UsageError(f"--wait {wait:g}: a time from 0 to {LONGEST_SECONDS} seconds is wanted")
+    options: dict[str, Any] = {
+        "grace_seconds": grace,
+        "settle_seconds": settle,
+        "stop_services": stop_services,
+        "force": force,
+        "docker_timeout_seconds": docker_timeout,
+        "again": command_line(),
+    }
+    wanted = wish(arguments_of(file, profile, project))
+    terminal = Terminal(asks=interactive)
+    try:
+        from resolver.compose.launch import launch  # noqa: PLC0415 - `-h` needs none of it
+
+        start = _starter(json=json, quiet=quiet)
+        done = launch(wanted, arguments or [], start, terminal, wait, **options)
+    except KeyboardInterrupt:
+        terminal.interrupted()
+        return int(ExitStatus.INTERRUPTED)
+    tell(done.preflight, quiet=quiet, verbose=verbose)
+    if json:
+        from resolver.report.launch import envelope  # noqa: PLC0415 - only for --json
+
+        print_json(envelope(done))
+    elif not quiet or done.exit_status:
+        from resolver.report.launch import text  # noqa: PLC0415
+
+        print(fit(text(done)))
+    return int(done.exit_status)
+
+
+def _starter(*, json: bool, quiet: bool) -> Callable[[Sequence[str]], int]:
+    """What runs compose: with our own streams, or, where nobody wants them, with neither.
+
+    A quiet one is told what compose said when it failed. Compose's stdout is no data of ours:
+    beside an envelope, it goes to stderr.
+    """
+    from resolver.compose.up import start  # noqa: PLC0415 - `-h` needs none of it
+
+    def run(argv: Sequence[str]) -> int:
+        if not quiet:
+            sys.stdout.flush()
+            return start(argv, stdout=sys.stderr.fileno() if json else None)
+        with tempfile.TemporaryFile() as said:
+            status = start(argv, stdout=said.fileno(), stderr=said.fileno())
+            if status:
+                said.seek(0)
+                print(said.read().decode(errors="replace"), end="", file=sys.stderr)
+        return status
+
+    return run

@@ -1,0 +1,179 @@
+"""Whether a published port answers from a container; read-only but for a connection.
+
+A userland proxy accepts connections before anything listens in the container, and the kernel
+accepts them for a server that is frozen. So the container's own socket table is read as well
+(proc_pid_net(5)), where its processes are of this machine: its server has to listen on an address
+that can be reached from outside, and to take the connection out of its queue.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.gather.engines import container_id_in
+from resolver.model import Transport
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.compose.containers import Member
+    from resolver.model import Binding
+
+_PATIENCE_SECONDS = 0.3  # for a proxy to hang up, where nothing listens behind it
+_CONNECT_SECONDS = 2.0
+_LISTENING, _UNCONNECTED = "0A", "07"
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - connected to, not bound
+
+
+@value
+class Answer:
+    """Whether one published port of one container answers: `good` None where nobody can tell."""
+
+    good: bool | None
+    reason: str
+
+
+@value
+class Listener:
+    """A serving socket in a container; `queue` is how many connections wait to be accepted."""
+
+    address: str
+    queue: int
+
+
+def ask(outer: Binding, target: int, member: Member, host: str = "") -> Answer:
+    """Whether the server behind a published port answers.
+
+    Args:
+        outer: where the engine publishes it.
+        target: the container's own port.
+        member: the container.
+        host: where the engine's host is to be reached; empty for this machine.
+    """
+    if outer.transport is Transport.UDP:
+        return _udp(target, member)
+    heard = _connect(host or _ANY.get(outer.address, outer.address), outer.port)
+    if heard is _GREETED:
+        return heard
+    problem = _inside(target, member)
+    if problem is None:
+        unseen = f"{heard.reason}; the container could not be looked into"
+        return Answer(good=heard.good, reason=unseen)
+    return Answer(good=False, reason=problem) if problem else heard
+
+
+def _connect(host: str, port: int) -> Answer:
+    """What a client meets that connects, says nothing, and listens for a moment."""
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS) as client:
+            client.settimeout(_PATIENCE_SECONDS)
+            try:
+                said = client.recv(1)
+            except TimeoutError:
+                return Answer(good=True, reason="accepts connections")
+            return _GREETED if said else _HUNG_UP
+    except ConnectionResetError:
+        return _HUNG_UP
+    except OSError as error:
+        return Answer(good=False, reason=f"no connection: {error.strerror or error}")
+
+
+_HUNG_UP = Answer(good=False, reason="each connection is closed at once")
+_GREETED = Answer(good=True, reason="accepts connections, and greets")
+
+
+def _udp(target: int, member: Member) -> Answer:
+    found = listeners(member, target, Transport.UDP)
+    if found is None:
+        return Answer(good=None, reason="UDP: only a look into the container could tell")
+    problem = _unreachable(found, target, "udp")
+    return Answer(good=not problem, reason=problem or "a socket is bound in the container")
+
+
+def _inside(target: int, member: Member) -> str | None:
+    """What is wrong in the container; empty where nothing is, None where that cannot be seen."""
+    found = listeners(member, target, Transport.TCP)
+    if found is None:
+        return None
+    if problem := _unreachable(found, target, "tcp"):
+        return problem
+    waiting = max(each.queue for each in found)
+    if not waiting:
+        return ""
+    return (
+        f"something listens on {target}/tcp in {member.name} and takes no connection "
+        f"({waiting} wait): {_frozen(member)}"
+    )
+
+
+def _unreachable(found: list[Listener], target: int, transport: str) -> str:
+    if not found:
+        verb = "listens" if transport == "tcp" else "is bound"
+        return f"nothing {verb} on {target}/{transport} in the container"
+    if all(each.address in {"127.0.0.1", "::1"} for each in found):
+        return (
+            f"it listens on {found[0].address} in the container, which nobody outside can reach: "
+            "0.0.0.0 is wanted"
+        )
+    return ""
+
+
+def _frozen(member: Member) -> str:
+    if member.state == "paused":
+        return "the container is paused"
+    try:
+        stat = Path(f"/proc/{member.pid}/stat").read_text(errors="replace")
+    except OSError:
+        return "it is busy or frozen"
+    stopped = stat.rpartition(")")[2].split()[:1] == ["T"]
+    return f"its process {member.pid} is stopped" if stopped else "it is busy or frozen"
+
+
+def listeners(member: Member, target: int, transport: Transport) -> list[Listener] | None:
+    """Who serves a port in a container's network namespace; None where that cannot be seen.
+
+    The PID is the engine's: it counts only where that process, here, is in the container's cgroup.
+    """
+    if sys.platform != "linux" or not member.pid:
+        return None
+    process = Path(f"/proc/{member.pid}")
+    try:
+        cgroup = (process / "cgroup").read_text(errors="replace")
+        if container_id_in(cgroup) != member.id:
+            return None
+        tables = [(process / "net" / f"{transport}{six}") for six in ("", "6")]
+        lines = [line for table in tables if table.exists() for line in _lines(table)]
+    except OSError:
+        return None
+    state = _LISTENING if transport is Transport.TCP else _UNCONNECTED
+    return [found for line in lines for found in _serving(line, target, state)]
+
+
+def _lines(table: Path) -> list[str]:
+    return table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
+
+
+def _serving(line: str, target: int, state: str) -> Iterator[Listener]:
+    """`sl local_address rem_address st tx_queue:rx_queue …`; for a listener rx is its backlog."""
+    fields = line.split()
+    if len(fields) < 5 or fields[3] != state:  # noqa: PLR2004
+        return
+    address, _, port = fields[1].rpartition(":")
+    if int(port, 16) == target:
+        yield Listener(_decoded(address), int(fields[4].rpartition(":")[2], 16))
+
+
+def _decoded(digits: str) -> str:
+    """An address as the kernel prints it: 32-bit words in the machine's own byte order."""
+    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+    raw = struct.pack(f"={len(words)}I", *words)
+    if len(words) == 1:
+        return str(IPv4Address(raw))
+    address = IPv6Address(raw)
+    return str(address.ipv4_mapped or address)

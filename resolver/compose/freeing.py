@@ -1,0 +1,148 @@
+"""Frees what outsiders hold of a compose project's ports, by the rules of the pipeline.
+
+The project's own containers are never stopped: compose replaces them itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resolver import api, verdicts
+from resolver.compose.findings import Status
+from resolver.compose.roles import is_replaced
+from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
+from resolver.values import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from resolver.compose.findings import Finding, Preflight
+    from resolver.model import Outcome, PortRequest, Step
+    from resolver.protocols import Observer
+
+
+class Guard:
+    """An observer that refuses every step against the project's own containers.
+
+    Where the engine's ports are not this machine's, it refuses whatever is not a container, too:
+    what holds such a port here is in nobody's way there.
+    """
+
+    def __init__(self, observer: Observer, found: Preflight) -> None:
+        self._observer = observer
+        self._found = found
+
+    def allows(self, step: Step) -> bool:
+        """Whether it harms neither the project nor somebody who is not in its way."""
+        if isinstance(step, StopContainerStep):
+            if is_replaced(step.container, self._found.project):
+                return False
+        elif self._found.away:
+            return False
+        return self._observer.allows(step)
+
+    def started(self, step: Step) -> None:
+        """Passes it on."""
+        self._observer.started(step)
+
+    def did(self, action: str) -> None:
+        """Passes it on."""
+        self._observer.did(action)
+
+    def waiting(self, what: str, seconds_left: float) -> None:
+        """Passes it on."""
+        self._observer.waiting(what, seconds_left)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Passes it on."""
+        self._observer.finished(outcome)
+
+
+def free(
+    found: Preflight,
+    observer: Observer,
+    extra: Sequence[PortRequest] = (),
+    **options: Any,  # noqa: ANN401 - as for `api.resolve`
+) -> Report:
+    """Frees the ports that are taken, if the project could start then; else touches nothing.
+
+    Args:
+        found: what was found before.
+        observer: as for `api.resolve`.
+        extra: further ports to free.
+        options: fields of `Policy`.
+
+    Returns:
+        A report on every single port of the project, and on the extra ones.
+    """
+    if found.hopeless:
+        return refusal(found)
+    pending = dict.fromkeys((*found.taken, *extra))
+    report = Report("resolve")
+    if pending:
+        guard = Guard(observer, found)
+        report = api.resolve(*map(str, pending), observer=guard, **options)
+    return _together(found, report)
+
+
+def plan(
+    found: Preflight,
+    extra: Sequence[PortRequest] = (),
+    **options: Any,  # noqa: ANN401 - as for `api.plan`
+) -> tuple[Report, str]:
+    """What `free` would do, and the text of a plan file; empty where it would touch nothing.
+
+    Raises:
+        UsageError: the project has no port that a plan could be about.
+    """
+    if found.hopeless:
+        return refusal(found), ""
+    clear = [port.request for port in found.report.ports if port.verdict is Verdict.FREE]
+    report, text = api.plan(*map(str, dict.fromkeys((*found.taken, *extra)) or clear), **options)
+    return _together(found, report), text
+
+
+def refusal(found: Preflight) -> Report:
+    """The answer where freeing ports would be in vain."""
+    reasons: dict[PortRequest, list[str]] = {}
+    for finding in found.hopeless:
+        for request in finding.requests:
+            reasons.setdefault(request, []).append(_said(finding))
+    said = tuple(_said(each) for each in found.hopeless if not each.requests)
+    ports = [PortReport(each, Verdict.REFUSED, "; ".join(why)) for each, why in reasons.items()]
+    report = verdicts.refused("resolve", (), "")
+    notes = (*found.notes, *said, "nothing was freed: `docker compose up` would fail all the same")
+    return replace(report, ports=tuple(ports), notes=notes)
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.line} ({finding.hint})" if finding.hint else finding.line
+
+
+def _together(found: Preflight, report: Report) -> Report:
+    """The report of what was worked on, with the ports that needed nothing."""
+    done = {port.request: port for port in report.ports}
+    ports = [each for each in _others(found, set(done)) if each.request not in done]
+    whole = verdicts.report("resolve", [*ports, *report.ports], Snapshot())
+    return replace(
+        whole,
+        notes=tuple(dict.fromkeys((*found.notes, *report.notes, *_kept(found)))),
+        asides=tuple(dict.fromkeys((*found.report.asides, *report.asides))),
+        dry_run=report.dry_run,
+    )
+
+
+def _others(found: Preflight, done: set[PortRequest]) -> Iterator[PortReport]:
+    known = {port.request: port for port in found.report.ports}
+    for entry in found.entries:
+        for request in entry.requests if len(entry.requests) == 1 else ():
+            if entry.status is Status.CLEAR and request in known and request not in done:
+                yield replace(known[request], verdict=Verdict.FREE)
+            elif entry.status is Status.UNKNOWN:
+                yield replace(known[request], verdict=Verdict.UNDECIDED)
+
+
+def _kept(found: Preflight) -> Iterator[str]:
+    for entry in found.entries:
+        if entry.status is Status.OWN:
+            yield f"{entry.requests[0]} is held by {entry.reason}: left to compose"

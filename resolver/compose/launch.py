@@ -1,0 +1,120 @@
+"""READ FIRST for `up`: preflight → free → `docker compose up -d` → check; as one value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resolver.compose import freeing
+from resolver.compose import up as compose_up
+from resolver.compose.findings import Code, Preflight
+from resolver.compose.preflight import Wish, preflight
+from resolver.compose.startup import understood
+from resolver.model import ExitStatus
+from resolver.values import replace, value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.compose.up import Checked
+    from resolver.model import Report
+    from resolver.protocols import Observer
+
+NAME_VARIABLE = "COMPOSE_PROJECT_NAME"
+
+
+@value
+class Launch:
+    """How far it went: what was not begun is None or empty.
+
+    `refusal` says why nothing was started. `command` is compose's, and `compose_status` what it
+    ended with. `taken_by` is who holds the project's ports after it failed.
+    """
+
+    preflight: Preflight
+    exit_status: ExitStatus
+    refusal: str = ""
+    freed: Report | None = None
+    command: tuple[str, ...] = ()
+    compose_status: int | None = None
+    checked: tuple[Checked, ...] = ()
+    taken_by: Report | None = None
+
+
+def launch(
+    wish: Wish,
+    arguments: Sequence[str],
+    start: Callable[[Sequence[str]], int],
+    observer: Observer,
+    wait_seconds: float,
+    **options: Any,  # noqa: ANN401 - as for `api.resolve`
+) -> Launch:
+    """Frees what the project needs, starts it, and checks that it answers.
+
+    Args:
+        wish: the project.
+        arguments: for `docker compose up`.
+        start: runs a command to its end, and returns its exit status.
+        observer: as for `api.resolve`.
+        wait_seconds: how long a server may take until it answers.
+        options: fields of `Policy`.
+
+    Raises:
+        UsageError: the project or an argument makes no sense; nothing was touched.
+        CommandFailedError: there is no compose; nothing was touched. Or the engine does not say
+            what runs; it was started.
+    """
+    said = understood(arguments)
+    words = compose_up.command(wish.arguments)
+    services = said.services
+    if services and not said.alone:
+        services = compose_up.with_dependencies(words, services)
+    wish = replace(wish, services=services, scale=said.scale, removes_orphans=said.removes_orphans)
+    found = preflight(wish, **_of_a_look(options))
+    if reason := _refused(found, wish):
+        return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
+    freed = None
+    if found.taken:
+        freed = freeing.free(found, observer, **options)
+        if freed.exit_status:
+            why = "not every port of the project could be freed"
+            return Launch(found, freed.exit_status, why, freed)
+    argv = (*words, "up", "--detach", *arguments)
+    done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
+    return _checked(done, wait_seconds, observer, options)
+
+
+def _refused(found: Preflight, wish: Wish) -> str:
+    """Why nothing is begun; empty where it may be."""
+    if found.hopeless:
+        return "freeing ports would not help"
+    if found.exit_status is ExitStatus.UNDECIDED:
+        return "it is not known whether the project's own containers hold its ports"
+    named = wish.arguments.project or wish.environ.get(NAME_VARIABLE)
+    if not named and any(each.code is Code.PROJECT_NAME for each in found.findings):
+        return (
+            "another directory's containers would be replaced; --project NAME says which is meant"
+        )
+    return ""
+
+
+def _checked(
+    done: Launch, wait_seconds: float, observer: Observer, options: dict[str, Any]
+) -> Launch:
+    look = _of_a_look(options)
+    if done.compose_status:
+        return replace(
+            done,
+            exit_status=ExitStatus.HELD,
+            taken_by=compose_up.takers(done.preflight, **look),
+        )
+    checked = compose_up.check(done.preflight, wait_seconds, observer.waiting, **look)
+    return replace(done, checked=checked, exit_status=compose_up.exit_status(checked))
+
+
+def _of_a_look(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that matter to somebody who only looks."""
+    return {
+        name: each
+        for name, each in options.items()
+        if name in {"use_docker", "docker_timeout_seconds", "again"}
+    }
