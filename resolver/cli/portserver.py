@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import shlex
 import signal
@@ -27,9 +26,6 @@ DEFAULT_ADDRESS = "@unittest-portserver"  # both are those of python_portpicker'
 DEFAULT_POOL = "15000-24999"
 LONGEST_MESSAGE = 400
 _OWN_DESCRIPTORS = 192  # for everything but holds and processes: clients, the store, the loader
-_TIME = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGEST_TTL = 365 * 86_400
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -70,6 +66,7 @@ def portserver(
     from resolver.host.clock import SystemClock  # noqa: PLC0415 - `-h` needs none of it
     from resolver.project import place  # noqa: PLC0415
     from resolver.project.names import working_directory  # noqa: PLC0415
+    from resolver.reservations import words  # noqa: PLC0415
     from resolver.reservations.lending import Lending, Terms  # noqa: PLC0415
     from resolver.reservations.listening import listening  # noqa: PLC0415
     from resolver.reservations.owner import here  # noqa: PLC0415
@@ -82,7 +79,7 @@ def portserver(
         scope=current(os.environ),
         place=address,
         ports=_ports(pool),
-        ttl_seconds=_ttl(ttl),
+        ttl_seconds=words.seconds(ttl) if ttl else None,
         holds=0 if plain else spare,
     )
 
@@ -115,16 +112,6 @@ def _ports(text: str) -> tuple[int, ...]:
     if any(each.address or each.transport is not Transport.TCP for each in found):
         raise UsageError(f"{text!a} is no pool: ports and ranges alone, such as {DEFAULT_POOL}")
     return tuple(each.port for each in found)
-
-
-def _ttl(text: str) -> float | None:
-    found = _TIME.fullmatch(text)
-    if text and not found:
-        raise UsageError(f"{text!a} is no time: 90s, 10m, 8h or 2d")
-    seconds = int(found[1]) * _UNITS[found[2]] if found else None
-    if seconds is not None and not 0 < seconds <= _LONGEST_TTL:
-        raise UsageError(f"{text!a} is no time from 1s to 365d")
-    return seconds
 
 
 def _spare_descriptors() -> int:
