@@ -77,8 +77,12 @@ def run(
     root = current()
     with closing(open_store(os.environ, root.root)) as store:
         assigned = _assign(ports or [], root, project or root.name, store, strict=strict)
-        for line in (*root.notes, *store.warnings, *(said for a in assigned for said in a.said)):
+        for line in (*root.notes, *store.warnings):
             say(line)
+        for each in assigned:
+            tell = mention if each.request == each.wish.preferred else say
+            for line in each.said:
+                tell(line)
         leases = Leases([a.lease for a in assigned if a.lease], store, say)
         services = {each.wish.service: each.request for each in assigned}
         manner = Manner(
@@ -132,7 +136,6 @@ def filled(argument: str, services: Mapping[str, PortRequest]) -> str:
         lambda match: str(services[match[1]].port) if match[1] else match[0],
         argument,
     )
-
 
 
 def say(text: str) -> None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 FAILS_WITHIN_SECONDS = 5.0  # a server that is refused its port ends as soon as it has loaded
 
+THREAD_SECONDS = 5.0  # longer than any engine may take
+
 
 @value
 class Manner:
@@ -93,6 +95,7 @@ class Running:
         Raises:
             NotStartedError: it cannot be executed.
         """
+        _wait_for_threads()
         with Signals() as signals:
             ended, refused = self._start(manner, signals, leases)
             if refused:
@@ -157,6 +160,15 @@ class Running:
         self.release()
 
 
+def _wait_for_threads() -> None:
+    """Lets those end that asked engines and gave up: they would get the signals meant for us."""
+    import threading  # noqa: PLC0415 - loaded already, if anybody has used it
+
+    for each in threading.enumerate():
+        if each is not threading.current_thread():
+            each.join(THREAD_SECONDS)
+
+
 def _while_it_matters(witness: ClosedSockets | None) -> float:
     """Lets the witness go when a failure would be too late; in how many seconds that is, or 0."""
     if witness is None:
@@ -176,22 +188,27 @@ class Leases:
     """Leases that live as long as this process, and are renewed where others cannot see it live."""
 
     def __init__(
-        self, leases: Sequence[Lease], store: LeaseStore, say: Callable[[str], None]
+        self,
+        leases: Sequence[Lease],
+        store: LeaseStore,
+        say: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases = list(leases)
         self._store = store
         self._say = say
-        self._due = time.monotonic() + RENEW_SECONDS
+        self._now = now
+        self._due = now() + RENEW_SECONDS
         self._troubled = False
 
     def keep(self) -> float:
         """Renews what is due, and returns in how many seconds that is next; 0: never."""
+        if self._now() >= self._due:
+            self._leases = [kept for each in self._leases if (kept := self._renewed(each))]
+            self._due = self._now() + RENEW_SECONDS
         if all(lease.expires_at is None for lease in self._leases):
             return 0.0
-        if time.monotonic() >= self._due:
-            self._leases = [kept for each in self._leases if (kept := self._renewed(each))]
-            self._due = time.monotonic() + RENEW_SECONDS
-        return max(0.01, self._due - time.monotonic())
+        return max(0.01, self._due - self._now())
 
     def _renewed(self, lease: Lease) -> Lease | None:
         if lease.expires_at is None:
