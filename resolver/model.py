@@ -69,6 +69,13 @@ class Confidence(StrEnum):
     SUSPECTED = "suspected"
 
 
+class Scan(StrEnum):
+    """Where the owners of sockets were looked for."""
+
+    COMPLETE = "complete"  # in every process
+    CGROUP = "cgroup"  # in the cgroup that each socket was made in: another owner is not seen
+
+
 class Result(StrEnum):
     """How one step ended."""
 
@@ -324,6 +331,7 @@ class Snapshot:
     own_container: str | None = None
     contained: bool = False
     blind_spot: str = "its owner is hidden from this user"
+    scan: Scan = Scan.COMPLETE
     notes: tuple[str, ...] = ()
 
     def process(self, identity: ProcessIdentity | None) -> Process | None:
@@ -546,6 +554,7 @@ class Report:
     dry_run: bool = False
     exit_status: ExitStatus = ExitStatus.FREE
     engines: tuple[EngineState, ...] = ()  # how each one answered
+    scan: Scan = Scan.COMPLETE
 
 
 @value
@@ -561,7 +570,8 @@ class Completed:
 class Policy:
     """What the caller allows and how long things may take; times are in seconds.
 
-    `rounds` bounds how often a port that was taken back is worked on. `euid` is the caller's
+    `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
+    owner of a socket, wherever; without it, those in the socket's cgroup may do. `euid` is the caller's
     effective user id, and `again` the command line that an advice repeats behind `sudo`.
     """
 
@@ -573,5 +583,6 @@ class Policy:
     force: bool = False
     stop_services: bool = False
     use_docker: bool = True
+    complete: bool = True
     euid: int = 0
     again: str = "ultra-ports"

@@ -12,6 +12,7 @@ from resolver.model import (
     PortRequest,
     Report,
     Result,
+    Scan,
     SocketState,
     StopContainerStep,
     Verdict,
@@ -51,6 +52,7 @@ _WORST_FIRST = (
     ExitStatus.ADVISED,
     ExitStatus.FREE,
 )
+_NARROW = "owners were looked for in the cgroup of each socket; --complete looks into every process"
 _CHANGED = {Result.DONE, Result.GONE}
 
 
@@ -71,7 +73,11 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
                 if not engine.unremarkable
             ),
         ),
-        asides=tuple(engine.trouble or "" for engine in troubles if engine.unremarkable),
+        asides=(
+            *(engine.trouble or "" for engine in troubles if engine.unremarkable),
+            *((_NARROW,) if snapshot.scan is Scan.CGROUP else ()),
+        ),
+        scan=snapshot.scan,
         exit_status=worst,
         engines=snapshot.engines,
     )

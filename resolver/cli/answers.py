@@ -66,6 +66,7 @@ def who(
     ports: list[str],
     *,
     json: bool = False,
+    complete: bool = False,
     no_docker: bool = False,
     docker_timeout: float = 2.0,
     quiet: bool = False,
@@ -76,6 +77,7 @@ def who(
 
     report = api.who(
         *_given(ports),
+        complete=complete,
         use_docker=not no_docker,
         docker_timeout_seconds=docker_timeout,
         again=command_line(),

@@ -115,6 +115,9 @@ def resolve(
 def who(
     ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
     json: Json = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Look into every process for further owners.")
+    ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
     quiet: Quiet = False,
@@ -133,6 +136,7 @@ def who(
     return answers.who(
         ports or [],
         json=json,
+        complete=complete,
         no_docker=no_docker,
         docker_timeout=docker_timeout,
         quiet=quiet,

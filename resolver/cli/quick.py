@@ -23,7 +23,7 @@ _SHARED = {
     "-v": "verbose",
 }
 _FLAGS = {
-    "who": _SHARED,
+    "who": _SHARED | {"--complete": "complete"},
     "resolve": _SHARED
     | {
         "--dry-run": "dry_run",

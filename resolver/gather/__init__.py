@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING
 from resolver.gather import engines
 from resolver.gather.asking import ask_engines
 from resolver.host.runner import run_command
-from resolver.model import Snapshot, SocketState
+from resolver.model import Scan, Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
 from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from resolver.model import Policy, PortRequest, Process, ProcessIdentity, Redirect, Socket
+    from resolver.model import (
+        Pid,
+        Policy,
+        PortRequest,
+        Process,
+        ProcessIdentity,
+        Redirect,
+        Socket,
+    )
     from resolver.protocols import CommandRunner
 
 _SERVING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
@@ -40,9 +48,12 @@ def gather(
         run: reads the packet filter's rules.
     """
     sockets: tuple[Socket, ...] = ()
+    near: tuple[Pid, ...] = ()
     held = None if requests is None else [each for each in requests if each not in free]
     if held is None or held:
-        sockets = _with_owners(list_sockets(held))
+        listed = list_sockets(held)
+        near = () if policy.complete or held is None else _near(listed)
+        sockets = _with_owners(listed, near)
     if held:
         sockets += _with_owners(_connections(held, sockets))
     owners = {owner for entry in sockets for owner in entry.owners}
@@ -57,6 +68,7 @@ def gather(
         redirects=_redirects(requests, run),
         own_container=engines.own_container_id(),
         contained=engines.in_container(),
+        scan=Scan.CGROUP if near and sockets else Scan.COMPLETE,
     )
     return seen if glance and not (containers or seen.redirects) else _with_own_place(seen)
 
@@ -123,10 +135,29 @@ def _connections(
     )
 
 
-def _with_owners(sockets: tuple[Socket, ...]) -> tuple[Socket, ...]:
+def _near(sockets: tuple[Socket, ...]) -> tuple[Pid, ...]:
+    """The processes of the cgroups that the sockets were made in, if each socket is found there.
+
+    Empty where every process has to be looked into: a socket may have been made elsewhere, its
+    owner may have moved, and cgroup 1 is the root, with everybody in it.
+    """
+    ids = {entry.cgroup_id for entry in sockets if entry.inode}
+    known = {number for number in ids if number is not None and number > 1}
+    if not ids or known != ids:
+        return ()
+    from resolver.gather.cgroups import members_of  # noqa: PLC0415 - seldom
+    from resolver.gather.owners import owners_of  # noqa: PLC0415
+
+    pids = members_of(known) or ()
+    inodes = {entry.inode for entry in sockets if entry.inode}
+    return pids if owners_of(inodes, pids).keys() == inodes else ()
+
+
+def _with_owners(sockets: tuple[Socket, ...], pids: tuple[Pid, ...] = ()) -> tuple[Socket, ...]:
+    """The sockets with their owners among the given processes, or among all."""
     from resolver.gather.owners import owners_of  # noqa: PLC0415 - a free port never gets here
 
-    found = owners_of(entry.inode for entry in sockets)
+    found = owners_of((entry.inode for entry in sockets), pids or None)
     return _with_cgroups(
         tuple(
             replace(entry, owners=tuple(sorted({*entry.owners, *found.get(entry.inode, ())})))

@@ -1,4 +1,4 @@
-"""cgroup v2 ids → paths. The kernel names the cgroup of every socket, to everybody (sock_diag(7)).
+"""cgroup v2 ids → paths and members. The kernel names every socket's cgroup (sock_diag(7)).
 
 The id is the inode number of the cgroup's directory (cgroups(7)), so a walk over the directories
 finds it: some hundreds on a busy machine, and only for sockets whose owner is hidden.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resolver.model import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,6 +32,29 @@ def paths_of(ids: Collection[int]) -> dict[int, str]:
             if number in wanted:
                 found[number] = path.removeprefix(mount or "")
     return found
+
+
+def members_of(ids: Collection[int]) -> tuple[Pid, ...] | None:
+    """The processes in each of the cgroups and below, sorted; None where that cannot be told.
+
+    Membership may have changed since a socket was made: whoever moved away is not among them.
+    """
+    wanted = set(ids)
+    paths = paths_of(wanted)
+    mount = _mount_point()
+    if mount is None or set(paths) != wanted or not wanted:
+        return None
+    found: set[Pid] = set()
+    folders = [f"{mount}{path}" for path in paths.values()]
+    while folders:
+        folder = folders.pop()
+        try:
+            text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
+        except OSError:  # removed meanwhile; or a threaded one, which names no processes
+            return None
+        found.update(Pid(int(line)) for line in text.split() if line != "0")
+        folders += [f"{folder}/{name}" for name, _ in _children(folder)]
+    return tuple(sorted(found))
 
 
 def _children(folder: str) -> list[tuple[str, int]]:

@@ -15,26 +15,51 @@ from resolver.host.identity import identify
 from resolver.model import Pid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from resolver.model import ProcessIdentity
 
 
-def owners_of(inodes: Iterable[int]) -> dict[int, tuple[ProcessIdentity, ...]]:
+def owners_of(
+    inodes: Iterable[int], pids: Collection[Pid] | None = None
+) -> dict[int, tuple[ProcessIdentity, ...]]:
     """The owners of each inode, sorted by PID, in one pass over all processes.
 
     An inode that is missing has an owner that this user may not look into, or none any more. On a
     platform without /proc the answer is empty.
+
+    Args:
+        inodes: of sockets.
+        pids: the processes to look into; None means every process.
     """
     wanted = {inode for inode in inodes if inode > 0}
     found: dict[int, set[ProcessIdentity]] = {}
-    for pid in _pids() if wanted else ():
+    for pid, inode in _openings(list(_pids()) if pids is None else list(pids), wanted):
+        try:
+            found.setdefault(inode, set()).add(identify(pid))
+        except StateChangedError:
+            continue
+    return {inode: tuple(sorted(owners)) for inode, owners in found.items() if owners}
+
+
+def _openings(pids: Sequence[Pid], wanted: Collection[int]) -> Iterable[tuple[Pid, int]]:
+    """Which of the processes has which of the inodes open."""
+    if not wanted:
+        return ()
+    if len(pids) >= _CROWD:
+        from resolver.host.shares import shared  # noqa: PLC0415 - only on a crowded machine
+
+        return [(Pid(pid), inode) for pid, inode in shared(pids, lambda part: _scan(part, wanted))]
+    return _scan(pids, wanted)
+
+
+_CROWD = 500  # processes: for fewer, starting helpers takes longer than they save
+
+
+def _scan(pids: Iterable[int], wanted: Collection[int]) -> Iterator[tuple[Pid, int]]:
+    for pid in map(Pid, pids):
         for inode in open_sockets(pid, wanted) or ():
-            try:
-                found.setdefault(inode, set()).add(identify(pid))
-            except StateChangedError:
-                break
-    return {inode: tuple(sorted(owners)) for inode, owners in found.items()}
+            yield pid, inode
 
 
 def socket_inode(pid: int, descriptor: int) -> int | None:

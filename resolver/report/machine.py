@@ -30,6 +30,7 @@ def envelope(report: Report) -> dict[str, Any]:
         "command": report.command,
         "dry_run": report.dry_run,
         "exit_status": int(report.exit_status),
+        "scan": report.scan,
         "ports": [_port(port) for port in report.ports],
         "notes": list(report.notes),
     }

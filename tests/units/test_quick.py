@@ -27,7 +27,7 @@ WORDS = [
     *("8085", "api", "127.0.0.1:80", "", "a b", "-", "--", "-1", "0.5", "3", "1e3", ".", "nan"),
     *("--json", "-n", "--dry-run", "--dry", "-q", "-v", "--verbose", "-qv", "--force", "-i"),
     *("--grace", "--settle", "--docker-timeout", "--grace=3", "--no-docker", "--stop-services"),
-    *("--all", "--help", "--nonsense", "--plan-out", "99999999", "--compose", "²"),
+    *("--all", "--complete", "--help", "--nonsense", "--plan-out", "99999999", "--compose", "²"),
 ]
 
 
