@@ -160,6 +160,8 @@ def reservations(
     from resolver.reservations import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
 
     with opened(_root()) as store:
+        if blind := getattr(store, "blind", ""):
+            raise StoreError(blind)
         over = store.prune() if prune else ()
         for lease in over:
             _say_of(lease, f"is forgotten: it was reserved for {_whose(lease)}")

@@ -8,7 +8,6 @@ it or sets a damaged one aside, so nobody writes to a file that has just been mo
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sqlite3
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from resolver import log
 from resolver.errors import StoreError
-from resolver.reservations import rows, rules
+from resolver.reservations import files, rows, rules
 from resolver.reservations.memory import present
 from resolver.settings import STORE_SECONDS
 
@@ -41,14 +40,16 @@ _UNWRITABLE = {
     sqlite3.SQLITE_AUTH,
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_POLL_SECONDS = 0.005
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _MANY = 500  # leases; beyond that the dead ones are swept out in passing
-_SIDES = ("-wal", "-shm", "-journal", "")  # the file itself last: it is what is found damaged
 
 
 class UnwritableError(StoreError):
-    """The ledger cannot be made or written here; the message is the reason alone."""
+    """The ledger cannot be made or written here, for the `reason`."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} cannot be written: {reason}")
+        self.reason = reason
 
 
 class Ledger:
@@ -190,7 +191,7 @@ class Ledger:
     def _create(self, deadline: float) -> None:
         with self._locked(fcntl.LOCK_EX, deadline):
             with self._reasons():
-                os.close(_make(self.path, self._mode))
+                os.close(files.make(self.path, self._mode))
             database = self._connect(deadline)
             if database is not None:
                 with closing(database):
@@ -215,14 +216,12 @@ class Ledger:
     def _locked(self, how: int, deadline: float) -> Iterator[None]:
         """Has the lock file, which a killed process lets go of (flock(2))."""
         with self._reasons():
-            descriptor = _make(self.path.with_suffix(".lock"), self._mode)
+            descriptor = files.make(self.path.with_suffix(".lock"), self._mode)
         try:
-            while not _lock(descriptor, how):
-                if time.monotonic() >= deadline:
-                    raise StoreError(
-                        f"{self.where} is busy: others kept it for {self._patience:g} s"
-                    )
-                time.sleep(_POLL_SECONDS)
+            with self._reasons():
+                locked = files.lock(descriptor, how, deadline)
+            if not locked:
+                raise StoreError(self._busy())
             yield
         finally:
             os.close(descriptor)
@@ -232,7 +231,7 @@ class Ledger:
         try:
             yield
         except OSError as error:
-            raise UnwritableError(error.strerror or str(error)) from error
+            raise UnwritableError(self.where, error.strerror or str(error)) from error
 
     def _set_aside(self, deadline: float) -> None:
         """Gives a damaged ledger a dated name, unless somebody else has just done so."""
@@ -244,21 +243,25 @@ class Ledger:
                 if rows.is_sound(database, self.where):
                     return
             with self._reasons():
-                name = _move_aside(self.path)
+                name = files.move_aside(self.path)
         log.info("set %s aside as %s", self.path, name)
         said = (
             f"{self.where} was damaged: it was set aside as {name}, and what it held is forgotten"
         )
         self.warnings += (said,)
 
+    def _busy(self) -> str:
+        return f"{self.where} is busy: others kept it for {self._patience:g} s"
+
     def _fail(self, error: Exception) -> NoReturn:
         """Raises what a failure of SQLite means."""
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
         if code in _BUSY:
-            said = f"{self.where} is busy: others kept it for {self._patience:g} s"
-            raise StoreError(said) from error
+            raise StoreError(self._busy()) from error
         if code in _UNWRITABLE:
-            raise UnwritableError(str(error)) from error
+            full = code == sqlite3.SQLITE_FULL or files.is_full(self.path)
+            reason = "the disk is full" if full else str(error)
+            raise UnwritableError(self.where, reason) from error
         raise StoreError(f"{self.where}: {error}") from error
 
 
@@ -300,48 +303,6 @@ def _is_damage(error: Exception) -> bool:
     if isinstance(error, rows.MalformedError):
         return True
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
-
-
-def _make(path: Path, mode: int | None) -> int:
-    """Opens a file, and makes it where it is missing, with this mode whatever the umask.
-
-    It belongs to whom its directory belongs: with `sudo` the home may still be the user's own.
-    """
-    try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        pass
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
-    if mode is not None:
-        with suppress(PermissionError):  # another user made it meanwhile
-            os.fchmod(descriptor, mode)
-    if os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    return descriptor
-
-
-def _lock(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.EWOULDBLOCK, errno.EINTR}:
-            raise UnwritableError(error.strerror or str(error)) from error
-        return False
-    return True
-
-
-def _move_aside(path: Path) -> str:
-    """Renames a ledger with all that belongs to it; returns its new name."""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    names = (
-        f"{path.name}.damaged-{stamp}{more}" for more in ("", *(f"-{n}" for n in range(2, 99)))
-    )
-    name = next(each for each in names if not path.with_name(each).exists())
-    for side in _SIDES:
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + side).rename(path.with_name(name + side))
-    return name
 
 
 def _size(path: Path) -> int:

@@ -30,6 +30,7 @@ class MemoryStore:
         where: what owners are compared with.
         warnings: why it is memory, for the user.
         found: leases that can be read and not written; they count as everybody else's do.
+        blind: why the leases of others could not even be read, for whoever wants to list them.
         now: the present.
     """
 
@@ -41,9 +42,11 @@ class MemoryStore:
         warnings: tuple[str, ...] = (),
         found: Iterable[Entry] = (),
         now: Callable[[str], Moment] = present,
+        blind: str = "",
     ) -> None:
         self.where = "memory"
         self.warnings = warnings
+        self.blind = blind
         self._here = where
         self._now = now
         self._entries = {entry.lease.token: entry for entry in found}

@@ -100,8 +100,11 @@ def is_sound(database: sqlite3.Connection, where: str) -> bool:
 
 
 def touch(database: sqlite3.Connection) -> None:
-    """Writes, and changes nothing: tells a full disk and a read-only file."""
-    database.execute("UPDATE grants SET last_token = last_token")
+    """Writes what is of no consequence: tells a full disk and a read-only file.
+
+    SQLite writes no page that stays as it is, so it has to be a change.
+    """
+    database.execute("UPDATE grants SET last_token = last_token + 1")
 
 
 def count(database: sqlite3.Connection) -> int:

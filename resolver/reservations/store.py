@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resolver.protocols import LeaseStore
     from resolver.reservations.owner import Here
     from resolver.reservations.rules import Entry
+    from resolver.reservations.state import StateDirectory
 
 REDIS = ("redis://", "rediss://", "unix://")
 
@@ -57,10 +58,10 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
             mode = _make(place.path, place.ledger.parent)
             return Ledger(place.ledger, where, mode=mode)
         except UnwritableError as error:
-            reason = str(error)
+            reason = error.reason
         except OSError as error:
             reason = error.strerror or str(error)
-    return _memory(place.ledger, reason, where)
+    return _memory(place, reason, where)
 
 
 def _make(folder: Path, inner: Path) -> int | None:
@@ -83,21 +84,31 @@ def _give(folder: Path) -> None:
         os.chown(folder, above.st_uid, above.st_gid)
 
 
-def _memory(ledger: Path, reason: str, where: Here) -> LeaseStore:
+def _memory(place: StateDirectory, reason: str, where: Here) -> LeaseStore:
+    """A store that lives in memory, with the leases of a ledger that can only be read."""
     from resolver.reservations.memory import MemoryStore  # noqa: PLC0415 - seldom
 
-    warning = (
-        f"reservations cannot be kept in {ledger.parent}: {reason}; "
-        "they are forgotten when this command ends"
-    )
-    return MemoryStore(where, (warning,), _readable(ledger))
+    what = "reservations cannot be kept" + ("" if place.reason else f" in {place.ledger.parent}")
+    warning = f"{what}: {reason}; they are forgotten when this command ends"
+    try:
+        found = _readable(place)
+    except (StoreError, OSError):
+        blind = f"what is reserved in {place.ledger.parent} cannot be read by this user"
+        return MemoryStore(where, (f"{warning}, and {blind}",), blind=blind)
+    return MemoryStore(where, (warning,), found)
 
 
-def _readable(ledger: Path) -> tuple[Entry, ...]:
-    """The leases of a ledger that can be read and not written: others live by them."""
+def _readable(place: StateDirectory) -> tuple[Entry, ...]:
+    """The leases of a ledger that can be read and not written: others live by them.
+
+    Raises:
+        StoreError: there is one, and it cannot be read.
+        OSError: whether there is one cannot be told.
+    """
     from resolver.reservations.ledger import read  # noqa: PLC0415 - seldom
 
     try:
-        return read(ledger) if ledger.is_file() else ()
-    except (StoreError, OSError):
+        place.ledger.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return ()
+    return read(place.ledger)
