@@ -1,0 +1,87 @@
+"""The health of services, as frozen values. Nothing here asks anybody."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from resolver.model import HolderReport, PortRequest
+    from resolver.project.model import Probe
+
+
+class Level(StrEnum):
+    """How far a port got: each level includes the ones before it."""
+
+    FREE = "free"  # nobody holds it
+    HELD = "held"  # somebody has a socket or a mapping; nothing was answered
+    ACCEPTS = "accepts"  # a connection was made; docker-proxy accepts before the program listens
+    SPEAKS = "speaks"  # the probe got the answer that it wanted
+    UNKNOWN = "unknown"  # it could not be found out; the reason says why
+
+
+class Belongs(StrEnum):
+    """Whether the holder is the service's own."""
+
+    OWN = "own"  # a process of the project, its container, or the lease's owner
+    STRANGER = "stranger"
+    NOBODY = "nobody"
+    UNKNOWN = "unknown"  # hidden, or nothing says whose it is
+
+
+@value
+class Target:
+    """What is to be checked: a service of the project, or a port alone (`name` is then empty)."""
+
+    name: str
+    request: PortRequest
+    probe: Probe | None = None
+    place: str = ""
+
+
+@value
+class Answer:
+    """What one address said to the probe. Times are in seconds; `status` is HTTP's, 0 without."""
+
+    address: str
+    level: Level
+    reason: str = ""
+    seconds: float = 0.0
+    status: int = 0
+
+
+@value
+class ServiceHealth:
+    """One target from holder to answer; `healthy` None: that cannot be said, for the `reason`.
+
+    `inside` is what was seen in the network namespace of the container behind a published port:
+    True where its program listens, None where that could not be looked at. `lease` says in words
+    whose reservation the port is.
+    """
+
+    target: Target
+    healthy: bool | None
+    level: Level
+    belongs: Belongs
+    reason: str = ""
+    holders: tuple[HolderReport, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    inside: bool | None = None
+    lease: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@value
+class HealthReport:
+    """All targets, in the order in which they were asked for; `at` is seconds since the epoch."""
+
+    at: float
+    services: tuple[ServiceHealth, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every target is; what is not known is not healthy."""
+        return all(service.healthy for service in self.services)
