@@ -17,8 +17,9 @@ from resolver.report.reservations import whose
 from resolver.reservations.belonging import Belonging
 from resolver.reservations.ephemeral import ephemeral_range
 from resolver.reservations.model import Claim
-from resolver.reservations.pool import Kind, Source, State, UnmetError, choose, own_leases
+from resolver.reservations.pool import Kind, State, UnmetError, choose, superseded
 from resolver.reservations.scope import ENGINE
+from resolver.reservations.search import Source
 from resolver.reservations.whose import Holders
 from resolver.settings import RESERVATION_SECONDS
 from resolver.values import value
@@ -100,12 +101,12 @@ def assign(wishes: Sequence[Wish], terms: Terms, store: LeaseStore) -> tuple[Ass
         except UnmetError as error:
             raise ReservedError(_unmet(error, holders)) from error
         try:
-            leases = {} if terms.dry_run else _take(choices, terms, store)
+            leases = {} if terms.dry_run else _take(choices, state, terms, store)
         except ReservedError as error:
             lost = error
             continue
         if not terms.dry_run:
-            _settle(choices, state, terms, store)
+            _remember(choices, terms, store)
         return tuple(_assigned(choice, leases, state, holders) for choice in choices)
     raise ReservedError(f"others were quicker {ATTEMPTS} times: {lost}") from lost
 
@@ -174,7 +175,13 @@ def _stays(request: PortRequest) -> bool:
     return any(each.state in listening for each in list_sockets([request], connections=True))
 
 
-def _take(choices: Sequence[Choice], terms: Terms, store: LeaseStore) -> dict[PortRequest, Lease]:
+def _take(
+    choices: Sequence[Choice], state: State, terms: Terms, store: LeaseStore
+) -> dict[PortRequest, Lease]:
+    """Takes the leases on all choices, in the place of those that the services had before."""
+    earlier = superseded(choices, state) if terms.owner is None else ()
+    if earlier:
+        store.release(earlier)
     granted = store.acquire([_claim(choice, terms) for choice in choices])
     return {lease.request: lease for lease in granted}
 
@@ -195,18 +202,7 @@ def _claim(choice: Choice, terms: Terms) -> Claim:
     )
 
 
-def _settle(choices: Sequence[Choice], state: State, terms: Terms, store: LeaseStore) -> None:
-    """Ends the leases on what the services had before, and remembers what they have now."""
-    superseded = [
-        lease
-        for choice in choices
-        for lease in own_leases(choice.wish.service, state)
-        if lease.request != choice.request
-        and lease.owner is terms.owner is None
-        and lease.port == state.remembered.get(choice.wish.service)
-    ]
-    if superseded:
-        store.release(superseded)
+def _remember(choices: Sequence[Choice], terms: Terms, store: LeaseStore) -> None:
     now = {choice.wish.service: int(choice.request.port) for choice in choices}
     store.remember(terms.scope, terms.project, terms.place, now)
     everywhere = {f"{service}:{terms.place}": port for service, port in now.items()}

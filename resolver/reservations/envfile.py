@@ -83,7 +83,7 @@ def apply(raw: bytes, variables: Mapping[str, str], path: object) -> bytes:
         UsageError: as for `split`.
     """
     parts = split(raw, path)
-    newline = _newline(raw)
+    newline = _newline(raw if parts.block is None else parts.block)
     lines = [BEGIN, REMARK, *(f"{name}={text}".encode() for name, text in variables.items()), END]
     block = newline.join(lines)
     if parts.block is not None:
@@ -156,6 +156,6 @@ def _damage(marks: list[tuple[bytes, int, int, int]]) -> str:
 
 
 def _newline(raw: bytes) -> bytes:
-    """That of the file's first line; LF where there is none."""
+    """That of the first line; LF where there is none."""
     first = raw.partition(b"\n")[0]
     return b"\r\n" if b"\n" in raw and first.endswith(b"\r") else b"\n"

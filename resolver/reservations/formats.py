@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SCHEMA = "ultra-ports.assignment/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
 _PORT_ENDING = "_PORT"
-_SCHEMES = {"redis": "redis", "postgres": "postgresql", "https": "https"}
+_SCHEMES = {"redis": "redis", "postgres": "postgresql"}
 
 
 @value
@@ -54,7 +54,9 @@ def scheme(service: str, probe: str, transport: Transport) -> str:
     """The scheme of a service's URL, by how the project asks for its health, else by its name."""
     if transport is Transport.UDP:
         return "udp"
-    return _SCHEMES.get(probe) or _SCHEMES.get("" if probe else service) or "http"
+    if probe in {"http", "https"}:
+        return probe
+    return _SCHEMES.get(probe) or _SCHEMES.get(service) or "http"
 
 
 def host(request: PortRequest) -> str:

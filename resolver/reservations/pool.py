@@ -6,7 +6,6 @@ fallback takes what another service wishes for or had. The same state gives the 
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,41 +13,13 @@ from typing import TYPE_CHECKING
 from resolver.errors import ReservedError
 from resolver.model import PortNumber, PortRequest
 from resolver.reservations.model import collide
+from resolver.reservations.search import Ephemeral, Source, candidates
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from resolver.reservations.model import Lease, Owner
-
-FIRST_UNPRIVILEGED = 1024  # ip(7), net.ipv4.ip_unprivileged_port_start
-LAST = 65535
-ROOMY = 10_000  # below it live most of the ports that somebody knows by heart
-# Those from 1024 on that fetch refuses to connect to (Fetch standard, "bad port").
-REFUSED_BY_BROWSERS = frozenset(
-    {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566}
-    | {*range(6665, 6670), 6679, 6697, 10080}
-)
-# The defaults of servers that are common where programs are developed: each would be missed there.
-WELL_KNOWN = frozenset(
-    {1080, 1433, 1521, 1883, 2181, 2375, 2376, 2377, 2379, 2380, 3000, 3306, 3389, 4200, 4222, 4317}
-    | {4318, 5000, 5173, 5432, 5601, 5671, 5672, 5900, 5984, 6379, 6443, 7474, 7687, 8000, 8080}
-    | {8081, 8085, 8086, 8443, 8500, 8888, 9000, 9042, 9090, 9092, 9200, 9300, 9418, 10000, 10250}
-    | {11211, 11434, 12434, 15672, 16379, 16686, 19000, 24224, 25565, 25672, 26257, 26379, 27017}
-    | {27018, 27019, 28015}
-)
-
-
-class Source(StrEnum):
-    """Where a port came from."""
-
-    PREFERRED = "preferred"
-    RUNNING = "running"  # another one than preferred, on which the service runs right now
-    LAST = "last used"
-    POOL = "pool"
-    BELOW = "below the ephemeral range"
-    ABOVE = "above the ephemeral range"
-    INSIDE = "inside the ephemeral range"  # where an outgoing connection may take it
 
 
 class Kind(StrEnum):
@@ -77,15 +48,6 @@ class Wish:
     def at(self, port: int) -> PortRequest:
         """The same endpoint with another port."""
         return PortRequest(PortNumber(port), self.preferred.transport, self.preferred.address)
-
-
-@value
-class Ephemeral:
-    """The ports that the kernel gives to outgoing connections, inclusive, but for `reserved`."""
-
-    first: int = 49152  # RFC 6335, section 6: where a system does not say anything else
-    last: int = LAST
-    reserved: frozenset[int] = frozenset()
 
 
 @value
@@ -171,6 +133,28 @@ def own_leases(service: str, state: State) -> Iterator[Lease]:
             yield lease
 
 
+def movable(lease: Lease, wishes: Iterable[Wish], state: State) -> bool:
+    """Whether it is an earlier reservation of one of these services, which get new ones now.
+
+    A service has one of them for each transport and address, and the ports of two services can be
+    exchanged. What belongs to the life of a process stays as it is.
+    """
+    if lease.owner is not None or (lease.project, lease.place) != (state.project, state.place):
+        return False
+    return any(wish.service == lease.service and _alike(lease.request, wish) for wish in wishes)
+
+
+def superseded(choices: Sequence[Choice], state: State) -> tuple[Lease, ...]:
+    """The earlier leases of services that have other ports now."""
+    now = {(choice.wish.service, choice.request) for choice in choices}
+    wishes = [choice.wish for choice in choices]
+    return tuple(
+        lease
+        for lease in state.leases
+        if movable(lease, wishes, state) and (lease.service, lease.request) not in now
+    )
+
+
 class _Choosing:
     """One solution while it is being made."""
 
@@ -198,7 +182,8 @@ class _Choosing:
                 request = lease.request
                 if request in wish.options or not _alike(request, wish):
                     continue
-                runs = lease.owner is not None or self._state.trouble(request)
+                last = lease.port == self._state.remembered.get(wish.service)
+                runs = lease.owner is not None or (last and self._state.trouble(request))
                 if runs and not self._obstacle(wish, request) and not self._taken(request):
                     self._give(wish, request, Source.RUNNING)
                     break
@@ -207,7 +192,7 @@ class _Choosing:
         """Gives as many services as can be one of their options: augmenting paths (Kuhn, 1955)."""
         holder: dict[PortRequest, Wish] = {}
         waiting = [wish for wish in self._wishes if wish.service not in self._given]
-        for wish in sorted(waiting, key=lambda each: len(each.options)):
+        for wish in sorted(waiting, key=lambda each: (not self._has(each), len(each.options))):
             self._augment(wish, holder, set())
         for request, wish in holder.items():
             self._give(wish, request, Source.PREFERRED)
@@ -227,6 +212,10 @@ class _Choosing:
                 return True
         return False
 
+    def _has(self, wish: Wish) -> bool:
+        """Whether one of the options is the service's already."""
+        return any(each.request in wish.options for each in own_leases(wish.service, self._state))
+
     def _in_order(self, wish: Wish) -> Iterable[PortRequest]:
         """The options of a wish; of a range, what the service has or had comes first."""
         if len(wish.options) == 1:
@@ -239,39 +228,51 @@ class _Choosing:
     def _fallback(self, wish: Wish) -> None:
         for source, port in self._candidates(wish):
             request = wish.at(port)
-            if self._taken(request) or self._obstacle(wish, request):
+            if port in self._numbers() or self._taken(request) or self._obstacle(wish, request):
                 continue
             self._give(wish, request, source)
             return
         raise ReservedError(f"no port is left for {wish.service}")
 
     def _candidates(self, wish: Wish) -> Iterator[tuple[Source, int]]:
-        """Every port that may be tried, the better ones first, each from a place of its own."""
+        """Every port that may be tried, the better ones first."""
         state, avoided = self._state, self._avoided(wish)
         last = state.remembered.get(wish.service)
         if last and last not in {*avoided, *(each.port for each in wish.options)}:
             yield Source.LAST, last
-        for source, first, final in _ranges(state):
-            width = final - first + 1
-            start = _start(state, wish.service) % width if width > 0 else 0
-            for step in range(width):
-                port = first + (start + step) % width
-                tabu = port in REFUSED_BY_BROWSERS or port in avoided
-                if not tabu and (source is Source.POOL or not _unsuitable(port, state)):
-                    yield source, port
+        name = f"{state.project}\0{state.place}\0{wish.service}"
+        for source, port in candidates(name, state.pool, state.ephemeral):
+            if port not in avoided:
+                yield source, port
 
     def _avoided(self, wish: Wish) -> set[int]:
-        """What other services wish for by number, or had last."""
+        """What other services wish for, or had last, whether they get it or not."""
         others = [each for each in self._wishes if each.service != wish.service]
-        single = {each.preferred.port for each in others if len(each.options) == 1}
+        wished = {int(request.port) for each in others for request in each.options}
         had = {port for name, port in self._state.remembered.items() if name != wish.service}
-        return {*single, *had, *self._state.spoken_for}
+        return {*wished, *had, *self._state.spoken_for}
 
     def _obstacle(self, wish: Wish, request: PortRequest) -> Obstacle | None:
         key = (wish.service, request)
         if key not in self._known:
-            self._known[key] = _find_obstacle(wish, request, self._state)
+            self._known[key] = self._find_obstacle(wish, request)
         return self._known[key]
+
+    def _find_obstacle(self, wish: Wish, request: PortRequest) -> Obstacle | None:
+        state = self._state
+        own = tuple(own_leases(wish.service, state))
+        for lease in state.leases:
+            moves = lease in own or movable(lease, self._wishes, state)
+            if not moves and collide(lease.request, request):
+                return Obstacle(Kind.RESERVED, request, lease=lease)
+        mine = any(lease.request == request for lease in own)
+        place = state.elsewhere.get(request.port)
+        if place and not (mine or state.strict):
+            return Obstacle(Kind.ELSEWHERE, request, place=place)
+        reason = state.trouble(request)
+        if reason and (state.unused or not mine or state.foreign(request)):
+            return Obstacle(Kind.HELD, request, reason)
+        return None
 
     def _first_obstacle(self, wish: Wish) -> Obstacle:
         for request in wish.options:
@@ -285,6 +286,10 @@ class _Choosing:
                 return Obstacle(Kind.SIBLING, request, service=name)
         return None
 
+    def _numbers(self) -> set[int]:
+        """The ports given so far, of either transport: what is remembered is a number alone."""
+        return {int(choice.request.port) for choice in self._given.values()}
+
     def _taken(self, request: PortRequest) -> bool:
         return any(collide(choice.request, request) for choice in self._given.values())
 
@@ -297,41 +302,5 @@ class _Choosing:
         self._given[wish.service] = Choice(wish, request, source, obstacle, next(iter(own), None))
 
 
-def _find_obstacle(wish: Wish, request: PortRequest, state: State) -> Obstacle | None:
-    own = tuple(own_leases(wish.service, state))
-    for lease in state.leases:
-        if lease not in own and collide(lease.request, request):
-            return Obstacle(Kind.RESERVED, request, lease=lease)
-    mine = any(lease.request == request for lease in own)
-    place = state.elsewhere.get(request.port)
-    if place and not (mine or state.strict):
-        return Obstacle(Kind.ELSEWHERE, request, place=place)
-    reason = state.trouble(request)
-    if reason and (state.unused or not mine or state.foreign(request)):
-        return Obstacle(Kind.HELD, request, reason)
-    return None
-
-
 def _alike(request: PortRequest, wish: Wish) -> bool:
     return request == wish.at(request.port)
-
-
-def _ranges(state: State) -> Iterator[tuple[Source, int, int]]:
-    """The ranges to search, first and last, inclusive; some may be empty (last < first)."""
-    for first, last in state.pool:
-        yield Source.POOL, first, last
-    low, high = state.ephemeral.first, state.ephemeral.last
-    yield Source.BELOW, min(ROOMY, low), low - 1
-    yield Source.BELOW, FIRST_UNPRIVILEGED, min(ROOMY, low) - 1
-    yield Source.ABOVE, max(high + 1, FIRST_UNPRIVILEGED), LAST
-    yield Source.INSIDE, max(low, FIRST_UNPRIVILEGED), high
-
-
-def _unsuitable(port: int, state: State) -> bool:
-    return port < FIRST_UNPRIVILEGED or port in WELL_KNOWN or port in state.ephemeral.reserved
-
-
-def _start(state: State, service: str) -> int:
-    """Where this service of this root begins to search: far from others, and always the same."""
-    text = f"{state.project}\0{state.place}\0{service}"
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8])
