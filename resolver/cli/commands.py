@@ -21,7 +21,6 @@ RUN_EPILOG = """\b
 Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
   1    a port is taken, or reserved by another; CMD was not started
   2    usage
-  4    this user may not bind the port
   126  CMD cannot be executed
   127  CMD was not found"""
 
