@@ -40,10 +40,31 @@ clear_ports() { # PORT...: frees them, or returns why not; stdout stays the serv
     ultra-ports resolve ${CLEAR_PORT_OPTIONS-} "$@" >&2
 }
 
-serve() { # becomes the server
+serve() { # exec|apart ARGUMENTS...: becomes the server, in a process group of its own or not
+    serve_how=$1
+    shift
     export API_HOST API_PORT
-    if [ -n "${API_COMMAND-}" ]; then exec sh -c "$API_COMMAND \"\$@\"" sh "$@"; fi
-    exec "$python" -m uvicorn "${API_APP:-backend.app:app}" --host "$API_HOST" --port "$API_PORT" "$@"
+    if [ -n "${API_COMMAND-}" ]; then
+        set -- sh -c "$API_COMMAND \"\$@\"" sh "$@"
+    else
+        set -- "$python" -m uvicorn "${API_APP:-backend.app:app}" \
+            --host "$API_HOST" --port "$API_PORT" "$@"
+    fi
+    if [ "$serve_how" = apart ]; then apart "$@"; fi
+    exec "$@"
+}
+
+apart() { # COMMAND...: becomes it, in a process group of its own, which stop_process can end
+    exec "$python" -I -c '
+import os, signal, sys
+os.setpgid(0, 0)
+for each in signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE:
+    signal.signal(each, signal.SIG_DFL)
+try:
+    os.execvp(sys.argv[1], sys.argv[1:])
+except OSError as error:
+    sys.exit(f"{sys.argv[1]}: {error.strerror}")
+' "$@"
 }
 
 reachable() { # HOST: where a client finds what listens on it
@@ -99,12 +120,21 @@ belongs() { # PORT PID: whether PID or a child of its holds the port; a containe
     return 1
 }
 
-stop_process() { # PID: ends a process that we started: SIGTERM, 10 s, SIGKILL; an empty PID is none
-    if [ -z "$1" ] || ! kill -TERM "$1" 2>/dev/null; then return 0; fi
-    stop_until=$(($(date +%s) + 10))
-    while kill -0 "$1" 2>/dev/null; do
-        if [ "$(date +%s)" -ge "$stop_until" ]; then kill -KILL "$1" 2>/dev/null || :; fi
+stop_process() { # PID: ends what we started, and then what is left of the group that it led
+    if [ -z "$1" ]; then return 0; fi
+    end_by_signals "$1"
+    wait "$1" 2>/dev/null || :
+    end_by_signals "-$1"
+}
+
+end_by_signals() { # PID or -GROUP: SIGTERM, 10 s, SIGKILL
+    kill -s TERM -- "$1" 2>/dev/null || return 0
+    end_until=$(($(date +%s) + 10))
+    while kill -s 0 -- "$1" 2>/dev/null; do
+        if [ "$(date +%s)" -ge "$end_until" ]; then
+            kill -s KILL -- "$1" 2>/dev/null || :
+            return 0
+        fi
         sleep 0.1
     done
-    wait "$1" 2>/dev/null || :
 }

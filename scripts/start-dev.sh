@@ -16,4 +16,4 @@ need_tools
 API_PORT=$(port_of api "${API_PORT-}") || exit
 API_HOST=${API_HOST:-127.0.0.1}
 clear_ports "$API_PORT" || exit
-serve "$@"
+serve exec "$@"

@@ -47,7 +47,7 @@ if [ -z "${MODELRUNNER_COMMAND-}" ] &&
     answer "$MODELRUNNER_HOST" "$MODELRUNNER_PORT" "$MODELRUNNER_HEALTH_PATH" >/dev/null; then
     say "the model runner on port $MODELRUNNER_PORT answers: it is left running"
     clear_ports "$API_PORT" || exit
-    serve "$@"
+    serve exec "$@"
 fi
 
 clear_ports "$API_PORT" "$MODELRUNNER_PORT" || exit
@@ -57,14 +57,17 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 exec 3<&0 # a shell gives what it starts in the background no stdin: the server keeps ours
 if [ -n "${MODELRUNNER_COMMAND-}" ]; then
-    sh -c "$MODELRUNNER_COMMAND" 3<&- &
+    (
+        trap - HUP INT TERM EXIT
+        apart sh -c "$MODELRUNNER_COMMAND"
+    ) 3<&- &
     runner=$!
 fi
 await "$runner" "$MODELRUNNER_HOST" "$MODELRUNNER_PORT" "$MODELRUNNER_HEALTH_PATH" \
     "${MODELRUNNER_WAIT:-60}" || exit 1
 (
     trap - HUP INT TERM EXIT
-    serve "$@"
+    serve exec "$@"
 ) <&3 3<&- &
 server=$!
 exec 3<&-

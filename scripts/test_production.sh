@@ -43,7 +43,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 (
     trap - HUP INT TERM EXIT
-    serve "$@"
+    serve apart "$@"
 ) &
 server=$!
 await "$server" "$host" "$API_PORT" "$API_HEALTH_PATH" "${API_WAIT:-30}" || exit 1
