@@ -44,7 +44,11 @@ def _entry(published: Published, service: ComposeService, stage: Stage) -> Entry
     return Entry(published, chosen[1], _reason(*chosen, stage), wanted)
 
 
-_GRAVITY = (Status.CLEAR, Status.OWN, Status.TAKEN, Status.ORPHAN, Status.HIDDEN, Status.UNKNOWN)
+# How much an entry is in trouble: the worst of its ports speaks for it
+_GRAVITY = (
+    *(Status.CLEAR, Status.OWN, Status.TAKEN, Status.ORPHAN, Status.CONFLICT),
+    *(Status.HIDDEN, Status.UNKNOWN),
+)
 
 
 def _without_port(published: Published, service: ComposeService) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tests.lab.engine import LABEL, SERVE, Container, EngineError
 from tests.lab.processes import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.lab.engine import Engine
@@ -38,6 +39,28 @@ class Project:
     def container(self, service: str) -> Container:
         """The service's container."""
         return Container(self.engine, f"{self.name}-{service}-1")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What names the project to `ultra-ports`."""
+        return ("-f", str(self.folder / "compose.json"), "--project", self.name)
+
+    def write(self, services: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes the file anew; each service serves its name on port 80, unless it says otherwise.
+
+        What `services` says of a service is added to that, and replaces it.
+        """
+        described = {
+            service: {
+                "image": self.engine.image,
+                "command": ["sh", "-c", SERVE.replace("$", "$$")],
+                "environment": {"NAME": f"{self.name}-{service}-1", "LISTEN": "80"},
+                "labels": {LABEL: self.engine.mark},
+                **more,
+            }
+            for service, more in services.items()
+        }
+        (self.folder / "compose.json").write_text(json.dumps({"services": described}))
 
 
 @contextlib.contextmanager
@@ -65,6 +88,31 @@ def project(engine: Engine, folder: Path, services: dict[str, int]) -> Iterator[
         yield made
     finally:
         made("down", "--timeout", "1")
+
+
+@contextlib.contextmanager
+def stack(
+    engine: Engine, folder: Path, services: Mapping[str, Mapping[str, Any]], name: str = ""
+) -> Iterator[Project]:
+    """A project of any shape that is not up yet; see `Project.write`."""
+    try:
+        engine("compose", "version")
+    except EngineError:
+        unavailable("the compose plug-in is missing")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Project(engine, folder, name or f"lab{uuid.uuid4().hex[:10]}")
+    made.write(services)
+    try:
+        yield made
+    finally:
+        made.write({"nothing": {"profiles": ["never"]}})  # whatever the test made of the file
+        made("down", "--timeout", "1", "--remove-orphans")
+
+
+def published(*ports: int | str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A service that publishes its port 80 on host ports, or `ports` entries as they are."""
+    entries = [f"{port}:80" if isinstance(port, int) else port for port in ports]
+    return {"ports": entries, **more}
 
 
 def valid(file: Path) -> bool:
