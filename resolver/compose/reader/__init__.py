@@ -49,20 +49,17 @@ def read(arguments: ComposeArguments, environ: Mapping[str, str], cwd: Path) -> 
 
 
 def _name(arguments: ComposeArguments, found: place.Found, loader: Loader) -> str:
-    name = place.given_name(arguments, found.environ)
-    if not name:
-        names = [
-            fill(document.value["name"], found.environ)
-            for path in found.files
-            for document in loader.documents(path)
-            if isinstance(document.value, Table) and isinstance(document.value.get("name"), Text)
-        ]
-        chosen = next((each for each in reversed(names) if each), found.working_dir.name)
-        name = place.normalized(chosen)
-    if not name:
-        raise UsageError(
-            f"{found.working_dir.name!a} leaves nothing for the project's name", "-p NAME sets it"
-        )
+    if given := place.given_name(arguments, found.environ):
+        return given
+    names = [
+        fill(document.value["name"], found.environ)
+        for path in found.files
+        for document in loader.documents(path)
+        if isinstance(document.value, Table) and isinstance(document.value.get("name"), Text)
+    ]
+    chosen = next((each for each in reversed(names) if each), found.working_dir.name)
+    if not (name := place.normalized(chosen)):
+        raise UsageError(f"{chosen!a} leaves nothing for the project's name", "-p NAME sets it")
     return name
 
 

@@ -161,7 +161,7 @@ class _Extender:
             routes += tuple(each for doc in loader.documents(path) for each in doc.forgotten)
         step = (inner.path, base)
         if step in trail or len(trail) > _LONGEST_CHAIN:
-            raise UsageError(f"{where}: the services extend one another in a circle")
+            raise UsageError(f"{where}: the services extend one another in a circle, or too deep")
         if base not in services:
             raise UsageError(f"{where}: there is no service {shown(base)} in {inner.path}")
         found = inner.one(base, services, (*trail, step), routes)

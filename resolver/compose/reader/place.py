@@ -161,8 +161,8 @@ def read_text(path: Path, largest: int) -> str:
         UsageError: it cannot be read, is none of that, or is no text.
     """
     try:
-        if path.is_fifo() or path.is_dir():
-            raise UsageError(f"{path} is no file")  # a pipe would be waited for
+        if not path.is_file() and path.exists() and path != Path(os.devnull):
+            raise UsageError(f"{path} is no file")  # a pipe or a terminal would be waited for
         with path.open("rb") as file:
             raw = file.read(largest + 1)
         if len(raw) > largest:

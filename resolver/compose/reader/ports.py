@@ -150,7 +150,8 @@ def _range(text: str, whole: str, what: str) -> tuple[int, int]:
     matches = [_PORT.fullmatch(part) for part in parts]
     numbers = [int(match[1]) if match else -1 for match in matches]
     if not 0 <= numbers[0] <= numbers[-1] <= MAX_PORT:
-        raise UsageError(f"{shown(whole)}: {shown(text)} is no {what}, nor a range of them")
+        named = "" if text == whole else f"{shown(whole)}: "
+        raise UsageError(f"{named}{shown(text)} is no {what}, nor a range of them")
     return numbers[0], numbers[-1]
 
 
