@@ -16,7 +16,8 @@ from resolver.settings import LONGEST_SECONDS
 from resolver.values import fields_of, replace
 
 if TYPE_CHECKING:
-    from resolver.model import Outcome, PortRequest, Report, Step
+    from resolver.model import Outcome, Report, Step
+    from resolver.project.names import Wanted
     from resolver.protocols import Observer
     from resolver.strategies import Effects
 
@@ -58,8 +59,10 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     """
     from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
 
-    requests = names.requests(map(str, ports)) if ports else None
-    return _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
+    wanted = names.wanted(map(str, ports)) if ports else None
+    requests = wanted.requests if wanted else None
+    report = _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
+    return wanted.on(report) if wanted else report
 
 
 def resolve(*ports: int | str, observer: Observer | None = None, **options: Any) -> Report:  # noqa: ANN401
@@ -76,13 +79,13 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
     Raises:
         UsageError: a port or an option that makes no sense; nothing was touched.
     """
-    wanted, allowed = _requests(ports), policy(options)
-    report = glance.free("resolve", wanted, allowed, run_command, list_sockets)
+    wanted, allowed = _wanted(ports), policy(options)
+    report = glance.free("resolve", wanted.requests, allowed, run_command, list_sockets)
     if report is None:
         from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
 
-        report = pipeline.resolve(wanted, allowed, effects(observer))
-    return _with_reservations(report)
+        report = pipeline.resolve(wanted.requests, allowed, effects(observer))
+    return wanted.on(_with_reservations(report))
 
 
 def plan(*ports: int | str, observer: Observer | None = None, **options: Any) -> tuple[Report, str]:  # noqa: ANN401
@@ -101,9 +104,9 @@ def plan(*ports: int | str, observer: Observer | None = None, **options: Any) ->
     """
     from resolver import planfile, stored  # noqa: PLC0415 - seldom
 
-    requests = _requests(ports)
-    report, made = stored.plan(requests, policy(options), effects(observer))
-    return report, planfile.write(made)
+    wanted = _wanted(ports)
+    report, made = stored.plan(wanted.requests, policy(options), effects(observer))
+    return wanted.on(report), planfile.write(made)
 
 
 def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Report:  # noqa: ANN401
@@ -135,11 +138,11 @@ def _with_reservations(report: Report) -> Report:
     return noted
 
 
-def _requests(ports: tuple[int | str, ...]) -> tuple[PortRequest, ...]:
-    requests = names.requests(map(str, ports))
-    if not requests:
+def _wanted(ports: tuple[int | str, ...]) -> Wanted:
+    wanted = names.wanted(map(str, ports))
+    if not wanted.requests:
         raise UsageError("no port was given")
-    return requests
+    return wanted
 
 
 def policy(options: dict[str, Any]) -> Policy:

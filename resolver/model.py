@@ -533,7 +533,10 @@ class HolderReport:
 
 @value
 class PortReport:
-    """The end of the story for one requested port."""
+    """The end of the story for one requested port.
+
+    `services` are the names by which it was asked for.
+    """
 
     request: PortRequest
     verdict: Verdict
@@ -541,6 +544,14 @@ class PortReport:
     holders: tuple[HolderReport, ...] = ()
     retaken_by: tuple[HolderReport, ...] = ()
     notes: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The request as people read it: `8085/tcp (api)` where it was asked for by name."""
+        return (
+            f"{self.request} ({', '.join(self.services)})" if self.services else f"{self.request}"
+        )
 
 
 @value

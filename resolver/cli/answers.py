@@ -93,7 +93,7 @@ def _wanted(ports: list[str], *, everything: bool) -> list[str]:
         return _given(ports)
     from resolver.project.names import everything as every_service  # noqa: PLC0415 - seldom
 
-    return [*_given(ports), *map(str, every_service())]
+    return [*_given(ports), *every_service()]
 
 
 def _given(ports: list[str]) -> list[str]:

@@ -106,7 +106,7 @@ def _extra(ports: list[str], *, everything: bool) -> tuple[PortRequest, ...]:
 
     if any(not port for port in ports):
         raise UsageError("'' is not a port: it is empty")
-    return (*names.requests(ports), *(names.everything() if everything else ()))
+    return names.requests((*ports, *(names.everything() if everything else ())))
 
 
 def engine_options(*, no_docker: bool, docker_timeout: float) -> dict[str, Any]:

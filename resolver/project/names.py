@@ -9,40 +9,74 @@ from typing import TYPE_CHECKING
 
 from resolver import portspec
 from resolver.errors import UsageError
+from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.model import PortRequest
-    from resolver.project.model import Project
+    from resolver.model import PortRequest, Report
+    from resolver.project.model import Project, Service
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no port begins with a letter
 
 
-def requests(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
+@value
+class Wanted:
+    """What the arguments ask for: ports, the services that were named for them, and what to say."""
+
+    requests: tuple[PortRequest, ...]
+    services: dict[PortRequest, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+    def on(self, report: Report) -> Report:
+        """The report, with the names of the services and the notes on them."""
+        if not self.services:
+            return report
+        named = (
+            replace(port, services=self.services.get(port.request, ())) for port in report.ports
+        )
+        return replace(report, ports=tuple(named), notes=(*self.notes, *report.notes))
+
+
+def wanted(arguments: Iterable[str]) -> Wanted:
     """Every requested port in the order given, each once; the project is read for names only.
 
     Raises:
         UsageError: an argument is neither a port nor the name of a service.
     """
-    found: dict[PortRequest, None] = {}
+    found: dict[PortRequest, tuple[str, ...]] = {}
+    named: dict[Service, None] = {}
     project: Project | None = None
     for argument in arguments:
         items = [item.strip(" ") for item in argument.split(",")]
         if not any(map(_NAME.fullmatch, items)):
-            found.update(dict.fromkeys(portspec.parse([argument])))
+            found |= {each: () for each in portspec.parse([argument]) if each not in found}
             continue
         for item in items:
             if not _NAME.fullmatch(item):
-                found.update(dict.fromkeys(portspec.parse([item])))
+                found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
             project = project or current()
-            found[project.service(item).request] = None
-    return tuple(found)
+            service = project.service(item)
+            named[service] = None
+            found[service.request] = (*found.get(service.request, ()), item)
+    services = {request: tuple(dict.fromkeys(names)) for request, names in found.items() if names}
+    notes = (note for service in named for note in service.notes)
+    left_out = project.notes if project else ()
+    return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
 
 
-def everything() -> tuple[PortRequest, ...]:
-    """The port of every service of the project file.
+def requests(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
+    """The ports of `wanted` alone.
+
+    Raises:
+        UsageError: an argument is neither a port nor the name of a service.
+    """
+    return wanted(arguments).requests
+
+
+def everything() -> tuple[str, ...]:
+    """The name of every service of the project file.
 
     Raises:
         UsageError: there is no project file, or it names no service.
@@ -55,7 +89,7 @@ def everything() -> tuple[PortRequest, ...]:
         )
     if not project.services:
         raise UsageError(f"{project.file} names no service")
-    return tuple(dict.fromkeys(service.request for service in project.services))
+    return tuple(service.name for service in project.services)
 
 
 def current() -> Project:

@@ -45,6 +45,7 @@ def _port(port: PortReport) -> dict[str, Any]:
             "transport": request.transport,
             "address": request.address,
         },
+        "services": list(port.services),
         "verdict": port.verdict,
         "reason": port.reason,
         "holders": [_holder(holder) for holder in port.holders],

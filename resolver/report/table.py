@@ -39,7 +39,7 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _rows(port: PortReport) -> list[tuple[str, ...]]:
     if not port.holders and not port.retaken_by:
-        return [(str(port.request), port.verdict, "", "", "", "")]
+        return [(port.title, port.verdict, "", "", "", "")]
     return [
         _row(port.verdict, holder) for holder in dict.fromkeys((*port.holders, *port.retaken_by))
     ]

@@ -26,7 +26,7 @@ def _has_story(port: PortReport) -> bool:
 
 def _port(port: PortReport) -> Iterator[str]:
     reason = f": {escape(port.reason, 400)}" if port.reason else ""
-    yield f"{port.request} {port.verdict}{reason}"
+    yield f"{port.title} {port.verdict}{reason}"
     for together in _together(port.holders):
         yield from (f"  {line}" for line in _holders(together, port.reason))
     for holder in port.retaken_by:

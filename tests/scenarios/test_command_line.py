@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 QUICK = ("--grace", "1", "--settle", "0.3")
 ENVELOPE = {"schema", "tool", "command", "dry_run", "exit_status", "ports", "notes"}
-PORT = {"label", "request", "verdict", "reason", "holders", "retaken_by", "notes"}
+PORT = {"label", "request", "services", "verdict", "reason", "holders", "retaken_by", "notes"}
 HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
     *("chain", "evidence", "step", "outcome"),
