@@ -56,6 +56,7 @@ class Project:
                 "command": ["sh", "-c", SERVE.replace("$", "$$")],
                 "environment": {"NAME": f"{self.name}-{service}-1", "LISTEN": "80"},
                 "labels": {LABEL: self.engine.mark},
+                "network_mode": "bridge",  # a network for each project would use up the engine's
                 **more,
             }
             for service, more in services.items()
@@ -105,8 +106,8 @@ def stack(
     try:
         yield made
     finally:
-        made.write({"nothing": {"profiles": ["never"]}})  # whatever the test made of the file
-        made("down", "--timeout", "1", "--remove-orphans")
+        # By its labels, whatever the test made of the file
+        engine("compose", "-p", made.name, "down", "--timeout", "1", "--remove-orphans")
 
 
 def published(*ports: int | str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
