@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from resolver.interpolation import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
@@ -83,6 +86,8 @@ def _node(event: Any, path: Path, anchors: dict[str, Node]) -> Node:  # noqa: AN
         return anchors[event.anchor]
     tag = str(event.tag or "")
     if isinstance(event, events.ScalarEvent):
+        if _SURROGATE.search(event.value):  # "\\ud83d": half a character, as JSON has it
+            raise UsageError(f"{Place(path, line)}: no YAML: an escape that is no character")
         node = Node("scalar", event.value, tag, event.style in {None, ""}, line)
     else:
         kind = "mapping" if isinstance(event, events.MappingStartEvent) else "list"

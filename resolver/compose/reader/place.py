@@ -114,7 +114,7 @@ def absolute(folder: Path, name: str) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -168,10 +168,11 @@ def read_text(path: Path, largest: int) -> str:
         if len(raw) > largest:
             raise UsageError(f"{path}: more than {largest >> 20} MiB is too much")
         return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text (in UTF-8)") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no path"
+        raise UsageError(f"cannot read {path}: {reason}") from error
 
 
 def _switched(environ: Mapping[str, str], name: str) -> bool:

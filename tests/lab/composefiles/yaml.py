@@ -154,6 +154,7 @@ CASES = (
             "? [a]\n: b\n",
             "a: &b\n- *c\n",
             "@\n",
+            '{"services": {"web": {"image": "\\ud83d\\ude00"}}}',
         )
     ),
     # what differs on purpose
