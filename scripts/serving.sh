@@ -21,10 +21,11 @@ need_tools() {
         say "ultra-ports is not installed: in its checkout, run pipx install . or pip install ."
         exit 127
     }
-    for python in "${PYTHON-}" python python3; do
-        if [ -n "$python" ] && command -v "$python" >/dev/null 2>&1; then return 0; fi
+    if [ -n "${PYTHON-}" ]; then set -- "$PYTHON"; else set -- python python3; fi
+    for python do
+        if command -v "$python" >/dev/null 2>&1; then return 0; fi
     done
-    say "python is not installed, or PYTHON names none"
+    say "$python is not installed (PYTHON names the interpreter)"
     exit 127
 }
 

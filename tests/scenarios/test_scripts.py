@@ -351,3 +351,15 @@ def test_the_webapp_is_served_on_any_address() -> None:
     for host in ("0.0.0.0", "::1"):
         done = run(PRODUCTION, env={**QUICK, "API_PORT": str(port), "API_HOST": host})
         assert done.status == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", [DEV, PRODUCTION, ULTRA])
+def test_an_interpreter_that_is_not_there_starts_nothing(lab: Lab, script: str) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    done = run(script, env={"PYTHON": "/nowhere/python", "API_PORT": str(port)})
+
+    assert (done.status, done.stdout) == (127, "")
+    assert "/nowhere/python is not installed" in done.stderr
+    assert server.alive
