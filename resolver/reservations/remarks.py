@@ -42,14 +42,14 @@ def _leases(environ: Mapping[str, str]) -> tuple[Lease, ...]:
     path = state_directory(environ, lambda: root(_working_directory())).ledger
     if not _exists(path):
         return ()
-    from resolver.reservations import ledger, memory, rules, scope  # noqa: PLC0415 - seldom
+    from resolver.reservations import database, memory, rules, scope  # noqa: PLC0415 - seldom
     from resolver.reservations.owner import here  # noqa: PLC0415
 
     where, wanted = here(environ), scope.current(environ)
     now = memory.present(where.boot)
     return tuple(
         rules.shown(entry, now)
-        for entry in ledger.read(path)
+        for entry in database.read(path)
         if entry.lease.scope == wanted and rules.is_alive(entry, where, now)
     )
 

@@ -49,7 +49,8 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
 
 
 def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
-    from resolver.reservations.ledger import Ledger, UnwritableError  # noqa: PLC0415 - sqlite3
+    from resolver.reservations.database import UnwritableError  # noqa: PLC0415 - sqlite3
+    from resolver.reservations.ledger import Ledger  # noqa: PLC0415
 
     place = state_directory(environ, lambda: project_root)
     reason = place.reason
@@ -105,7 +106,7 @@ def _readable(place: StateDirectory) -> tuple[Entry, ...]:
         StoreError: there is one, and it cannot be read.
         OSError: whether there is one cannot be told.
     """
-    from resolver.reservations.ledger import read  # noqa: PLC0415 - seldom
+    from resolver.reservations.database import read  # noqa: PLC0415 - seldom
 
     try:
         place.ledger.stat()

@@ -17,7 +17,8 @@ import pytest
 
 from resolver.errors import ReservedError, StoreError
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.ledger import Ledger, read
+from resolver.reservations.database import read
+from resolver.reservations.ledger import Ledger
 from resolver.reservations.memory import MemoryStore
 from resolver.reservations.model import Claim, Owner
 from resolver.reservations.owner import Here, here, is_dead, myself, owner_of
@@ -159,6 +160,12 @@ def nonsense(path: Path) -> None:
         database.execute("UPDATE lease SET transport = 'pigeon'")
 
 
+def set_aside(path: Path) -> list[Path]:
+    """The damaged databases; what SQLite may leave beside one goes with it."""
+    names = sorted(path.parent.glob("leases.db.damaged-*"))
+    return [each for each in names if not each.name.endswith(("-wal", "-shm"))]
+
+
 @pytest.mark.parametrize("damage", [garbage, cut, scribbled, nonsense])
 def test_a_damaged_ledger_is_set_aside(path: Path, damage: Callable[[Path], None]) -> None:
     Ledger(path, HERE).acquire([claim(port) for port in range(8000, 8040)])
@@ -169,7 +176,7 @@ def test_a_damaged_ledger_is_set_aside(path: Path, damage: Callable[[Path], None
     assert ledger.leases() == ()
     [lease] = ledger.acquire([claim()])
     assert ledger.leases() == (lease,)
-    [aside] = [each for each in path.parent.iterdir() if "damaged" in each.name]
+    [aside] = set_aside(path)
     assert aside.name.startswith(f"leases.db.damaged-{time.strftime('%Y%m%dT', time.gmtime())}")
     if damage is nonsense:  # opening such a one writes to it
         with contextlib.closing(sqlite3.connect(aside)) as database:
@@ -188,7 +195,7 @@ def test_a_second_one_of_the_same_second_gets_another_name(path: Path) -> None:
     for number in range(3):
         garbage(path)
         Ledger(path, HERE)
-        assert len(list(path.parent.glob("*.damaged-*"))) == number + 1
+        assert len(set_aside(path)) == number + 1
 
 
 def test_a_stray_log_is_no_damage(path: Path) -> None:
@@ -206,7 +213,7 @@ def test_of_many_who_find_it_damaged_one_sets_it_aside(path: Path) -> None:
         found = lines(popen, 16)
         assert len(Ledger(path, HERE).leases()) == 48
     assert [each["faults"] for each in found] == [[]] * 16
-    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+    assert len(set_aside(path)) == 1
 
 
 def test_tokens_grow_over_damage(path: Path) -> None:
@@ -267,6 +274,41 @@ def test_a_rollback_journal_will_do(path: Path) -> None:
         lines(popen, 1)
         assert [each["faults"] for each in lines(popen, 8)] == [[]] * 8
         assert len(Ledger(path, HERE).leases()) == 40
+
+
+def test_a_store_can_be_used_after_a_fork(path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from tests.units.test_leases_ledger import HERE, Ledger, claim\n"
+        "store = Ledger(Path(sys.argv[1]), HERE)\n"
+        "store.acquire([claim(8001)])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    store.acquire([claim(8002)])\n"
+        "    store.close()\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "store.acquire([claim(8003)])\n"
+        "print([lease.port for lease in store.leases()])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [8001, 8002, 8003]
+
+
+def test_a_ledger_that_was_removed_is_made_again(path: Path) -> None:
+    ledger = Ledger(path, HERE)
+    ledger.acquire([claim()])
+    for each in path.parent.iterdir():
+        each.unlink()
+    [lease] = ledger.acquire([claim(8086)])
+    assert ledger.leases() == Ledger(path, HERE).leases() == (lease,)
 
 
 def test_the_dead_are_swept_out_in_passing(path: Path) -> None:
