@@ -50,7 +50,7 @@ def resolve(
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
     compose: Annotated[
-        bool, typer.Option("--compose", help="What others hold of a compose project's ports.")
+        bool, typer.Option("--compose", help="Also what others hold of a compose project's ports.")
     ] = False,
     file: Files = None,
     profile: Profiles = None,

@@ -53,9 +53,13 @@ class Terminal:
         self._shown = line
 
     def finished(self, outcome: Outcome) -> None:
-        """Clears the line."""
+        """Remembers it, for Ctrl-C."""
         self._running = None
         self._done.append(f"{_describe(outcome.step)}: {outcome.result}")
+        self.clear()
+
+    def clear(self) -> None:
+        """Takes the line of a wait away."""
         if self._shown:
             print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
             self._shown = ""

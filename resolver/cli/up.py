@@ -79,6 +79,7 @@ def up(
     except KeyboardInterrupt:
         terminal.interrupted()
         return int(ExitStatus.INTERRUPTED)
+    terminal.clear()
     tell(done.preflight, quiet=quiet, verbose=verbose)
     if json:
         from resolver.report.launch import envelope  # noqa: PLC0415 - only for --json

@@ -79,6 +79,7 @@ def launch(
             why = "not every port of the project could be freed"
             return Launch(found, freed.exit_status, why, freed)
     argv = (*words, "up", "--detach", *arguments)
+    observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
 
