@@ -35,7 +35,7 @@ class EnvFile:
         Raises:
             UsageError: it cannot, or is not.
         """
-        envfile.split(rewriting.read(self._path), self._path)
+        envfile.split(rewriting.check(self._path), self._path)
 
     def write(self, assigned: Sequence[Assigned], environ: Mapping[str, str]) -> tuple[str, ...]:
         """Writes the block; returns what is to be said.

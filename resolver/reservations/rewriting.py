@@ -47,6 +47,20 @@ def read(path: Path) -> bytes:
     return _look(_target(path)).raw
 
 
+def check(path: Path) -> bytes:
+    """The content, as `read`, of a file that could be replaced as far as can be seen.
+
+    Raises:
+        UsageError: it cannot be read, or nothing can be written beside it.
+    """
+    folder = _target(path).parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {path}: there is no directory {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {path}: nothing may be written to {folder}")
+    return read(path)
+
+
 def update(path: Path, edit: Callable[[bytes], bytes]) -> bytes:
     """Replaces the content by what `edit` makes of it, and returns that.
 
