@@ -92,7 +92,7 @@ def _udp(target: int, member: Member) -> Answer:
     found = listeners(member, target, Transport.UDP)
     if found is None:
         return Answer(good=None, reason="UDP: only a look into the container could tell")
-    problem = _unreachable(found, target, "udp")
+    problem = unreachable(found, target, "udp")
     return Answer(good=not problem, reason=problem or "a socket is bound in the container")
 
 
@@ -101,18 +101,19 @@ def _inside(target: int, member: Member) -> str | None:
     found = listeners(member, target, Transport.TCP)
     if found is None:
         return None
-    if problem := _unreachable(found, target, "tcp"):
+    if problem := unreachable(found, target, "tcp"):
         return problem
     waiting = max(each.queue for each in found)
     if not waiting:
         return ""
     return (
         f"something listens on {target}/tcp in {member.name} and takes no connection "
-        f"({waiting} wait): {_frozen(member)}"
+        f"({waiting} wait): {frozen(member)}"
     )
 
 
-def _unreachable(found: list[Listener], target: int, transport: str) -> str:
+def unreachable(found: list[Listener], target: int, transport: str) -> str:
+    """Why none of a container's sockets can be reached from outside; empty where one can."""
     if not found:
         verb = "listens" if transport == "tcp" else "is bound"
         return f"nothing {verb} on {target}/{transport} in the container"
@@ -124,7 +125,8 @@ def _unreachable(found: list[Listener], target: int, transport: str) -> str:
     return ""
 
 
-def _frozen(member: Member) -> str:
+def frozen(member: Member) -> str:
+    """Why a container's program takes no connection."""
     if member.state == "paused":
         return "the container is paused"
     try:

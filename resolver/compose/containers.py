@@ -92,15 +92,19 @@ def _parsed(text: str) -> list[Member]:
     import json  # noqa: PLC0415 - only where there is a container
 
     try:
-        return [_member(each) for each in json.loads(text)]
+        return [described(each) for each in json.loads(text)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CommandFailedError(
             "docker inspect: the answer is none that an engine gives"
         ) from error
 
 
-def _member(row: dict[str, Any]) -> Member:
-    """One entry of `docker inspect` (Engine API, ContainerInspect)."""
+def described(row: dict[str, Any]) -> Member:
+    """One entry of `docker inspect` (Engine API, ContainerInspect).
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is none that an engine gives.
+    """
     labels, state = row["Config"].get("Labels") or {}, row["State"]
     return Member(
         id=row["Id"],
