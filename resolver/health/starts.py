@@ -1,0 +1,165 @@
+"""What engines publish, kept up to date by their own events: at rest nobody is asked anything.
+
+An engine without a userland proxy forwards ports in the packet filter, and no socket shows that.
+`GET /events` (Engine API) is a line of JSON for each start and end, and silence otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from resolver.gather import engines
+from resolver.gather.asking import ask_engines
+from resolver.host.engine_client import is_local
+from resolver.model import PortRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from resolver.health.serving import Signature
+    from resolver.model import Binding, Policy, Socket
+
+_FILTERS = '{"type":["container"],"event":["start","die","died"]}'  # died: Podman's word
+_REQUEST = f"GET /events?filters={quote(_FILTERS)} HTTP/1.0\r\nHost: docker\r\n\r\n".encode()
+_AGAIN_SECONDS = 5.0  # until an engine that is not there, or cannot tell, is looked at once more
+_CONNECT_SECONDS = 1.0
+_LONGEST = 1 << 20  # bytes of a line of an engine's
+_RUNNING = {"running", "paused"}
+
+
+class Stream:
+    """The events of one local engine; what it tells is counted by container."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._path = endpoint.removeprefix("unix://")
+        self._connection: socket.socket | None = None
+        self._rest = b""
+        self._next_try = 0.0
+
+    def read(self, starts: dict[str, int]) -> bool:
+        """Whether anything may have changed since the last call; counts starts by container id."""
+        if self._connection is None:
+            return self._connect()
+        changed = False
+        while True:
+            try:
+                block = self._connection.recv(1 << 16)
+            except BlockingIOError:
+                return changed
+            except OSError:
+                block = b""
+            if not block or len(self._rest) > _LONGEST:
+                self.close()
+                return True
+            changed = True
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            for line in lines:
+                _count(line, starts)
+
+    def close(self) -> None:
+        """Ends the connection; the next read begins another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._rest = b""
+        self._next_try = time.monotonic() + _AGAIN_SECONDS
+
+    def _connect(self) -> bool:
+        """Whether there is a connection now; what happened before it has to be asked for."""
+        if time.monotonic() < self._next_try:
+            return False
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(_CONNECT_SECONDS)
+        try:
+            connection.connect(self._path)
+            connection.sendall(_REQUEST)
+        except OSError:
+            connection.close()
+            self._next_try = time.monotonic() + _AGAIN_SECONDS
+            return False
+        connection.settimeout(0)
+        self._connection = connection
+        return True
+
+
+class Published:
+    """Which containers publish which of the watched ports, as signatures."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.starts: dict[str, int] = {}
+        self.troubles: tuple[str, ...] = ()
+        self._policy = policy
+        self._streams: dict[str, Stream] = {}
+        self._found: dict[PortRequest, Signature] = {}
+        self._next_search = 0.0
+
+    def look(
+        self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]
+    ) -> tuple[Mapping[PortRequest, Signature], bool]:
+        """What is published now, and whether an engine was asked for it just now."""
+        if not self._policy.use_docker:
+            return {}, False
+        stale = self._search()
+        for stream in self._streams.values():
+            stale |= stream.read(self.starts)
+        if stale:
+            self._ask(requests, sockets)
+        return self._found, stale
+
+    def close(self) -> None:
+        """Ends every connection."""
+        for stream in self._streams.values():
+            stream.close()
+
+    def _search(self) -> bool:
+        """Looks for engines now and then; True where one has no events that we can read."""
+        if time.monotonic() < self._next_search:
+            return False
+        self._next_search = time.monotonic() + _AGAIN_SECONDS
+        found = engines.endpoints()
+        for endpoint in found:
+            if is_local(endpoint) and endpoint not in self._streams:
+                self._streams[endpoint] = Stream(endpoint)
+        return not all(map(is_local, found))
+
+    def _ask(self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]) -> None:
+        containers, asked = ask_engines(requests, (), sockets, self._policy)
+        self.troubles = tuple(each.trouble for each in asked if each.trouble and each.silent)
+        bindings = [
+            (binding, (container.id, self.starts.get(container.id, 0)))
+            for container in containers
+            if container.state in _RUNNING
+            for binding in container.published
+        ]
+        if not self.troubles:
+            self._found = _by_request(bindings, requests)
+            ids = {container.id for container in containers}
+            self.starts = {name: count for name, count in self.starts.items() if name in ids}
+
+
+def _by_request(
+    bindings: Iterable[tuple[Binding, object]], requests: Sequence[PortRequest] | None
+) -> dict[PortRequest, Signature]:
+    found: dict[PortRequest, set[tuple[Binding, object]]] = {}
+    for binding, token in bindings:
+        if requests is None:
+            met = [PortRequest(binding.port, binding.transport)]
+        else:
+            met = [request for request in requests if request.meets(binding)]
+        for request in met:
+            found.setdefault(request, set()).add((binding, token))
+    return {request: frozenset(tokens) for request, tokens in found.items()}
+
+
+def _count(line: bytes, starts: dict[str, int]) -> None:
+    """Counts a start; a line that makes no sense is left out, as are the head's."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(line)
+        if isinstance(told, dict) and told.get("status") == "start":
+            name = str(told.get("id", ""))
+            starts[name] = starts.get(name, 0) + 1

@@ -1,0 +1,203 @@
+"""PURE: the story of one port, from one look to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.health.events import Event, EventKind
+from resolver.model import SocketState
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from resolver.model import Holder, HolderReport, PortRequest
+
+RESPAWN_SECONDS = 120.0  # engines start a crashed container again after a minute at the latest
+_HOLDING = {
+    SocketState.LISTENING,
+    SocketState.BOUND,
+    SocketState.UNCONNECTED,
+    SocketState.PUBLISHED,
+}
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+
+
+@value
+class Instant:
+    """When a look was taken: seconds since the epoch, and seconds of a clock that never jumps."""
+
+    at: float
+    monotonic: float
+
+
+class Story:
+    """What is known of one port; `holders` is empty while nobody has it.
+
+    `since` is when it was taken, or came free; `from_start` says that the watch began with it so.
+    """
+
+    def __init__(self, request: PortRequest, services: tuple[str, ...], now: Instant) -> None:
+        self.request = request
+        self.services = services
+        self.holders: tuple[HolderReport, ...] = ()
+        self.since = now
+        self.from_start = False
+        self._lives: frozenset[object] = frozenset()
+        self._last: tuple[HolderReport, ...] = ()
+        self._respawns: dict[tuple[str, ...], int] = {}
+
+    @property
+    def respawns(self) -> int:
+        """How often a respawn was seen on this port, of whomever."""
+        return sum(self._respawns.values())
+
+    def begin(self, holders: Iterable[HolderReport], starts: Mapping[str, int]) -> Event:
+        """How the port was found when the watch began."""
+        self.holders = held_by(holders)
+        self.from_start = True
+        self._lives = lives(self.holders, starts)
+        kind = EventKind.HELD if self.holders else EventKind.FREE
+        return Event(self.since.at, kind, self.request, self.services, self.holders)
+
+    def became(
+        self, holders: Iterable[HolderReport], starts: Mapping[str, int], now: Instant
+    ) -> Event | None:
+        """What happened, where the port is now held so; None where it is the same owner's.
+
+        Args:
+            holders: of the port; empty where it came free.
+            starts: how often each container, by its id, was seen to start.
+            now: when the look was taken.
+        """
+        before, self.holders = self.holders, held_by(holders)
+        lived, self._lives = self._lives, lives(self.holders, starts)
+        if lived == self._lives:
+            return None
+        if not before:
+            return self._taken(now)
+        if not self.holders:
+            return self._released(before, now)
+        return self._exchanged(before, lived, now)
+
+    def passed(self, now: Instant) -> Event:
+        """It was taken, and free again before its owner could be looked at."""
+        self._moved(now)
+        reason = "and free again before its owner could be looked at"
+        return Event(now.at, EventKind.TAKEN, self.request, self.services, reason=reason)
+
+    def _taken(self, now: Instant) -> Event:
+        gap = self._gap(now)
+        before, self._last = self._last, ()
+        self._moved(now)
+        if keys(before) & keys(self.holders) and gap <= RESPAWN_SECONDS:
+            return self._respawned(before, gap, now)
+        return Event(now.at, EventKind.TAKEN, self.request, self.services, self.holders)
+
+    def _released(self, before: tuple[HolderReport, ...], now: Instant) -> Event:
+        seconds, at_least = self._gap(now), self.from_start
+        self._last = before
+        self._moved(now)
+        return Event(
+            now.at,
+            EventKind.RELEASED,
+            self.request,
+            self.services,
+            before=before,
+            seconds=seconds,
+            at_least=at_least,
+        )
+
+    def _exchanged(
+        self, before: tuple[HolderReport, ...], lived: frozenset[object], now: Instant
+    ) -> Event | None:
+        """Another owner, or another one beside it; a further socket of the same is no event."""
+        same = keys(before) == keys(self.holders)
+        if same and lived & self._lives:
+            return None
+        seconds, at_least = self._gap(now), self.from_start
+        self._moved(now)
+        if same and keys(before):
+            return self._respawned(before, 0.0, now)
+        return Event(
+            now.at,
+            EventKind.CHANGED,
+            self.request,
+            self.services,
+            self.holders,
+            before,
+            seconds,
+            at_least,
+        )
+
+    def _respawned(self, before: tuple[HolderReport, ...], gap: float, now: Instant) -> Event:
+        again = min(keys(before) & keys(self.holders))
+        self._respawns[again] = self._respawns.get(again, 0) + 1
+        return Event(
+            now.at,
+            EventKind.RESPAWNED,
+            self.request,
+            self.services,
+            self.holders,
+            before,
+            gap,
+            count=self._respawns[again],
+        )
+
+    def _gap(self, now: Instant) -> float:
+        return now.monotonic - self.since.monotonic
+
+    def _moved(self, now: Instant) -> None:
+        self.since, self.from_start = now, False
+
+
+def held_by(holders: Iterable[HolderReport]) -> tuple[HolderReport, ...]:
+    """Those that have the port as a server does; connections and NAT rules do not."""
+    return tuple(each for each in holders if each.classification.holder.state in _HOLDING)
+
+
+def remaining(holders: Iterable[HolderReport], inodes: frozenset[int]) -> tuple[HolderReport, ...]:
+    """The holders that still have one of these sockets; one without any socket stays."""
+    return tuple(
+        each
+        for each in holders
+        if not each.classification.holder.inodes or each.classification.holder.inodes & inodes
+    )
+
+
+def keys(holders: Iterable[HolderReport]) -> frozenset[tuple[str, ...]]:
+    """What each owner would be known by if it came back; nothing for one who is hidden."""
+    return frozenset(key for each in holders if (key := _key(each)))
+
+
+def lives(holders: Iterable[HolderReport], starts: Mapping[str, int]) -> frozenset[object]:
+    """Which run of each owner this is."""
+    return frozenset(
+        life for each in holders for life in _lives(each.classification.holder, starts)
+    )
+
+
+def _key(report: HolderReport) -> tuple[str, ...]:
+    """A container by its name, a unit or program by its manager's, a process by its command."""
+    holder, manager = report.classification.holder, report.classification.manager
+    if holder.container is not None:
+        project, service = (holder.container.label(name) for name in (_PROJECT, _SERVICE))
+        if project and service:
+            return ("compose", project, service)
+        return ("container", holder.container.name)
+    if manager is not None:
+        return (manager.kind, manager.name)
+    if holder.master is not None:
+        master = holder.master
+        return ("command", master.user or "", master.name, master.cwd or "", *master.command)
+    return ("cgroup", holder.cgroup) if holder.cgroup else ()
+
+
+def _lives(holder: Holder, starts: Mapping[str, int]) -> tuple[object, ...]:
+    if holder.masters:
+        return holder.masters
+    if holder.inodes:
+        return tuple(sorted(holder.inodes))
+    if holder.container is not None:
+        return ((holder.container.id, starts.get(holder.container.id, 0)),)
+    return (holder.binding,)

@@ -1,0 +1,264 @@
+"""Watches ports: who takes them, who lets go, who comes back, and what becomes of reservations.
+
+A look lists sockets, reads what the engines have said, and compares a file's time. Only a port that
+changed is diagnosed. Nothing here binds a watched port, or acts. What comes and goes between two
+looks is not seen, nor is a socket that passes from one process to another by inheritance.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from resolver import api, pipeline, verdicts
+from resolver.gather import list_sockets
+from resolver.health.events import Event, EventKind
+from resolver.health.leases import Leases
+from resolver.health.serving import Sieve, check_local, everything, inodes
+from resolver.health.starts import Published
+from resolver.health.story import Instant, Story, held_by, remaining
+from resolver.programs import FORWARDERS, known_as
+from resolver.project.names import working_directory
+from resolver.project.place import root
+from resolver.reservations.ephemeral import ephemeral_range
+from resolver.reservations.model import collide
+from resolver.values import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from resolver.health.leases import Change
+    from resolver.health.serving import Signature
+    from resolver.model import HolderReport, PortRequest
+    from resolver.reservations.model import Lease
+
+INTERVAL_SECONDS = 0.5  # so that an event is seen, and its port diagnosed, within a second
+_TRIES = 3  # looks that an engine may take from its forwarder's start to its container's
+_ENGINE_PAUSE_SECONDS = 30.0  # for an engine that did not answer
+
+
+def events(
+    requests: Sequence[PortRequest] | None = None,
+    *,
+    services: Mapping[PortRequest, tuple[str, ...]] | None = None,
+    interval_seconds: float = INTERVAL_SECONDS,
+    use_docker: bool = True,
+    environ: Mapping[str, str] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Event]:
+    """Everything that happens to the ports, beginning with how each of them is found.
+
+    Args:
+        requests: what to watch; None: every port that is held now or later.
+        services: the names of the services that the requests are for (`names.wanted` has them).
+        interval_seconds: between two looks.
+        use_docker: whether to ask container engines.
+        environ: the settings, in place of this process's environment.
+        stop: ends the iteration, from another thread, within one interval.
+
+    Raises:
+        UsageError: an address is not one of this machine's, or a setting makes no sense.
+    """
+    ending = stop or threading.Event()
+    with closing(Watch(requests, services, use_docker=use_docker, environ=environ)) as watch:
+        while not ending.is_set():
+            yield from watch.look()
+            ending.wait(interval_seconds)
+
+
+class Watch:
+    """Looks whenever it is told to; `events` and the command line do so in a loop.
+
+    `looks` and `diagnoses` count what was done.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[PortRequest] | None = None,
+        services: Mapping[PortRequest, tuple[str, ...]] | None = None,
+        *,
+        use_docker: bool = True,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        check_local(requests or ())
+        self.looks = 0
+        self.diagnoses = 0
+        self._requests = requests
+        self._services = services or {}
+        self._sieve = Sieve(requests or ())
+        self._outgoing = ephemeral_range()
+        self._policy = api.policy({"use_docker": use_docker, "complete": False})
+        self._effects = api.effects(None)
+        self._published = Published(self._policy)
+        self._leases = Leases(os.environ if environ is None else environ, root(working_directory()))
+        self._stories: dict[PortRequest, Story] = {}
+        self._seen: dict[PortRequest, Signature] = {}
+        self._tries: dict[PortRequest, int] = {}
+        self._said: dict[str, str] = {}
+        self._silent = ""
+        self._engine_pause = 0.0
+
+    @property
+    def stories(self) -> tuple[Story, ...]:
+        """Of every watched port, in the order in which they were asked for, else by number."""
+        if self._requests is None:
+            return tuple(self._stories[each] for each in sorted(self._stories))
+        return tuple(self._stories.values())
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """The living leases, of watched ports and others."""
+        return self._leases.alive
+
+    def close(self) -> None:
+        """Lets go of engines and stores."""
+        self._published.close()
+        self._leases.close()
+
+    def look(self) -> tuple[Event, ...]:
+        """What happened since the last look; at the first one, how everything was found."""
+        self.looks += 1
+        now = Instant(time.time(), time.monotonic())
+        ended_and_granted = self._leases.look()
+        signatures, asked = self._signatures()
+        if self.looks == 1:
+            found = [*self._begin(signatures, now)]
+        else:
+            found = [*self._changed(signatures, now, asked=asked)]
+            found += (self._of_lease(each, now) for each in ended_and_granted)
+        self._seen = dict(signatures)
+        return (*self._notes(now), *(event for event in found if self._concerns(event)))
+
+    def lease_on(self, request: PortRequest) -> Lease | None:
+        """A living lease that covers the port."""
+        return next((each for each in self.leases if collide(request, each.request)), None)
+
+    def _signatures(self) -> tuple[Mapping[PortRequest, Signature], bool]:
+        """Who serves each port, as something to compare, and whether an engine was asked just now.
+
+        Sockets say more than an engine's word.
+        """
+        sockets = list_sockets(None)
+        published, asked = self._published.look(self._requests, sockets)
+        if self._requests is None:
+            return {**published, **everything(sockets, self._outgoing)}, asked
+        return {**published, **self._sieve.sort(sockets)}, asked
+
+    def _begin(self, signatures: Mapping[PortRequest, Signature], now: Instant) -> Iterator[Event]:
+        holders = self._diagnose(list(signatures))
+        for request in sorted(signatures) if self._requests is None else self._requests:
+            held = holders.get(request, ())
+            if request in holders and not _is_settled(held):
+                self._tries[request] = _TRIES
+            found = self._story(request, now).begin(held, self._published.starts)
+            yield replace(found, lease=self.lease_on(request))
+
+    def _changed(
+        self, signatures: Mapping[PortRequest, Signature], now: Instant, *, asked: bool
+    ) -> Iterator[Event]:
+        """The events of the ports whose sockets have changed, or whose owner was not clear."""
+        due = [
+            each
+            for each in dict.fromkeys((*self._seen, *signatures))
+            if signatures.get(each) != self._seen.get(each)
+            or (each in self._tries and (asked or self._tries[each] < _TRIES))
+        ]
+        looked = self._diagnose([each for each in due if self._is_open(each, signatures)])
+        for request in due:
+            story = self._story(request, now)
+            if request not in signatures:
+                if request in self._tries:
+                    del self._tries[request]
+                    if not story.holders:
+                        yield story.passed(now)
+                yield from _one(story.became((), {}, now))
+            elif request not in looked:
+                left = remaining(story.holders, inodes(signatures[request]))
+                yield from _one(story.became(left, self._published.starts, now))
+            elif self._is_clear(request, looked[request]):
+                yield from _one(story.became(looked[request], self._published.starts, now))
+
+    def _is_open(self, request: PortRequest, signatures: Mapping[PortRequest, Signature]) -> bool:
+        """Whether a port has to be diagnosed: where sockets have only gone, the rest is known."""
+        found = signatures.get(request, frozenset())
+        return bool(found) and (
+            request in self._tries or bool(found - self._seen.get(request, frozenset()))
+        )
+
+    def _is_clear(self, request: PortRequest, holders: tuple[HolderReport, ...]) -> bool:
+        """Whether the owner may be told; one that is not clear yet is looked at again, a few times.
+
+        An engine starts its forwarder first, and lists the container when that runs.
+        """
+        tries = self._tries.get(request, 0) + 1
+        if _is_settled(holders):
+            self._tries.pop(request, None)
+            return True
+        self._tries[request] = min(tries, _TRIES)
+        return tries >= _TRIES
+
+    def _diagnose(
+        self, requests: Sequence[PortRequest]
+    ) -> dict[PortRequest, tuple[HolderReport, ...]]:
+        """Who holds the ports, without binding them for proof.
+
+        A server that is just being started again would fail on a port that is bound for a moment.
+        """
+        if not requests:
+            return {}
+        self.diagnoses += 1
+        paused = time.monotonic() < self._engine_pause
+        policy = replace(self._policy, use_docker=self._policy.use_docker and not paused)
+        diagnosis = pipeline.diagnose(requests, {}, policy, self._effects)
+        if not paused:
+            silent = [each.trouble or "" for each in diagnosis.snapshot.engines if each.silent]
+            self._silent = "; ".join(silent)
+            self._engine_pause = time.monotonic() + (_ENGINE_PAUSE_SECONDS if silent else 0)
+        return {
+            each: held_by(verdicts.diagnosed(each, diagnosis, None, policy).holders)
+            for each in requests
+        }
+
+    def _story(self, request: PortRequest, now: Instant) -> Story:
+        if request not in self._stories:
+            self._stories[request] = Story(request, self._names(request), now)
+        return self._stories[request]
+
+    def _names(self, request: PortRequest) -> tuple[str, ...]:
+        return self._services.get(request, ())
+
+    def _of_lease(self, change: Change, now: Instant) -> Event:
+        request = change.lease.request
+        names = self._names(request)
+        return Event(now.at, change.kind, request, names, lease=change.lease, reason=change.reason)
+
+    def _concerns(self, event: Event) -> bool:
+        """Leases on other ports are nobody's business here."""
+        if event.lease is None or self._requests is None or event.request is None:
+            return True
+        return any(collide(event.request, each) for each in self._requests)
+
+    def _notes(self, now: Instant) -> Iterator[Event]:
+        """What cannot be seen, each time that this changes."""
+        troubles = {"engines": self._silent, "leases": self._leases.trouble}
+        for what, said in troubles.items():
+            if said and said != self._said.get(what):
+                yield Event(now.at, EventKind.NOTE, reason=f"partial view: {said}")
+        self._said = troubles
+
+
+def _is_settled(holders: Iterable[HolderReport]) -> bool:
+    """Whether somebody holds the port who is not an engine's forwarder without its container."""
+    found = [each.classification.holder for each in holders]
+    return bool(found) and not any(
+        each.container is None and each.master and known_as(each.master, FORWARDERS)
+        for each in found
+    )
+
+
+def _one(event: Event | None) -> Iterator[Event]:
+    if event is not None:
+        yield event
