@@ -48,13 +48,14 @@ def _port(port: PortReport) -> dict[str, Any]:
         "services": list(port.services),
         "verdict": port.verdict,
         "reason": port.reason,
-        "holders": [_holder(holder) for holder in port.holders],
-        "retaken_by": [_holder(holder) for holder in port.retaken_by],
+        "holders": [plain(holder) for holder in port.holders],
+        "retaken_by": [plain(holder) for holder in port.retaken_by],
         "notes": list(port.notes),
     }
 
 
-def _holder(report: HolderReport) -> dict[str, Any]:
+def plain(report: HolderReport) -> dict[str, Any]:
+    """One holder for `json.dumps`; keys are always present."""
     found = report.classification
     holder = found.holder
     return {
