@@ -2,7 +2,8 @@
 
 `resolve` frees ports and proves it; `who` says who holds them and touches nothing. Both return the
 same frozen `Report` that the command line prints. `plan` and `apply` are `resolve` in two parts.
-Names are loaded when first used, so importing the package costs nothing.
+`health.check` asks whether services work. Names are loaded when first used, so importing the
+package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Policy", "Report", "__version__", "apply", "plan", "resolve", "who"]
+__all__ = ["Policy", "Report", "__version__", "apply", "health", "plan", "resolve", "who"]
 
 if TYPE_CHECKING:
+    from resolver import health
     from resolver.api import apply, plan, resolve, who
     from resolver.model import Policy, Report
 
@@ -24,8 +26,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol's own signature
     """Loads a public name on first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - only when a name is asked for
 
+    if name == "health":
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

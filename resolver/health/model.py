@@ -18,7 +18,7 @@ class Level(StrEnum):
     FREE = "free"  # nobody holds it
     HELD = "held"  # somebody has a socket or a mapping; nothing was answered
     ACCEPTS = "accepts"  # a connection was made; docker-proxy accepts before the program listens
-    SPEAKS = "speaks"  # the probe got the answer that it wanted
+    SPEAKS = "speaks"  # it answered in the probe's own terms, whether or not that is a good answer
     UNKNOWN = "unknown"  # it could not be found out; the reason says why
 
 
@@ -33,23 +33,36 @@ class Belongs(StrEnum):
 
 @value
 class Target:
-    """What is to be checked: a service of the project, or a port alone (`name` is then empty)."""
+    """What is to be checked: a service of the project, or a port alone (`name` is then empty).
+
+    `project` and `place` are the name and the root directory of the service's project. `untrusted`
+    says why a command that the project file names is not run; empty where it may be.
+    """
 
     name: str
     request: PortRequest
     probe: Probe | None = None
     place: str = ""
+    project: str = ""
+    untrusted: str = ""
 
 
 @value
 class Answer:
-    """What one address said to the probe. Times are in seconds; `status` is HTTP's, 0 without."""
+    """What one address said to the probe; a command's answer has no address.
+
+    A command that succeeds counts as SPEAKS, and one that cannot be run as UNKNOWN.
+
+    `good` says whether that is what the probe wants. Times are in seconds; `status` is HTTP's, 0
+    without. `level` FREE: nobody listens there; UNKNOWN: this machine has no such address.
+    """
 
     address: str
     level: Level
     reason: str = ""
     seconds: float = 0.0
     status: int = 0
+    good: bool = False
 
 
 @value

@@ -28,15 +28,19 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
     if not report.ports:
         return report
     try:
-        leases = _leases(environ)
+        leases = living(environ)
         return _annotated(report, leases, environ) if leases else report
     except UltraPortsError as error:
         said = f"what is reserved cannot be told: {error}"
         return replace(report, notes=(*report.notes, said))
 
 
-def _leases(environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    """The living leases of this scope."""
+def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:
+    """The living leases of this scope.
+
+    Raises:
+        UltraPortsError: they cannot be read.
+    """
     if environ.get(STORE_VARIABLE, "").strip():
         return _from_store(environ)
     path = state_directory(environ, lambda: root(_working_directory())).ledger

@@ -64,7 +64,7 @@ class Holders:
         verdict = belonging(holder, claim, here(os.environ))
         folders = [process.cwd for process in holder.processes]
         if verdict is Belonging.UNKNOWN and folders and holder.container is None:
-            away = all(folder and _apart(folder, self._place) for folder in folders)
+            away = all(folder and apart(folder, self._place) for folder in folders)
             return Belonging.OTHER if away else verdict
         return verdict
 
@@ -88,7 +88,8 @@ class Holders:
         )
 
 
-def _apart(folder: str, place: str) -> bool:
+def apart(folder: str, place: str) -> bool:
+    """Whether neither directory is inside the other."""
     there, root = Path(folder), Path(place)
     return not (there.is_relative_to(root) or root.is_relative_to(there))
 

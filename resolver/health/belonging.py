@@ -1,0 +1,94 @@
+"""PURE: whether who holds a port is the service's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.health.model import Belongs
+from resolver.model import Kind
+from resolver.report.reservations import whose
+from resolver.reservations.belonging import Belonging, belonging
+from resolver.reservations.model import Claim, collide
+from resolver.reservations.whose import apart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.health.model import Target
+    from resolver.model import HolderReport
+    from resolver.reservations.model import Lease
+    from resolver.reservations.owner import Here
+
+_LAST_SYSTEM_USER = 999  # SYS_UID_MAX of login.defs(5)
+_BELONGS = {
+    Belonging.OWN: Belongs.OWN,
+    Belonging.OTHER: Belongs.STRANGER,
+    Belonging.UNKNOWN: Belongs.UNKNOWN,
+}
+
+
+def judged(
+    target: Target, holders: Iterable[HolderReport], leases: Iterable[Lease], where: Here
+) -> Belongs:
+    """Whose the holders are; of several, the worst."""
+    about = [lease for lease in leases if collide(target.request, lease.request)]
+    found = {_one(target, holder, about, where) for holder in holders}
+    worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
+    return next((each for each in worst if each in found), Belongs.NOBODY)
+
+
+def lease_words(target: Target, leases: Iterable[Lease]) -> str:
+    """Whose reservation the port is; empty where it is nobody's."""
+    found = [lease for lease in leases if collide(target.request, lease.request)]
+    return "; ".join(map(whose, sorted(found, key=lambda lease: not _is_own(target, lease))))
+
+
+def _one(target: Target, report: HolderReport, leases: list[Lease], where: Here) -> Belongs:
+    """A lease's own process is; so is what the project's place says; then a lease's word counts."""
+    holder = report.classification.holder
+    ours = {belonging(holder, each, where) for each in leases if _is_own(target, each)}
+    others = {belonging(holder, each, where) for each in leases if not _is_own(target, each)}
+    by_place = _by_place(target, report, where)
+    if Belonging.OWN in ours or by_place is Belongs.OWN:
+        return Belongs.OWN
+    if Belonging.OTHER in ours or Belonging.OWN in others:
+        return Belongs.STRANGER
+    return by_place
+
+
+def _is_own(target: Target, lease: Lease) -> bool:
+    """Whether the lease is of the service's project; a port alone has whoever leased it."""
+    if not target.name:
+        return True
+    if lease.place:
+        return lease.place == target.place
+    return lease.project == target.project
+
+
+def _by_place(target: Target, report: HolderReport, where: Here) -> Belongs:
+    """By the project's directory: a process that works in quite another one is a stranger.
+
+    A daemon works where it keeps its data: whether the project means it cannot be told.
+    """
+    if not target.place:
+        return Belongs.UNKNOWN
+    holder, request = report.classification.holder, target.request
+    claim = Claim(
+        "", request.port, request.transport, request.address, target.name, target.project,
+        target.place,
+    )  # fmt: skip
+    verdict = _BELONGS[belonging(holder, claim, where)]
+    if verdict is not Belongs.UNKNOWN or holder.container or _is_daemon(report):
+        return verdict
+    folders = [process.cwd for process in holder.processes]
+    away = all(folder and apart(folder, target.place) for folder in folders)
+    return Belongs.STRANGER if folders and away else verdict
+
+
+def _is_daemon(report: HolderReport) -> bool:
+    """Whether a manager starts it, or a system user runs it."""
+    found = report.classification
+    if found.kind is Kind.SERVICE or found.manager is not None:
+        return True
+    uids = [process.uid for process in found.holder.processes]
+    return any(uid is not None and 0 < uid <= _LAST_SYSTEM_USER for uid in uids)

@@ -1,0 +1,82 @@
+"""Whether a program listens in the container behind a published port, whoever accepts outside."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from resolver.compose import answering
+from resolver.compose.containers import described
+from resolver.errors import StateChangedError, UltraPortsError
+from resolver.host.engine_client import EngineClient
+from resolver.model import Transport
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.compose.containers import Member
+    from resolver.model import Container, Holder, PortRequest
+
+
+@value
+class Seen:
+    """`listens` None: the container could not be looked into. `problem` says what is wrong there.
+
+    A program that listens may have the problem that it takes no connection.
+    """
+
+    listens: bool | None
+    problem: str = ""
+
+
+class Containers:
+    """Looks into containers; an engine that does not answer once is not asked again."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._members: dict[str, Member | None] = {}
+        self._silent: set[str] = set()
+
+    def look(self, request: PortRequest, holders: Iterable[Holder]) -> Seen:
+        """What is to be seen behind the port of the containers that publish it."""
+        found = Seen(None)
+        for container in dict.fromkeys(each.container for each in holders if each.container):
+            member = self._member(container)
+            for mapping in member.published if member else ():
+                if member and request.meets(mapping.outer):
+                    seen = _look(member, mapping.target, request.transport)
+                    if seen.problem:
+                        return seen
+                    found = seen if seen.listens else found
+        return found
+
+    def _member(self, container: Container) -> Member | None:
+        if container.id not in self._members:
+            self._members[container.id] = self._asked(container)
+        return self._members[container.id]
+
+    def _asked(self, container: Container) -> Member | None:
+        if container.engine in self._silent:
+            return None
+        try:
+            with closing(EngineClient(container.engine, self._timeout)) as engine:
+                return described(engine.inspect(container.id))
+        except StateChangedError:  # it went away in between
+            return None
+        except (UltraPortsError, KeyError, TypeError, ValueError, AttributeError):
+            self._silent.add(container.engine)
+            return None
+
+
+def _look(member: Member, target: int, transport: Transport) -> Seen:
+    found = answering.listeners(member, target, transport)
+    if found is None:
+        return Seen(None)
+    if problem := answering.unreachable(found, target, transport):
+        return Seen(listens=False, problem=problem)
+    waiting = max(each.queue for each in found) if transport is Transport.TCP else 0
+    if not waiting:
+        return Seen(listens=True)
+    why = f"it takes no connection in {member.name} ({waiting} wait): {answering.frozen(member)}"
+    return Seen(listens=True, problem=why)

@@ -1,0 +1,211 @@
+"""PURE: what was seen and heard of one target → how it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.health.model import Belongs, Level, ServiceHealth
+from resolver.model import Kind, SocketState, Transport, Verdict
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.health.inside import Seen
+    from resolver.health.model import Answer, Target
+    from resolver.model import Holder, HolderReport, PortReport
+
+_ORDER = (Level.FREE, Level.HELD, Level.ACCEPTS, Level.SPEAKS)
+_SERVES_UDP = {SocketState.UNCONNECTED, SocketState.BOUND}
+
+
+@value
+class Findings:
+    """All that is known of one target. `report` is `who`'s, made without binding the port.
+
+    `away` says why the ports that its engine publishes cannot be asked from here; empty else.
+    """
+
+    target: Target
+    report: PortReport
+    answers: tuple[Answer, ...]
+    seen: Seen
+    belongs: Belongs
+    lease: str = ""
+    away: str = ""
+
+
+def judged(found: Findings) -> ServiceHealth:
+    """The health of one target, with the reason."""
+    level = _level(found)
+    healthy, reason = _verdict(found, level)
+    return ServiceHealth(
+        found.target,
+        healthy,
+        level,
+        found.belongs,
+        reason,
+        found.report.holders,
+        found.answers,
+        found.seen.listens,
+        found.lease,
+        tuple(dict.fromkeys((*_notes(found), *found.report.notes))),
+    )
+
+
+def heard(answers: tuple[Answer, ...]) -> list[Answer]:
+    """The answers of addresses that accepted a connection."""
+    return [each for each in answers if each.address and each.level in _ORDER[2:]]
+
+
+def _level(found: Findings) -> Level:
+    """How far it got at best; a forwarder that accepts for nobody has not got anywhere."""
+    if found.seen.listens is False:
+        return Level.HELD
+    known = [each.level for each in found.answers if each.address and each.level in _ORDER]
+    best = max(known, key=_ORDER.index, default=Level.FREE)
+    if best is Level.ACCEPTS and any(each.good for each in _command(found)):
+        return Level.SPEAKS
+    if best is not Level.FREE:
+        return best
+    if found.report.holders:
+        return Level.HELD
+    unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED}
+    return Level.UNKNOWN if unknown else Level.FREE
+
+
+def _verdict(found: Findings, level: Level) -> tuple[bool | None, str]:
+    """Whether it is healthy, and why; the first objection counts."""
+    if level is Level.UNKNOWN:
+        return None, found.report.reason
+    if level is Level.FREE:
+        return False, "nobody holds it"
+    objection = next(_objections(found), "")
+    if objection:
+        return False, objection
+    if doubt := _doubt(found):
+        return None, doubt
+    if found.target.request.transport is Transport.UDP:
+        said = _command(found)
+        return True, said[0].reason if said else "a socket is bound"
+    good = (*_command(found), *heard(found.answers))
+    return True, good[0].reason
+
+
+def _objections(found: Findings) -> Iterator[str]:
+    """What makes it unhealthy, the cause before the effect."""
+    if found.belongs is Belongs.STRANGER:
+        yield f"{_names(found)} holds it, and is not the service"
+    spoken = any(each.level is Level.SPEAKS for each in found.answers)
+    if found.seen.problem and not spoken:
+        yield found.seen.problem
+    if stopped := _stopped(found):
+        yield stopped
+    answers = heard(found.answers)
+    yield from (
+        f"{each.address} {each.reason}" if len(answers) > 1 else each.reason
+        for each in answers
+        if not each.good
+    )
+    yield from (
+        each.reason for each in _command(found) if not each.good and each.level is not Level.UNKNOWN
+    )
+    if found.target.request.transport is Transport.TCP and not (answers or found.away):
+        yield _silence(found)
+
+
+def _doubt(found: Findings) -> str:
+    """Why it cannot be said; empty where it can."""
+    if found.away and not heard(found.answers):
+        return f"it is published where it cannot be asked from here: {found.away}"
+    if found.target.untrusted:
+        return f"its command is not run: {found.target.untrusted}"
+    unclear = [each.reason for each in _command(found) if not each.good]
+    if unclear or found.target.request.transport is Transport.TCP:
+        return unclear[0] if unclear else ""
+    return _doubt_of_udp(found)
+
+
+def _doubt_of_udp(found: Findings) -> str:
+    """Datagrams are not accepted, they are taken: a bound socket is all that can be seen."""
+    probe = found.target.probe
+    if probe and probe.kind != "command":
+        return f"{probe.kind} is no probe for UDP"
+    if probe or found.seen.listens:
+        return ""
+    if is_published(found):
+        return "UDP: only a look into the container could tell"
+    states = {each.classification.holder.state for each in found.report.holders}
+    return "" if states & _SERVES_UDP else "UDP: nobody waits for datagrams there"
+
+
+def _silence(found: Findings) -> str:
+    """Why no address accepts."""
+    late = [each.reason for each in found.answers if each.level is Level.HELD]
+    if late:
+        return late[0]
+    holders = [each.classification.holder for each in found.report.holders]
+    if holders and all(each.state is SocketState.BOUND for each in holders):
+        return f"{_names(found)} has bound it, and does not listen"
+    if holders and all(each.state is SocketState.CONNECTED for each in holders):
+        return f"a connection of {_names(found)} uses it, and nobody listens"
+    refused = [each.reason for each in found.answers if each.reason]
+    return f"held, and no address accepts: {refused[0]}" if refused else "nothing accepts"
+
+
+def _stopped(found: Findings) -> str:
+    """Why nobody who holds it can answer; a worker that runs can."""
+    holders = [each.classification.holder for each in found.report.holders]
+    if any(each.container for each in holders):
+        return ""
+    processes = [process for each in holders for process in each.processes]
+    if processes and all(process.stopped for process in processes):
+        return f"{processes[0]} is stopped (SIGSTOP): it accepts, and does not answer"
+    return ""
+
+
+def _notes(found: Findings) -> Iterator[str]:
+    answers = heard(found.answers)
+    names = [each.address for each in answers]
+    absent = [each.address for each in found.answers if each.level is Level.FREE]
+    if names and absent:
+        yield (
+            f"answers on {', '.join(names)}, not on {', '.join(absent)}: "
+            "who asks for localhost may try either"
+        )
+    if len({(each.level, each.good, each.status) for each in answers}) > 1:
+        said = "; ".join(f"{each.address}: {each.reason}" for each in answers)
+        yield f"the addresses answer differently: {said}"
+    spoken = any(each.level is Level.SPEAKS for each in answers)
+    if answers and not spoken and found.seen.listens is None and is_published(found):
+        yield (
+            "docker-proxy accepts before the program listens, and the container could not be "
+            "looked into"
+        )
+    if found.belongs is Belongs.UNKNOWN and found.target.place:
+        yield f"whether {_names(found)} is the service's own cannot be told"
+
+
+def _command(found: Findings) -> tuple[Answer, ...]:
+    return tuple(each for each in found.answers if not each.address)
+
+
+def _containers(found: Findings) -> bool:
+    return any(is_forwarded(each) for each in found.report.holders)
+
+
+def is_forwarded(report: HolderReport) -> bool:
+    """Whether somebody else accepts for the program: a container's port, or a forwarder's."""
+    holder = report.classification.holder
+    return holder.container is not None or report.classification.kind is Kind.FORWARDER
+
+
+def _names(found: Findings) -> str:
+    names = (_name(each.classification.holder) for each in found.report.holders)
+    return ", ".join(dict.fromkeys(names)) or "somebody who is not seen"
+
+
+def _name(holder: Holder) -> str:
+    if holder.container is not None:
+        return f"container {holder.container.name}"
+    return str(holder.master) if holder.master is not None else "somebody who is hidden"

@@ -1,0 +1,118 @@
+"""Arguments → what is to be checked; and whether a command that a project file names may be run."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+from resolver import portspec
+from resolver.errors import UsageError
+from resolver.health.model import Target
+from resolver.values import replace, value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from resolver.project.model import Probe, Project, Service
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no port begins with a letter
+
+
+@value
+class Targets:
+    """What is to be checked, each once, in the order given; and what is to be said beside it."""
+
+    wanted: tuple[Target, ...]
+    notes: tuple[str, ...] = ()
+
+
+def targets(
+    arguments: Iterable[str | int], environ: Mapping[str, str], probe: Probe | None = None
+) -> Targets:
+    """Every port and service of the arguments; none asks for every service of the project file.
+
+    Args:
+        arguments: numbers, text in the PORT grammar, or names of services.
+        environ: may decide a service's port.
+        probe: is used instead of every service's own.
+
+    Raises:
+        UsageError: an argument is neither a port nor the name of a service, or there is none and no
+            project file either.
+    """
+    words = [item.strip(" ") for each in arguments for item in str(each).split(",")]
+    if any(not word for word in words):
+        raise UsageError("'' is not a port: it is empty")
+    named = not words or any(_NAME.fullmatch(word) for word in words)
+    project = _project(environ) if named else None
+    found: list[Target] = []
+    notes: list[str] = list(project.notes) if project else []
+    for service in _services(words, project):
+        found += _ports(service) if isinstance(service, str) else [_of(service, project)]
+        notes += () if isinstance(service, str) else service.notes
+    chosen = (each if probe is None else _asked(each, probe) for each in found)
+    return Targets(tuple(dict.fromkeys(chosen)), tuple(dict.fromkeys(notes)))
+
+
+def _asked(target: Target, probe: Probe) -> Target:
+    """The target with the caller's own probe, whose command is nobody else's."""
+    return replace(target, probe=probe, untrusted="")
+
+
+def _services(words: list[str], project: Project | None) -> Iterable[Service | str]:
+    if project is None:
+        return words
+    if words:
+        return [project.service(word) if _NAME.fullmatch(word) else word for word in words]
+    if project.file is None:
+        raise UsageError(
+            "no SERVICE or PORT was given, and there is no project file in "
+            f"{project.root} or above",
+            "ultra-ports.toml names the services; see docs/port-management.md",
+        )
+    if not project.services:
+        raise UsageError(f"{project.file} names no service")
+    return project.services
+
+
+def _ports(text: str) -> list[Target]:
+    return [Target("", request) for request in portspec.parse([text])]
+
+
+def _of(service: Service, project: Project | None) -> Target:
+    target = Target(service.name, service.request, service.health)
+    if project is None:
+        return target
+    runs = service.health is not None and service.health.kind == "command"
+    untrusted = objection(project.file) if runs and project.file else ""
+    place = str(project.root)
+    return replace(target, place=place, project=project.name, untrusted=untrusted)
+
+
+def _project(environ: Mapping[str, str]) -> Project:
+    from resolver.project.load import load  # noqa: PLC0415 - a port alone needs no TOML
+    from resolver.project.names import working_directory  # noqa: PLC0415
+
+    return load(working_directory(), environ)
+
+
+def objection(file: Path) -> str:
+    """Why what a project file says must not be run by this user; empty where it may be.
+
+    Stricter than for reading it (`place.objection`): the file, a link to it, and its directory have
+    to be this user's, root's, or those of who called sudo, and not everybody may write to them.
+    """
+    caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
+    trusted = {0, os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
+    try:
+        looked = {file: file.stat(), file.parent: file.parent.stat()}
+        owners = {file.lstat().st_uid, *(each.st_uid for each in looked.values())}
+    except OSError as error:
+        return f"{file} cannot be looked at: {error.strerror}"
+    for path, seen in looked.items():
+        if seen.st_mode & stat.S_IWOTH:
+            return f"everybody may write to {path}"
+    return "" if owners <= trusted else f"{file} or its directory belongs to another user"
