@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import api, verdicts
 from resolver.compose.findings import Status
-from resolver.compose.roles import is_replaced
+from resolver.compose.roles import beside, is_replaced
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
 from resolver.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from resolver.compose.findings import Finding, Preflight
     from resolver.model import Outcome, PortRequest, Step
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 class Guard:
     """An observer that refuses every step against the project's own containers.
 
-    Where the engine's ports are not this machine's, it refuses whatever is not a container, too:
-    what holds such a port here is in nobody's way there.
+    It also refuses those against who is not in the engine's way: on the other family's addresses,
+    or here, where the engine's ports are not this machine's.
     """
 
-    def __init__(self, observer: Observer, found: Preflight) -> None:
+    def __init__(
+        self, observer: Observer, found: Preflight, extra: Collection[PortRequest]
+    ) -> None:
         self._observer = observer
         self._found = found
+        self._extra = extra
 
     def allows(self, step: Step) -> bool:
         """Whether it harms neither the project nor somebody who is not in its way."""
@@ -39,7 +42,17 @@ class Guard:
                 return False
         elif self._found.away:
             return False
-        return self._observer.allows(step)
+        return self._in_the_way(step) and self._observer.allows(step)
+
+    def _in_the_way(self, step: Step) -> bool:
+        ours = [
+            (request, binding)
+            for request in self._found.taken
+            for binding in step.bindings
+            if request.meets(binding)
+        ]
+        named = any(each.meets(binding) for each in self._extra for binding in step.bindings)
+        return named or not ours or not all(beside(*each) for each in ours)
 
     def started(self, step: Step) -> None:
         """Passes it on."""
@@ -80,7 +93,7 @@ def free(
     pending = dict.fromkeys((*found.taken, *extra))
     report = Report("resolve")
     if pending:
-        guard = Guard(observer, found)
+        guard = Guard(observer, found, extra)
         report = api.resolve(*map(str, pending), observer=guard, **options)
     return _together(found, report)
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from resolver.compose.containers import ONE_OFF, PROJECT, SERVICE
 from resolver.compose.findings import Status
-from resolver.model import Kind, PortReport, Verdict
+from resolver.model import ANY_IPV6, Kind, PortReport, Verdict
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from resolver.compose.model import ComposeProject
-    from resolver.model import Container, HolderReport, PortRequest
+    from resolver.model import Binding, Container, HolderReport, PortRequest
 
 
 class Role(StrEnum):
@@ -29,7 +29,7 @@ class Role(StrEnum):
     OWN = "own"
     ORPHAN = "orphan"
     OUTSIDER = "outsider"
-    AWAY = "away"  # not where the engine publishes
+    AWAY = "away"  # not where the engine publishes: another machine, or the other family
     FORWARDER = "forwarder"  # of a container that no engine told of
 
 
@@ -58,8 +58,9 @@ def status_of(request: PortRequest, stage: Stage) -> Status:
     report = stage.reports.get(request)
     if report is None:  # not looked at: an address that this machine does not have
         return Status.CLEAR if stage.away else Status.CONFLICT
-    roles = {_role(each, stage) for each in report.holders}
-    if report.verdict is Verdict.FREE or (stage.away and roles <= {Role.AWAY}):
+    roles = {_role(each, request, stage) for each in report.holders}
+    elsewhere = bool(stage.away) if not roles else roles == {Role.AWAY}
+    if report.verdict is Verdict.FREE or elsewhere:
         return Status.CLEAR
     if report.verdict is Verdict.UNDECIDED or Role.FORWARDER in roles:
         return Status.UNKNOWN
@@ -86,9 +87,19 @@ def _removable(container: Container, stage: Stage) -> bool:
     return stage.removes_orphans and gone and not is_one_off(container)
 
 
-def _role(report: HolderReport, stage: Stage) -> Role:
+def beside(request: PortRequest, binding: Binding) -> bool:
+    """Whether it only looks as if a server there were in the engine's way.
+
+    An engine publishes on `::` for IPv6 alone, where most servers would take IPv4 too.
+    """
+    return request.address == ANY_IPV6 and ":" not in binding.address
+
+
+def _role(report: HolderReport, request: PortRequest, stage: Stage) -> Role:
     found = report.classification
     container = found.holder.container
+    if beside(request, found.holder.binding):
+        return Role.AWAY
     if container is None:
         unnamed = found.kind is Kind.FORWARDER and stage.silent
         return Role.FORWARDER if unnamed else Role.AWAY if stage.away else Role.OUTSIDER
@@ -119,6 +130,6 @@ def orphans(report: PortReport, stage: Stage) -> list[Container]:
     found = [
         each.classification.holder.container
         for each in report.holders
-        if _role(each, stage) is Role.ORPHAN
+        if _role(each, report.request, stage) is Role.ORPHAN
     ]
     return [each for each in dict.fromkeys(found) if each is not None]

@@ -17,7 +17,7 @@ from resolver import api
 from resolver.compose import answering, conflicts, plugin
 from resolver.compose.answering import Answer
 from resolver.compose.containers import RUNNING, members
-from resolver.compose.roles import is_replaced
+from resolver.compose.roles import beside, is_replaced
 from resolver.errors import CommandFailedError, UsageError
 from resolver.gather import engines
 from resolver.host.clock import SystemClock
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resolver.compose.containers import Mapping, Member
     from resolver.compose.findings import Preflight
     from resolver.compose.model import ComposeArguments, ComposeService, Published
-    from resolver.model import Binding, PortReport, PortRequest, Report
+    from resolver.model import Binding, Container, PortReport, PortRequest, Report
 
 _CONFIG = ("config", "--format", "json")
 _ASK_SECONDS = 10.0
@@ -271,10 +271,9 @@ def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, 
 
 def _ours(report: PortReport, each: Checked, found: Preflight) -> Answer | None:
     """What is wrong with who holds the port; None where it is the container that we think of."""
-    containers = [holder.classification.holder.container for holder in report.holders]
-    if any(one and one.name == each.container for one in containers) and all(
-        one and is_replaced(one, found.project) for one in containers
-    ):
+    if _all_ours(report, found) and each.container in {
+        one.name for one in _containers(report) if one
+    }:
         return None
     if report.verdict in {Verdict.UNDECIDED, Verdict.HIDDEN}:
         return Answer(good=None, reason=f"it is not known who holds it: {report.reason}")
@@ -287,16 +286,23 @@ def takers(found: Preflight, **options: Any) -> Report | None:  # noqa: ANN401 -
     if not wanted or found.away:
         return None
     report = api.who(*map(str, dict.fromkeys(wanted)), **options)
-    strange = [
-        port
-        for port in report.ports
-        if port.verdict is not Verdict.FREE and not _all_ours(port, found)
-    ]
+    strange = [port for port in report.ports if _is_strange(port, found)]
     from resolver.values import replace  # noqa: PLC0415 - only after a failure
 
     return replace(report, ports=tuple(strange)) if strange else None
 
 
+def _is_strange(port: PortReport, found: Preflight) -> bool:
+    in_the_way = bool(_containers(port)) or not port.holders
+    return port.verdict is not Verdict.FREE and in_the_way and not _all_ours(port, found)
+
+
 def _all_ours(port: PortReport, found: Preflight) -> bool:
-    containers = [holder.classification.holder.container for holder in port.holders]
+    containers = _containers(port)
     return bool(containers) and all(one and is_replaced(one, found.project) for one in containers)
+
+
+def _containers(port: PortReport) -> list[Container | None]:
+    """Of each holder that counts: None for one that is no container."""
+    held = [each.classification.holder for each in port.holders]
+    return [each.container for each in held if not beside(port.request, each.binding)]

@@ -112,6 +112,20 @@ def test_itself_in_the_way(engine: Engine, tmp_path: Path) -> None:
         assert shop.container("web").id == before
 
 
+def test_a_server_on_the_other_family_is_a_bystander(
+    engine: Engine, lab: Lab, tmp_path: Path
+) -> None:
+    """An engine publishes on [::] for IPv6 alone."""
+    port = free_port()
+    server = lab.start("answering", port, "--tcp", "0.0.0.0")
+    with stack(engine, tmp_path, {"web": published(f"[::]:{port}:80")}) as shop:
+        run = up(shop)
+        assert_up(run)
+        assert run.json["resolved"] == []
+        assert answered_by(port) == server.pid
+        assert shop.container("web").serves(port, "::1")
+
+
 @pytest.mark.systemd
 def test_a_systemd_service_in_the_way(machine: Machine) -> None:
     """In a machine of its own, with a compose plug-in and no engine: refused before it matters."""
