@@ -190,7 +190,8 @@ def _command(found: Findings) -> tuple[Answer, ...]:
     return tuple(each for each in found.answers if not each.address)
 
 
-def _containers(found: Findings) -> bool:
+def is_published(found: Findings) -> bool:
+    """Whether somebody else accepts for the program that is meant."""
     return any(is_forwarded(each) for each in found.report.holders)
 
 
