@@ -52,6 +52,20 @@ Exit status:
 The order: the preferred port, the one used last, the project's pool, and then
 ports below the ephemeral range."""
 
+WATCH_EPILOG = """\b
+Exit status:
+  0    ended by q
+  1    nobody reads its output any more
+  2    usage
+  130  interrupted"""
+
+HEALTH_EPILOG = """\b
+Exit status:
+  0  every service is healthy
+  1  one is not, or that cannot be told
+  2  usage, or a project file that makes no sense
+  130  interrupted"""
+
 SELFTEST_EPILOG = """\b
 Exit status:
   0  every promise was proved
@@ -84,6 +98,12 @@ COMMANDS = {
         "resolver.cli.plan",
         "apply",
         "Do what a plan file says, if no holder has changed since.",
+    ),
+    "health": Command(
+        "resolver.cli.health",
+        "health",
+        "Say whether services work: who holds each port, and what it answers.",
+        HEALTH_EPILOG,
     ),
     "preflight": Command(
         "resolver.cli.compose",
@@ -137,6 +157,12 @@ COMMANDS = {
         "reservations",
         "List what is reserved, for whom, and until when.",
         RESERVATIONS_EPILOG,
+    ),
+    "watch": Command(
+        "resolver.cli.watch",
+        "watch",
+        "Show what happens to ports, as it happens; touch nothing.",
+        WATCH_EPILOG,
     ),
     "config": Command(
         "resolver.cli.config", "config", "Show every setting, and where it came from.", None

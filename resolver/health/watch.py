@@ -109,6 +109,11 @@ class Watch:
         return tuple(self._stories.values())
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether certain ports are watched, and not whatever is held."""
+        return self._requests is not None
+
+    @property
     def leases(self) -> tuple[Lease, ...]:
         """The living leases, of watched ports and others."""
         return self._leases.alive

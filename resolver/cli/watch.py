@@ -1,0 +1,127 @@
+"""`ultra-ports watch`: what happens to ports, as a live view, as lines, or as JSON lines."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resolver.cli.options import PORT_HELP, NoDocker
+from resolver.cli.output import fit
+from resolver.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.health.events import Event
+    from resolver.health.watch import Watch
+    from resolver.project.names import Wanted
+
+_SHORTEST, _LONGEST = 0.05, 60.0  # seconds between two looks
+
+
+def _interval(value: float) -> float:
+    if not _SHORTEST <= value <= _LONGEST:
+        raise typer.BadParameter(f"{value:g} is not a time from {_SHORTEST} to {_LONGEST} seconds")
+    return value
+
+
+def watch(
+    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object for each event, on a line of its own.")
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", callback=_interval, help="Time between two looks."),
+    ] = 0.5,
+    no_docker: NoDocker = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports watch                 the project's services, else every held port
+      ultra-ports watch api 5432
+      ultra-ports watch --json 8000-8010 | jq .event
+      ultra-ports watch > ports.log     a line for each event, with its time
+
+    Says who takes and releases ports, who comes back and how often, and what becomes of
+    reservations. On a terminal it is a live view; q ends it. Touches nothing. What comes
+    and goes between two looks is not seen.
+    """  # noqa: D415, D301 - a help text
+    from resolver.health.watch import Watch  # noqa: PLC0415 - `-h` needs none of it
+
+    wanted = _wanted(ports or [])
+    watching = Watch(
+        wanted.requests if wanted else None,
+        wanted.services if wanted else None,
+        use_docker=not no_docker,
+    )
+    for note in wanted.notes if wanted else ():
+        _say(note)
+    try:
+        if json or not _is_live():
+            _lines(watching, interval, _as_json if json else _as_line)
+        else:
+            from resolver.cli.live import show  # noqa: PLC0415 - only on a terminal
+
+            show(watching, interval)
+    finally:
+        watching.close()
+    return 0
+
+
+def _wanted(ports: Sequence[str]) -> Wanted | None:
+    """What to watch; None: every port that is held."""
+    from resolver.project import names  # noqa: PLC0415 - after the command line was read
+
+    if any(not port for port in ports):
+        raise UsageError("'' is not a port: it is empty")
+    if not ports:
+        project = names.current()
+        ports = [service.name for service in project.services] if project.file else []
+    return names.wanted(ports) if ports else None
+
+
+def _is_live() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def _lines(watching: Watch, interval: float, text: Callable[[Event], str]) -> None:
+    """Prints events until this process is interrupted, or nobody reads any more."""
+    while True:
+        for event in watching.look():
+            print(text(event))
+        sys.stdout.flush()
+        if _reader_has_gone(interval):
+            raise BrokenPipeError
+
+
+def _reader_has_gone(seconds: float) -> bool:
+    """Waits; True as soon as the reading end of a pipe is closed, even where there is no news."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # POLLERR and POLLHUP are always told (poll(2))
+    return bool(poll.poll(seconds * 1000))
+
+
+def _as_line(event: Event) -> str:
+    from resolver.report.events import line  # noqa: PLC0415
+
+    return fit(line(event))
+
+
+def _as_json(event: Event) -> str:
+    import json as encoder  # noqa: PLC0415 - only for --json
+
+    from resolver.report.events import envelope  # noqa: PLC0415
+
+    return encoder.dumps(envelope(event))
+
+
+def _say(text: str) -> None:
+    from resolver.report.escape import escape  # noqa: PLC0415 - seldom
+
+    print(fit(f"ultra-ports: {escape(text)}"), file=sys.stderr)

@@ -1,0 +1,169 @@
+"""PURE: events about ports → lines for people, and plain values for `json.dumps`.
+
+The shape of the latter is public API: `schema` changes when it does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from resolver.report.escape import escape
+from resolver.report.machine import plain
+from resolver.report.reservations import plain as plain_lease
+from resolver.report.reservations import service, when
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import tzinfo
+
+    from resolver.health.events import Event
+    from resolver.health.story import Story
+    from resolver.model import Holder, HolderReport
+    from resolver.reservations.model import Lease
+
+SCHEMA = "ultra-ports.event/1"
+_LONGEST = 400  # characters of one reason
+_MINUTE, _HOUR = 60, 3600
+
+
+def line(event: Event, zone: tzinfo | None = None) -> str:
+    """One line: `2026-11-23T01:02:03.456+01:00 8085/tcp (api) taken by node 4711`."""
+    return f"{stamp(event.at, zone)} {told(event)}"
+
+
+def told(event: Event) -> str:
+    """The same without its time."""
+    about = f"{_title(event)} " if event.request else ""
+    return f"{about}{_words(event)}"
+
+
+def envelope(event: Event, zone: tzinfo | None = None) -> dict[str, Any]:
+    """One event for `json.dumps`; keys are always present."""
+    request = event.request
+    return {
+        "schema": SCHEMA,
+        "at": stamp(event.at, zone),
+        "event": event.kind,
+        "label": None if request is None else str(request),
+        "request": None
+        if request is None
+        else {
+            "port": request.port,
+            "transport": request.transport,
+            "address": request.address,
+        },
+        "services": list(event.services),
+        "holders": [plain(each) for each in event.holders],
+        "before": [plain(each) for each in event.before],
+        "seconds": None if event.seconds is None else round(event.seconds, 3),
+        "at_least": event.at_least,
+        "count": event.count,
+        "lease": None if event.lease is None else plain_lease(event.lease),
+        "reason": event.reason,
+    }
+
+
+def stamp(at: float, zone: tzinfo | None = None) -> str:
+    """ISO 8601 to the millisecond, with the offset of the zone, or of the local time."""
+    return datetime.fromtimestamp(at, UTC).astimezone(zone).isoformat(timespec="milliseconds")
+
+
+def names(holders: Iterable[HolderReport]) -> str:
+    """The holders in a few words, each once: `node 4711`, `container web`."""
+    return ", ".join(dict.fromkeys(escape(_name(each)) for each in holders))
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 5 s`, `26 h 10 min`."""
+    if seconds < 10:  # noqa: PLR2004 - tenths are told as long as they matter
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def row(story: Story, lease: Lease | None) -> tuple[str, ...]:
+    """One port for the live view: title, state, holder, since when, respawns, lease."""
+    since = when(story.since.at)
+    return (
+        _title(story),
+        "held" if story.holders else "free",
+        names(story.holders),
+        f"before {since}" if story.from_start else since,
+        str(story.respawns or ""),
+        escape(f"{lease.service} of {lease.project}") if lease else "",
+    )
+
+
+HEADERS = ("PORT", "STATE", "HOLDER", "SINCE", "RESPAWNS", "RESERVED FOR")
+"""Of the rows."""
+
+
+def _title(of: Event | Story) -> str:
+    return f"{of.request} ({', '.join(of.services)})" if of.services else str(of.request)
+
+
+def _words(event: Event) -> str:
+    holders, before = names(event.holders), names(event.before)
+    reserved = f"; reserved for {service(event.lease)}" if event.lease else ""
+    match event.kind.value:
+        case "held":
+            said = f"held by {holders}{reserved}"
+        case "free":
+            said = f"free{reserved}"
+        case "taken":
+            said = f"taken by {holders}" if holders else f"taken, {event.reason}"
+        case "released":
+            said = f"released by {before} after {_long(event)}"
+        case "changed":
+            said = f"changed hands: {holders}, before it {before} for {_long(event)}"
+        case "respawned":
+            said = f"respawned: {holders}, {_gap(event)} {before} ended ({_times(event.count)})"
+        case "note":
+            said = event.reason
+        case _:
+            said = _of_lease(event)
+    return escape(said, _LONGEST)
+
+
+def _of_lease(event: Event) -> str:
+    if event.lease is None:
+        return event.kind
+    until = f" until {when(event.lease.expires_at)}" if event.lease.expires_at else ""
+    match event.kind.value:
+        case "lease-granted":
+            return f"reserved for {service(event.lease)}{until}"
+        case "lease-expired":
+            return f"no longer reserved for {service(event.lease)}: {event.reason}"
+        case _:
+            return f"no longer reserved for {service(event.lease)}: it was released"
+
+
+def _long(event: Event) -> str:
+    return f"{'at least ' if event.at_least else ''}{duration(event.seconds or 0.0)}"
+
+
+def _gap(event: Event) -> str:
+    return f"{duration(event.seconds)} after" if event.seconds else "just after"
+
+
+def _times(count: int) -> str:
+    return "once so far" if count == 1 else f"{count} times so far"
+
+
+def _name(report: HolderReport) -> str:
+    holder, manager = report.classification.holder, report.classification.manager
+    if holder.container is not None:
+        return f"container {holder.container.name}"
+    who = str(holder.master) if holder.master is not None else _unseen(holder)
+    return f"{who} ({manager.kind} {manager.name})" if manager is not None else who
+
+
+def _unseen(holder: Holder) -> str:
+    if holder.cgroup:
+        return f"a process of {holder.cgroup}"
+    return "the kernel" if holder.kernel else "somebody who is hidden from this user"
