@@ -97,7 +97,7 @@ def assign(
     terms = _terms(wanted, found, ttl, project)
     terms = _with(terms, strict=strict, dry_run=dry_run, use_docker=not no_docker)
     file = _env_file(env_file, keep=bool(services), rewrites=rewrite)
-    printed = _printer(form, wanted, compose_files or [])
+    printed = _printer(form, wanted, compose_files or [], say)
     _notes(found, wanted, say)
     with opened(found.root) as store:
         assigned = assigning.assign(wanted, terms, store)
@@ -155,7 +155,10 @@ def _env_file(path: str | None, *, keep: bool, rewrites: bool) -> EnvFile | None
 
 
 def _printer(
-    form: Format, wanted: Sequence[Wish], files: Sequence[str]
+    form: Format,
+    wanted: Sequence[Wish],
+    files: Sequence[str],
+    say: Callable[[Iterable[str]], None],
 ) -> Callable[[Sequence[Assigned], Terms], str]:
     """What makes the text for stdout; a compose file is read at once, before anything is done."""
     from resolver.reservations import formats  # noqa: PLC0415
@@ -164,7 +167,7 @@ def _printer(
         from resolver.cli.override import Override  # noqa: PLC0415 - seldom
 
         override = Override.read(files, wanted)
-        _say(override.notes)
+        say(override.notes)
         return lambda assigned, _: override.text(assigned)
     if form is Format.JSON:
         return lambda assigned, terms: formats.json_text(assigned, _about(terms))

@@ -58,11 +58,15 @@ class Override:
         Raises:
             UsageError: it publishes none of these services.
         """
-        matched, notes = {}, list(project.notes)
+        matched: dict[str, tuple[ComposeService, Published]] = {}
+        notes = list(project.notes)
         for wish in wanted:
             found = _match(wish, project)
+            rival = next((name for name, (_, entry) in matched.items() if entry is found[1]), "")
             if isinstance(found, str):
                 notes.append(f"{wish.service} is left out: {found}")
+            elif rival:
+                notes.append(f"{wish.service} is left out: what compose publishes is {rival}'s")
             else:
                 matched[wish.service] = found
         if not matched:

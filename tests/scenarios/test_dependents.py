@@ -295,6 +295,8 @@ def test_a_service_that_compose_does_not_publish_is_left_out(engine: Engine, hom
     assert run.status == 0, run.stderr
     assert '"front":' in run.stdout
     assert "redis is left out: no compose service publishes" in run.stderr
+    run = ultra("assign", f"front:{one}", f"web:{one}", "--format", "compose", "--project", "p3")
+    assert "web is left out: what compose publishes is front's" in run.stderr
     run = ultra("assign", f"redis:{other}", "--format", "compose", "--project", "p2")
     assert run.status == 2
     assert "publishes none of these" in run.stderr
