@@ -1,0 +1,107 @@
+"""`ultra-ports health`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resolver.cli.options import DockerTimeout, Json, NoDocker, Quiet
+from resolver.cli.output import fit
+from resolver.errors import UsageError
+from resolver.settings import LONGEST_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.health.model import HealthReport
+    from resolver.project.model import Probe
+
+
+def _seconds(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= LONGEST_SECONDS:
+        raise typer.BadParameter(
+            f"{value:g} is not a time of more than 0 and at most {LONGEST_SECONDS} seconds"
+        )
+    return value
+
+
+def health(
+    wanted: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE|PORT...]",
+            help="Names of services, or ports as for `who`; none: all of the project file.",
+        ),
+    ] = None,
+    probe: Annotated[
+        str,
+        typer.Option(
+            "--probe",
+            metavar="PROBE",
+            help="Ask by tcp, redis, postgres, /path or https://host/path, not as the file says.",
+        ),
+    ] = "",
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            callback=_seconds,
+            help="How long each answer may take; else the probe's own time, or 2.",
+        ),
+    ] = None,
+    json: Json = False,
+    no_docker: NoDocker = False,
+    docker_timeout: DockerTimeout = 2.0,
+    quiet: Quiet = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports health                        every service of the project file
+      ultra-ports health api redis
+      ultra-ports health 8085 [::1]:3000
+      ultra-ports health --probe /healthz 8085  HEALTHCHECK of an image without a project file
+      ultra-ports health --json --timeout 1
+
+    Says who holds each port, whether that is the service's own, and what it answers.
+    free -> held -> accepts -> speaks: each level includes the ones before it. Healthy is
+    who gives the answer that the probe wants; without a probe, who accepts connections.
+    """  # noqa: D415, D301 - a help text
+    from resolver.health import check  # noqa: PLC0415 - once the command line was read
+
+    report = check(
+        *(wanted or []),
+        timeout_seconds=timeout,
+        use_docker=not no_docker,
+        docker_timeout_seconds=docker_timeout,
+        probe=_probe(probe),
+    )
+    _show(report, json=json, quiet=quiet)
+    return 0 if report.healthy else 1
+
+
+def _probe(text: str) -> Probe | None:
+    if not text:
+        return None
+    from resolver.project.probe import read_probe  # noqa: PLC0415 - seldom
+
+    try:
+        return read_probe(text)
+    except UsageError as error:
+        raise UsageError(f"--probe: {error}") from error
+
+
+def _show(report: HealthReport, *, json: bool, quiet: bool) -> None:
+    from resolver.report.escape import escape  # noqa: PLC0415
+    from resolver.report.health import envelope, table  # noqa: PLC0415
+
+    if report.notes and not (quiet and report.healthy):
+        print(*(fit(f"ultra-ports: {escape(note)}") for note in report.notes), sep="\n",
+              file=sys.stderr)  # fmt: skip
+    if json:
+        import json as encoder  # noqa: PLC0415 - only for --json
+
+        print(encoder.dumps(envelope(report), indent=2))
+    elif not quiet:
+        print(fit(table(report)))
