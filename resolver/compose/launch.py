@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver.compose import freeing
+from resolver.compose import checking, freeing
 from resolver.compose import up as compose_up
 from resolver.compose.findings import Code, Preflight
 from resolver.compose.preflight import Wish, preflight
@@ -15,7 +15,7 @@ from resolver.values import replace, value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolver.compose.up import Checked
+    from resolver.compose.checking import Checked
     from resolver.model import Report
     from resolver.protocols import Observer
 
@@ -106,10 +106,10 @@ def _checked(
         return replace(
             done,
             exit_status=ExitStatus.HELD,
-            taken_by=compose_up.takers(done.preflight, **look),
+            taken_by=checking.takers(done.preflight, **look),
         )
-    checked = compose_up.check(done.preflight, wait_seconds, observer.waiting, **look)
-    return replace(done, checked=checked, exit_status=compose_up.exit_status(checked))
+    checked = checking.check(done.preflight, wait_seconds, observer.waiting, **look)
+    return replace(done, checked=checked, exit_status=checking.exit_status(checked))
 
 
 def _of_a_look(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`docker compose up -d`, and the proof that each published port answers from the project itself.
+"""How compose is run on a project: which command it is, what it would start, and `up` itself.
 
 The command is run with the caller's own streams; whether to run it is decided elsewhere.
 """
@@ -11,46 +11,18 @@ import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from resolver import api
-from resolver.compose import answering, conflicts, plugin
-from resolver.compose.answering import Answer
-from resolver.compose.containers import RUNNING, members
-from resolver.compose.roles import beside, is_replaced
+from resolver.compose import plugin
 from resolver.errors import CommandFailedError, UsageError
-from resolver.gather import engines
-from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
-from resolver.model import ExitStatus, Verdict
-from resolver.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from resolver.compose.containers import Mapping, Member
-    from resolver.compose.findings import Preflight
-    from resolver.compose.model import ComposeArguments, ComposeService, Published
-    from resolver.model import Binding, Container, PortReport, PortRequest, Report
+    from resolver.compose.model import ComposeArguments
 
 _CONFIG = ("config", "--format", "json")
 _ASK_SECONDS = 10.0
-_POLL_SECONDS = 0.2
-
-
-@value
-class Checked:
-    """One published port of one container, or an entry that no container publishes.
-
-    `outer` is None where nothing is published, and `container` empty where there is none.
-    """
-
-    service: str
-    target: int
-    container: str
-    outer: Binding | None
-    answer: Answer
-    automatic: bool = False
 
 
 def command(arguments: ComposeArguments) -> tuple[str, ...]:
@@ -125,184 +97,3 @@ def _from_terminal() -> bool:
             if stream is not None and os.tcgetpgrp(stream.fileno()) == os.getpgrp():
                 return True
     return False
-
-
-# --- the proof ------------------------------------------------------------------------------------
-
-
-def check(
-    found: Preflight,
-    wait_seconds: float,
-    waiting: Callable[[str, float], None],
-    **options: Any,  # noqa: ANN401
-) -> tuple[Checked, ...]:
-    """Whether each published port answers from the project's own container, in good time.
-
-    Args:
-        found: the project, as it was started.
-        wait_seconds: how long a server may take until it answers.
-        waiting: is told for what, and how long at most.
-        options: fields of `Policy`, as for `api.who`.
-
-    Raises:
-        CommandFailedError: the engine does not say what runs.
-    """
-    clock = SystemClock()
-    deadline = clock.now() + wait_seconds
-    while True:
-        checked = tuple(_look(found, options))
-        open_ones = [each for each in checked if each.answer.good is False]
-        left = deadline - clock.now()
-        if not open_ones or left <= 0:
-            break
-        waiting(f"{open_ones[0].service} {open_ones[0].outer or open_ones[0].target}", left)
-        clock.sleep(min(_POLL_SECONDS, left))
-    return tuple(_held_by_us(checked, found, options))
-
-
-def exit_status(checked: Sequence[Checked]) -> ExitStatus:
-    """0 only where every port is known to answer."""
-    answers = {each.answer.good for each in checked}
-    if False in answers:
-        return ExitStatus.HELD
-    return ExitStatus.UNDECIDED if None in answers else ExitStatus.FREE
-
-
-def _look(found: Preflight, options: dict[str, Any]) -> Iterator[Checked]:
-    """One look at every container of every service that publishes ports."""
-    limit = max(_ASK_SECONDS, float(options.get("docker_timeout_seconds", 0)))
-    endpoint = engines.endpoint()
-    project = found.project
-    ours = members(project.name, engines.client(endpoint), run_command, limit)
-    host = urlsplit(endpoint).hostname or "" if found.away else None
-    for service in project.services:
-        own = [each for each in ours if each.service == service.name and not each.one_off]
-        for entry in _published(service):
-            yield from _of_entry(entry, service, own, host)
-
-
-def _published(service: ComposeService) -> list[Published]:
-    """The entries that the engine publishes: fixed ones, and automatic ones."""
-    if service.replicas < 1 or service.network_mode in {conflicts.HOST, conflicts.NONE}:
-        return []
-    automatic = [each for each in service.published if each.first is None]
-    return [*conflicts.fixed(service), *(each for each in automatic if not each.trouble)]
-
-
-def _of_entry(
-    entry: Published, service: ComposeService, own: list[Member], host: str | None
-) -> Iterator[Checked]:
-    """`host` None: the engine's ports are this machine's; empty: nobody knows where they are."""
-    running = [each for each in own if each.state == RUNNING]
-    for member in running:
-        yield from _of_member(entry, service, member, host)
-    missing = service.replicas - len(running)
-    if missing > 0:
-        yield Checked(service.name, entry.target, "", None, Answer(good=False, reason=_why(own)))
-
-
-def _why(own: list[Member]) -> str:
-    """Why a container is missing."""
-    for each in own:
-        if each.state != RUNNING:
-            status = (
-                f" with status {each.exit_code}" if each.state in {"exited", "restarting"} else ""
-            )
-            return f"container {each.name} is {each.state}{status}: docker logs {each.name}"
-    return "it has fewer containers than it should"
-
-
-def _of_member(
-    entry: Published, service: ComposeService, member: Member, host: str | None
-) -> Iterator[Checked]:
-    """The binding that counts is the one that was asked for; of two families, IPv4's."""
-    others = conflicts.fixed(service) if entry.first is None else ()
-    found = [
-        each.outer
-        for each in member.published
-        if _fits(each, entry) and not any(_fits(each, other) for other in others)
-    ]
-    automatic = entry.first is None or len(conflicts.ports(entry)) > 1
-    if not found:
-        nothing = Answer(good=False, reason=f"the engine publishes no port for it on {member.name}")
-        yield Checked(entry.service, entry.target, member.name, None, nothing)
-        return
-    outer = min(found, key=lambda each: ":" in each.address)
-    if host == "":
-        unknown = Answer(good=None, reason="the engine's host cannot be reached by name from here")
-        yield Checked(entry.service, entry.target, member.name, outer, unknown, automatic)
-        return
-    answer = answering.ask(outer, entry.target, member, host or "")
-    yield Checked(entry.service, entry.target, member.name, outer, answer, automatic)
-
-
-def _fits(mapping: Mapping, entry: Published) -> bool:
-    """Whether it is what became of the entry."""
-    outer = mapping.outer
-    return (
-        (mapping.target, outer.transport) == (entry.target, entry.transport)
-        and (entry.first is None or outer.port in conflicts.ports(entry))
-        and conflicts.same_address(entry.address, outer.address)
-    )
-
-
-def _held_by_us(
-    checked: Sequence[Checked], found: Preflight, options: dict[str, Any]
-) -> Iterator[Checked]:
-    """The same, but nothing answers for us from a port that somebody else holds."""
-    bindings = [each.outer for each in checked if each.outer]
-    reports = {} if found.away else _reports(bindings, options)
-    for each in checked:
-        report = reports.get(each.outer) if each.outer else None
-        if report is None or each.answer.good is False:
-            yield each
-            continue
-        answer = _ours(report, each, found) or each.answer
-        yield Checked(each.service, each.target, each.container, each.outer, answer, each.automatic)
-
-
-def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, PortReport]:
-    if not bindings:
-        return {}
-    report = api.who(*dict.fromkeys(map(str, bindings)), **options)
-    found = {str(port.request): port for port in report.ports}
-    return {each: found[str(each)] for each in bindings if str(each) in found}
-
-
-def _ours(report: PortReport, each: Checked, found: Preflight) -> Answer | None:
-    """What is wrong with who holds the port; None where it is the container that we think of."""
-    if _all_ours(report, found) and each.container in {
-        one.name for one in _containers(report) if one
-    }:
-        return None
-    if report.verdict in {Verdict.UNDECIDED, Verdict.HIDDEN}:
-        return Answer(good=None, reason=f"it is not known who holds it: {report.reason}")
-    return Answer(good=False, reason=f"it is not {each.container} that holds it: {report.reason}")
-
-
-def takers(found: Preflight, **options: Any) -> Report | None:  # noqa: ANN401 - as for `api.who`
-    """Who holds the project's ports that were clear or freed before; None where nobody does."""
-    wanted: list[PortRequest] = [each for entry in found.entries for each in entry.requests]
-    if not wanted or found.away:
-        return None
-    report = api.who(*map(str, dict.fromkeys(wanted)), **options)
-    strange = [port for port in report.ports if _is_strange(port, found)]
-    from resolver.values import replace  # noqa: PLC0415 - only after a failure
-
-    return replace(report, ports=tuple(strange)) if strange else None
-
-
-def _is_strange(port: PortReport, found: Preflight) -> bool:
-    in_the_way = bool(_containers(port)) or not port.holders
-    return port.verdict is not Verdict.FREE and in_the_way and not _all_ours(port, found)
-
-
-def _all_ours(port: PortReport, found: Preflight) -> bool:
-    containers = _containers(port)
-    return bool(containers) and all(one and is_replaced(one, found.project) for one in containers)
-
-
-def _containers(port: PortReport) -> list[Container | None]:
-    """Of each holder that counts: None for one that is no container."""
-    held = [each.classification.holder for each in port.holders]
-    return [each.container for each in held if not beside(port.request, each.binding)]

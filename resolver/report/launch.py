@@ -14,8 +14,8 @@ from resolver.report.tree import tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolver.compose.checking import Checked
     from resolver.compose.launch import Launch
-    from resolver.compose.up import Checked
     from resolver.model import Report
 
 SCHEMA = "ultra-ports.up/1"
