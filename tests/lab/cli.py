@@ -39,6 +39,7 @@ def ultra(
     env: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     stdin: str | None = None,
+    cwd: Path | None = None,
     timeout: float = 60.0,
 ) -> Run:
     """Runs `ultra-ports ARGUMENTS`; `prefix` is a command that runs it (`setpriv …`, `ip netns …`).
@@ -47,6 +48,7 @@ def ultra(
     """
     done = subprocess.run(
         [*prefix, COMMAND, *arguments],
+        cwd=cwd,
         env={**os.environ, **(env or {})},
         input="" if stdin is None else stdin,
         capture_output=True,
