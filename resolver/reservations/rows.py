@@ -65,7 +65,8 @@ def version(database: sqlite3.Connection, where: str) -> int:
     """
     (found,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    if application not in {0, _APPLICATION} or (found and not application):
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != _APPLICATION and (application or found or tables):
         raise StoreError(f"{where} is another program's database")
     if found > _VERSION:
         raise StoreError(f"{where} was made by a later version of ultra-ports")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreError, UsageError
@@ -67,19 +69,20 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
 
 def _make(folder: Path, inner: Path) -> int | None:
     """Makes the directories that are missing; returns the mode of shared files, or None."""
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _give(folder)
+    for each in reversed([folder, *folder.parents]):
+        if not each.is_dir():
+            if each.exists():
+                raise NotADirectoryError(errno.ENOTDIR, f"{each} is no directory")
+            each.mkdir(mode=0o700, exist_ok=True)
+            _give(each)
     if inner != folder and not inner.is_dir():
         inner.mkdir(mode=0o700)
-        inner.chmod(0o777)
+        inner.chmod(0o777)  # whatever the umask
     return shared_mode(inner)
 
 
 def _give(folder: Path) -> None:
     """Gives what root made in a user's home to that user: with `sudo`, HOME may still be theirs."""
-    import os  # noqa: PLC0415
-
     above = folder.parent.stat()
     if os.geteuid() == 0 and above.st_uid:
         os.chown(folder, above.st_uid, above.st_gid)
