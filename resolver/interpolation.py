@@ -86,15 +86,19 @@ def _plain(name: str, lookup: Lookup) -> Interpolated:
 
 
 def _closing(text: str, at: int, limit: int) -> int:
-    """Where the brace at `at` closes: only `${` opens another one."""
-    deep, index = 1, at + 1
+    """Where the brace at `at` closes; the last one on the line where the count does not come out.
+
+    Any `{` opens another one, and hides the character behind it: so compose counts.
+    """
+    deep, index = 0, at
     while index < limit:
-        if text.startswith("${", index):
+        if text[index] == "{":
             deep, index = deep + 1, index + 2
             continue
-        deep -= text[index] == "}"
-        if not deep:
-            return index
+        if text[index] == "}":
+            deep -= 1
+            if not deep:
+                return index
         index += 1
     return limit - 1
 

@@ -51,9 +51,27 @@ long = st.fixed_dictionaries(
 )
 entries = st.one_of(short, st.integers(-1, 70000), long)
 
-words = st.sampled_from(
-    ["$", "{", "}", "${", "A", "U", "E", ":-", "-", ":?", "?", ":+", "+", "x", " ", "$$", "${U:-"]
+marks = (
+    "$",
+    "$$",
+    "{",
+    "}",
+    "{}",
+    "{a}",
+    "}}",
+    "A",
+    "U",
+    "E",
+    ":-",
+    "-",
+    ":?",
+    "?",
+    ":+",
+    "+",
+    "x",
 )
+openings = ("${", "${A}", "${A:-", "${A:?", "${A:+", "${U:-", "${U:+", "${E?")
+words = st.sampled_from([*marks, *openings, " "])
 expressions = st.lists(words, max_size=10).map("".join)
 VALUES = {"A": "a$b", "E": ""}
 
@@ -149,12 +167,12 @@ def test_any_text_is_read_or_refused(text: str, twice: bool) -> None:  # noqa: F
             assert str(error).isprintable(), str(error)
 
 
-marks = st.sampled_from(
+signs = st.sampled_from(
     ["A", "B", "=", ":", " ", "\n", "'", '"', "\\", "$", "{", "}", "#", "export"]
 )
 
 
-@given(st.one_of(st.text(max_size=60), st.lists(marks, max_size=25).map("".join)))
+@given(st.one_of(st.text(max_size=60), st.lists(signs, max_size=25).map("".join)))
 def test_any_dotenv_is_read_or_refused(text: str) -> None:
     try:
         found = dotenv.parse(text, VALUES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def essence(services: Sequence[ComposeService]) -> dict[str, object]:
         each.name: (
             each.replicas,
             each.network_mode,
-            {
+            Counter(
                 (
                     entry.target,
                     entry.first,
@@ -91,7 +92,7 @@ def essence(services: Sequence[ComposeService]) -> dict[str, object]:
                     entry.trouble,
                 )
                 for entry in each.published
-            },
+            ),
         )
         for each in services
     }
