@@ -52,6 +52,16 @@ Exit status:
 The order: the preferred port, the one used last, the project's pool, and then
 ports below the ephemeral range."""
 
+WAIT_EPILOG = """\b
+Exit status: that of CMD, where there is one. Of ultra-ports itself:
+  0    all the ports are as they shall be
+  1    not in time; what is missing is said for each port
+  2    usage
+  4    this user may not bind a port that shall be free, so it can never be proved
+  126  CMD cannot be executed
+  127  CMD was not found
+  130  interrupted"""
+
 WATCH_EPILOG = """\b
 Exit status:
   0    ended by q
@@ -65,6 +75,15 @@ Exit status:
   1  one is not, or that cannot be told
   2  usage, or a project file that makes no sense
   130  interrupted"""
+
+SERVE_EPILOG = """\b
+Exit status:
+  0    ended by SIGTERM
+  1    somebody has the port to listen on
+  2    usage, or a project file that makes no sense
+  4    this user may not bind the port to listen on
+  130  interrupted
+/healthz answers with the status 200 where every service is healthy, else with 503."""
 
 SELFTEST_EPILOG = """\b
 Exit status:
@@ -158,11 +177,23 @@ COMMANDS = {
         "List what is reserved, for whom, and until when.",
         RESERVATIONS_EPILOG,
     ),
+    "wait": Command(
+        "resolver.cli.wait",
+        "wait",
+        "Wait until ports are free, held or healthy, and then run a program.",
+        WAIT_EPILOG,
+    ),
     "watch": Command(
         "resolver.cli.watch",
         "watch",
         "Show what happens to ports, as it happens; touch nothing.",
         WATCH_EPILOG,
+    ),
+    "serve": Command(
+        "resolver.cli.serve",
+        "serve",
+        "Show whether services work: a page, /healthz and /metrics.",
+        SERVE_EPILOG,
     ),
     "config": Command(
         "resolver.cli.config", "config", "Show every setting, and where it came from.", None

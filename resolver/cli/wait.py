@@ -1,0 +1,199 @@
+"""`ultra-ports wait`: until ports are free, held or healthy; then another program, in its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from resolver.cli import LONGEST_MESSAGE
+from resolver.cli.options import NoDocker, Quiet
+from resolver.cli.output import fit
+from resolver.errors import UsageError
+from resolver.settings import LONGEST_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.health.wait import Condition, Unmet
+
+PORT_HELP = (
+    "8085, 127.0.0.1:8085, [::1]:8085, 8000-8010, the name of a service (api), a comma list; or "
+    "HOST:PORT of another machine, which is asked for a connection."
+)
+_NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as shells have it (POSIX, 2.8.2)
+_PATIENCE_SECONDS = 0.5  # of waiting that need no explanation
+_AS_BEFORE = ("SIGPIPE", "SIGXFSZ")  # which Python ignores, and programs do not expect
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value <= LONGEST_SECONDS:
+        raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
+    return value
+
+
+def wait(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="PORT... [-- CMD ARG...]", help=PORT_HELP)
+    ] = None,
+    until: Annotated[
+        str, typer.Option(metavar="free|held|healthy", help="What the ports shall be.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", callback=_seconds, help="0: one look.")
+    ] = 60.0,
+    no_docker: NoDocker = False,
+    quiet: Quiet = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports wait 8085 --until free --timeout 10
+      ultra-ports wait api redis --until healthy -- npm test
+      ultra-ports wait db:5432 --until healthy -- ./server
+
+    Waits until all the ports are free (bound for proof), held by anybody, or healthy (as
+    `health` says), all at one time. Then CMD takes its place, with the same PID. A port of
+    another machine counts as held and as healthy when it accepts a connection.
+    """  # noqa: D415, D301 - a help text
+    ports, command = _split(arguments or [])
+    conditions = _conditions(ports, until, use_docker=not no_docker)
+    with ExitStack() as stack:
+        for condition in conditions:
+            stack.enter_context(closing(condition))
+        unmet = _wait(conditions, timeout, until, " ".join(ports), quiet=quiet)
+    if unmet:
+        for each in unmet:
+            _say(f"not {until} after {timeout:g} s: {each.title} {each.why}")
+        return 1
+    if command:
+        _become(command)
+    return 0
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before `--`, and the command behind it; typer has taken `--` itself away."""
+    words = sys.argv[1:]
+    behind = words[words.index("--") + 1 :] if "--" in words else []
+    count = len(arguments) - len(behind)
+    if list(arguments[count:]) != behind:
+        raise UsageError("the command goes behind --", "ultra-ports wait PORT --until free -- CMD")
+    if "--" in words and not behind:
+        raise UsageError("there is no command behind --")
+    return list(arguments[:count]), behind
+
+
+def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condition]:
+    from resolver.health import remote  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.health import wait as waiting  # noqa: PLC0415
+    from resolver.health.targets import targets  # noqa: PLC0415
+    from resolver.host.clock import SystemClock  # noqa: PLC0415
+    from resolver.project import names  # noqa: PLC0415
+
+    if until not in list(waiting.Until):
+        said = f"{until!a} is nothing to wait for" if until else "--until is missing"
+        raise UsageError(f"{said}: free, held or healthy is wanted")
+    here, away = remote.sorted_out(ports)
+    if not here and not away:
+        raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
+    if any(not item for item in here):
+        raise UsageError("'' is not a port: it is empty")
+    if away and until == waiting.Until.FREE:
+        raise UsageError(f"whether {away[0]}, of another machine, is free cannot be told from here")
+    found: list[Condition] = [remote.Accepting(away)] if away else []
+    if not here:
+        return found
+    if until == waiting.Until.HEALTHY:
+        asked = targets(here, os.environ)
+        _mention(asked.notes)
+        health = waiting.Healthy(asked, os.environ, SystemClock(), use_docker=use_docker)
+        return [health, *found]
+    wanted = names.wanted(here)
+    _mention(wanted.notes)
+    if until == waiting.Until.FREE:
+        return [waiting.Free(wanted, SystemClock(), use_docker=use_docker)]
+    return [waiting.Held(wanted, use_docker=use_docker), *found]
+
+
+def _wait(
+    conditions: Sequence[Condition], timeout: float, until: str, ports: str, *, quiet: bool
+) -> tuple[Unmet, ...]:
+    from resolver.health.wait import wait as wait_for  # noqa: PLC0415
+    from resolver.host.clock import SystemClock  # noqa: PLC0415
+    from resolver.report.events import duration  # noqa: PLC0415
+
+    if os.getpid() == 1:  # the kernel keeps signals without a handler from the first process
+        signal.signal(signal.SIGTERM, _terminated)
+    begun = time.monotonic()
+    line = _Line(until, shows=sys.stderr.isatty() and not quiet)
+    try:
+        unmet = wait_for(conditions, timeout, SystemClock(), line.tell)
+    finally:
+        line.clear()
+    if not unmet and not quiet:
+        _say(f"{until} after {duration(time.monotonic() - begun)}: {ports}")
+    return unmet
+
+
+class _Line:
+    """One line that is rewritten, on a terminal only."""
+
+    def __init__(self, until: str, *, shows: bool) -> None:
+        self._until = until
+        self._shows = shows
+        self._shown = ""
+        self._longest = 0.0
+
+    def tell(self, unmet: Sequence[Unmet], seconds_left: float) -> None:
+        from resolver.report.escape import escape  # noqa: PLC0415
+
+        self._longest = max(self._longest, seconds_left)
+        if not self._shows or self._longest - seconds_left < _PATIENCE_SECONDS:
+            return
+        what = escape(", ".join(f"{each.title} {each.why}" for each in unmet), 60)
+        line = fit(f"until {self._until}: {what}, {seconds_left:.0f} s left")
+        if line != self._shown:
+            print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
+            self._shown = line
+
+    def clear(self) -> None:
+        if self._shown:
+            print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
+            self._shown = ""
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Replaces this process by the program, found as a shell would; it gets every signal itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for name in _AS_BEFORE:
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - without a shell
+    except (FileNotFoundError, NotADirectoryError):
+        _say(f"{command[0]!a}: command not found")
+        raise typer.Exit(_NOT_FOUND) from None
+    except OSError as error:
+        _say(f"{command[0]!a}: {error.strerror}")
+        raise typer.Exit(_NOT_EXECUTABLE) from None
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    raise typer.Exit(_BY_SIGNAL + number)
+
+
+def _mention(notes: Sequence[str]) -> None:
+    for note in notes:
+        _say(note)
+
+
+def _say(text: str) -> None:
+    from resolver.report.escape import escape  # noqa: PLC0415
+
+    print(fit(f"ultra-ports: {escape(text, LONGEST_MESSAGE)}"), file=sys.stderr)
