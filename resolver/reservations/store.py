@@ -58,7 +58,7 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
     reason = place.reason
     if not reason:
         try:
-            mode = _make(place.path, place.ledger.parent)
+            mode = make_directory(place.path, place.ledger.parent)
             return Ledger(place.ledger, where, mode=mode)
         except UnwritableError as error:
             reason = error.reason
@@ -67,8 +67,12 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
     return _memory(place, reason, where)
 
 
-def _make(folder: Path, inner: Path) -> int | None:
-    """Makes the directories that are missing; returns the mode of shared files, or None."""
+def make_directory(folder: Path, inner: Path) -> int | None:
+    """Makes the directories that are missing; returns the mode of shared files, or None.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
     for each in reversed([folder, *folder.parents]):
         if not each.is_dir():
             if each.exists():

@@ -1,0 +1,151 @@
+"""`ultra-ports serve`: port status for browsers, probes and Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
+from resolver.errors import UsageError
+from resolver.report.escape import escape
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from resolver.health.exporter import Background, Exporter
+    from resolver.health.serve import Server
+
+DEFAULT_ADDRESS = "127.0.0.1:9485"
+LONGEST_MESSAGE = 400
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LAST_SECONDS = 5.0  # a check that is under way may have started a command, which it ends itself
+
+
+def serve(
+    ports: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE|PORT...]", help=PORT_HELP)
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS:PORT", help="Where to listen; port 0 is any that is free."),
+    ] = DEFAULT_ADDRESS,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which this server may be called, beside localhost and IP addresses.",
+        ),
+    ] = None,
+    no_docker: NoDocker = False,
+    docker_timeout: DockerTimeout = 2.0,
+    quiet: Quiet = False,
+) -> int:
+    """Examples:
+
+    \b
+      ultra-ports serve                       every service of the project file
+      ultra-ports serve api redis 5432
+      ultra-ports serve --listen 0.0.0.0:9485 --host-name ports.example.com
+
+    Shows whether services work: /healthz (JSON, status 200 or 503), /metrics (Prometheus), and / (a
+    page that keeps itself up to date). It only looks. Ends on Ctrl-C or SIGTERM.
+    """  # noqa: D415, D301 - a help text
+    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.health import exporter, serve  # noqa: PLC0415
+    from resolver.health.checking import check_targets  # noqa: PLC0415
+    from resolver.health.targets import targets  # noqa: PLC0415
+
+    names, where = _names(host_name or ()), serve.address(listen)
+    asked = targets(ports or (), os.environ)
+    options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
+    policy = api.policy({**options, "complete": False})
+    background = exporter.Background(asked, os.environ, use_docker=not no_docker)
+    answers = exporter.Exporter(lambda: check_targets(asked, policy, os.environ), background)
+    with serve.listening(where) as listener:
+        for note in (*asked.notes, *_exposed(listener), *_uncounted()):
+            if not quiet:
+                _say(note)
+        print(_url(listener), flush=True)
+        server = serve.Server(answers.answer, names, _say)
+        return _run(server, listener, answers, background)
+
+
+def _say(message: str) -> None:
+    print(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+
+
+def _names(wanted: Sequence[str]) -> frozenset[str]:
+    for name in wanted:
+        if not name or not name.isascii() or set(name) & set(" /:[]@"):
+            raise UsageError(f"{name!a} is no name of a host", "a name alone, without its port")
+    return frozenset(wanted)
+
+
+def _exposed(listener: socket.socket) -> tuple[str, ...]:
+    """The warning for whoever listens on more than loopback."""
+    host = listener.getsockname()[0]
+    if ip_address(host).is_loopback:
+        return ()
+    warning = (
+        f"WARNING: whoever can reach {host} can read which programs and containers hold these "
+        "ports, with their command lines; there is no password"
+    )
+    return (warning,)
+
+
+def _uncounted() -> tuple[str, ...]:
+    """Has `resolve` count what it comes to from now on; else the reason why it does not."""
+    from resolver.health import outcomes  # noqa: PLC0415
+
+    try:
+        outcomes.begin(os.environ)
+    except OSError as error:
+        return (f"what resolve comes to is not counted: {error.strerror or error}",)
+    return ()
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _run(server: Server, listener: socket.socket, answers: Exporter, background: Background) -> int:
+    """Serves until a signal comes; a check that is under way may end then.
+
+    A second signal does not wait for it.
+    """
+    import asyncio  # noqa: PLC0415 - `-h` does not need it
+
+    background.start()
+    ended_by = asyncio.run(_serve(server, listener))
+    background.end(_LAST_SECONDS)
+    answers.latest.wait(_LAST_SECONDS)
+    return 130 if ended_by == signal.SIGINT else 0
+
+
+async def _serve(server: Server, listener: socket.socket) -> int:
+    """Serves until one of the signals comes that end us, and returns its number.
+
+    What our caller made us ignore, as nohup(1) does, stays ignored.
+    """
+    import asyncio  # noqa: PLC0415
+
+    loop, ended, ended_by = asyncio.get_running_loop(), asyncio.Event(), [0]
+
+    def end(number: int) -> None:
+        ended_by[0] = number
+        ended.set()
+
+    for number in _STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end, number)
+    await server.serve(listener, ended)
+    for number in _STOPPING:
+        loop.remove_signal_handler(number)
+    return ended_by[0]

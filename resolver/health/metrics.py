@@ -1,0 +1,187 @@
+"""PURE: what is known of ports → Prometheus's text format, version 0.0.4.
+
+The names of metrics and labels are public API. Values of labels may have been chosen by strangers:
+each is made printable first, and escaped as the format wants it. A series appears once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from resolver import __version__
+from resolver.report.escape import escape
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from resolver.health.model import HealthReport, ServiceHealth
+    from resolver.model import Holder, PortRequest, Verdict
+    from resolver.reservations.model import Lease
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}
+_HEARD = {"accepts", "speaks"}
+_LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@value
+class Seen:
+    """What there is to tell; None stands for what is not known, and is left out.
+
+    `respawns` were seen since the start of whoever tells; `seconds` is how long the check took.
+    """
+
+    report: HealthReport | None
+    seconds: float = 0.0
+    respawns: Mapping[PortRequest, int] | None = None
+    leases: tuple[Lease, ...] | None = None
+    outcomes: Mapping[Verdict, int] | None = None
+
+
+def exposition(seen: Seen) -> str:
+    """Everything, one sample a line."""
+    report = seen.report
+    families = [
+        _family("build_info", "gauge", "The version that answers.", [_version()]),
+        _family(
+            "check_success",
+            "gauge",
+            "1 where the last check could be made.",
+            [((), float(report is not None))],
+        ),
+    ]
+    if report is not None:
+        families += _checked(report, seen.seconds)
+    families += _counted(seen)
+    return "".join(families)
+
+
+def _version() -> tuple[Labels, float]:
+    return (("version", __version__),), 1.0
+
+
+def _checked(report: HealthReport, seconds: float) -> list[str]:
+    services = report.services
+    up = ((_port(each), float(each.healthy is True)) for each in services)
+    return [
+        _family(
+            "check_timestamp_seconds", "gauge", "When the last check began.", [((), report.at)]
+        ),
+        _family("check_duration_seconds", "gauge", "How long it took.", [((), seconds)]),
+        _family("port_up", "gauge", "1 where the port is known to be healthy.", up),
+        _family(
+            "port_info",
+            "gauge",
+            "How far each port got, whose its holder is, and what that comes to.",
+            ((_info(each), 1.0) for each in services),
+        ),
+        _family(
+            "port_holder_info",
+            "gauge",
+            "Who holds each port, and as what.",
+            (sample for each in services for sample in _holders(each)),
+        ),
+        _family(
+            "port_answer_seconds",
+            "gauge",
+            "How long each address took to answer.",
+            (sample for each in services for sample in _answers(each)),
+        ),
+    ]
+
+
+def _counted(seen: Seen) -> Iterator[str]:
+    if seen.respawns is not None:
+        yield _family(
+            "port_respawns_total",
+            "counter",
+            "How often a holder of the port was seen to come back.",
+            ((_request(each), float(count)) for each, count in seen.respawns.items()),
+        )
+    if seen.leases is not None:
+        projects = Counter((lease.project, lease.held) for lease in seen.leases)
+        yield _family(
+            "leases",
+            "gauge",
+            "Living reservations of ports.",
+            (
+                ((("project", project), ("held", "true" if held else "false")), float(count))
+                for (project, held), count in sorted(projects.items())
+            ),
+        )
+    if seen.outcomes is not None:
+        yield _family(
+            "resolve_outcomes_total",
+            "counter",
+            "Ports by what resolve came to.",
+            (((("verdict", verdict),), float(count)) for verdict, count in seen.outcomes.items()),
+        )
+
+
+def _request(request: PortRequest) -> Labels:
+    return (
+        ("port", str(request.port)),
+        ("transport", request.transport),
+        ("address", request.address or ""),
+    )
+
+
+def _port(health: ServiceHealth) -> Labels:
+    return (("service", health.target.name), *_request(health.target.request))
+
+
+def _info(health: ServiceHealth) -> Labels:
+    return (
+        *_port(health),
+        ("level", health.level),
+        ("belongs", health.belongs),
+        ("health", _HEALTH[health.healthy]),
+    )
+
+
+def _holders(health: ServiceHealth) -> Iterator[tuple[Labels, float]]:
+    for report in health.holders:
+        found = report.classification
+        yield (
+            (*_port(health), ("kind", found.kind), ("holder", _name(found.holder))),
+            1.0,
+        )
+
+
+def _name(holder: Holder) -> str:
+    """What it is called, without a number that changes with each start; empty where hidden."""
+    if holder.container is not None:
+        return holder.container.name
+    return holder.master.name if holder.master is not None else ""
+
+
+def _answers(health: ServiceHealth) -> Iterator[tuple[Labels, float]]:
+    for answer in health.answers:
+        if answer.level in _HEARD:
+            labels = (*_port(health), ("from", answer.address))
+            yield labels, answer.seconds
+
+
+def _family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]) -> str:
+    """One metric with its samples, each series once; nothing where there are none."""
+    lines = {_series(labels): number for labels, number in samples}
+    if not lines:
+        return ""
+    full = f"ultra_ports_{name}"
+    head = f"# HELP {full} {text}\n# TYPE {full} {kind}\n"
+    return head + "".join(f"{full}{series} {number!r}\n" for series, number in lines.items())
+
+
+def _series(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_label(text)}"' for name, text in labels) + "}"
+
+
+def _label(text: str) -> str:
+    """Printable, and then escaped: a backslash of ours is a backslash for the reader."""
+    return escape(text).translate(_LABEL)

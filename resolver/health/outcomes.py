@@ -1,0 +1,129 @@
+"""How often `resolve` came to which verdict, for the exporter to tell.
+
+One small file in the state directory, made by whoever wants to know (`serve`): where there is none,
+`resolve` counts nothing. To count is best effort: a full disk, or another process that counts at
+this very moment for too long, loses one. The file never grows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.errors import UltraPortsError
+from resolver.model import Verdict
+from resolver.project.place import root
+from resolver.reservations.state import state_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.model import Report
+
+NAME = "outcomes"
+_HEAD = b"ultra-ports outcomes 1\n"  # nothing else is ever written to
+_DIGITS = 20  # fixed, so that the file has always the same length
+_LONGEST = 4096
+_TRIES = 5
+_PAUSE_SECONDS = 0.002
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def count(report: Report, environ: Mapping[str, str]) -> None:
+    """Counts the verdict of each port, if anybody wants to know; never fails."""
+    if report.dry_run:
+        return
+    try:
+        opened = os.open(_path(environ), _FLAGS)
+    except (OSError, UltraPortsError):
+        return
+    try:
+        _add(opened, [port.verdict for port in report.ports])
+    except OSError:
+        return
+    finally:
+        os.close(opened)
+
+
+def begin(environ: Mapping[str, str]) -> None:
+    """Makes the file, and its directory, where there is none.
+
+    Raises:
+        OSError: it cannot be made.
+        UsageError: a setting makes no sense.
+    """
+    from resolver.reservations.store import make_directory  # noqa: PLC0415 - not for counting
+
+    path = _path(environ)
+    mode = make_directory(path.parent, path.parent)
+    folder = path.parent.stat()
+    try:
+        opened = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.write(opened, _text({}))
+        if mode is not None:
+            os.fchmod(opened, mode)
+        if os.geteuid() == 0 and folder.st_uid:
+            os.fchown(opened, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(opened)
+
+
+def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
+    """The count of each verdict; None where nothing is counted, or that cannot be read."""
+    try:
+        with Path(_path(environ)).open("rb") as file:
+            return _counts(file.read(_LONGEST))
+    except (OSError, UltraPortsError):
+        return None
+
+
+def _path(environ: Mapping[str, str]) -> Path:
+    return state_directory(environ, lambda: root(Path.cwd())).path / NAME
+
+
+def _add(opened: int, verdicts: list[Verdict]) -> None:
+    status = os.fstat(opened)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not _locked(opened):
+        return
+    counts = _counts(os.pread(opened, _LONGEST, 0))
+    if counts is None:
+        return
+    for verdict in verdicts:
+        counts[verdict] = counts.get(verdict, 0) + 1
+    os.pwrite(opened, _text(counts), 0)
+
+
+def _locked(opened: int) -> bool:
+    """Whether nobody else counts now; whoever keeps the lock for long keeps nobody waiting."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _text(counts: Mapping[Verdict, int]) -> bytes:
+    lines = (f"{verdict:<10}{counts.get(verdict, 0):0{_DIGITS}}\n" for verdict in Verdict)
+    return _HEAD + "".join(lines).encode("ascii")
+
+
+def _counts(raw: bytes) -> dict[Verdict, int] | None:
+    return dict(_parsed(raw)) if raw.startswith(_HEAD) else None
+
+
+def _parsed(raw: bytes) -> Iterator[tuple[Verdict, int]]:
+    known = {verdict.value: verdict for verdict in Verdict}
+    for line in raw[len(_HEAD) :].decode("ascii", "replace").splitlines():
+        name, _, number = line.partition(" ")
+        if name in known and number.strip().isdecimal():
+            yield known[name], int(number)
