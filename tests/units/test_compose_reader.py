@@ -227,6 +227,12 @@ def test_many_ports_are_bounded(tmp_path: Path) -> None:
         read(tmp_path, services(**{f"s{n}": "{image: x, ports: ['1-65535']}" for n in range(9)}))
 
 
+def test_many_includes_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "i.yaml").write_text("x-a: [" + "1, " * 5_000 + "1]\n" + service())
+    with pytest.raises(UsageError, match="more than"):
+        read(tmp_path, "include: [" + "i.yaml, " * 5_000 + "i.yaml]\n")
+
+
 @pytest.mark.parametrize("raw", [b"\xff\xfe\x00a", b"\x7fELF\x02\x01\x01\x00", b"\x00" * 100])
 def test_bytes_that_are_no_text(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "compose.yaml").write_bytes(raw)

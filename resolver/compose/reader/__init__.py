@@ -52,7 +52,7 @@ def _name(arguments: ComposeArguments, found: place.Found, loader: Loader) -> st
     if given := place.given_name(arguments, found.environ):
         return given
     names = [
-        fill(document.value["name"], found.environ)
+        fill(document.value["name"], found.environ, loader.budget)
         for path in found.files
         for document in loader.documents(path)
         if isinstance(document.value, Table) and isinstance(document.value.get("name"), Text)

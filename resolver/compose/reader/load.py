@@ -64,7 +64,7 @@ class Loader:
             raise UsageError(f"{path}: an empty compose file")
         if not isinstance(document.value, Table):
             raise UsageError(f"{path}: a compose file is a mapping at the top")
-        upper: Table = fill(document.value, self.environ)
+        upper: Table = fill(document.value, self.environ, self.budget)
         if not self.base:
             _Extender(self, path).all(upper, document.forgotten)
         forget(model, document.forgotten)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver.compose.reader.tree import Budget, Items, Table, Text, copy, like
+from resolver.compose.reader.tree import Budget, Items, Table, Text, copy, like, place_of
 from resolver.errors import UsageError
 from resolver.interpolation import interpolate
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from resolver.compose.reader.document import Route
 
 
-def fill(value: Any, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - a tree has any shape
+def fill(value: Any, environ: Mapping[str, str], budget: Budget) -> Any:  # noqa: ANN401 - a tree
     """The tree with its variables filled in: values, not keys, all of them text.
 
     Raises:
         UsageError: a required variable is missing, or a brace makes no sense.
     """
+    budget.spend(place_of(value))
     if isinstance(value, Table):
-        return like(value, ((key, fill(each, environ)) for key, each in value.items()))
+        return like(value, ((key, fill(each, environ, budget)) for key, each in value.items()))
     if isinstance(value, Items):
-        return like(value, (fill(each, environ) for each in value))
+        return like(value, (fill(each, environ, budget) for each in value))
     if not isinstance(value, Text) or "$" not in value:
         return value
     try:

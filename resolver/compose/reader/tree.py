@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 20  # bytes of one file; 1 MiB takes about 3 s to parse
 MOST_BYTES = 4 << 20  # of all the files together
-MOST_NODES = 200_000  # with every alias written out, and every service that is extended copied
+MOST_NODES = 250_000  # with every alias written out, and each time that a file or service is used
 DEEPEST = 60  # levels of nesting
 
 
