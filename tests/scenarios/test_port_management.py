@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from tests.lab import pages
 from tests.lab.cli import COMMAND
 from tests.lab.engine import LABEL, SERVE
-from tests.lab.ports import free_port
+from tests.lab.ports import free_port, free_range
 from tests.lab.processes import ROOT, answered_by, wait_until
 from tests.lab.shells import WEBAPP, environment
 from tests.lab.supervisord import program, serving
@@ -58,6 +58,7 @@ class Stage:
             "shop": self.project,
             "ada": pwd.getpwuid(os.geteuid()).pw_name,
             **{port: str(free_port()) for port in PORTS},
+            "8100-8199": "-".join(map(str, (first := free_range(20), first + 19))),
         }
         self.cwd = self.folder
         self.prelude = ""

@@ -164,6 +164,19 @@ def test_make_dev_frees_the_port_and_serves(shop: Workspace, lab: Lab, where: st
     assert bystander.alive
 
 
+def test_make_dev_serves_on_the_port_that_was_assigned(shop: Workspace, lab: Lab) -> None:
+    holder = lab.start("answering", shop.api)
+    told = shop.run("ultra-ports", "assign", "api", "--format", "json")
+    assert told.status == 0, told.stderr
+
+    shop.start("env", "-u", "API_PORT", tool("make"), "dev")
+
+    port = int(shop.run("ultra-ports", "env", "api").stdout)
+    assert port != shop.api
+    wait_until(lambda: got(port), "the application answers")
+    assert answered_by(shop.api) == holder.pid
+
+
 def test_make_who_touches_nothing(shop: Workspace, lab: Lab) -> None:
     server = lab.start("answering", shop.api)
 
@@ -368,9 +381,10 @@ def test_the_job_that_cannot_free_its_port(
 ) -> None:
     job = job_of("test")
     job["steps"] = [step for step in job["steps"] if step.get("name") != "Install"]
-    env = {**of_runner(checkout, python), "PATH": checkout.env["PATH"]}
 
-    steps = workflows.run_github(job, checkout.folder, env, contexts(checkout))
+    steps = workflows.run_github(
+        job, checkout.folder, installed(checkout, python), contexts(checkout)
+    )
 
     assert [step.run.status for step in steps] == [3, 0], steps
     assert steps[-1].name == "Who has the ports"
@@ -378,28 +392,42 @@ def test_the_job_that_cannot_free_its_port(
     assert answered_by(checkout.api) == supervised
 
 
-@pytest.mark.engine
-def test_the_job_with_compose(
-    checkout: Workspace, composed: Workspace, lab: Lab, python: Path
-) -> None:
-    assert composed is checkout
+def compose_job() -> dict[str, Any]:
+    """The job without its installation, which the other one shows."""
     job = job_of("compose")
     job["steps"] = [step for step in job["steps"] if "pip" not in step.get("run", "")]
-    env = {**of_runner(checkout, python), "PATH": checkout.env["PATH"]}
+    return job
 
-    steps = workflows.run_github(job, checkout.folder, env, {})
 
-    assert [step.run.status for step in steps] == [0, 0, 0], steps
-    assert steps[1].run.stdout.count("accepts connections") == 3
+def installed(shop: Workspace, python: Path) -> dict[str, str]:
+    """The environment of a job that has `ultra-ports` already."""
+    return {**of_runner(shop, python), "PATH": shop.env["PATH"]}
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("composed")
+def test_the_job_with_compose(checkout: Workspace, lab: Lab, python: Path) -> None:
+    stale = lab.start("answering", checkout.api)
+
+    steps = workflows.run_github(compose_job(), checkout.folder, installed(checkout, python), {})
+
+    assert [step.run.status for step in steps] == [0, 0], steps
+    assert steps[0].run.stdout.count("accepts connections") == 3
+    assert not stale.alive
     assert is_free(checkout.api)
 
-    holder = lab.start("answering", checkout.api)
-    steps = workflows.run_github(job, checkout.folder, env, {})
 
-    assert [step.run.status for step in steps] == [3, 0], (
-        steps
-    )  # preflight; the last one is always due
-    assert answered_by(checkout.api) == holder.pid
+@pytest.mark.engine
+@pytest.mark.supervisord
+@pytest.mark.usefixtures("composed")
+def test_the_job_with_compose_that_cannot_start(
+    checkout: Workspace, python: Path, supervised: int
+) -> None:
+    steps = workflows.run_github(compose_job(), checkout.folder, installed(checkout, python), {})
+
+    assert [step.run.status for step in steps] == [3, 0], steps  # the last one is always due
+    assert "supervisorctl" in steps[0].run.stdout
+    assert answered_by(checkout.api) == supervised
 
 
 # --- GitLab CI ------------------------------------------------------------------------------------
@@ -415,7 +443,6 @@ def image(local_engine: Engine) -> Iterator[str]:
 @pytest.fixture
 def runner(composed: Workspace, engine: Engine, image: str) -> Runner:
     """A container with the workspace, and with the engine's socket and nothing else of the host."""
-    composed.borrow_images(engine)
     return runners.start(engine, image, f"--volume={composed.folder}:/builds/shop")
 
 
@@ -491,6 +518,8 @@ def test_a_job_alone_on_its_runner(composed: Workspace, engine: Engine, runner: 
     assert other.state == "exited"
     assert bystander.state == "running"
     assert runner.container.state == "running"
+    up = runner.ultra("up", "--file=/builds/shop/docker-compose.yml", **variables)
+    assert up.status == 5, up.stdout + up.stderr  # it runs, and cannot be reached from here
     after = in_job("compose-alone", "after_script", runner, **variables)
     assert after.status == 0, after.stderr
     assert is_free(composed.api)
