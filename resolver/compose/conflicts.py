@@ -130,8 +130,8 @@ def _unset(entry: Published) -> Finding:
     return Finding(
         Level.WARNING,
         Code.UNSET,
-        f"{entry.service}: {names} {verb} not set, so that port {entry.target} of the container "
-        "gets an automatic host port",
+        f"{entry.service}: {names} {verb} not set, or empty, so that port {entry.target} of "
+        "the container gets an automatic host port",
         (entry.service,),
         hint=f"{entry.unset[0]}=8080 in the environment or in .env would fix it",
     )
