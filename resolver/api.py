@@ -85,7 +85,7 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
         from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
 
         report = pipeline.resolve(wanted.requests, allowed, effects(observer))
-    return wanted.on(_with_reservations(report))
+    return wanted.on(_counted(_with_reservations(report)))
 
 
 def plan(*ports: int | str, observer: Observer | None = None, **options: Any) -> tuple[Report, str]:  # noqa: ANN401
@@ -124,7 +124,7 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
     """
     from resolver import planfile, stored  # noqa: PLC0415 - seldom
 
-    return stored.apply(planfile.read(text), policy(options), effects(observer))
+    return _counted(stored.apply(planfile.read(text), policy(options), effects(observer)))
 
 
 def _with_reservations(report: Report) -> Report:
@@ -132,10 +132,20 @@ def _with_reservations(report: Report) -> Report:
 
     Reservations are on a floor above this one, and use it: so they are named here, not imported.
     """
+    noted: Report = _reservations().noted(report, os.environ)
+    return noted
+
+
+def _counted(report: Report) -> Report:
+    """The report, when what it came to has been counted for `serve`."""
+    counted: Report = _reservations().counted(report, os.environ)
+    return counted
+
+
+def _reservations() -> Any:  # noqa: ANN401 - a module
     from importlib import import_module  # noqa: PLC0415 - for this alone
 
-    noted: Report = import_module("resolver.reservations.remarks").noted(report, os.environ)
-    return noted
+    return import_module("resolver.reservations.remarks")
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:

@@ -10,12 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
-from resolver.health import metrics, outcomes
+from resolver.health import metrics
 from resolver.health.latest import Latest
 from resolver.health.model import HealthReport
 from resolver.health.page import page
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.report import health as report_health
+from resolver.reservations import outcomes
 from resolver.values import value
 
 if TYPE_CHECKING:

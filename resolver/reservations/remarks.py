@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
 from resolver.project.place import root
-from resolver.reservations.state import state_directory
+from resolver.reservations.state import OUTCOMES, state_directory
 from resolver.settings import STORE_VARIABLE
 from resolver.values import replace
 
@@ -33,6 +33,19 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
     except UltraPortsError as error:
         said = f"what is reserved cannot be told: {error}"
         return replace(report, notes=(*report.notes, said))
+
+
+def counted(report: Report, environ: Mapping[str, str]) -> Report:
+    """The report, when it has been counted; where nobody asked for that, this is one stat(2)."""
+    try:
+        folder = state_directory(environ, lambda: root(_working_directory())).path
+    except UltraPortsError:
+        return report
+    if _exists(folder / OUTCOMES):
+        from resolver.reservations.outcomes import count  # noqa: PLC0415 - seldom
+
+        count(report, environ)
+    return report
 
 
 def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:

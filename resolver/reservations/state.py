@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "ultra-ports"
 LEDGER = "leases.db"
+OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
 SHARED = "shared"
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 

@@ -1,4 +1,4 @@
-"""How often `resolve` came to which verdict, for the exporter to tell.
+"""How often `resolve` came to which verdict, for `ultra-ports serve` to tell.
 
 One small file in the state directory, made by whoever wants to know (`serve`): where there is none,
 `resolve` counts nothing. To count is best effort: a full disk, or another process that counts at
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 from resolver.errors import UltraPortsError
 from resolver.model import Verdict
 from resolver.project.place import root
-from resolver.reservations.state import state_directory
+from resolver.reservations.state import OUTCOMES, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from resolver.model import Report
 
-NAME = "outcomes"
 _HEAD = b"ultra-ports outcomes 1\n"  # nothing else is ever written to
 _DIGITS = 20  # fixed, so that the file has always the same length
 _LONGEST = 4096
@@ -85,7 +84,7 @@ def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
 
 
 def _path(environ: Mapping[str, str]) -> Path:
-    return state_directory(environ, lambda: root(Path.cwd())).path / NAME
+    return state_directory(environ, lambda: root(Path.cwd())).path / OUTCOMES
 
 
 def _add(opened: int, verdicts: list[Verdict]) -> None:
