@@ -14,7 +14,7 @@ from resolver.reservations.whose import apart
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.health.model import Target
+    from resolver.health.model import Answer, Target
     from resolver.model import HolderReport
     from resolver.reservations.model import Lease
     from resolver.reservations.owner import Here
@@ -28,11 +28,16 @@ _BELONGS = {
 
 
 def judged(
-    target: Target, holders: Iterable[HolderReport], leases: Iterable[Lease], where: Here
+    target: Target,
+    holders: Iterable[HolderReport],
+    answers: Iterable[Answer],
+    leases: Iterable[Lease],
+    where: Here,
 ) -> Belongs:
     """Whose the holders are; of several, the worst."""
     about = [lease for lease in leases if collide(target.request, lease.request)]
-    found = {_one(target, holder, about, where) for holder in holders}
+    stores = _is_store(target, answers)
+    found = {_one(target, holder, about, where, stores=stores) for holder in holders}
     worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
     return next((each for each in worst if each in found), Belongs.NOBODY)
 
@@ -43,7 +48,15 @@ def lease_words(target: Target, leases: Iterable[Lease]) -> str:
     return "; ".join(map(whose, sorted(found, key=lambda lease: not _is_own(target, lease))))
 
 
-def _one(target: Target, report: HolderReport, leases: list[Lease], where: Here) -> Belongs:
+def _is_store(target: Target, answers: Iterable[Answer]) -> bool:
+    """Whether a data server has answered as the project wants it: its directory is its data's."""
+    kind = target.probe.kind if target.probe else ""
+    return kind in {"redis", "postgres"} and any(answer.good for answer in answers)
+
+
+def _one(
+    target: Target, report: HolderReport, leases: list[Lease], where: Here, *, stores: bool
+) -> Belongs:
     """A lease's own process is; so is what the project's place says; then a lease's word counts."""
     holder = report.classification.holder
     ours = {belonging(holder, each, where) for each in leases if _is_own(target, each)}
@@ -53,7 +66,8 @@ def _one(target: Target, report: HolderReport, leases: list[Lease], where: Here)
         return Belongs.OWN
     if Belonging.OTHER in ours or Belonging.OWN in others:
         return Belongs.STRANGER
-    return by_place
+    is_daemon = stores or _is_daemon(report)
+    return Belongs.UNKNOWN if is_daemon and not report.classification.holder.container else by_place
 
 
 def _is_own(target: Target, lease: Lease) -> bool:
@@ -66,10 +80,7 @@ def _is_own(target: Target, lease: Lease) -> bool:
 
 
 def _by_place(target: Target, report: HolderReport, where: Here) -> Belongs:
-    """By the project's directory: a process that works in quite another one is a stranger.
-
-    A daemon works where it keeps its data: whether the project means it cannot be told.
-    """
+    """By the project's directory: a process that works in quite another one is a stranger."""
     if not target.place:
         return Belongs.UNKNOWN
     holder, request = report.classification.holder, target.request
@@ -78,7 +89,7 @@ def _by_place(target: Target, report: HolderReport, where: Here) -> Belongs:
         target.place,
     )  # fmt: skip
     verdict = _BELONGS[belonging(holder, claim, where)]
-    if verdict is not Belongs.UNKNOWN or holder.container or _is_daemon(report):
+    if verdict is not Belongs.UNKNOWN or holder.container:
         return verdict
     folders = [process.cwd for process in holder.processes]
     away = all(folder and apart(folder, target.place) for folder in folders)
@@ -86,7 +97,7 @@ def _by_place(target: Target, report: HolderReport, where: Here) -> Belongs:
 
 
 def _is_daemon(report: HolderReport) -> bool:
-    """Whether a manager starts it, or a system user runs it."""
+    """Whether a manager starts it, or a system user runs it: then it works where its data are."""
     found = report.classification
     if found.kind is Kind.SERVICE or found.manager is not None:
         return True

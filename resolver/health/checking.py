@@ -128,7 +128,7 @@ class _Judge:
     ) -> ServiceHealth:
         belongs = Belongs.NOBODY
         if report.holders:
-            belongs = belonging.judged(target, report.holders, self._leases, self._here)
+            belongs = belonging.judged(target, report.holders, answers, self._leases, self._here)
         elif judging.heard(answers):
             belongs = Belongs.UNKNOWN
         lease = belonging.lease_words(target, self._leases)

@@ -95,12 +95,10 @@ def _verdict(found: Findings, level: Level) -> tuple[bool | None, str]:
 def _objections(found: Findings) -> Iterator[str]:
     """What makes it unhealthy, the cause before the effect."""
     if found.belongs is Belongs.STRANGER:
-        yield f"{_names(found)} holds it, and is not the service"
+        yield f"{_names(found)} holds it, and is not the service{_workplace(found)}"
     spoken = any(each.level is Level.SPEAKS for each in found.answers)
-    if found.seen.problem and not spoken:
-        yield found.seen.problem
-    if stopped := _stopped(found):
-        yield stopped
+    if not spoken:
+        yield from filter(None, (found.seen.problem, _stopped(found)))
     answers = heard(found.answers)
     yield from (
         f"{each.address} {each.reason}" if len(answers) > 1 else each.reason
@@ -204,6 +202,15 @@ def is_forwarded(report: HolderReport) -> bool:
 def _names(found: Findings) -> str:
     names = (_name(each.classification.holder) for each in found.report.holders)
     return ", ".join(dict.fromkeys(names)) or "somebody who is not seen"
+
+
+def _workplace(found: Findings) -> str:
+    """Where the holder works, which is why it was taken for a stranger where no lease says so."""
+    masters = [each.classification.holder.master for each in found.report.holders]
+    folders = dict.fromkeys(master.cwd for master in masters if master and master.cwd)
+    if found.lease or not folders or is_published(found):
+        return ""
+    return f": it works in {', '.join(folders)}, not in {found.target.place}"
 
 
 def _name(holder: Holder) -> str:
