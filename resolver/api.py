@@ -10,6 +10,7 @@ from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
+from resolver.leases import remarks
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
@@ -128,24 +129,13 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
 
 
 def _with_reservations(report: Report) -> Report:
-    """The report with notes on whose reservation a port is.
-
-    Reservations are on a floor above this one, and use it: so they are named here, not imported.
-    """
-    noted: Report = _reservations().noted(report, os.environ)
-    return noted
+    """The report, with notes on whose reservation a port is."""
+    return remarks.noted(report, os.environ)
 
 
 def _counted(report: Report) -> Report:
     """The report, when what it came to has been counted for `serve`."""
-    counted: Report = _reservations().counted(report, os.environ)
-    return counted
-
-
-def _reservations() -> Any:  # noqa: ANN401 - a module
-    from importlib import import_module  # noqa: PLC0415 - for this alone
-
-    return import_module("resolver.reservations.remarks")
+    return remarks.counted(report, os.environ)
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:

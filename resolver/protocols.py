@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from resolver.leases.model import Claim, Lease
     from resolver.model import (
         Classification,
         Completed,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         Socket,
         Step,
     )
-    from resolver.reservations.model import Claim, Lease
 
 
 class CommandRunner(Protocol):

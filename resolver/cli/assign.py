@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from resolver.cli.told import EnvFile
     from resolver.project.model import Project
-    from resolver.reservations.assign import Assigned, Terms
-    from resolver.reservations.pool import Wish
+    from resolver.reservations.assigning.assign import Assigned, Terms
+    from resolver.reservations.assigning.pool import Wish
 
 
 class Format(StrEnum):
@@ -84,8 +84,8 @@ def assign(
     another, one that is its own from now on: the same project in the same directory
     gets the same ports again. What changed, and why, is said on stderr.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations import assign as assigning  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.reservations.wishes import wishes  # noqa: PLC0415
+    from resolver.reservations.assigning import assign as assigning  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.reservations.assigning.wishes import wishes  # noqa: PLC0415
 
     if rewrite and env_file is None:
         raise UsageError("--rewrite is about the file of --env-file: name one")
@@ -114,16 +114,16 @@ def _project() -> Project:
     """The project of the working directory, as it is without what an earlier call wrote."""
     from resolver.project.load import load  # noqa: PLC0415 - `-h` needs none of it
     from resolver.project.names import working_directory  # noqa: PLC0415
-    from resolver.reservations.envfile import without_block  # noqa: PLC0415
+    from resolver.reservations.telling.envfile import without_block  # noqa: PLC0415
 
     return load(working_directory(), os.environ, without_block)
 
 
 def _terms(wanted: Sequence[Wish], found: Project, ttl: str, project: str) -> Terms:
-    from resolver.reservations.assign import Terms  # noqa: PLC0415
-    from resolver.reservations.scope import current as current_scope  # noqa: PLC0415
-    from resolver.reservations.wishes import spoken_for  # noqa: PLC0415
-    from resolver.reservations.words import seconds  # noqa: PLC0415
+    from resolver.leases.scope import current as current_scope  # noqa: PLC0415
+    from resolver.leases.words import seconds  # noqa: PLC0415
+    from resolver.reservations.assigning.assign import Terms  # noqa: PLC0415
+    from resolver.reservations.assigning.wishes import spoken_for  # noqa: PLC0415
 
     return Terms(
         scope=current_scope(os.environ),
@@ -161,7 +161,7 @@ def _printer(
     say: Callable[[Iterable[str]], None],
 ) -> Callable[[Sequence[Assigned], Terms], str]:
     """What makes the text for stdout; a compose file is read at once, before anything is done."""
-    from resolver.reservations import formats  # noqa: PLC0415
+    from resolver.reservations.telling import formats  # noqa: PLC0415
 
     if form is Format.COMPOSE:
         from resolver.cli.override import Override  # noqa: PLC0415 - seldom
@@ -200,7 +200,7 @@ def _story(
     mention: Callable[[Iterable[str]], None],
     say: Callable[[Iterable[str]], None],
 ) -> None:
-    from resolver.reservations.assign import label  # noqa: PLC0415
+    from resolver.reservations.assigning.assign import label  # noqa: PLC0415
 
     for each in assigned:
         say(each.said)

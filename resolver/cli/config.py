@@ -73,7 +73,7 @@ def _variables(project: Project) -> Iterator[Row]:
 
 
 def _state(project: Project, what: str) -> Row:
-    from resolver.reservations.state import state_directory  # noqa: PLC0415 - only here
+    from resolver.leases.state import state_directory  # noqa: PLC0415 - only here
 
     found = state_directory(os.environ, lambda: project.root)
     origin = _ENVIRONMENT if found.origin == STATE_VARIABLE else found.origin
@@ -82,7 +82,7 @@ def _state(project: Project, what: str) -> Row:
 
 
 def _project(project: Project) -> Iterator[Row]:
-    from resolver.reservations.scope import current  # noqa: PLC0415 - only here
+    from resolver.leases.scope import current  # noqa: PLC0415 - only here
 
     source = str(project.file) if project.file else _DEFAULT
     pool = ", ".join(f"{first}-{last}" for first, last in project.pool)

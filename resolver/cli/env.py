@@ -51,7 +51,7 @@ def _example() -> str:
 def _value(name: str, called: str) -> str:
     """The value to print."""
     from resolver.project.names import current  # noqa: PLC0415 - seldom
-    from resolver.reservations.lookup import leased, lookup  # noqa: PLC0415
+    from resolver.reservations.telling.lookup import leased, lookup  # noqa: PLC0415
 
     project = current()
     found = lookup(name, project, leased(os.environ, project, called))

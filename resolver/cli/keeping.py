@@ -12,8 +12,8 @@ from resolver.errors import StoreError
 from resolver.settings import RENEW_SECONDS
 
 if TYPE_CHECKING:
+    from resolver.leases.model import Lease
     from resolver.protocols import LeaseStore
-    from resolver.reservations.model import Lease
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

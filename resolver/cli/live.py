@@ -47,6 +47,7 @@ class Screen:
         self._modes: list[Any] = termios.tcgetattr(self._keys) if self._keys >= 0 else []
         self._woken, self._waking = os.pipe()
         self._handlers: dict[int, Any] = {}
+        self._shown: tuple[str, os.terminal_size] | None = None
 
     def __enter__(self) -> Self:
         for end in (self._woken, self._waking):
@@ -66,10 +67,12 @@ class Screen:
         os.close(self._woken)
         os.close(self._waking)
 
-    def draw(self, lines: Iterable[str]) -> None:
-        """Replaces what is shown; lines that do not fit are cut by the terminal."""
+    def draw(self, lines: Iterable[str], size: os.terminal_size) -> None:
+        """Replaces what is shown, if it is anything else; what does not fit the terminal cuts."""
         text = "".join(f"{line}{_REST_OF_LINE}\r\n" for line in lines).removesuffix("\r\n")
-        _write(f"{_HOME}{text}{_REST_OF_SCREEN}")
+        if (text, size) != self._shown:
+            _write(f"{_HOME}{text}{_REST_OF_SCREEN}")
+            self._shown = (text, size)
 
     def wait(self, seconds: float) -> bool:
         """Waits for a key or a signal; False where the user wants to leave.
@@ -107,6 +110,7 @@ class Screen:
         if self._keys >= 0:
             tty.setcbreak(self._keys, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z stay what they are
         _write(_ENTER)
+        self._shown = None
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):
@@ -127,16 +131,12 @@ def show(watching: Watch, interval: float) -> None:
 
 def _draw_until_left(watching: Watch, interval: float) -> None:
     past: deque[Event] = deque(maxlen=_KEPT)
-    shown: list[str] = []
     with Screen() as screen:
         staying = True
         while staying:
             past += (each for each in watching.look() if each.kind not in {"held", "free"})
             size = shutil.get_terminal_size()
-            lines = [fit(line) for line in _lines(watching, past, size.lines)]
-            if [*lines, str(size)] != shown:  # at rest nothing is written
-                screen.draw(lines)
-                shown = [*lines, str(size)]
+            screen.draw((fit(line) for line in _lines(watching, past, size.lines)), size)
             staying = screen.wait(interval)
 
 

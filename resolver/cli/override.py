@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import UsageError
-from resolver.reservations.formats import Entry, compose_text
+from resolver.reservations.telling.formats import Entry, compose_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.compose.model import ComposeProject, ComposeService, Published
-    from resolver.reservations.assign import Assigned
-    from resolver.reservations.pool import Wish
+    from resolver.reservations.assigning.assign import Assigned
+    from resolver.reservations.assigning.pool import Wish
 
 
 class Override:

@@ -64,14 +64,14 @@ def portserver(
     lives. Ends on Ctrl-C or SIGTERM; who has a port by then keeps its lease.
     """  # noqa: D415, D301 - a help text
     from resolver.host.clock import SystemClock  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.leases import words  # noqa: PLC0415
+    from resolver.leases.owner import here  # noqa: PLC0415
+    from resolver.leases.scope import current  # noqa: PLC0415
     from resolver.project import place  # noqa: PLC0415
     from resolver.project.names import working_directory  # noqa: PLC0415
-    from resolver.reservations import words  # noqa: PLC0415
-    from resolver.reservations.lending import Lending, Terms  # noqa: PLC0415
-    from resolver.reservations.listening import listening  # noqa: PLC0415
-    from resolver.reservations.owner import here  # noqa: PLC0415
-    from resolver.reservations.portserver import Portserver  # noqa: PLC0415
-    from resolver.reservations.scope import current  # noqa: PLC0415
+    from resolver.reservations.lending.lending import Lending, Terms  # noqa: PLC0415
+    from resolver.reservations.lending.listening import listening  # noqa: PLC0415
+    from resolver.reservations.lending.portserver import Portserver  # noqa: PLC0415
 
     address = _address(listen)
     spare = _spare_descriptors()

@@ -15,11 +15,11 @@ from resolver.project.names import current as current_project
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from resolver.leases.model import Lease, Owner
+    from resolver.leases.owner import Here
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
-    from resolver.reservations.model import Lease, Owner
-    from resolver.reservations.owner import Here
     from resolver.reservations.reserve import Order
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -68,7 +68,7 @@ def reserve(
     Prints the port. It is reserved where it can be bound now, or where the project's
     own server has it. Exits 1 where it is somebody else's, and says whose.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations import owner as owners  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.leases import owner as owners  # noqa: PLC0415 - `-h` needs none of it
     from resolver.reservations import reserve as reserving  # noqa: PLC0415
 
     if hold and owner is not None:
@@ -115,8 +115,8 @@ def release(
 
     Ends reservations of this project. What holds a port is not touched.
     """  # noqa: D415, D301 - a help text
+    from resolver.leases import scope as scopes  # noqa: PLC0415
     from resolver.reservations import release as releasing  # noqa: PLC0415
-    from resolver.reservations import scope as scopes  # noqa: PLC0415
 
     if everything == bool(wanted):
         raise UsageError("NAME, PORT or --all is wanted", "ultra-ports release -h")
@@ -157,7 +157,7 @@ def reservations(
 
     Lists what is reserved. What has expired, or whose owner has ended, is not.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.leases import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
 
     with opened(_root()) as store:
         if blind := getattr(store, "blind", ""):
@@ -177,9 +177,9 @@ def reservations(
 def _order(
     service: str, port: str | None, found: Project, project: str | None, scope: str, ttl: str | None
 ) -> Order:
-    from resolver.reservations import scope as scopes  # noqa: PLC0415
+    from resolver.leases import scope as scopes  # noqa: PLC0415
+    from resolver.leases.words import is_service, seconds  # noqa: PLC0415
     from resolver.reservations.reserve import Order  # noqa: PLC0415
-    from resolver.reservations.words import is_service, seconds  # noqa: PLC0415
 
     if not is_service(service):
         raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
@@ -212,8 +212,8 @@ def _requests(service: str, port: str | None, found: Project) -> tuple[PortReque
 
 
 def _owned(order: Order, where: Here, *, hold: bool, pid: int | None) -> Order:
-    from resolver.reservations import owner as owners  # noqa: PLC0415
-    from resolver.reservations.scope import ENGINE  # noqa: PLC0415
+    from resolver.leases import owner as owners  # noqa: PLC0415
+    from resolver.leases.scope import ENGINE  # noqa: PLC0415
     from resolver.values import replace  # noqa: PLC0415
 
     if hold and order.scope.startswith(f"{ENGINE}:"):
@@ -228,8 +228,8 @@ def _owned(order: Order, where: Here, *, hold: bool, pid: int | None) -> Order:
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> Any:  # noqa: ANN401 - loaded late
     from resolver import portspec  # noqa: PLC0415
+    from resolver.leases.words import is_service  # noqa: PLC0415
     from resolver.reservations.release import Wanted  # noqa: PLC0415
-    from resolver.reservations.words import is_service  # noqa: PLC0415
 
     words = [word.strip() for argument in arguments for word in argument.split(",")]
     names = tuple(word for word in words if is_service(word))
@@ -283,8 +283,8 @@ def _print_json(command: str, store: LeaseStore, leases: Sequence[Lease]) -> Non
 
 
 def _print_table(leases: Sequence[Lease], *, everywhere: bool) -> None:
+    from resolver.leases import owner as owners  # noqa: PLC0415
     from resolver.report.reservations import table  # noqa: PLC0415
-    from resolver.reservations import owner as owners  # noqa: PLC0415
 
     if not leases:
         say(["nothing is reserved"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
-    from resolver.reservations.assign import Assigned
+    from resolver.reservations.assigning.assign import Assigned
 
 PORT_HELP = (
     "A service, and the port that it would like: api:8085, api:8000-8100, api:127.0.0.1:53/udp, "
@@ -67,11 +67,11 @@ def run(
         raise UsageError("there is no command to run", "ultra-ports run --port api:8085 -- CMD")
     if plain and pass_socket:
         raise UsageError("--plain lets go of the ports, --pass-socket hands them over: choose one")
+    from resolver.leases.store import open_store  # noqa: PLC0415
     from resolver.project.names import current  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.reservations.child import NotStartedError  # noqa: PLC0415
-    from resolver.reservations.formats import variables  # noqa: PLC0415
-    from resolver.reservations.running import Leases, Manner, Running  # noqa: PLC0415
-    from resolver.reservations.store import open_store  # noqa: PLC0415
+    from resolver.reservations.holding.child import NotStartedError  # noqa: PLC0415
+    from resolver.reservations.holding.running import Leases, Manner, Running  # noqa: PLC0415
+    from resolver.reservations.telling.formats import variables  # noqa: PLC0415
 
     mention = say if verbose else _nothing
     root = current()
@@ -105,10 +105,10 @@ def _assign(
     ports: Sequence[str], root: Project, name: str, store: LeaseStore, *, strict: bool
 ) -> tuple[Assigned, ...]:
     """A port for each service, leased to this process."""
-    from resolver.reservations.assign import Terms, assign  # noqa: PLC0415
-    from resolver.reservations.owner import here, myself  # noqa: PLC0415
-    from resolver.reservations.scope import current as current_scope  # noqa: PLC0415
-    from resolver.reservations.wishes import spoken_for, wishes  # noqa: PLC0415
+    from resolver.leases.owner import here, myself  # noqa: PLC0415
+    from resolver.leases.scope import current as current_scope  # noqa: PLC0415
+    from resolver.reservations.assigning.assign import Terms, assign  # noqa: PLC0415
+    from resolver.reservations.assigning.wishes import spoken_for, wishes  # noqa: PLC0415
 
     wanted = wishes(ports, root)
     terms = Terms(

@@ -13,7 +13,7 @@ from resolver.report.escape import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.reservations.selftest import Check
+    from resolver.reservations.holding.selftest import Check
 
 SCHEMA = "ultra-ports.selftest/1"
 _WORDS = {True: "ok", False: "NOT", None: "?"}
@@ -29,7 +29,7 @@ def selftest(json: Json = False) -> int:
     Proves on this machine that a held port is kept from others, with 64 racing
     processes and ports that it picks itself. Touches nothing else.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations.selftest import checks, comparison  # noqa: PLC0415
+    from resolver.reservations.holding.selftest import checks, comparison  # noqa: PLC0415
 
     done = list(_shown(checks(), quiet=json))
     status = 0 if all(check.passed for check in done) else 1
@@ -91,7 +91,7 @@ def _gatherer() -> str:
     """Which way to list sockets there is, and whether it shows those that are only held."""
     from resolver.gather import list_sockets, sock_diag  # noqa: PLC0415
     from resolver.model import PortNumber, PortRequest  # noqa: PLC0415
-    from resolver.reservations.endpoint import bound  # noqa: PLC0415
+    from resolver.reservations.holding.endpoint import bound  # noqa: PLC0415
 
     try:
         sock_diag.list_sockets([PortRequest(PortNumber(1))])
@@ -128,8 +128,8 @@ def _compose() -> str:
 
 
 def _state() -> str:
+    from resolver.leases.state import state_directory  # noqa: PLC0415
     from resolver.project.names import current  # noqa: PLC0415
-    from resolver.reservations.state import state_directory  # noqa: PLC0415
 
     try:
         found = state_directory(os.environ, lambda: current().root)

@@ -101,7 +101,7 @@ def _exposed(listener: socket.socket) -> tuple[str, ...]:
 
 def _uncounted() -> tuple[str, ...]:
     """Has `resolve` count what it comes to from now on; else the reason why it does not."""
-    from resolver.reservations import outcomes  # noqa: PLC0415
+    from resolver.leases import outcomes  # noqa: PLC0415
 
     try:
         outcomes.begin(os.environ)

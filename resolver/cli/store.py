@@ -29,7 +29,7 @@ def opened(root: Path) -> Iterator[LeaseStore]:
         UsageError: a setting makes no sense.
         StoreError: the store cannot be reached, or is another program's.
     """
-    from resolver.reservations.store import open_store  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.leases.store import open_store  # noqa: PLC0415 - `-h` needs none of it
 
     store = open_store(os.environ, root)
     told = store.warnings

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from resolver.reservations import dependents, envfile, formats, rewriting
+from resolver.reservations.telling import dependents, envfile, formats, rewriting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.reservations.assign import Assigned
+    from resolver.reservations.assigning.assign import Assigned
 
 
 class EnvFile:

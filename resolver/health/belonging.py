@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.health.model import Belongs
+from resolver.leases.belonging import Belonging, belonging
+from resolver.leases.model import Claim, collide
 from resolver.model import Kind
 from resolver.report.reservations import whose
-from resolver.reservations.belonging import Belonging, belonging
-from resolver.reservations.model import Claim, collide
-from resolver.reservations.whose import apart
+from resolver.reservations.assigning.whose import apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resolver.health.model import Answer, Target
+    from resolver.leases.model import Lease
+    from resolver.leases.owner import Here
     from resolver.model import HolderReport
-    from resolver.reservations.model import Lease
-    from resolver.reservations.owner import Here
 
 _LAST_SYSTEM_USER = 999  # SYS_UID_MAX of login.defs(5)
 _BELONGS = {

@@ -16,7 +16,7 @@ from resolver.errors import UltraPortsError, UsageError
 from resolver.health import belonging, judging
 from resolver.health.inside import Containers, Seen
 from resolver.health.model import Belongs, HealthReport, Level
-from resolver.health.probes import Question, ask
+from resolver.health.probes import Question, ask, exists
 from resolver.health.talks import Appointment, converse
 from resolver.health.targets import Targets, targets
 from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transport, Verdict
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from resolver.health.model import Answer, ServiceHealth, Target
+    from resolver.leases.model import Lease
     from resolver.model import HolderReport, Policy, PortRequest, Report
     from resolver.project.model import Probe
-    from resolver.reservations.model import Lease
 
 DEFAULT_SECONDS = 2.0
 _LOOPBACK = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}
@@ -116,7 +116,7 @@ class _Judge:
         environ: Mapping[str, str],
         away: Mapping[str, str],
     ) -> None:
-        from resolver.reservations.owner import here  # noqa: PLC0415
+        from resolver.leases.owner import here  # noqa: PLC0415
 
         self._leases = leases
         self._containers = containers
@@ -202,12 +202,13 @@ def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[st
         if each.classification.holder.state in _SERVING
     ]
     served = (_LOOPBACK.get(each.address, each.address) for each in bindings)
-    return list(dict.fromkeys((*_LOOPBACK.values(), *served)))[:_MOST_ADDRESSES]
+    loopback = filter(exists, _LOOPBACK.values())
+    return list(dict.fromkeys((*loopback, *served)))[:_MOST_ADDRESSES]
 
 
 def _leases(environ: Mapping[str, str]) -> tuple[tuple[Lease, ...], tuple[str, ...]]:
     """What is reserved here, and why that cannot be told."""
-    from resolver.reservations.remarks import living  # noqa: PLC0415
+    from resolver.leases.remarks import living  # noqa: PLC0415
 
     try:
         return living(environ), ()

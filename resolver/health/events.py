@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from resolver.values import value
 
 if TYPE_CHECKING:
+    from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
-    from resolver.reservations.model import Lease
 
 
 class EventKind(StrEnum):

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
 from resolver.health import metrics
+from resolver.health.checked import asked, body, checked, status
 from resolver.health.latest import Latest
-from resolver.health.model import HealthReport
 from resolver.health.page import page
 from resolver.health.watch import INTERVAL_SECONDS, Watch
-from resolver.report import health as report_health
-from resolver.reservations import outcomes
+from resolver.leases import outcomes
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from resolver.health.model import HealthReport
     from resolver.health.targets import Targets
+    from resolver.leases.model import Lease
     from resolver.model import PortRequest
-    from resolver.reservations.model import Lease
 
-PATIENCE_SECONDS = 30.0  # for a check; probes may be slow, and an engine too
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
-_OK, _UNAVAILABLE, _NOT_FOUND = 200, 503, 404
+_OK, _NOT_FOUND = 200, 404
 
 
 @value
@@ -42,16 +39,6 @@ class Reply:
     kind: str
     body: bytes
     policy: str = NO_CONTENT
-
-
-@value
-class Checked:
-    """A check, or why it could not be made; `seconds` is how long it took."""
-
-    report: HealthReport | None
-    seconds: float
-    error: str = ""
-    exit_status: int = 1
 
 
 class Exporter:
@@ -95,44 +82,6 @@ class Exporter:
             await asyncio.to_thread(outcomes.read, os.environ),
         )
         return Reply(_OK, metrics.CONTENT_TYPE, metrics.exposition(seen).encode())
-
-
-def checked(check: Callable[[], HealthReport]) -> Checked:
-    """Makes a check; what it raises on purpose is an answer too."""
-    begun = time.monotonic()
-    try:
-        report = check()
-    except UltraPortsError as error:
-        return Checked(None, time.monotonic() - begun, str(error), int(error.status))
-    return Checked(report, time.monotonic() - begun)
-
-
-async def asked(latest: Latest[Checked], seconds: float = PATIENCE_SECONDS) -> Checked:
-    """The latest check, or that it takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(latest.ask())
-    except TimeoutError:
-        return late(seconds)
-
-
-def late(seconds: float) -> Checked:
-    """A check that is still under way."""
-    return Checked(None, seconds, f"the check has not ended within {seconds:g} seconds")
-
-
-def status(found: Checked) -> int:
-    """The status of the response: 200 only where everything is known to be healthy."""
-    return _OK if found.report is not None and found.report.healthy else _UNAVAILABLE
-
-
-def body(found: Checked) -> bytes:
-    """The envelope of `health --json`."""
-    report = found.report or HealthReport(time.time(), (), (found.error,))
-    envelope = report_health.envelope(report)
-    if found.report is None:
-        envelope |= {"healthy": False, "exit_status": found.exit_status}
-    return json.dumps(envelope, indent=2).encode() + b"\n"
 
 
 class Background:

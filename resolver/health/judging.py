@@ -60,9 +60,9 @@ def heard(answers: tuple[Answer, ...]) -> list[Answer]:
 
 def _level(found: Findings) -> Level:
     """How far it got at best; a forwarder that accepts for nobody has not got anywhere."""
-    if found.seen.listens is False:
+    if found.seen.listens is False and not _spoken(found):
         return Level.HELD
-    known = [each.level for each in found.answers if each.address and each.level in _ORDER]
+    known = [each.level for each in heard(found.answers)]
     best = max(known, key=_ORDER.index, default=Level.FREE)
     if best is Level.ACCEPTS and any(each.good for each in _command(found)):
         return Level.SPEAKS
@@ -70,14 +70,14 @@ def _level(found: Findings) -> Level:
         return best
     if found.report.holders:
         return Level.HELD
-    unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED}
+    unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED} or _unheard(found)
     return Level.UNKNOWN if unknown else Level.FREE
 
 
 def _verdict(found: Findings, level: Level) -> tuple[bool | None, str]:
     """Whether it is healthy, and why; the first objection counts."""
     if level is Level.UNKNOWN:
-        return None, found.report.reason
+        return None, next(iter(_unheard(found)), found.report.reason)
     if level is Level.FREE:
         return False, "nobody holds it"
     objection = next(_objections(found), "")
@@ -96,8 +96,7 @@ def _objections(found: Findings) -> Iterator[str]:
     """What makes it unhealthy, the cause before the effect."""
     if found.belongs is Belongs.STRANGER:
         yield f"{_names(found)} holds it, and is not the service{_workplace(found)}"
-    spoken = any(each.level is Level.SPEAKS for each in found.answers)
-    if not spoken:
+    if not _spoken(found):
         yield from filter(None, (found.seen.problem, _stopped(found)))
     answers = heard(found.answers)
     yield from (
@@ -139,9 +138,8 @@ def _doubt_of_udp(found: Findings) -> str:
 
 def _silence(found: Findings) -> str:
     """Why no address accepts."""
-    late = [each.reason for each in found.answers if each.level is Level.HELD]
-    if late:
-        return late[0]
+    if unheard := _unheard(found):
+        return unheard[0]
     holders = [each.classification.holder for each in found.report.holders]
     if holders and all(each.state is SocketState.BOUND for each in holders):
         return f"{_names(found)} has bound it, and does not listen"
@@ -149,6 +147,11 @@ def _silence(found: Findings) -> str:
         return f"a connection of {_names(found)} uses it, and nobody listens"
     refused = [each.reason for each in found.answers if each.reason]
     return f"held, and no address accepts: {refused[0]}" if refused else "nothing accepts"
+
+
+def _unheard(found: Findings) -> list[str]:
+    """Why no connection was made to an address that did not refuse one."""
+    return [each.reason for each in found.answers if each.address and each.level is Level.UNKNOWN]
 
 
 def _stopped(found: Findings) -> str:
@@ -174,14 +177,18 @@ def _notes(found: Findings) -> Iterator[str]:
     if len({(each.level, each.good, each.status) for each in answers}) > 1:
         said = "; ".join(f"{each.address}: {each.reason}" for each in answers)
         yield f"the addresses answer differently: {said}"
-    spoken = any(each.level is Level.SPEAKS for each in answers)
-    if answers and not spoken and found.seen.listens is None and is_published(found):
+    if answers and not _spoken(found) and found.seen.listens is None and is_published(found):
         yield (
             "docker-proxy accepts before the program listens, and the container could not be "
             "looked into"
         )
     if found.belongs is Belongs.UNKNOWN and found.target.place:
         yield f"whether {_names(found)} is the service's own cannot be told"
+
+
+def _spoken(found: Findings) -> bool:
+    """Whether its program has answered for itself."""
+    return any(each.level is Level.SPEAKS for each in found.answers if each.address)
 
 
 def _command(found: Findings) -> tuple[Answer, ...]:

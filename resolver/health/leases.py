@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import StoreError
 from resolver.health.events import EventKind
-from resolver.reservations import memory, rules
-from resolver.reservations.owner import here, is_dead
-from resolver.reservations.scope import current
-from resolver.reservations.state import state_directory
+from resolver.leases import rules
+from resolver.leases.owner import here, is_dead
+from resolver.leases.scope import current
+from resolver.leases.state import state_directory
+from resolver.leases.stores import memory
 from resolver.settings import STORE_VARIABLE
 from resolver.values import value
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from resolver.leases.model import Lease
+    from resolver.leases.rules import Entry, Moment
     from resolver.protocols import LeaseStore
-    from resolver.reservations.model import Lease
-    from resolver.reservations.rules import Entry, Moment
 
 _COARSE_NANOSECONDS = 100_000_000  # a file's time is as coarse as the kernel's tick
 _ASK_SECONDS = 1.0  # a store that others keep for us is asked so often
@@ -101,7 +102,7 @@ class Leases:
         if stamp is None:
             return {}
         if stamp != self._stamp:
-            from resolver.reservations import database  # noqa: PLC0415 - loads sqlite3
+            from resolver.leases.stores import database  # noqa: PLC0415 - loads sqlite3
 
             found = database.read(self._ledger)
             settled = time.time_ns() - max(time_ns for _, time_ns, _ in stamp) > _COARSE_NANOSECONDS
@@ -110,7 +111,7 @@ class Leases:
         return self._entries
 
     def _asked(self) -> tuple[Lease, ...]:
-        from resolver.reservations.store import open_store  # noqa: PLC0415 - seldom
+        from resolver.leases.store import open_store  # noqa: PLC0415 - seldom
 
         if self._store is None:
             self._store = open_store(self._environ, self._root)

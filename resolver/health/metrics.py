@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from resolver.health.model import HealthReport, ServiceHealth
+    from resolver.leases.model import Lease
     from resolver.model import Holder, PortRequest, Verdict
-    from resolver.reservations.model import Lease
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}

@@ -54,7 +54,7 @@ class Answer:
     A command that succeeds counts as SPEAKS, and one that cannot be run as UNKNOWN.
 
     `good` says whether that is what the probe wants. Times are in seconds; `status` is HTTP's, 0
-    without. `level` FREE: nobody listens there; UNKNOWN: this machine has no such address.
+    without. `level` FREE: nobody listens there; UNKNOWN: no connection was made, nor refused.
     """
 
     address: str

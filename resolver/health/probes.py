@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from resolver.project.model import Probe
 
 PATIENCE_SECONDS = 0.3  # for a forwarder to hang up, where nothing listens behind it
-_NOBODY = {errno.ECONNREFUSED}
-_NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH}
 
 
 @value
@@ -31,6 +28,17 @@ class Question:
     port: int
     probe: Probe | None
     forwarded: bool = False
+
+
+def exists(address: str) -> bool:
+    """Whether this machine has such an address to send from; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 1))
+    except OSError:
+        return False
+    return True
 
 
 def ask(question: Question) -> Talk:
@@ -46,18 +54,17 @@ def _asked(question: Question) -> Generator[Wait, None, tuple[Level, Said]]:
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        return Level.UNKNOWN, _bad(error.strerror or "")
+        return Level.UNKNOWN, _bad(f"no connection: {error.strerror or error}")
     with connection:
         connection.settimeout(0)
         try:
             yield from connect(connection, question.address, question.port)
         except TimeoutError:
-            return Level.HELD, _bad("no connection in time: whoever listens takes no more of them")
+            return Level.UNKNOWN, _bad("no connection in time")
+        except ConnectionRefusedError:
+            return Level.FREE, _bad("connection refused")
         except OSError as error:
-            if error.errno in _NO_SUCH_ADDRESS:
-                return Level.UNKNOWN, _bad(error.strerror or "")
-            words = "connection refused" if error.errno in _NOBODY else error.strerror or ""
-            return Level.FREE, _bad(words)
+            return Level.UNKNOWN, _bad(f"no connection: {error.strerror or error}")
         return (yield from _heard(question, connection))
 
 

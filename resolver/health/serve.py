@@ -16,7 +16,7 @@ from resolver.errors import UltraPortsError, UsageError
 from resolver.health.exporter import NO_CONTENT, Reply
 from resolver.health.heads import METHODS, RefusedError, Request, is_address, parse
 from resolver.model import PortNumber, PortRequest
-from resolver.reservations import endpoint
+from resolver.reservations.holding import endpoint
 
 if TYPE_CHECKING:
     import socket
@@ -184,7 +184,7 @@ def _explained(request: PortRequest, error: OSError) -> UltraPortsError:
     if not isinstance(found, ReservedError):
         return found
     from resolver import api  # noqa: PLC0415 - seldom
-    from resolver.reservations.remarks import name  # noqa: PLC0415
+    from resolver.leases.remarks import name  # noqa: PLC0415
 
     holders = api.who(str(request)).ports[0].holders
     names = ", ".join(dict.fromkeys(name(each.classification.holder) for each in holders))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolver.model import Binding, PortNumber, Socket
-    from resolver.reservations.search import Ephemeral
+    from resolver.reservations.assigning.search import Ephemeral
 
 Signature = frozenset[tuple["Binding", object]]
 _IN_THE_WAY = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}

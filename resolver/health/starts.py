@@ -160,6 +160,7 @@ def _count(line: bytes, starts: dict[str, int]) -> None:
     """Counts a start; a line that makes no sense is left out, as are the head's."""
     with contextlib.suppress(ValueError):
         told = json.loads(line)
-        if isinstance(told, dict) and told.get("status") == "start":
-            name = str(told.get("id", ""))
+        if isinstance(told, dict) and told.get("Action") == "start":
+            actor = told.get("Actor")
+            name = str(actor.get("ID", "")) if isinstance(actor, dict) else ""
             starts[name] = starts.get(name, 0) + 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.health.events import Event, EventKind
 from resolver.model import SocketState
+from resolver.programs import ENGINES, known_as
 from resolver.values import value
 
 if TYPE_CHECKING:
@@ -194,10 +195,7 @@ def _key(report: HolderReport) -> tuple[str, ...]:
 
 
 def _lives(holder: Holder, starts: Mapping[str, int]) -> tuple[object, ...]:
-    if holder.masters:
-        return holder.masters
-    if holder.inodes:
-        return tuple(sorted(holder.inodes))
-    if holder.container is not None:
-        return ((holder.container.id, starts.get(holder.container.id, 0)),)
-    return (holder.binding,)
+    container = holder.container
+    if container is not None and (holder.master is None or known_as(holder.master, ENGINES)):
+        return ((container.id, starts.get(container.id, 0)),)  # the engine itself goes on
+    return holder.masters or tuple(sorted(holder.inodes)) or (holder.binding,)

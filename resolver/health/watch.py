@@ -20,11 +20,11 @@ from resolver.health.leases import Leases
 from resolver.health.serving import Sieve, check_local, everything, inodes
 from resolver.health.starts import Published
 from resolver.health.story import Instant, Story, held_by, remaining
-from resolver.programs import FORWARDERS, known_as
+from resolver.leases.model import collide
+from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.project.names import working_directory
 from resolver.project.place import root
-from resolver.reservations.ephemeral import ephemeral_range
-from resolver.reservations.model import collide
+from resolver.reservations.assigning.ephemeral import ephemeral_range
 from resolver.values import replace
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from resolver.health.leases import Change
     from resolver.health.serving import Signature
+    from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
-    from resolver.reservations.model import Lease
 
 INTERVAL_SECONDS = 0.5  # so that an event is seen, and its port diagnosed, within a second
-_TRIES = 3  # looks that an engine may take from its forwarder's start to its container's
+_PATIENCE_SECONDS = 3.0  # that an engine may take from its forwarder's start to its container's
 _ENGINE_PAUSE_SECONDS = 30.0  # for an engine that did not answer
 
 
@@ -86,7 +86,7 @@ class Watch:
         check_local(requests or ())
         self.looks = 0
         self.diagnoses = 0
-        self._requests = requests
+        self._requests = None if requests is None else tuple(dict.fromkeys(requests))
         self._services = services or {}
         self._sieve = Sieve(requests or ())
         self._outgoing = ephemeral_range()
@@ -96,7 +96,7 @@ class Watch:
         self._leases = Leases(os.environ if environ is None else environ, root(working_directory()))
         self._stories: dict[PortRequest, Story] = {}
         self._seen: dict[PortRequest, Signature] = {}
-        self._tries: dict[PortRequest, int] = {}
+        self._unclear: dict[PortRequest, float] = {}  # until when it is looked at again
         self._said: dict[str, str] = {}
         self._silent = ""
         self._engine_pause = 0.0
@@ -104,9 +104,7 @@ class Watch:
     @property
     def stories(self) -> tuple[Story, ...]:
         """Of every watched port, in the order in which they were asked for, else by number."""
-        if self._requests is None:
-            return tuple(self._stories[each] for each in sorted(self._stories))
-        return tuple(self._stories.values())
+        return tuple(self._stories[each] for each in self._in_order(self._stories))
 
     @property
     def is_narrow(self) -> bool:
@@ -154,10 +152,10 @@ class Watch:
 
     def _begin(self, signatures: Mapping[PortRequest, Signature], now: Instant) -> Iterator[Event]:
         holders = self._diagnose(list(signatures))
-        for request in sorted(signatures) if self._requests is None else self._requests:
+        for request in self._in_order(signatures):
             held = holders.get(request, ())
-            if request in holders and not _is_settled(held):
-                self._tries[request] = _TRIES
+            if request in holders and not self._is_settled(held):
+                self._unclear[request] = now.monotonic
             found = self._story(request, now).begin(held, self._published.starts)
             yield replace(found, lease=self.lease_on(request))
 
@@ -167,43 +165,55 @@ class Watch:
         """The events of the ports whose sockets have changed, or whose owner was not clear."""
         due = [
             each
-            for each in dict.fromkeys((*self._seen, *signatures))
+            for each in self._in_order({*self._seen, *signatures})
             if signatures.get(each) != self._seen.get(each)
-            or (each in self._tries and (asked or self._tries[each] < _TRIES))
+            or (each in self._unclear and (asked or now.monotonic < self._unclear[each]))
         ]
         looked = self._diagnose([each for each in due if self._is_open(each, signatures)])
         for request in due:
             story = self._story(request, now)
             if request not in signatures:
-                if request in self._tries:
-                    del self._tries[request]
-                    if not story.holders:
-                        yield story.passed(now)
+                if self._unclear.pop(request, None) is not None and not story.holders:
+                    yield story.passed(now)
                 yield from _one(story.became((), {}, now))
             elif request not in looked:
                 left = remaining(story.holders, inodes(signatures[request]))
                 yield from _one(story.became(left, self._published.starts, now))
-            elif self._is_clear(request, looked[request]):
+            elif self._is_clear(request, looked[request], now):
                 yield from _one(story.became(looked[request], self._published.starts, now))
 
     def _is_open(self, request: PortRequest, signatures: Mapping[PortRequest, Signature]) -> bool:
         """Whether a port has to be diagnosed: where sockets have only gone, the rest is known."""
         found = signatures.get(request, frozenset())
         return bool(found) and (
-            request in self._tries or bool(found - self._seen.get(request, frozenset()))
+            request in self._unclear or bool(found - self._seen.get(request, frozenset()))
         )
 
-    def _is_clear(self, request: PortRequest, holders: tuple[HolderReport, ...]) -> bool:
-        """Whether the owner may be told; one that is not clear yet is looked at again, a few times.
+    def _is_clear(
+        self, request: PortRequest, holders: tuple[HolderReport, ...], now: Instant
+    ) -> bool:
+        """Whether the owner may be told; else it is looked at again, for a while.
 
         An engine starts its forwarder first, and lists the container when that runs.
         """
-        tries = self._tries.get(request, 0) + 1
-        if _is_settled(holders):
-            self._tries.pop(request, None)
+        if self._is_settled(holders):
+            self._unclear.pop(request, None)
             return True
-        self._tries[request] = min(tries, _TRIES)
-        return tries >= _TRIES
+        until = self._unclear.setdefault(request, now.monotonic + _PATIENCE_SECONDS)
+        return now.monotonic >= until
+
+    def _is_settled(self, holders: Iterable[HolderReport]) -> bool:
+        """Whether somebody holds the port who is not an engine's forwarder without a container."""
+        found = [each.classification.holder for each in holders]
+        return bool(found) and not (
+            self._policy.use_docker
+            and any(
+                each.container is None
+                and each.master is not None
+                and known_as(each.master, FORWARDERS | ENGINES)
+                for each in found
+            )
+        )
 
     def _diagnose(
         self, requests: Sequence[PortRequest]
@@ -226,6 +236,10 @@ class Watch:
             each: held_by(verdicts.diagnosed(each, diagnosis, None, policy).holders)
             for each in requests
         }
+
+    def _in_order(self, found: Iterable[PortRequest]) -> Sequence[PortRequest]:
+        """The watched ports; where all are watched, those that were found."""
+        return sorted(found) if self._requests is None else self._requests
 
     def _story(self, request: PortRequest, now: Instant) -> Story:
         if request not in self._stories:
@@ -253,15 +267,6 @@ class Watch:
             if said and said != self._said.get(what):
                 yield Event(now.at, EventKind.NOTE, reason=f"partial view: {said}")
         self._said = troubles
-
-
-def _is_settled(holders: Iterable[HolderReport]) -> bool:
-    """Whether somebody holds the port who is not an engine's forwarder without its container."""
-    found = [each.classification.holder for each in holders]
-    return bool(found) and not any(
-        each.container is None and each.master and known_as(each.master, FORWARDERS)
-        for each in found
-    )
 
 
 def _one(event: Event | None) -> Iterator[Event]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from resolver.health.events import Event
     from resolver.health.story import Story
+    from resolver.leases.model import Lease
     from resolver.model import Holder, HolderReport
-    from resolver.reservations.model import Lease
 
 SCHEMA = "ultra-ports.event/1"
 _LONGEST = 400  # characters of one reason

@@ -11,7 +11,7 @@ from resolver.report.escape import escape
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.reservations.model import Claim, Lease, Owner
+    from resolver.leases.model import Claim, Lease, Owner
 
 SCHEMA = "ultra-ports.reservations/1"
 _HEADERS = ("PORT", "SERVICE", "PROJECT", "OWNER", "EXPIRES", "HELD")

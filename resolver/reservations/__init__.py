@@ -1,1 +1,1 @@
-"""Leases on ports, holds that keep them in the kernel, and assignment that tells dependents."""
+"""Reserving ports, holding them in the kernel, assigning them, and telling dependents."""

@@ -12,8 +12,8 @@ from resolver.values import value
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from resolver.leases.model import Lease
     from resolver.model import PortRequest
-    from resolver.reservations.model import Lease
 
 
 @value

@@ -8,20 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.errors import PortNotPermittedError, ReservedError
-from resolver.reservations import rules
-from resolver.reservations.model import Claim
-from resolver.reservations.scope import ENGINE
+from resolver.leases import rules
+from resolver.leases.model import Claim
+from resolver.leases.scope import ENGINE
 from resolver.settings import RESERVATION_SECONDS
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolver.leases.model import Lease, Owner
+    from resolver.leases.owner import Here
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
-    from resolver.reservations.hold import Hold
-    from resolver.reservations.model import Lease, Owner
-    from resolver.reservations.owner import Here
+    from resolver.reservations.holding.hold import Hold
 
 _ENGINE_SECONDS = 2.0
 
@@ -137,7 +137,7 @@ def _proved(order: Order, claim: Claim, lease: Lease, where: Here) -> Reserved:
     if order.scope.startswith(f"{ENGINE}:"):
         return Reserved(lease, _published_by(claim, where))
     if order.held:
-        from resolver.reservations.hold import Hold  # noqa: PLC0415 - seldom
+        from resolver.reservations.holding.hold import Hold  # noqa: PLC0415 - seldom
 
         hold = Hold.take(claim.request)
         return Reserved(lease, "this process keeps it", hold)
@@ -159,8 +159,8 @@ def _bindable(claim: Claim, where: Here) -> str:
 
 def _held(claim: Claim, where: Here) -> str:
     from resolver import api  # noqa: PLC0415 - only for a port that is held
-    from resolver.reservations.belonging import Belonging, belonging  # noqa: PLC0415
-    from resolver.reservations.remarks import name  # noqa: PLC0415
+    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
+    from resolver.leases.remarks import name  # noqa: PLC0415
     from resolver.values import replace  # noqa: PLC0415
 
     found = [each.classification.holder for each in api.who(str(claim.request)).ports[0].holders]
@@ -178,8 +178,8 @@ def _published_by(claim: Claim, where: Here) -> str:
     """How the engine's host port was found to be the claim's, as far as the engine knows."""
     from resolver.gather.containers import list_containers  # noqa: PLC0415 - only for this scope
     from resolver.gather.engines import endpoint  # noqa: PLC0415
+    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
     from resolver.model import Holder, SocketState  # noqa: PLC0415
-    from resolver.reservations.belonging import Belonging, belonging  # noqa: PLC0415
 
     found = [
         Holder(binding, SocketState.PUBLISHED, container=container)

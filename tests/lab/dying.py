@@ -16,10 +16,10 @@ import signal
 import sys
 from pathlib import Path
 
+from resolver.leases.model import Claim
+from resolver.leases.owner import Here, here, myself
+from resolver.leases.stores.ledger import Ledger
 from resolver.model import PortNumber, Transport
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import Here, here, myself
 
 STEP = 7  # calls from one death to the next; the first one is another for each run
 

@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 
 from resolver.errors import ReservedError
+from resolver.leases.model import Claim
+from resolver.leases.owner import here, myself
+from resolver.leases.store import open_store
 from resolver.model import PortNumber, Transport
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import here, myself
-from resolver.reservations.store import open_store
 
 SCOPE = "host:crowd"
 PORTS = range(20_000, 20_048)  # numbers alone: nothing is bound

@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 
 from resolver.errors import ReservedError
+from resolver.leases.model import Claim, Lease
+from resolver.leases.owner import Here, here, myself
+from resolver.leases.stores.ledger import Ledger
 from resolver.model import PortNumber, Transport
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.model import Claim, Lease
-from resolver.reservations.owner import Here, here, myself
 
 PATIENCE_SECONDS = 60.0
 

@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resolver.errors import ReservedError
+from resolver.leases.model import Lease, collide
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.reservations.model import Lease, collide
-from resolver.reservations.pool import (
+from resolver.reservations.assigning.pool import (
     Choice,
     Kind,
     State,
@@ -22,7 +22,7 @@ from resolver.reservations.pool import (
     choose,
     superseded,
 )
-from resolver.reservations.search import Ephemeral, Source
+from resolver.reservations.assigning.search import Ephemeral, Source
 
 PORTS = range(7000, 7012)
 NAMES = ("api", "web", "redis", "dns", "db")

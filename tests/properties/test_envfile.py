@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resolver.errors import UsageError
-from resolver.reservations.dependents import Change, mentions, rewrite
-from resolver.reservations.envfile import (
+from resolver.reservations.telling.dependents import Change, mentions, rewrite
+from resolver.reservations.telling.envfile import (
     BEGIN,
     END,
     apply,

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from resolver.errors import ReservedError
+from resolver.leases.model import Claim, Lease, Owner
+from resolver.leases.owner import here, myself, owner_of
+from resolver.leases.rules import Moment
+from resolver.leases.stores.ledger import Ledger
+from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.memory import MemoryStore
-from resolver.reservations.model import Claim, Lease, Owner
-from resolver.reservations.owner import here, myself, owner_of
-from resolver.reservations.rules import Moment
 from resolver.settings import LEASE_SECONDS
 from resolver.values import fields_of
 

@@ -254,6 +254,13 @@ def test_a_full_queue_is_not_a_connection(lab: Lab, shop: Shop) -> None:
     assert "no connection in time" in found["reason"]
 
 
+def test_an_address_that_is_not_ours_is_not_called_free(shop: Shop) -> None:
+    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    found = shop.service("--timeout", "0.3", "192.0.2.1:80")
+    assert (found["status"], found["level"], found["healthy"]) == (1, "unknown", None)
+    assert found["reason"].startswith("no connection")
+
+
 def test_a_command_is_asked(lab: Lab, shop: Shop) -> None:
     port = free_port()
     script = shop.root / "ask.sh"

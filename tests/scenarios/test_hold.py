@@ -11,7 +11,7 @@ import pytest
 
 from resolver.errors import ReservedError
 from resolver.model import PortNumber, PortRequest
-from resolver.reservations.hold import Hold
+from resolver.reservations.holding.hold import Hold
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import unavailable, wait_until
 from tests.lab.servers.racers import RACERS

@@ -17,8 +17,8 @@ import portpicker  # type: ignore[import-untyped]
 import psutil
 import pytest
 
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.owner import here
+from resolver.leases.owner import here
+from resolver.leases.stores.ledger import Ledger
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_range, is_free
 from tests.lab.processes import READY_SECONDS, ROOT, stays, unavailable, wait_until

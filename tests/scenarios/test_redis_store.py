@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import ReservedError, StoreError
+from resolver.leases.model import Claim
+from resolver.leases.owner import here, myself
+from resolver.leases.stores.redis_link import AnswerLostError
+from resolver.leases.stores.redis_store import RedisStore
 from resolver.model import PortNumber, Transport
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import here, myself
-from resolver.reservations.redis_link import AnswerLostError
-from resolver.reservations.redis_store import RedisStore
 from tests.lab.cli import ultra
 from tests.lab.lossy import Lossy
 from tests.lab.ports import free_port

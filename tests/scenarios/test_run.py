@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.reservations.store import open_store
+from resolver.leases.store import open_store
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, free_range, is_free
 from tests.lab.processes import alive, answered_by, unavailable, wait_until
@@ -28,7 +28,7 @@ from tests.lab.processes import alive, answered_by, unavailable, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resolver.reservations.model import Lease
+    from resolver.leases.model import Lease
     from tests.lab.processes import Lab, Server
 
 Shown = tuple[dict[str, str], list[str]]

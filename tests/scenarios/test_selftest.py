@@ -60,9 +60,9 @@ def test_it_makes_nothing(tmp_path: Path) -> None:
 
 
 OTHER_HOLD = """
-from resolver.reservations import selftest
-from resolver.reservations.endpoint import bound, explained
-from resolver.reservations.hold import Hold
+from resolver.reservations.holding import selftest
+from resolver.reservations.holding.endpoint import bound, explained
+from resolver.reservations.holding.hold import Hold
 
 def take(request, **_):
     try:

@@ -364,7 +364,7 @@ def test_without_a_ledger_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom resolver import who\n"
         f"who('{free_port()}', use_docker=False)\n"
-        "print([n for n in sys.modules if n in {'sqlite3', 'resolver.reservations.rules'}])"
+        "print([n for n in sys.modules if n in {'sqlite3', 'resolver.leases.rules'}])"
     )
     env = {**os.environ, "ULTRA_PORTS_STATE": str(tmp_path / "none")}
     python = Path(COMMAND).with_name("python")

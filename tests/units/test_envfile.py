@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import UltraPortsError, UsageError
-from resolver.reservations import envfile, rewriting
-from resolver.reservations.dependents import (
+from resolver.reservations.telling import envfile, rewriting
+from resolver.reservations.telling.dependents import (
     Change,
     Mention,
     changes,
@@ -20,7 +20,7 @@ from resolver.reservations.dependents import (
     overrides,
     rewrite,
 )
-from resolver.reservations.envfile import apply, lines, values_in_block, without_block
+from resolver.reservations.telling.envfile import apply, lines, values_in_block, without_block
 from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import ReservedError, UsageError
+from resolver.leases.model import Claim, Owner
+from resolver.leases.owner import here, myself, owner_of
+from resolver.leases.stores.ledger import Ledger
+from resolver.leases.stores.memory import MemoryStore
+from resolver.leases.stores.redis_store import RedisStore
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.memory import MemoryStore
-from resolver.reservations.model import Claim, Owner
-from resolver.reservations.owner import here, myself, owner_of
-from resolver.reservations.redis_store import RedisStore
 from tests.lab.processes import wait_until
 from tests.lab.redis import Server
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from resolver.leases.model import collide
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.reservations.model import collide
 from tests.lab.ports import free_port
 
 ADDRESSES = (None, "0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1")

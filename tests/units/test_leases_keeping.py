@@ -11,17 +11,17 @@ import pytest
 
 from resolver.cli import keeping
 from resolver.errors import ReservedError
+from resolver.leases.model import Claim
+from resolver.leases.owner import here, myself
+from resolver.leases.stores.ledger import Ledger
 from resolver.model import PortNumber, Transport
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import here, myself
 from tests.lab.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.reservations.model import Lease
+    from resolver.leases.model import Lease
 
 HERE = here({})
 ELSEWHERE = "engine:X"  # nobody there could judge our PID: such a lease has an end

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import ReservedError, StoreError
+from resolver.leases.model import Claim, Owner
+from resolver.leases.owner import Here, here, is_dead, myself, owner_of
+from resolver.leases.rules import Moment
+from resolver.leases.stores.database import read
+from resolver.leases.stores.ledger import Ledger
+from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.database import read
-from resolver.reservations.ledger import Ledger
-from resolver.reservations.memory import MemoryStore
-from resolver.reservations.model import Claim, Owner
-from resolver.reservations.owner import Here, here, is_dead, myself, owner_of
-from resolver.reservations.rules import Moment
 from tests.lab.processes import MARK, ROOT, wait_until
 
 if TYPE_CHECKING:
@@ -446,8 +446,8 @@ def test_an_owner_whom_others_cannot_judge_gets_an_end(path: Path, scope: str) -
 def test_a_process_that_is_hidden_is_not_taken_for_dead(as_nobody: tuple[str, ...]) -> None:
     """proc(5), hidepid=2: other users' processes are not even listed."""
     code = (
-        "from resolver.reservations.owner import here, is_dead, owner_of\n"
-        "from resolver.reservations.model import Owner\n"
+        "from resolver.leases.owner import here, is_dead, owner_of\n"
+        "from resolver.leases.model import Owner\n"
         "w = here({})\n"
         f"seen = Owner(w.boot, w.pid_namespace, {os.getpid()}, {ME.start_time})\n"
         "gone = Owner(w.boot, w.pid_namespace, 4194305, 1)\n"

@@ -10,10 +10,10 @@ import pytest
 
 from resolver import settings
 from resolver.errors import UsageError
+from resolver.leases.state import shared_mode, state_directory
+from resolver.leases.store import open_store
+from resolver.leases.words import seconds
 from resolver.report.settings import hidden_password
-from resolver.reservations.state import shared_mode, state_directory
-from resolver.reservations.store import open_store
-from resolver.reservations.words import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import ReservedError, UsageError
+from resolver.leases.model import Lease, Owner
 from resolver.model import Pid, PortNumber, PortRequest, Transport
 from resolver.portspec import parse
-from resolver.reservations.ephemeral import ephemeral_range, parse_reserved
-from resolver.reservations.formats import distinct, names, scheme, variables_of
-from resolver.reservations.model import Lease, Owner
-from resolver.reservations.pool import (
+from resolver.reservations.assigning.ephemeral import ephemeral_range, parse_reserved
+from resolver.reservations.assigning.pool import (
     Choice,
     Kind,
     State,
@@ -20,7 +19,8 @@ from resolver.reservations.pool import (
     Wish,
     choose,
 )
-from resolver.reservations.search import REFUSED_BY_BROWSERS, Ephemeral, Source
+from resolver.reservations.assigning.search import REFUSED_BY_BROWSERS, Ephemeral, Source
+from resolver.reservations.telling.formats import distinct, names, scheme, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.leases.model import Claim
+from resolver.leases.owner import here, myself
+from resolver.leases.scope import current
+from resolver.leases.store import open_store
 from resolver.model import PortNumber, Transport
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import here, myself
-from resolver.reservations.running import Leases
-from resolver.reservations.scope import current
-from resolver.reservations.store import open_store
+from resolver.reservations.holding.running import Leases
 from resolver.settings import RENEW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from resolver.leases.model import Lease
     from resolver.protocols import LeaseStore
-    from resolver.reservations.model import Lease
 
 
 @pytest.fixture

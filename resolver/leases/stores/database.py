@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from resolver import log
 from resolver.errors import StoreError
-from resolver.reservations import files, rows
+from resolver.leases.stores import files, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from resolver.reservations.rules import Entry
+    from resolver.leases.rules import Entry
 
 _T = TypeVar("_T")
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

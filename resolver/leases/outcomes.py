@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
+from resolver.leases.state import OUTCOMES, state_directory
 from resolver.model import Verdict
 from resolver.project.place import root
-from resolver.reservations.state import OUTCOMES, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ def begin(environ: Mapping[str, str]) -> None:
         OSError: it cannot be made.
         UsageError: a setting makes no sense.
     """
-    from resolver.reservations.store import make_directory  # noqa: PLC0415 - not for counting
+    from resolver.leases.store import make_directory  # noqa: PLC0415 - not for counting
 
     path = _path(environ)
     mode = make_directory(path.parent, path.parent)

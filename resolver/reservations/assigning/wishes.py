@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.file import default_variable
-from resolver.reservations.formats import distinct, scheme
-from resolver.reservations.pool import Wish
+from resolver.reservations.assigning.pool import Wish
+from resolver.reservations.telling.formats import distinct, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

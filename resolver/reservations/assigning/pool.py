@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from resolver.errors import ReservedError
+from resolver.leases.model import collide
 from resolver.model import PortNumber, PortRequest
-from resolver.reservations.model import collide
-from resolver.reservations.search import Ephemeral, Source, candidates
+from resolver.reservations.assigning.search import Ephemeral, Source, candidates
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from resolver.reservations.model import Lease, Owner
+    from resolver.leases.model import Lease, Owner
 
 
 class Kind(StrEnum):

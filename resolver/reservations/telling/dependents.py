@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.reservations import envfile
+from resolver.reservations.telling import envfile
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from resolver.reservations.envfile import Line
+    from resolver.reservations.telling.envfile import Line
 
 # A port of this machine: behind the name of a host that is certainly this one, or of none at all,
 # as in LISTEN=:3000. What is followed by "@" is a password.

@@ -12,15 +12,15 @@ import selectors
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
-from resolver.reservations.clients import peer_of, process_meant
-from resolver.reservations.lending import watch_descriptor
+from resolver.reservations.lending.clients import peer_of, process_meant
+from resolver.reservations.lending.lending import watch_descriptor
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from resolver.protocols import Clock
-    from resolver.reservations.lending import Lending, Loan, Say
+    from resolver.reservations.lending.lending import Lending, Loan, Say
 
 REQUEST_SECONDS = 2.0
 LONGEST_REQUEST = 20  # bytes, as in python_portpicker's own server

@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from resolver.errors import UltraPortsError
-from resolver.reservations.handover import arrange, listen_variables
+from resolver.reservations.holding.handover import arrange, listen_variables
 
 if TYPE_CHECKING:
     import socket

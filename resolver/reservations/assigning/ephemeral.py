@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from resolver.reservations.search import LAST, Ephemeral
+from resolver.reservations.assigning.search import LAST, Ephemeral
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # ip(7); IPv6 uses it too
 _RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")  # "8080,9148-9150"

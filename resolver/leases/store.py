@@ -7,18 +7,18 @@ import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreError, UsageError
-from resolver.reservations.owner import here
-from resolver.reservations.state import shared_mode, state_directory
+from resolver.leases.owner import here
+from resolver.leases.state import shared_mode, state_directory
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from resolver.leases.owner import Here
+    from resolver.leases.rules import Entry
+    from resolver.leases.state import StateDirectory
     from resolver.protocols import LeaseStore
-    from resolver.reservations.owner import Here
-    from resolver.reservations.rules import Entry
-    from resolver.reservations.state import StateDirectory
 
 REDIS = ("redis://", "rediss://", "unix://")
 
@@ -40,7 +40,7 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
     where = here(environ)
     address = environ.get(STORE_VARIABLE, "").strip()
     if address.startswith(REDIS):
-        from resolver.reservations.redis_store import RedisStore  # noqa: PLC0415 - an extra
+        from resolver.leases.stores.redis_store import RedisStore  # noqa: PLC0415 - an extra
 
         store: LeaseStore = RedisStore(address, where)
         return store
@@ -51,8 +51,8 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
 
 
 def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
-    from resolver.reservations.database import UnwritableError  # noqa: PLC0415 - sqlite3
-    from resolver.reservations.ledger import Ledger  # noqa: PLC0415
+    from resolver.leases.stores.database import UnwritableError  # noqa: PLC0415 - sqlite3
+    from resolver.leases.stores.ledger import Ledger  # noqa: PLC0415
 
     place = state_directory(environ, lambda: project_root)
     reason = place.reason
@@ -94,7 +94,7 @@ def _give(folder: Path) -> None:
 
 def _memory(place: StateDirectory, reason: str, where: Here) -> LeaseStore:
     """A store that lives in memory, with the leases of a ledger that can only be read."""
-    from resolver.reservations.memory import MemoryStore  # noqa: PLC0415 - seldom
+    from resolver.leases.stores.memory import MemoryStore  # noqa: PLC0415 - seldom
 
     what = "reservations cannot be kept" + ("" if place.reason else f" in {place.ledger.parent}")
     warning = f"{what}: {reason}; they are forgotten when this command ends"
@@ -113,7 +113,7 @@ def _readable(place: StateDirectory) -> tuple[Entry, ...]:
         StoreError: there is one, and it cannot be read.
         OSError: whether there is one cannot be told.
     """
-    from resolver.reservations.database import read  # noqa: PLC0415 - seldom
+    from resolver.leases.stores.database import read  # noqa: PLC0415 - seldom
 
     try:
         place.ledger.stat()

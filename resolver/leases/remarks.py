@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
+from resolver.leases.state import OUTCOMES, state_directory
 from resolver.project.place import root
-from resolver.reservations.state import OUTCOMES, state_directory
 from resolver.settings import STORE_VARIABLE
 from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from resolver.leases.model import Lease
+    from resolver.leases.owner import Here
     from resolver.model import Holder, PortReport, Report
-    from resolver.reservations.model import Lease
-    from resolver.reservations.owner import Here
 
 
 def noted(report: Report, environ: Mapping[str, str]) -> Report:
@@ -42,7 +42,7 @@ def counted(report: Report, environ: Mapping[str, str]) -> Report:
     except UltraPortsError:
         return report
     if _exists(folder / OUTCOMES):
-        from resolver.reservations.outcomes import count  # noqa: PLC0415 - seldom
+        from resolver.leases.outcomes import count  # noqa: PLC0415 - seldom
 
         count(report, environ)
     return report
@@ -59,8 +59,9 @@ def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:
     path = state_directory(environ, lambda: root(_working_directory())).ledger
     if not _exists(path):
         return ()
-    from resolver.reservations import database, memory, rules, scope  # noqa: PLC0415 - seldom
-    from resolver.reservations.owner import here  # noqa: PLC0415
+    from resolver.leases import rules, scope  # noqa: PLC0415 - seldom
+    from resolver.leases.owner import here  # noqa: PLC0415
+    from resolver.leases.stores import database, memory  # noqa: PLC0415 - seldom
 
     where, wanted = here(environ), scope.current(environ)
     now = memory.present(where.boot)
@@ -72,8 +73,8 @@ def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:
 
 
 def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    from resolver.reservations import scope  # noqa: PLC0415 - seldom
-    from resolver.reservations.store import open_store  # noqa: PLC0415
+    from resolver.leases import scope  # noqa: PLC0415 - seldom
+    from resolver.leases.store import open_store  # noqa: PLC0415
 
     store = open_store(environ, _working_directory())
     try:
@@ -83,8 +84,8 @@ def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
 
 
 def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, str]) -> Report:
-    from resolver.reservations.model import collide  # noqa: PLC0415 - seldom
-    from resolver.reservations.owner import here  # noqa: PLC0415
+    from resolver.leases.model import collide  # noqa: PLC0415 - seldom
+    from resolver.leases.owner import here  # noqa: PLC0415
 
     where = here(environ)
     leases = tuple(leases)
@@ -96,8 +97,8 @@ def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, st
 
 
 def _note(port: PortReport, lease: Lease, where: Here) -> str:
+    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
     from resolver.report.reservations import whose  # noqa: PLC0415 - seldom
-    from resolver.reservations.belonging import Belonging, belonging  # noqa: PLC0415
 
     said = f"reserved for {whose(lease)}"
     found: dict[Belonging, list[str]] = {kind: [] for kind in Belonging}

@@ -6,15 +6,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from resolver.reservations import rules
-from resolver.reservations.rules import Moment
+from resolver.leases import rules
+from resolver.leases.rules import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from resolver.reservations.model import Claim, Lease
-    from resolver.reservations.owner import Here
-    from resolver.reservations.rules import Entry
+    from resolver.leases.model import Claim, Lease
+    from resolver.leases.owner import Here
+    from resolver.leases.rules import Entry
 
 
 def present(boot: str) -> Moment:

@@ -23,18 +23,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StoreError
-from resolver.reservations import redis_records as records
-from resolver.reservations import redis_scripts as scripts
-from resolver.reservations import rules
-from resolver.reservations.owner import here
-from resolver.reservations.redis_link import DEADLINE_SECONDS, AnswerLostError, Link
+from resolver.leases import rules
+from resolver.leases.owner import here
+from resolver.leases.stores import redis_records as records
+from resolver.leases.stores import redis_scripts as scripts
+from resolver.leases.stores.redis_link import DEADLINE_SECONDS, AnswerLostError, Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from resolver.reservations.model import Claim, Lease
-    from resolver.reservations.owner import Here
-    from resolver.reservations.rules import Entry, Moment
+    from resolver.leases.model import Claim, Lease
+    from resolver.leases.owner import Here
+    from resolver.leases.rules import Entry, Moment
 
 _ROUNDS = 50  # each that fails means that somebody else was granted one of the ports meanwhile
 _REMEMBERED_SECONDS = 180 * 86_400

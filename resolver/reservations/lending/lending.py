@@ -10,20 +10,21 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from resolver.errors import PortNotPermittedError, ReservedError, StoreError
+from resolver.leases import rules
+from resolver.leases.model import Claim
+from resolver.leases.owner import is_dead, owner_of
 from resolver.model import Pid, PortNumber, PortRequest, Transport
-from resolver.reservations import endpoint, rules
-from resolver.reservations.hold import Hold
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import is_dead, owner_of
+from resolver.reservations.holding import endpoint
+from resolver.reservations.holding.hold import Hold
 from resolver.settings import LEASE_SECONDS, RENEW_SECONDS
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from resolver.leases.model import Lease, Owner
+    from resolver.leases.owner import Here
     from resolver.protocols import Clock, LeaseStore
-    from resolver.reservations.model import Lease, Owner
-    from resolver.reservations.owner import Here
 
 PROJECT, SERVICE = "portserver", "portpicker"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from resolver.errors import StoreError
+from resolver.leases.model import Claim, Lease, Owner
+from resolver.leases.rules import Entry, Moment
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.model import Claim, Lease, Owner
-from resolver.reservations.rules import Entry, Moment
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from resolver.model import PortRequest
-    from resolver.reservations.assign import Assigned
-    from resolver.reservations.pool import Wish
+    from resolver.reservations.assigning.assign import Assigned
+    from resolver.reservations.assigning.pool import Wish
 
 SCHEMA = "ultra-ports.assignment/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from resolver.model import ProcessIdentity
 
 if TYPE_CHECKING:
+    from resolver.leases.model import Claim, Lease, Owner
+    from resolver.leases.owner import Here
     from resolver.model import Container, Holder
-    from resolver.reservations.model import Claim, Lease, Owner
-    from resolver.reservations.owner import Here
 
 PROJECT_LABEL = "com.docker.compose.project"
 DIRECTORY_LABEL = "com.docker.compose.project.working_dir"

@@ -21,20 +21,20 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import ReservedError, StoreError
-from resolver.reservations.child import Child, Program, Signals
-from resolver.reservations.handover import ready
-from resolver.reservations.hold import Hold
-from resolver.reservations.refused import ClosedSockets
+from resolver.reservations.holding.child import Child, Program, Signals
+from resolver.reservations.holding.handover import ready
+from resolver.reservations.holding.hold import Hold
+from resolver.reservations.holding.refused import ClosedSockets
 from resolver.settings import RENEW_SECONDS
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from resolver.leases.model import Lease
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
-    from resolver.reservations.child import Ended
-    from resolver.reservations.model import Lease
+    from resolver.reservations.holding.child import Ended
 
 FAILS_WITHIN_SECONDS = 5.0  # a server that is refused its port ends as soon as it has loaded
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import ReservedError
 from resolver.gather import list_sockets
+from resolver.leases.belonging import Belonging
+from resolver.leases.model import Claim
+from resolver.leases.scope import ENGINE
 from resolver.model import SocketState
 from resolver.report.reservations import whose
-from resolver.reservations.belonging import Belonging
-from resolver.reservations.ephemeral import ephemeral_range
-from resolver.reservations.model import Claim
-from resolver.reservations.pool import Kind, State, UnmetError, choose, superseded
-from resolver.reservations.scope import ENGINE
-from resolver.reservations.search import Source
-from resolver.reservations.whose import Holders
+from resolver.reservations.assigning.ephemeral import ephemeral_range
+from resolver.reservations.assigning.pool import Kind, State, UnmetError, choose, superseded
+from resolver.reservations.assigning.search import Source
+from resolver.reservations.assigning.whose import Holders
 from resolver.settings import RESERVATION_SECONDS
 from resolver.values import value
 from resolver.verify import prove
@@ -28,10 +28,10 @@ from resolver.verify import prove
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from resolver.leases.model import Lease, Owner
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
-    from resolver.reservations.model import Lease, Owner
-    from resolver.reservations.pool import Choice, Obstacle, Wish
+    from resolver.reservations.assigning.pool import Choice, Obstacle, Wish
 
 ATTEMPTS = 32  # each lost one means that somebody else got on
 EVERYWHERE = "*"  # the place under which a project remembers what each of its roots got

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
+from resolver.leases.state import state_directory
 from resolver.project.file import default_variable
-from resolver.reservations.formats import scheme, variables_of
-from resolver.reservations.pool import Wish
-from resolver.reservations.state import state_directory
+from resolver.reservations.assigning.pool import Wish
+from resolver.reservations.telling.formats import scheme, variables_of
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from resolver.leases.model import Lease
     from resolver.model import PortRequest
     from resolver.project.model import Project
-    from resolver.reservations.model import Lease
 
 
 def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict[str, PortRequest]:
@@ -36,8 +36,8 @@ def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict
     shared = environ.get(STORE_VARIABLE, "").strip()
     if not shared and not state_directory(environ, lambda: project.root).ledger.is_file():
         return {}
-    from resolver.reservations.scope import current  # noqa: PLC0415 - seldom
-    from resolver.reservations.store import open_store  # noqa: PLC0415
+    from resolver.leases.scope import current  # noqa: PLC0415 - seldom
+    from resolver.leases.store import open_store  # noqa: PLC0415
 
     scope, called = current(environ), name or project.name
     store = open_store(environ, project.root)

@@ -11,17 +11,17 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from resolver.errors import ReservedError, UsageError
+from resolver.leases.model import Lease, collide
+from resolver.leases.owner import is_dead
 from resolver.report.reservations import service, whose
-from resolver.reservations.model import Lease, collide
-from resolver.reservations.owner import is_dead
 from resolver.settings import LEASE_SECONDS
 from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.reservations.model import Claim
-    from resolver.reservations.owner import Here
+    from resolver.leases.model import Claim
+    from resolver.leases.owner import Here
 
 _STEP_SECONDS = 1.0  # a smaller difference of the clocks is their drift
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StoreError
+from resolver.leases.model import Lease, Owner
+from resolver.leases.rules import Entry
 from resolver.model import Pid, PortNumber, Transport
-from resolver.reservations.model import Lease, Owner
-from resolver.reservations.rules import Entry
 
 if TYPE_CHECKING:
     import sqlite3

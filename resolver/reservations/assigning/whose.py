@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resolver.leases.belonging import Belonging, belonging
+from resolver.leases.model import Claim
+from resolver.leases.owner import here
+from resolver.leases.scope import ENGINE
 from resolver.model import Holder, SocketState
-from resolver.reservations.belonging import Belonging, belonging
-from resolver.reservations.model import Claim
-from resolver.reservations.owner import here
-from resolver.reservations.scope import ENGINE
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from resolver.errors import ReservedError, UltraPortsError
 from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest
-from resolver.reservations.ephemeral import ephemeral_range
-from resolver.reservations.hold import Hold
+from resolver.reservations.assigning.ephemeral import ephemeral_range
+from resolver.reservations.holding.hold import Hold
 from resolver.values import value
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from resolver.errors import StateChangedError, UsageError
 from resolver.host import machine
 from resolver.host.identity import start_time
+from resolver.leases.model import Owner
 from resolver.model import Pid
-from resolver.reservations.model import Owner
 from resolver.values import value
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Here:
 
 def here(environ: Mapping[str, str]) -> Here:
     """This process's surroundings."""
-    from resolver.reservations.scope import host_scope  # noqa: PLC0415 - it knows more than needed
+    from resolver.leases.scope import host_scope  # noqa: PLC0415 - it knows more than needed
 
     found = machine.this_machine()
     return Here(found["boot"], found["pid_namespace"], host_scope(environ))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver import log
-from resolver.reservations import rows, rules
-from resolver.reservations.database import Database
-from resolver.reservations.memory import present
+from resolver.leases import rules
+from resolver.leases.stores import rows
+from resolver.leases.stores.database import Database
+from resolver.leases.stores.memory import present
 from resolver.settings import STORE_SECONDS
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.reservations.model import Claim, Lease
-    from resolver.reservations.owner import Here
-    from resolver.reservations.rules import Moment
+    from resolver.leases.model import Claim, Lease
+    from resolver.leases.owner import Here
+    from resolver.leases.rules import Moment
 
 _MANY = 500  # leases; beyond that the dead ones are swept out in passing
 

@@ -30,7 +30,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from resolver.model import SocketState, Transport
-from resolver.reservations.endpoint import bound, explained, taken
+from resolver.reservations.holding.endpoint import bound, explained, taken
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest

@@ -1,0 +1,1 @@
+"""Choosing ports for the services of a project."""

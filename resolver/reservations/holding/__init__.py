@@ -1,0 +1,1 @@
+"""Keeping a port in the kernel, and running a program on it."""

@@ -1,0 +1,1 @@
+"""Lending ports by python_portpicker's protocol."""

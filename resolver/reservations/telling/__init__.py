@@ -1,0 +1,1 @@
+"""Telling those who depend on a port: variables, files, values."""
