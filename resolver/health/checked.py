@@ -1,0 +1,70 @@
+"""A check as the answer to whoever asks over HTTP: `serve`, and an application's own routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from resolver.errors import UltraPortsError
+from resolver.health.model import HealthReport
+from resolver.report import health as report_health
+from resolver.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.health.latest import Latest
+
+PATIENCE_SECONDS = 30.0  # for a check; probes may be slow, and an engine too
+
+
+@value
+class Checked:
+    """A check, or why it could not be made; `seconds` is how long it took."""
+
+    report: HealthReport | None
+    seconds: float
+    error: str = ""
+    exit_status: int = 1
+
+
+def checked(check: Callable[[], HealthReport]) -> Checked:
+    """Makes a check; what it raises on purpose is an answer too."""
+    begun = time.monotonic()
+    try:
+        report = check()
+    except UltraPortsError as error:
+        return Checked(None, time.monotonic() - begun, str(error), int(error.status))
+    return Checked(report, time.monotonic() - begun)
+
+
+async def asked(latest: Latest[Checked], seconds: float = PATIENCE_SECONDS) -> Checked:
+    """The latest check, or that it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(latest.ask())
+    except TimeoutError:
+        return late(seconds)
+
+
+def late(seconds: float) -> Checked:
+    """A check that is still under way."""
+    return Checked(None, seconds, f"the check has not ended within {seconds:g} seconds")
+
+
+def status(found: Checked) -> int:
+    """The status of the response: 200 only where everything is known to be healthy."""
+    healthy = found.report is not None and found.report.healthy
+    return HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def body(found: Checked) -> bytes:
+    """The envelope of `health --json`."""
+    report = found.report or HealthReport(time.time(), (), (found.error,))
+    envelope = report_health.envelope(report)
+    if found.report is None:
+        envelope |= {"healthy": False, "exit_status": found.exit_status}
+    return json.dumps(envelope, indent=2).encode() + b"\n"
