@@ -1,0 +1,1 @@
+"""The crowds of the benchmark: programs that make processes, descriptors and sockets, and wait."""
