@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.leases.model import Lease
-    from resolver.leases.rules import Entry, Moment
+    from resolver.leases.rules import Moment
     from resolver.protocols import LeaseStore
 
 _COARSE_NANOSECONDS = 100_000_000  # a file's time is as coarse as the kernel's tick

@@ -76,6 +76,15 @@ class Lease:
         return PortRequest(self.port, self.transport, self.address)
 
 
+@value
+class Entry:
+    """A lease as a store keeps it: `ends` is in seconds since the boot `boot`; None: never."""
+
+    lease: Lease
+    boot: str
+    ends: float | None
+
+
 def collide(one: PortRequest, other: PortRequest) -> bool:
     """Whether two servers on these endpoints would be in each other's way.
 

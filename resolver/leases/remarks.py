@@ -16,9 +16,9 @@ from resolver.settings import STORE_VARIABLE
 from resolver.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from resolver.leases.model import Lease
+    from resolver.leases.model import Entry, Lease
     from resolver.leases.owner import Here
     from resolver.model import Holder, PortReport, Report
 
@@ -28,7 +28,7 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
     if not report.ports:
         return report
     try:
-        leases = living(environ)
+        leases = living(environ, {each.request.port for each in report.ports})
         return _annotated(report, leases, environ) if leases else report
     except UltraPortsError as error:
         said = f"what is reserved cannot be told: {error}"
@@ -48,8 +48,10 @@ def counted(report: Report, environ: Mapping[str, str]) -> Report:
     return report
 
 
-def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    """The living leases of this scope.
+def living(
+    environ: Mapping[str, str], ports: Collection[int] | None = None
+) -> tuple[Lease, ...]:
+    """The living leases of this scope, on the given ports or on all.
 
     Raises:
         UltraPortsError: they cannot be read.
@@ -59,15 +61,23 @@ def living(environ: Mapping[str, str]) -> tuple[Lease, ...]:
     path = state_directory(environ, lambda: root(_working_directory())).ledger
     if not _exists(path):
         return ()
-    from resolver.leases import rules, scope  # noqa: PLC0415 - seldom
+    from resolver.leases.stores.database import read  # noqa: PLC0415 - seldom
+
+    found = [entry for entry in read(path) if ports is None or entry.lease.port in ports]
+    return _alive(found, environ) if found else ()
+
+
+def _alive(entries: Iterable[Entry], environ: Mapping[str, str]) -> tuple[Lease, ...]:
+    """Those of this scope that are alive. Most ports are nobody's: then none of it is loaded."""
+    from resolver.leases import rules, scope  # noqa: PLC0415
     from resolver.leases.owner import here  # noqa: PLC0415
-    from resolver.leases.stores import database, memory  # noqa: PLC0415 - seldom
+    from resolver.leases.stores.memory import present  # noqa: PLC0415
 
     where, wanted = here(environ), scope.current(environ)
-    now = memory.present(where.boot)
+    now = present(where.boot)
     return tuple(
         rules.shown(entry, now)
-        for entry in database.read(path)
+        for entry in entries
         if entry.lease.scope == wanted and rules.is_alive(entry, where, now)
     )
 

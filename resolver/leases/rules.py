@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from resolver.errors import ReservedError, UsageError
-from resolver.leases.model import Lease, collide
+from resolver.leases.model import Entry, Lease, collide
 from resolver.leases.owner import is_dead
 from resolver.report.reservations import service, whose
 from resolver.settings import LEASE_SECONDS
@@ -33,15 +33,6 @@ class Moment:
     wall: float
     boot: str
     since_boot: float
-
-
-@value
-class Entry:
-    """A lease as a store keeps it: `ends` is in seconds since the boot `boot`; None: never."""
-
-    lease: Lease
-    boot: str
-    ends: float | None
 
 
 @value

@@ -8,7 +8,6 @@ the boot at the latest; `engine:ID` the ports that an engine's host publishes fo
 from __future__ import annotations
 
 import hashlib
-import platform
 import socket
 import sys
 from pathlib import Path
@@ -86,6 +85,8 @@ def _machine_name() -> str:
                 return hashlib.sha256(f"ultra-ports {found}".encode()).hexdigest()[:16]
         except (OSError, ValueError):
             continue
+    import platform  # noqa: PLC0415 - seldom
+
     return platform.node() or "unknown"
 
 

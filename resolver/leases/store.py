@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.leases.owner import Here
-    from resolver.leases.rules import Entry
+    from resolver.leases.model import Entry
     from resolver.leases.state import StateDirectory
     from resolver.protocols import LeaseStore
 

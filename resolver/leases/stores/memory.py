@@ -12,9 +12,8 @@ from resolver.leases.rules import Moment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from resolver.leases.model import Claim, Lease
+    from resolver.leases.model import Claim, Entry, Lease
     from resolver.leases.owner import Here
-    from resolver.leases.rules import Entry
 
 
 def present(boot: str) -> Moment:

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from resolver.errors import StoreError
 from resolver.leases.model import Claim, Lease, Owner
-from resolver.leases.rules import Entry, Moment
+from resolver.leases.rules import Moment
 from resolver.model import Pid, PortNumber, Transport
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 

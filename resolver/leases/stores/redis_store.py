@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Claim, Lease
     from resolver.leases.owner import Here
-    from resolver.leases.rules import Entry, Moment
+    from resolver.leases.rules import Moment
 
 _ROUNDS = 50  # each that fails means that somebody else was granted one of the ports meanwhile
 _REMEMBERED_SECONDS = 180 * 86_400

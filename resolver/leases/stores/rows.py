@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StoreError
-from resolver.leases.model import Lease, Owner
-from resolver.leases.rules import Entry
+from resolver.leases.model import Entry, Lease, Owner
 from resolver.model import Pid, PortNumber, Transport
 
 if TYPE_CHECKING:

@@ -197,16 +197,27 @@ class _Choosing:
         for request, wish in holder.items():
             self._give(wish, request, Source.PREFERRED)
 
-    def _augment(self, wish: Wish, holder: dict[PortRequest, Wish], seen: set[PortRequest]) -> bool:
+    def _augment(
+        self,
+        wish: Wish,
+        holder: dict[PortRequest, Wish],
+        seen: set[PortRequest],
+        claimed: tuple[PortRequest, ...] = (),
+    ) -> bool:
+        """`claimed` is what those who wait for this one to move are about to get."""
         for request in self._in_order(wish):
-            if request in seen or self._taken(request) or self._obstacle(wish, request):
+            if request in seen or any(collide(each, request) for each in claimed):
+                continue
+            if self._taken(request) or self._obstacle(wish, request):
                 continue
             seen.add(request)
             rivals = [each for each in holder if collide(each, request)]
             if not rivals:
                 holder[request] = wish
                 return True
-            if len(rivals) == 1 and self._augment(holder[rivals[0]], holder, seen):
+            if len(rivals) != 1:
+                continue
+            if self._augment(holder[rivals[0]], holder, seen, (*claimed, request)):
                 holder.pop(rivals[0], None)
                 holder[request] = wish
                 return True
