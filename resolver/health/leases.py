@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resolver.errors import StoreError
 from resolver.health.events import EventKind
 from resolver.leases import rules
+from resolver.leases.model import Entry
 from resolver.leases.owner import here, is_dead
 from resolver.leases.scope import current
 from resolver.leases.state import state_directory
@@ -97,7 +98,7 @@ class Leases:
         """Every entry of the scope, alive or not."""
         if self._ledger is None:
             self._next_try = time.monotonic() + _ASK_SECONDS
-            return {each.token: rules.Entry(each, "", each.expires_at) for each in self._asked()}
+            return {each.token: Entry(each, "", each.expires_at) for each in self._asked()}
         stamp = _stamp(self._ledger)
         if stamp is None:
             return {}

@@ -48,9 +48,7 @@ def counted(report: Report, environ: Mapping[str, str]) -> Report:
     return report
 
 
-def living(
-    environ: Mapping[str, str], ports: Collection[int] | None = None
-) -> tuple[Lease, ...]:
+def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> tuple[Lease, ...]:
     """The living leases of this scope, on the given ports or on all.
 
     Raises:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resolver.leases.owner import Here
     from resolver.leases.model import Entry
+    from resolver.leases.owner import Here
     from resolver.leases.state import StateDirectory
     from resolver.protocols import LeaseStore
 

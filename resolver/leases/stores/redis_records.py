@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from resolver.errors import StoreError
-from resolver.leases.model import Claim, Lease, Owner
+from resolver.leases.model import Claim, Entry, Lease, Owner
 from resolver.leases.rules import Moment
 from resolver.model import Pid, PortNumber, Transport
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS

@@ -32,7 +32,7 @@ from resolver.leases.stores.redis_link import DEADLINE_SECONDS, AnswerLostError,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from resolver.leases.model import Claim, Lease
+    from resolver.leases.model import Claim, Entry, Lease
     from resolver.leases.owner import Here
     from resolver.leases.rules import Moment
 
