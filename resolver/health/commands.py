@@ -161,6 +161,6 @@ def _kill_family(child: subprocess.Popen[bytes]) -> None:
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """What is left of its group, as long as the child is not reaped, and its number its own."""
-    if False:
+    if child.returncode is None and (sys.platform != "linux" or _is_known(child)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
