@@ -10,7 +10,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +29,6 @@ from tests.lab.processes import MARK, ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 HERE = here({})
 ME = myself(HERE)
@@ -122,8 +123,10 @@ def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path
 def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path, *, damaged: bool) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_bytes(os.urandom(5000))
-    (tmp_path / "state").mkdir()
-    words = [str(tmp_path / "state" / "leases.db"), *([str(garbage)] if damaged else [])]
+    memory = Path("/dev/shm")  # noqa: S108 - hundreds of databases are made; a disk would be slow
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    words = [str(folder / "state" / "leases.db"), *([str(garbage)] if damaged else [])]
+    (folder / "state").mkdir()
     done = subprocess.run(
         [sys.executable, "-S", "-m", "tests.lab.dying", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -131,6 +134,7 @@ def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path, *, damaged
         text=True,
         check=True,
     )
+    shutil.rmtree(folder)
     facts = json.loads(done.stdout)
     assert facts["faults"] == []
     assert facts["deaths"] > 80
