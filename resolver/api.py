@@ -10,7 +10,7 @@ from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
-from resolver.leases import remarks
+from resolver.leases import assigned, remarks
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
@@ -60,7 +60,7 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     """
     from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
 
-    wanted = names.wanted(map(str, ports)) if ports else None
+    wanted = names.wanted(map(str, ports), assigned.current) if ports else None
     requests = wanted.requests if wanted else None
     report = _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
     return wanted.on(report) if wanted else report
@@ -139,7 +139,7 @@ def _counted(report: Report) -> Report:
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:
-    wanted = names.wanted(map(str, ports))
+    wanted = names.wanted(map(str, ports), assigned.current)
     if not wanted.requests:
         raise UsageError("no port was given")
     return wanted

@@ -582,8 +582,8 @@ class Policy:
     """What the caller allows and how long things may take; times are in seconds.
 
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
-    owner of a socket, wherever; without it, those in the socket's cgroup may do. `euid` is the caller's
-    effective user id, and `again` the command line that an advice repeats behind `sudo`.
+    owner of a socket, wherever; without it, those in the socket's cgroup may do. `euid` is the
+    caller's effective user id, and `again` the command line that an advice repeats behind `sudo`.
     """
 
     grace_seconds: float = 5.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.options import NoDocker, Quiet, Verbose
+from resolver.cli.options import NoDocker, Verbose
 from resolver.cli.output import fit
 from resolver.cli.store import opened
 from resolver.errors import UsageError
@@ -67,7 +67,9 @@ def assign(
         bool, typer.Option("--dry-run", "-n", help="Say what would be assigned; write nothing.")
     ] = False,
     no_docker: NoDocker = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")
+    ] = False,
     verbose: Verbose = False,
 ) -> int:
     """Examples:

@@ -17,6 +17,11 @@ Exit status:
 Several ports: the worst, in the order 1, 5, 4, 3, 0.
 `who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
 
+PRINT_EPILOG = """\b
+Exit status:
+  0  printed
+  1  the store of reservations cannot be read
+  2  usage, or a project file that makes no sense"""
 RUN_EPILOG = """\b
 Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
   1    a port is taken, or reserved by another; CMD was not started
@@ -136,7 +141,9 @@ COMMANDS = {
         "Free a compose project's ports, start it, and prove that it answers.",
         COMPOSE_EPILOG,
     ),
-    "env": Command("resolver.cli.env", "env", "Print the port of a service, or .env.example."),
+    "env": Command(
+        "resolver.cli.env", "env", "Print the port of a service, or .env.example.", PRINT_EPILOG
+    ),
     "portserver": Command(
         "resolver.cli.portserver",
         "portserver",
@@ -144,7 +151,10 @@ COMMANDS = {
         None,
     ),
     "shell-init": Command(
-        "resolver.cli.shell", "shell_init", "Print clear_port and kill_api_ports for your shell."
+        "resolver.cli.shell",
+        "shell_init",
+        "Print clear_port and kill_api_ports for your shell.",
+        PRINT_EPILOG,
     ),
     "assign": Command(
         "resolver.cli.assign",

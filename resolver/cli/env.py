@@ -30,8 +30,8 @@ def env(
       ultra-ports env API_URL                      http://127.0.0.1:8085
       ultra-ports env --example > .env.example
 
-    Says which port a service has: the one that is leased to this project, else the one of
-    the environment, .env, the project file or the standard.
+    Says which port a service has: the one of the environment, else the one that is leased to
+    this project, else that of .env, the project file or the standard.
     """  # noqa: D415, D301 - a help text
     if example == (name is not None):
         raise UsageError("one of NAME and --example is wanted", "ultra-ports env -h")
@@ -50,8 +50,9 @@ def _example() -> str:
 
 def _value(name: str, called: str) -> str:
     """The value to print."""
-    from resolver.project.names import current  # noqa: PLC0415 - seldom
-    from resolver.reservations.telling.lookup import leased, lookup  # noqa: PLC0415
+    from resolver.leases.assigned import leased  # noqa: PLC0415 - seldom
+    from resolver.project.names import current  # noqa: PLC0415
+    from resolver.reservations.telling.lookup import lookup  # noqa: PLC0415
 
     project = current()
     found = lookup(name, project, leased(os.environ, project, called))

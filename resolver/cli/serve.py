@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "127.0.0.1:9485"
 LONGEST_MESSAGE = 400
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LAST_SECONDS = 5.0  # a check that is under way may have started a command, which it ends itself
+_LAST_SECONDS = 5.0  # a check that is under way may have started a command, which it has to end
 
 
 def serve(
@@ -116,16 +116,13 @@ def _url(listener: socket.socket) -> str:
 
 
 def _run(server: Server, listener: socket.socket, answers: Exporter, background: Background) -> int:
-    """Serves until a signal comes; a check that is under way may end then.
-
-    A second signal does not wait for it.
-    """
+    """Serves until a signal comes; a second one does not wait for what is under way."""
     import asyncio  # noqa: PLC0415 - `-h` does not need it
 
     background.start()
     ended_by = asyncio.run(_serve(server, listener))
+    answers.latest.interrupt(_LAST_SECONDS)
     background.end(_LAST_SECONDS)
-    answers.latest.wait(_LAST_SECONDS)
     return 130 if ended_by == signal.SIGINT else 0
 
 

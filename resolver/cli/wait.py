@@ -93,6 +93,7 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
     from resolver.health import wait as waiting  # noqa: PLC0415
     from resolver.health.targets import targets  # noqa: PLC0415
     from resolver.host.clock import SystemClock  # noqa: PLC0415
+    from resolver.leases import assigned  # noqa: PLC0415
     from resolver.project import names  # noqa: PLC0415
 
     if until not in list(waiting.Until):
@@ -113,7 +114,7 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
         _mention(asked.notes)
         health = waiting.Healthy(asked, os.environ, SystemClock(), use_docker=use_docker)
         return [health, *found]
-    wanted = names.wanted(here)
+    wanted = names.wanted(here, assigned.current)
     _mention(wanted.notes)
     if until == waiting.Until.FREE:
         return [waiting.Free(wanted, SystemClock(), use_docker=use_docker)]

@@ -76,14 +76,15 @@ def watch(
 
 def _wanted(ports: Sequence[str]) -> Wanted | None:
     """What to watch; None: every port that is held."""
-    from resolver.project import names  # noqa: PLC0415 - after the command line was read
+    from resolver.leases import assigned  # noqa: PLC0415 - after the command line was read
+    from resolver.project import names  # noqa: PLC0415
 
     if any(not port for port in ports):
         raise UsageError("'' is not a port: it is empty")
     if not ports:
-        project = names.current()
+        project = assigned.current()
         ports = [service.name for service in project.services] if project.file else []
-    return names.wanted(ports) if ports else None
+    return names.wanted(ports, assigned.current) if ports else None
 
 
 def _is_live() -> bool:

@@ -77,6 +77,7 @@ class Exporter:
         seen = metrics.Seen(
             found.report,
             found.seconds,
+            behind.looks if behind else None,
             behind.respawns if behind else None,
             behind.leases if behind else None,
             await asyncio.to_thread(outcomes.read, os.environ),
@@ -92,6 +93,7 @@ class Background:
     """
 
     def __init__(self, asked: Targets, environ: Mapping[str, str], *, use_docker: bool) -> None:
+        self.looks = 0
         self.respawns: Mapping[PortRequest, int] = {}
         self.leases: tuple[Lease, ...] | None = None
         self._watch = Watch(
@@ -120,5 +122,6 @@ class Background:
             else:
                 self.respawns = {each.request: each.respawns for each in self._watch.stories}
                 self.leases = self._watch.leases
+                self.looks = self._watch.looks
             self._ended.wait(INTERVAL_SECONDS)
         self._watch.close()

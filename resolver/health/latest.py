@@ -30,6 +30,7 @@ class Latest(Generic[_T]):
         self._lasts = lasts_seconds
         self._lock = threading.Lock()
         self._flight: Future[_T] | None = None
+        self._thread: threading.Thread | None = None
         self._ended = 0.0
 
     def ask(self) -> Future[_T]:
@@ -38,17 +39,25 @@ class Latest(Generic[_T]):
             if self._flight is None or (self._flight.done() and self._is_old()):
                 self._flight = Future()
                 self._flight.set_running_or_notify_cancel()  # who waits no longer does not end it
-                threading.Thread(target=self._fly, args=[self._flight], daemon=True).start()
+                self._thread = threading.Thread(target=self._fly, args=[self._flight], daemon=True)
+                self._thread.start()
             return self._flight
 
-    def wait(self, seconds: float) -> None:
-        """Waits for the look that is under way, if any."""
-        with self._lock:
-            flight = self._flight
-        if flight is not None and not flight.done():
-            from concurrent.futures import wait  # noqa: PLC0415 - seldom
+    def interrupt(self, seconds: float) -> None:
+        """Ends the look that is under way, as Ctrl-C would in the main thread, and waits for it.
 
-            wait([flight], seconds)
+        What it has started, such as a probe's command, it ends itself then. Where it waits for the
+        kernel it goes on until that has answered (PyThreadState_SetAsyncExc of Python's C API).
+        """
+        with self._lock:
+            thread = self._thread
+        if thread is None or not thread.is_alive():
+            return
+        import ctypes  # noqa: PLC0415 - for this alone
+
+        raised = ctypes.py_object(KeyboardInterrupt)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), raised)
+        thread.join(seconds)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._ended >= self._lasts

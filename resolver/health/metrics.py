@@ -32,11 +32,13 @@ Labels = tuple[tuple[str, str], ...]
 class Seen:
     """What there is to tell; None stands for what is not known, and is left out.
 
-    `respawns` were seen since the start of whoever tells; `seconds` is how long the check took.
+    `seconds` is how long the check took. `respawns` were seen since the start of whoever tells, in
+    as many `looks`.
     """
 
     report: HealthReport | None
     seconds: float = 0.0
+    looks: int | None = None
     respawns: Mapping[PortRequest, int] | None = None
     leases: tuple[Lease, ...] | None = None
     outcomes: Mapping[Verdict, int] | None = None
@@ -95,6 +97,9 @@ def _checked(report: HealthReport, seconds: float) -> list[str]:
 
 
 def _counted(seen: Seen) -> Iterator[str]:
+    if seen.looks is not None:
+        text = "How often ports were looked at for respawns and reservations."
+        yield _family("looks_total", "counter", text, [((), float(seen.looks))])
     if seen.respawns is not None:
         yield _family(
             "port_respawns_total",

@@ -45,35 +45,41 @@ class Server:
         self._answer = answer
         self._names = frozenset(name.lower() for name in names)
         self._say = say
-        self._open = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, listener: socket.socket, ended: asyncio.Event) -> None:
         """Answers until the event is set; every connection is ended then."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._trouble)
         server = await asyncio.start_server(
-            self._connected, sock=listener, limit=LONGEST_HEAD, backlog=_BACKLOG
+            self._accepted, sock=listener, limit=LONGEST_HEAD, backlog=_BACKLOG
         )
         try:
             await ended.wait()
         finally:
             server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _trouble(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """What asyncio would log, such as that no descriptor is left for a connection."""
         self._say(f"{context.get('message')}: {context.get('exception')!r}")
 
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._connected(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if self._open > MOST_CONNECTIONS:
+                if len(self._tasks) > MOST_CONNECTIONS:
                     writer.write(response(_plain(503, "too many connections"), Request("")))
                 else:
                     await self._one(reader, writer)
         finally:
             writer.transport.abort()
-            self._open -= 1
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = Request("")

@@ -93,10 +93,11 @@ def _of(service: Service, project: Project | None) -> Target:
 
 
 def _project(environ: Mapping[str, str]) -> Project:
+    from resolver.leases.assigned import with_leases  # noqa: PLC0415
     from resolver.project.load import load  # noqa: PLC0415 - a port alone needs no TOML
     from resolver.project.names import working_directory  # noqa: PLC0415
 
-    return load(working_directory(), environ)
+    return with_leases(load(working_directory(), environ), environ)
 
 
 def objection(file: Path) -> str:

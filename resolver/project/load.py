@@ -126,7 +126,8 @@ def _decided(service: Service, environ: Mapping[str, str], local: Mapping[str, s
             service = replace(service, notes=(*service.notes, note))
             continue
         request = replace(service.request, port=_port(text, where))
-        return replace(service, request=request, origin=where)
+        decided = values is environ
+        return replace(service, request=request, origin=where, by_environment=decided)
     return service
 
 

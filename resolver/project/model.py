@@ -34,7 +34,8 @@ class Probe:
 class Service:
     """One service: its port, the variable that decides it, and where its port came from.
 
-    `standard` is what the project file says, whatever the variables are. `notes` are for whoever
+    `standard` is what the project file says, whatever the variables are; `by_environment` that an
+    environment variable decided the port, which nothing else may change. `notes` are for whoever
     asks for this service.
     """
 
@@ -44,6 +45,7 @@ class Service:
     origin: str
     standard: PortRequest
     health: Probe | None = None
+    by_environment: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ from resolver.errors import UsageError
 from resolver.values import replace, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from resolver.model import PortRequest, Report
     from resolver.project.model import Project, Service
@@ -38,8 +38,12 @@ class Wanted:
         return replace(report, ports=tuple(named), notes=(*self.notes, *report.notes))
 
 
-def wanted(arguments: Iterable[str]) -> Wanted:
+def wanted(arguments: Iterable[str], of: Callable[[], Project] | None = None) -> Wanted:
     """Every requested port in the order given, each once; the project is read for names only.
+
+    Args:
+        arguments: ports, and names of services.
+        of: gives the project; else it is that of the working directory, whatever its leases are.
 
     Raises:
         UsageError: an argument is neither a port nor the name of a service.
@@ -56,7 +60,7 @@ def wanted(arguments: Iterable[str]) -> Wanted:
             if not _NAME.fullmatch(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
-            project = project or current()
+            project = project or (of or current)()
             service = project.service(item)
             named[service] = None
             found[service.request] = (*found.get(service.request, ()), item)

@@ -5,61 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
-from resolver.leases.state import state_directory
 from resolver.project.file import default_variable
 from resolver.reservations.assigning.pool import Wish
 from resolver.reservations.telling.formats import scheme, variables_of
-from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from resolver.leases.model import Lease
     from resolver.model import PortRequest
     from resolver.project.model import Project
-
-
-def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict[str, PortRequest]:
-    """The endpoint that each service of the project has a living lease on.
-
-    Where nobody has ever reserved anything, nothing is made for it.
-
-    Args:
-        environ: the settings.
-        project: whose root tells it apart from its other checkouts.
-        name: the project's, in place of its own.
-
-    Raises:
-        UsageError: a setting makes no sense.
-        StoreError: the store cannot be read.
-    """
-    shared = environ.get(STORE_VARIABLE, "").strip()
-    if not shared and not state_directory(environ, lambda: project.root).ledger.is_file():
-        return {}
-    from resolver.leases.scope import current  # noqa: PLC0415 - seldom
-    from resolver.leases.store import open_store  # noqa: PLC0415
-
-    scope, called = current(environ), name or project.name
-    store = open_store(environ, project.root)
-    try:
-        last = store.recall(scope, called, str(project.root))
-        found = [
-            lease
-            for lease in store.leases(scope)
-            if (lease.project, lease.place) == (called, str(project.root))
-        ]
-    finally:
-        store.close()
-    return _endpoints(found, last)
-
-
-def _endpoints(leases: Sequence[Lease], last: Mapping[str, int]) -> dict[str, PortRequest]:
-    """Of several leases of one service, that on the port that it got last."""
-    found: dict[str, PortRequest] = {}
-    for lease in leases:
-        if lease.service not in found or lease.port == last.get(lease.service):
-            found[lease.service] = lease.request
-    return found
 
 
 def lookup(name: str, project: Project, assigned: Mapping[str, PortRequest]) -> str:
@@ -91,7 +45,8 @@ def _wishes(project: Project, assigned: Mapping[str, PortRequest]) -> list[Wish]
     """What the services have: a lease, or what the project says."""
     found = []
     for service in project.services:
-        request = assigned.get(service.name, service.request)
+        given = service.request if service.by_environment else assigned.get(service.name)
+        request = given or service.request
         probe = service.health.kind if service.health else ""
         kind = scheme(service.name, probe, request.transport)
         found.append(Wish(service.name, service.variable, (request,), kind))
