@@ -80,7 +80,7 @@ def is_address(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # a zone, which means something on one machine only
 
 
 def _hosts(lines: list[bytes]) -> list[str]:

@@ -67,14 +67,18 @@ class Server:
         self._say(f"{context.get('message')}: {context.get('exception')!r}")
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._connected(reader, writer))
+        crowded = len(self._tasks) >= MOST_CONNECTIONS
+        connected = self._connected(reader, writer, crowded=crowded)
+        task = asyncio.get_running_loop().create_task(connected)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, crowded: bool
+    ) -> None:
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if len(self._tasks) > MOST_CONNECTIONS:
+                if crowded:
                     writer.write(response(_plain(503, "too many connections"), Request("")))
                 else:
                     await self._one(reader, writer)
