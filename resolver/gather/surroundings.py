@@ -68,8 +68,9 @@ def _neighbours(
     wanted: dict[tuple[str, int], PortRequest] = {
         (each.transport, each.port): each for each in requests
     }
+    transports = sorted({transport for transport, _ in wanted})
     for pid in _one_of_each_namespace():
-        for transport in ("tcp", "udp"):
+        for transport in transports:
             for port, inode in _serving(pid, transport):
                 request = wanted.get((transport, port))
                 if request is not None:
@@ -96,10 +97,25 @@ def _link(pid: str) -> str | None:
 def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:
     """(port, inode) of each serving socket in the namespace of a process."""
     for suffix in ("", "6"):
+        if not _any_in_use(pid, transport, suffix):
+            continue
         for line in _text(Path(f"/proc/{pid}/net/{transport}{suffix}")).splitlines()[1:]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == _SERVING[transport]:  # noqa: PLR2004
                 yield int(fields[1].rpartition(":")[2], 16), int(fields[9])
+
+
+def _any_in_use(pid: int, transport: str, suffix: str) -> bool:
+    """Whether its namespace has any such socket at all, as far as `sockstat` counts them.
+
+    To list no TCP sockets, the kernel still walks a table that is as large as the machine: some
+    milliseconds for each container (`tcp_seq_next` of net/ipv4/tcp_ipv4.c).
+    """
+    name = f"{transport.upper()}{suffix}: inuse "
+    for line in _text(Path(f"/proc/{pid}/net/sockstat{suffix}")).splitlines():
+        if line.startswith(name):
+            return line.removeprefix(name).split()[0] != "0"
+    return True
 
 
 def _who(inode: int) -> str:
