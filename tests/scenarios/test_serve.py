@@ -375,16 +375,14 @@ def test_however_many_ask_there_is_one_check_a_second(port: int) -> None:
         thread = threading.Thread(target=count)
         thread.start()
         with Serving(str(port)) as serving, ThreadPoolExecutor(8) as pool:
-            serving.get()
-            first, begun = asked[0], time.monotonic()
+            begun = time.monotonic()
             statuses = set(pool.map(lambda _: serving.get().status, range(200)))
-            checks = (asked[0] - first) / max(first, 1)
             seconds = time.monotonic() - begun
+        wait_until(lambda: asked[0], "a check was counted")
         ended.set()
         thread.join()
     assert statuses == {200}
-    assert first > 0
-    assert checks <= seconds + 1
+    assert asked[0] <= seconds + 1  # each asks 127.0.0.1 once, and [::1], where nobody listens
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -436,23 +434,9 @@ def test_a_port_that_somebody_has(lab: Lab, port: int) -> None:
 @pytest.mark.parametrize(
     "listen",
     [
-        ":",
-        ":9485",
-        "9485x",
-        "65536",
-        "-1",
-        "*:9485",
-        "example.com:9485",
-        "::1:9485",
-        "[::1]",
-        "[127.0.0.1]:9485",
-        "127.0.0.1",
-        "127.0.0.1:",
-        "127.0.0.1:123456",
-        "1.2.3.4:9485",
-        "127.0.0.1:9485:1",
-        "[::1%lo]:9485",
-        "٣:9485",
+        *("", ":", ":9485", "9485x", "65536", "-1", "*:9485", "example.com:9485", "::1:9485"),
+        *("[::1]", "[127.0.0.1]:9485", "127.0.0.1", "127.0.0.1:", "127.0.0.1:123456"),
+        *("1.2.3.4:9485", "127.0.0.1:9485:1", "[::1%lo]:9485", "\u0663:9485"),
     ],
 )
 def test_what_is_no_address(port: int, listen: str) -> None:
