@@ -140,11 +140,12 @@ def _explained(what: str = "") -> Iterator[None]:
 
 def _requests(ports: tuple[int | str, ...]) -> list[PortRequest]:
     from resolver.errors import UsageError  # noqa: PLC0415
+    from resolver.leases import assigned  # noqa: PLC0415
     from resolver.project import names  # noqa: PLC0415
 
     if not ports:
         raise UsageError("no port was given")
-    return list(names.requests(map(str, ports)))
+    return list(names.wanted(map(str, ports), assigned.current).requests)
 
 
 def _free(requests: list[PortRequest], options: dict[str, Any]) -> None:

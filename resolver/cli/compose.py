@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resolver.cli.answers import STREAM, command_line
-from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of, resolving
+from resolver.cli.compose_options import (
+    COMPOSE_EPILOG,
+    Files,
+    Profiles,
+    ProjectName,
+    arguments_of,
+    resolving,
+)
 from resolver.cli.options import DockerTimeout, Json, NoDocker, Quiet, Verbose
 from resolver.cli.output import fit, show
 from resolver.cli.progress import Terminal
@@ -20,7 +27,9 @@ if TYPE_CHECKING:
     from resolver.compose.findings import Preflight
     from resolver.compose.model import ComposeArguments
     from resolver.compose.preflight import Wish
-    from resolver.model import PortRequest
+    from resolver.project.names import Wanted
+
+EPILOG = COMPOSE_EPILOG
 
 
 def preflight(
@@ -87,9 +96,9 @@ def resolve(  # noqa: D417 - the options are those of `resolve`
     terminal = Terminal(asks=interactive)
     try:
         if plan_out is None:
-            report = freeing.free(found, terminal, extra, **options)
+            report = freeing.free(found, terminal, extra.requests, **options)
         else:
-            report, text = freeing.plan(found, extra, **options)
+            report, text = freeing.plan(found, extra.requests, **options)
             from resolver.cli.files import save  # noqa: PLC0415 - seldom
 
             if text:
@@ -97,16 +106,18 @@ def resolve(  # noqa: D417 - the options are those of `resolve`
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
-    show(report, json=json, quiet=quiet or plan_out == STREAM, verbose=verbose)
+    silent = quiet or plan_out == STREAM
+    show(extra.on(report), json=json, quiet=silent, verbose=verbose)
     return int(report.exit_status)
 
 
-def _extra(ports: list[str], *, everything: bool) -> tuple[PortRequest, ...]:
-    from resolver.project import names  # noqa: PLC0415 - `-h` needs none of it
+def _extra(ports: list[str], *, everything: bool) -> Wanted:
+    from resolver.leases import assigned  # noqa: PLC0415 - `-h` needs none of it
+    from resolver.project import names  # noqa: PLC0415
 
     if any(not port for port in ports):
         raise UsageError("'' is not a port: it is empty")
-    return names.requests((*ports, *(names.everything() if everything else ())))
+    return names.wanted((*ports, *(names.everything() if everything else ())), assigned.current)
 
 
 def engine_options(*, no_docker: bool, docker_timeout: float) -> dict[str, Any]:

@@ -38,12 +38,12 @@ class Wanted:
         return replace(report, ports=tuple(named), notes=(*self.notes, *report.notes))
 
 
-def wanted(arguments: Iterable[str], of: Callable[[], Project] | None = None) -> Wanted:
+def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     """Every requested port in the order given, each once; the project is read for names only.
 
     Args:
         arguments: ports, and names of services.
-        of: gives the project; else it is that of the working directory, whatever its leases are.
+        of: gives the project, which has to be the same for every command (`leases.assigned`).
 
     Raises:
         UsageError: an argument is neither a port nor the name of a service.
@@ -60,7 +60,7 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project] | None = None) ->
             if not _NAME.fullmatch(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
-            project = project or (of or current)()
+            project = project or of()
             service = project.service(item)
             named[service] = None
             found[service.request] = (*found.get(service.request, ()), item)
@@ -68,15 +68,6 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project] | None = None) ->
     notes = (note for service in named for note in service.notes)
     left_out = project.notes if project else ()
     return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
-
-
-def requests(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
-    """The ports of `wanted` alone.
-
-    Raises:
-        UsageError: an argument is neither a port nor the name of a service.
-    """
-    return wanted(arguments).requests
 
 
 def everything() -> tuple[str, ...]:

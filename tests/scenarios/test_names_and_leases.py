@@ -55,6 +55,22 @@ def test_every_command_follows_an_assignment(lab: Lab, wished: int, tmp_path: Pa
     assert meant() == {str(wished)}
 
 
+def test_beside_a_compose_project_too(lab: Lab, wished: int, tmp_path: Path) -> None:
+    (tmp_path / "compose.yml").write_text(
+        f"services: {{web: {{image: x, ports: ['{free_port()}:80']}}}}"
+    )
+    neighbour = lab.start("answering", wished)
+    assigned = int(ultra("assign", "api").stdout.partition("=")[2].split()[0])
+
+    for words in (("api",), ("--all",)):
+        run = ultra("resolve", "--compose", "--no-docker", "--settle", "0.1", "--json", *words)
+
+        assert run.status == 0, run.stdout + run.stderr
+        named = [each["request"]["port"] for each in run.json["ports"] if each["services"]]
+        assert named == [assigned]
+        assert alive(neighbour.pid), "whom assign stepped around is not ended by resolve"
+
+
 def test_a_ledger_that_cannot_be_read_is_said_and_does_not_stop_anybody(
     wished: int, tmp_path: Path
 ) -> None:
