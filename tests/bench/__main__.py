@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        bench = Bench(folder, options.pairs or (2 if options.short else 15), options.short)
+        bench = Bench(folder, options.pairs or (1 if options.short else 15), options.short)
         with _peers(options) as place:
             bench = replace(bench, peers=Path(place) if place else None)
             rows = [row for case in options.case or CASES for row in _measured(bench, case)]
@@ -99,7 +99,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(argv)
     if unknown := set(options.case) - CASES.keys():
-        parser.error(f"there is no case {', '.join(sorted(unknown))}")
+        parser.error(f"there is no case {', '.join(sorted(unknown))}: {', '.join(CASES)}")
     return options
 
 
