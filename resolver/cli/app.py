@@ -35,7 +35,8 @@ class LazyGroup(TyperGroup):
 def build(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
     """Loads one command's file and makes typer's command of its function."""
     entry = COMMANDS[name]
-    function: Callable[..., int] = getattr(import_module(entry.module), entry.function)
+    module = import_module(entry.module)
+    function: Callable[..., int] = getattr(module, entry.function)
     single = typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
@@ -44,7 +45,7 @@ def build(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public
     )
     single.command(
         name,
-        epilog=entry.epilog,
+        epilog=getattr(module, "EPILOG", None),
         short_help=entry.summary,
         context_settings={**_SETTINGS, **entry.settings},
     )(function)

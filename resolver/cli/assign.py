@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from resolver.reservations.assigning.assign import Assigned, Terms
     from resolver.reservations.assigning.pool import Wish
 
+EPILOG = """\b
+Exit status:
+  0  every service has a port, which is leased to the project
+  1  no port is left, or with --strict one is held or reserved by another
+  2  usage, or a damaged file: nothing was touched
+  130  interrupted
+The order: the preferred port, the one used last, the project's pool, and then
+ports below the ephemeral range."""
+
 
 class Format(StrEnum):
     """What stdout gets."""

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from resolver.cli.options import PRINT_EPILOG
 from resolver.errors import UsageError
+
+EPILOG = PRINT_EPILOG
 
 
 def env(

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from resolver.health.model import HealthReport
     from resolver.project.model import Probe
 
+EPILOG = """\b
+Exit status:
+  0  every service is healthy
+  1  one is not, or that cannot be told
+  2  usage, or a project file that makes no sense
+  130  interrupted"""
+
 
 def _seconds(value: float | None) -> float | None:
     if value is not None and not 0 < value <= LONGEST_SECONDS:

@@ -8,6 +8,12 @@ import typer
 
 from resolver.settings import LONGEST_SECONDS
 
+PRINT_EPILOG = """\b
+Exit status:
+  0  printed
+  1  the store of reservations cannot be read
+  2  usage, or a project file that makes no sense"""
+
 PORT_HELP = (
     "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, the name of a service (api), "
     "or a comma list."

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from resolver.cli import commands
 from resolver.cli.answers import command_line
 from resolver.cli.files import load
 from resolver.cli.options import (
@@ -21,6 +22,8 @@ from resolver.cli.options import (
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import PlanChangedError
+
+EPILOG = commands.EPILOG
 
 PLAN_HELP = "What `resolve --plan-out` wrote; - is stdin."
 

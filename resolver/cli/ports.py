@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resolver.cli import answers
+from resolver.cli import answers, commands
 from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
 from resolver.cli.options import (
     PORT_HELP,
@@ -21,6 +21,8 @@ from resolver.cli.options import (
 )
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
+
+EPILOG = commands.EPILOG
 
 
 def resolve(

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from resolver.protocols import LeaseStore
     from resolver.reservations.reserve import Order
 
+EPILOG = """\b
+Exit status:
+  0  done
+  1  it is somebody else's, or the store cannot be reached or written; nothing was changed
+  2  usage: nothing was changed
+  4  this user may not bind the port, so it cannot be proved free
+  5  the engine did not answer (--scope engine)
+  130  interrupted"""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 ProjectName = Annotated[
     str | None,

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from resolver.protocols import LeaseStore
     from resolver.reservations.assigning.assign import Assigned
 
+EPILOG = """\b
+Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
+  1    a port is taken, or reserved by another; CMD was not started
+  2    usage
+  126  CMD cannot be executed
+  127  CMD was not found"""
+
 PORT_HELP = (
     "A service, and the port that it would like: api:8085, api:8000-8100, api:127.0.0.1:53/udp, "
     "or api alone. Without any: every service of the project file."

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
     from resolver.reservations.holding.selftest import Check
 
+EPILOG = """\b
+Exit status:
+  0  every promise was proved
+  1  one is not kept here, or could not be found out"""
+
 SCHEMA = "ultra-ports.selftest/1"
 _WORDS = {True: "ok", False: "NOT", None: "?"}
 

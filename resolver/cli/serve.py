@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from resolver.health.exporter import Background, Exporter
     from resolver.health.serve import Server
 
+EPILOG = """\b
+Exit status:
+  0    ended by SIGTERM
+  1    somebody has the port to listen on
+  2    usage, or a project file that makes no sense
+  4    this user may not bind the port to listen on
+  130  interrupted
+/healthz answers with the status 200 where every service is healthy, else with 503."""
+
 DEFAULT_ADDRESS = "127.0.0.1:9485"
 LONGEST_MESSAGE = 400
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
+from resolver.cli.options import PRINT_EPILOG
+
+EPILOG = PRINT_EPILOG
+
 SOURCE = Path(__file__).with_name("functions.sh")
 _FIRST = "\\unalias clear_port kill_api_ports 2>/dev/null || :"
 """zsh reads all that it evaluates before it runs any of it, and aliases are replaced in reading:

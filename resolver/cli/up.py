@@ -10,7 +10,7 @@ import typer
 
 from resolver.cli.answers import command_line
 from resolver.cli.compose import print_json, tell, wish
-from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
+from resolver.cli.compose_options import COMPOSE_EPILOG, Files, Profiles, ProjectName, arguments_of
 from resolver.cli.options import DockerTimeout, Force, Grace, Json, Quiet, Settle, Verbose
 from resolver.cli.output import fit
 from resolver.cli.progress import Terminal
@@ -20,6 +20,8 @@ from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+EPILOG = COMPOSE_EPILOG
 
 
 def up(

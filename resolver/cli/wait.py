@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
     from resolver.health.wait import Condition, Unmet
 
+EPILOG = """\b
+Exit status: that of CMD, where there is one. Of ultra-ports itself:
+  0    all the ports are as they shall be
+  1    not in time; what is missing is said for each port
+  2    usage
+  4    this user may not bind a port that shall be free, so it can never be proved
+  126  CMD cannot be executed
+  127  CMD was not found
+  130  interrupted"""
+
 PORT_HELP = (
     "8085, 127.0.0.1:8085, [::1]:8085, 8000-8010, the name of a service (api), a comma list; or "
     "HOST:PORT of another machine, which is asked for a connection."

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from resolver.health.watch import Watch
     from resolver.project.names import Wanted
 
+EPILOG = """\b
+Exit status:
+  0    ended by q
+  1    nobody reads its output any more
+  2    usage
+  130  interrupted"""
+
 _SHORTEST, _LONGEST = 0.05, 60.0  # seconds between two looks
 
 
