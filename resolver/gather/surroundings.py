@@ -96,8 +96,10 @@ def _link(pid: str) -> str | None:
 
 def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:
     """(port, inode) of each serving socket in the namespace of a process."""
+    if _none_in_use(pid, "sockets: used ", ""):
+        return
     for suffix in ("", "6"):
-        if not _any_in_use(pid, transport, suffix):
+        if _none_in_use(pid, f"{transport.upper()}{suffix}: inuse ", suffix):
             continue
         for line in _text(Path(f"/proc/{pid}/net/{transport}{suffix}")).splitlines()[1:]:
             fields = line.split()
@@ -105,17 +107,14 @@ def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:
                 yield int(fields[1].rpartition(":")[2], 16), int(fields[9])
 
 
-def _any_in_use(pid: int, transport: str, suffix: str) -> bool:
-    """Whether its namespace has any such socket at all, as far as `sockstat` counts them.
+def _none_in_use(pid: int, name: str, suffix: str) -> bool:
+    """Whether `sockstat` of its namespace says that there are no such sockets at all.
 
     To list no TCP sockets, the kernel still walks a table that is as large as the machine: some
     milliseconds for each container (`tcp_seq_next` of net/ipv4/tcp_ipv4.c).
     """
-    name = f"{transport.upper()}{suffix}: inuse "
-    for line in _text(Path(f"/proc/{pid}/net/sockstat{suffix}")).splitlines():
-        if line.startswith(name):
-            return line.removeprefix(name).split()[0] != "0"
-    return True
+    _, found, rest = _text(Path(f"/proc/{pid}/net/sockstat{suffix}")).partition(name)
+    return bool(found) and rest.split(maxsplit=1)[:1] == ["0"]
 
 
 def _who(inode: int) -> str:
@@ -126,6 +125,6 @@ def _who(inode: int) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_bytes().decode(errors="replace")  # text is slower to open
     except OSError:
         return ""
