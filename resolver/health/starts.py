@@ -1,7 +1,8 @@
 """What engines publish, kept up to date by their own events: at rest nobody is asked anything.
 
 An engine without a userland proxy forwards ports in the packet filter, and no socket shows that.
-`GET /events` (Engine API) is a line of JSON for each start and end, and silence otherwise.
+`GET /events` (Engine API) is a line of JSON for each start and end, and silence otherwise. Docker
+tells of an end before its list of containers shows it, and of a start afterwards.
 """
 
 from __future__ import annotations
@@ -32,8 +33,33 @@ _LONGEST = 1 << 20  # bytes of a line of an engine's
 _RUNNING = {"running", "paused"}
 
 
+class Told:
+    """What the engines have told of containers, by their ids."""
+
+    def __init__(self) -> None:
+        self.starts: dict[str, int] = {}
+        self.ended: set[str] = set()  # and not started since, whatever a list says
+
+    def take(self, line: bytes) -> None:
+        """Counts a start or an end; a line that makes no sense is left out, as are the head's."""
+        with contextlib.suppress(ValueError):
+            told = json.loads(line)
+            actor = told.get("Actor") if isinstance(told, dict) else None
+            name = str(actor.get("ID", "")) if isinstance(actor, dict) else ""
+            if name and told.get("Action") == "start":
+                self.starts[name] = self.starts.get(name, 0) + 1
+                self.ended.discard(name)
+            elif name:
+                self.ended.add(name)
+
+    def forget(self, known: set[str]) -> None:
+        """Keeps what is about these containers."""
+        self.starts = {name: count for name, count in self.starts.items() if name in known}
+        self.ended &= known
+
+
 class Stream:
-    """The events of one local engine; what it tells is counted by container."""
+    """The events of one local engine."""
 
     def __init__(self, endpoint: str) -> None:
         self._path = endpoint.removeprefix("unix://")
@@ -41,10 +67,13 @@ class Stream:
         self._rest = b""
         self._next_try = 0.0
 
-    def read(self, starts: dict[str, int]) -> bool:
-        """Whether anything may have changed since the last call; counts starts by container id."""
+    def read(self, told: Told) -> bool:
+        """Whether anything may have changed since the last call; `told` is told of it."""
         if self._connection is None:
-            return self._connect()
+            connected = self._connect()
+            if connected:
+                told.ended.clear()  # starts may have been missed
+            return connected
         changed = False
         while True:
             try:
@@ -59,7 +88,7 @@ class Stream:
             changed = True
             *lines, self._rest = (self._rest + block).split(b"\n")
             for line in lines:
-                _count(line, starts)
+                told.take(line)
 
     def close(self) -> None:
         """Ends the connection; the next read begins another one."""
@@ -91,12 +120,17 @@ class Published:
     """Which containers publish which of the watched ports, as signatures."""
 
     def __init__(self, policy: Policy) -> None:
-        self.starts: dict[str, int] = {}
         self.troubles: tuple[str, ...] = ()
         self._policy = policy
+        self._told = Told()
         self._streams: dict[str, Stream] = {}
         self._found: dict[PortRequest, Signature] = {}
         self._next_search = 0.0
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """How often each container was seen to start, by its id."""
+        return self._told.starts
 
     def look(
         self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]
@@ -106,7 +140,7 @@ class Published:
             return {}, False
         stale = self._search()
         for stream in self._streams.values():
-            stale |= stream.read(self.starts)
+            stale |= stream.read(self._told)
         if stale:
             self._ask(requests, sockets)
         return self._found, stale
@@ -133,13 +167,12 @@ class Published:
         bindings = [
             (binding, (container.id, self.starts.get(container.id, 0)))
             for container in containers
-            if container.state in _RUNNING
+            if container.state in _RUNNING and container.id not in self._told.ended
             for binding in container.published
         ]
         if not self.troubles:
             self._found = _by_request(bindings, requests)
-            ids = {container.id for container in containers}
-            self.starts = {name: count for name, count in self.starts.items() if name in ids}
+            self._told.forget({container.id for container in containers})
 
 
 def _by_request(
@@ -154,13 +187,3 @@ def _by_request(
         for request in met:
             found.setdefault(request, set()).add((binding, token))
     return {request: frozenset(tokens) for request, tokens in found.items()}
-
-
-def _count(line: bytes, starts: dict[str, int]) -> None:
-    """Counts a start; a line that makes no sense is left out, as are the head's."""
-    with contextlib.suppress(ValueError):
-        told = json.loads(line)
-        if isinstance(told, dict) and told.get("Action") == "start":
-            actor = told.get("Actor")
-            name = str(actor.get("ID", "")) if isinstance(actor, dict) else ""
-            starts[name] = starts.get(name, 0) + 1

@@ -147,8 +147,15 @@ class Watch:
         sockets = list_sockets(None)
         published, asked = self._published.look(self._requests, sockets)
         if self._requests is None:
-            return {**published, **everything(sockets, self._outgoing)}, asked
-        return {**published, **self._sieve.sort(sockets)}, asked
+            served = everything(sockets, self._outgoing)
+        else:
+            served = self._sieve.sort(sockets)
+        behind = {each for each in published if inodes(self._seen.get(each, frozenset()))}
+        # A container that ends closes its sockets before its engine says so.
+        return {
+            **{each: found for each, found in published.items() if each not in behind},
+            **served,
+        }, asked
 
     def _begin(self, signatures: Mapping[PortRequest, Signature], now: Instant) -> Iterator[Event]:
         holders = self._diagnose(list(signatures))

@@ -63,10 +63,13 @@ class Watching:
             left = max(0.0, deadline - time.monotonic())
             readable, _, _ = select.select([self.popen.stdout], [], [], left)
             block = os.read(self.popen.stdout.fileno(), 65536) if readable else b""
-            assert block, f"nothing more was said: {self._raw!r}"
+            assert block, f"nothing more was said: {self._raw!r} {self._errors()}"
             self._raw += block
         line, self._raw = self._raw.split(b"\n", 1)
         return line.decode()
+
+    def _errors(self) -> str:
+        return self.popen.communicate()[1].decode() if self.popen.poll() is not None else ""
 
     def event(self) -> Any:  # noqa: ANN401 - its shape is asserted by each test
         """The next line as JSON."""
