@@ -21,6 +21,8 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def keep(lease: Lease, store: LeaseStore, ttl_seconds: float | None) -> int:
     """Waits for a signal, or for the end of `ttl_seconds`; then the lease ends.
 
+    What our caller made us ignore, as nohup(1) does, stays ignored.
+
     Returns:
         0 where its time was up, else 128 and the number of the signal, as a shell would say.
 
@@ -34,7 +36,8 @@ def keep(lease: Lease, store: LeaseStore, ttl_seconds: float | None) -> int:
         got.append(number)
         told.set()
 
-    before = {number: signal.signal(number, end) for number in _ENDINGS}
+    ours = [each for each in _ENDINGS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in ours}
     try:
         _wait(lease, store, ttl_seconds, told)
     finally:

@@ -20,7 +20,7 @@ import pytest
 from tests.lab import runner as runners
 from tests.lab.cli import COMMAND, Run, ultra
 from tests.lab.ports import free_port, free_range, is_free
-from tests.lab.processes import alive, unavailable
+from tests.lab.processes import alive, stays, unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,10 +77,12 @@ def owner() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def holding(shop: Shop, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def holding(
+    shop: Shop, *arguments: str, prefix: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """`reserve --hold` while it holds; its first line of stdout has been read."""
     with subprocess.Popen(
-        [COMMAND, "reserve", *arguments, "--hold"],
+        [*prefix, COMMAND, "reserve", *arguments, "--hold"],
         cwd=shop.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -327,6 +329,25 @@ def test_a_hold_that_is_killed_leaves_nothing(shop: Shop, blog: Shop) -> None:
 def test_a_hold_ends_when_its_time_is_up(shop: Shop) -> None:
     with holding(shop, "api", "--ttl", "1s") as popen:
         assert popen.wait(20) == 0
+    assert is_free(shop.api)
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal (SigCgt of proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    [mask] = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def test_a_hold_outlives_what_its_caller_ignores(shop: Shop) -> None:
+    deaf = ("/bin/sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh")  # as nohup(1) and `&` do it
+    with holding(shop, "api", prefix=deaf) as popen:
+        wait_until(lambda: catches(popen.pid, signal.SIGTERM), "its handler of SIGTERM")
+        popen.send_signal(signal.SIGHUP)
+        popen.send_signal(signal.SIGINT)
+        assert stays(lambda: popen.poll() is None, seconds=0.5)
+        popen.terminate()
+        assert popen.wait(10) == 128 + signal.SIGTERM
     assert is_free(shop.api)
 
 
