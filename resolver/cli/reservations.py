@@ -135,9 +135,10 @@ def release(
         project or found.name, str(found.root), _line(), named=project is not None, forced=force
     )
     with opened(found.root) as store:
+        _check_readable(store)
         leases = store.leases(scopes.current(os.environ, scope))
         chosen, missing = releasing.chosen(what, leases, caller)
-        ended = store.release(chosen)
+        ended = _lastingly(store, store.release(chosen))
         if json:
             _print_json("release", store, ended)
     for lease in ended:
@@ -169,9 +170,8 @@ def reservations(
     from resolver.leases import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
 
     with opened(_root()) as store:
-        if blind := getattr(store, "blind", ""):
-            raise StoreError(blind)
-        over = store.prune() if prune else ()
+        _check_readable(store)
+        over = _lastingly(store, store.prune()) if prune else ()
         for lease in over:
             _say_of(lease, f"is forgotten: it was reserved for {_whose(lease)}")
         leases = store.leases(None if everywhere else scopes.current(os.environ, scope))
@@ -254,6 +254,27 @@ def _line() -> tuple[Any, ...]:
 
     own = identify(Pid(os.getpid()))
     return (own, *ancestors_of(own))
+
+
+def _check_readable(store: LeaseStore) -> None:
+    """Makes sure that what others have reserved is known.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    if blind := getattr(store, "blind", ""):
+        raise StoreError(blind)
+
+
+def _lastingly(store: LeaseStore, ended: tuple[Lease, ...]) -> tuple[Lease, ...]:
+    """The leases that were ended, if others will see that they were.
+
+    Raises:
+        StoreError: the ledger can only be read, and still has them.
+    """
+    if ended and not store.lasting:
+        raise StoreError(f"{ended[0].request} stays reserved: the ledger can only be read")
+    return ended
 
 
 def _root() -> Any:  # noqa: ANN401 - a Path

@@ -74,6 +74,15 @@ def assert_not_kept(run: Run, place: object, reason: str) -> None:
     assert "not reserved: it would be forgotten at once" in refusal
 
 
+def assert_stays_reserved(place: object, here: Path, port: int) -> None:
+    """Asserts that nobody says that a lease was ended which others still see."""
+    for arguments in (["api"], [str(port)], ["--all"], ["api", "--json"]):
+        run = ultra("release", *arguments, cwd=here, env={"ULTRA_PORTS_STATE": str(place)})
+        assert (run.status, run.stdout) == (1, "")
+        assert f"{port}/tcp stays reserved: the ledger can only be read" in run.stderr
+    assert listed(place, here) == [port]
+
+
 # --- places ---------------------------------------------------------------------------------------
 
 
@@ -177,6 +186,7 @@ def test_a_read_only_place(tmp_path: Path, here: Path) -> None:
         )  # fmt: skip
         assert run.status == 1  # others live by what can only be read
         assert f"{port}/tcp is reserved for api" in run.stderr
+        assert_stays_reserved(place, here, port)
 
 
 def test_a_damaged_ledger(tmp_path: Path, here: Path) -> None:
