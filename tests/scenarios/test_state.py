@@ -128,6 +128,17 @@ def test_a_directory_in_the_place_of_the_ledger(tmp_path: Path, here: Path) -> N
     assert str(tmp_path) in run.stderr
 
 
+@pytest.mark.parametrize("name", ["leases.db", "leases.lock"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(
+    tmp_path: Path, here: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    port, env = free_port(), {"ULTRA_PORTS_STATE": str(tmp_path)}
+    assert reserve(tmp_path, here, port, timeout=20).status == int(name == "leases.db")
+    for arguments in (["reservations"], ["release", "api"], ["who", str(port), "--no-docker"]):
+        ultra(*arguments, cwd=here, env=env, timeout=20)
+
+
 def test_no_home(here: Path) -> None:
     env = {"HOME": "/nonexistent", "XDG_STATE_HOME": ""}
     run = reserve("", here, free_port(), env=env)

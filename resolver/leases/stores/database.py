@@ -37,6 +37,7 @@ _UNWRITABLE = {
     sqlite3.SQLITE_AUTH,
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+NO_FILE = "it is no regular file"
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 
 
@@ -148,6 +149,8 @@ class Database:
         """
         if not self.path.exists():
             return None
+        if not self.path.is_file():  # SQLite would wait for somebody to write to a pipe
+            raise UnwritableError(str(self.path), NO_FILE)
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -230,6 +233,8 @@ def read(path: Path) -> tuple[Entry, ...]:
     Raises:
         StoreError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} cannot be read: {NO_FILE}")
     for suffix in ("mode=ro", "immutable=1"):  # the latter where SQLite cannot make its own files
         if suffix == "immutable=1" and _size(path.with_name(f"{path.name}-wal")):
             break  # what is in there would be missed
