@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 _FIELDS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_REFUSAL = b"GET and HEAD are all there is\n"
+_REFUSED = {
+    "Content-Type": "text/plain",
+    "Allow": ", ".join(METHODS),
+    "Content-Length": str(len(_REFUSAL)),
+}
 
 
 def _latest(wanted: tuple[str | int, ...], options: dict[str, Any]) -> Latest[Checked]:
@@ -56,7 +62,7 @@ class Asgi:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         elif scope["method"] not in METHODS:
-            await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": ", ".join(METHODS)})
+            await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, _REFUSED, _REFUSAL)
         else:
             found = await asked(self._latest)
             text = body(found)
@@ -70,7 +76,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _send(send: Send, number: int, fields: dict[str, str], text: bytes = b"") -> None:
+async def _send(send: Send, number: int, fields: dict[str, str], text: bytes) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": int(number), "headers": headers})
     await send({"type": "http.response.body", "body": text})
@@ -85,8 +91,8 @@ class Wsgi:
     def __call__(self, environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers one request."""
         if environ["REQUEST_METHOD"] not in METHODS:
-            start_response("405 Method Not Allowed", [("Allow", ", ".join(METHODS))])
-            return []
+            start_response("405 Method Not Allowed", [*_REFUSED.items()])
+            return [_REFUSAL]
         try:
             found = self._latest.ask().result(PATIENCE_SECONDS)
         except TimeoutError:
