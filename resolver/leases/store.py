@@ -45,8 +45,9 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
         store: LeaseStore = RedisStore(address, where)
         return store
     if address:
-        kind = address.partition("://")[0]  # the rest may have a password in it
-        raise UsageError(f"{STORE_VARIABLE} is no redis:// address (it begins with {kind[:20]!a})")
+        kind, slashes, _ = address.partition("://")  # the rest may have a password in it
+        begins = f" (it begins with {kind[:20]!a})" if slashes else ""
+        raise UsageError(f"{STORE_VARIABLE} is no redis:// address{begins}")
     return _ledger(environ, project_root, where)
 
 

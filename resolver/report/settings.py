@@ -54,4 +54,4 @@ def envelope(rows: Iterable[Row]) -> dict[str, Any]:
 def hidden_password(address: str) -> str:
     """An address without its user and password, and without what may follow its path."""
     bare = address.partition("?")[0]
-    return re.sub(r"//.*@", "//***@", bare)
+    return re.sub(r"^([^/@]*//)?.*@", r"\1***@", bare)

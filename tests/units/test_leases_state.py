@@ -76,7 +76,9 @@ def test_files_are_for_those_who_may_write_to_the_directory(
     assert shared_mode(tmp_path) == shared
 
 
-@pytest.mark.parametrize("address", ["postgres://u:secret@h/x", "secret", "http://x"])
+@pytest.mark.parametrize(
+    "address", ["postgres://u:secret@h/x", "secret", "redis:u:secret@h", "http://x"]
+)
 def test_an_address_of_no_store_is_a_usage_error(address: str) -> None:
     with pytest.raises(UsageError, match="ULTRA_PORTS_STORE") as caught:
         open_store({"ULTRA_PORTS_STORE": address}, ROOT)
@@ -106,6 +108,7 @@ def test_what_is_no_time(text: str) -> None:
         ("redis://ann:s@cret@h:6379/0", "redis://***@h:6379/0"),
         ("redis://:secret@h", "redis://***@h"),
         ("redis://h/0?password=secret", "redis://h/0"),
+        ("redis:ann:secret@h", "***@h"),
     ],
 )
 def test_no_password_is_shown(address: str, shown: str) -> None:
