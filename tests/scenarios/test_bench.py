@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from tests.bench.__main__ import CASES, write
 from tests.bench.rows import as_markdown, as_text, compared, counted
-from tests.lab.processes import ROOT
+from tests.lab.processes import ROOT, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +64,14 @@ def test_a_wedged_engine_can_be_measured(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_the_crowd_can_be_measured(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        unavailable("a cgroup needs root")
     rows = measured(tmp_path, ["crowd"])
     assert {row[0] for row in rows} == {"crowd, own cgroup", "crowd, no cgroup", "crowd, memory"}
 
 
 @pytest.mark.engine
+@pytest.mark.usefixtures("local_engine")
 def test_the_engine_is_asked_three_times_at_most(tmp_path: Path) -> None:
     counts, times = measured(tmp_path, ["containers"])
     assert counts[0] == "containers"
