@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os.path
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from resolver.errors import ReservedError
+from resolver.errors import ReservedError, StoreError
 from resolver.gather import list_sockets
 from resolver.leases.belonging import Belonging
 from resolver.leases.model import Claim
@@ -182,8 +183,27 @@ def _take(
     earlier = superseded(choices, state) if terms.owner is None else ()
     if earlier:
         store.release(earlier)
-    granted = store.acquire([_claim(choice, terms) for choice in choices])
+    try:
+        granted = store.acquire([_claim(choice, terms) for choice in choices])
+    except BaseException:
+        _give_back(earlier, store)
+        raise
     return {lease.request: lease for lease in granted}
+
+
+def _give_back(earlier: Sequence[Lease], store: LeaseStore) -> None:
+    """Leases the ports again that the services had, for the time that was left to them."""
+    for lease in earlier:
+        left = None if lease.expires_at is None else max(1.0, lease.expires_at - time.time())
+        with suppress(ReservedError, StoreError):
+            store.acquire([_again(lease, left)])
+
+
+def _again(lease: Lease, seconds: float | None) -> Claim:
+    return Claim(
+        lease.scope, lease.port, lease.transport, lease.address, lease.service,
+        lease.project, lease.place, lease.owner, seconds, lease.held,
+    )  # fmt: skip
 
 
 def _claim(choice: Choice, terms: Terms) -> Claim:
