@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resolver import log
@@ -25,19 +27,32 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
     import subprocess  # noqa: PLC0415 - mostly nothing is run
 
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             list(argv),
             env={**os.environ, **_QUIET},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_seconds,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,  # to be ended with its children, such as plug-ins of docker
         )
     except OSError as error:
         raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise CommandFailedError(f"{argv[0]} did not answer in {timeout_seconds:g} s") from error
-    log.debug("%s: exit status %s", " ".join(argv), done.returncode)
+    with child:
+        try:
+            stdout, stderr = child.communicate(timeout=timeout_seconds)
+        except BaseException as error:
+            _kill_group(child.pid)
+            if isinstance(error, subprocess.TimeoutExpired):
+                said = f"{argv[0]} did not answer in {timeout_seconds:g} s"
+                raise CommandFailedError(said) from error
+            raise
+    log.debug("%s: exit status %s", " ".join(argv), child.returncode)
     return Completed(
-        done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        child.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
     )
+
+
+def _kill_group(leader: int) -> None:
+    """Ends a command and what it has started; the leader is not reaped yet, so the PID is its."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
