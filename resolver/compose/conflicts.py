@@ -167,13 +167,13 @@ def _single(entry: Published) -> bool:
 
 def _together(entries: Sequence[Published]) -> Iterator[Finding]:
     """Entries that each want one port, and it is the same one: a finding for each port."""
-    clashes: dict[tuple[str, int], dict[Published, None]] = {}
-    for one, other in combinations(filter(_single, entries), 2):
-        if _in_the_way(one, other):
-            group = clashes.setdefault((one.transport, ports(one)[0]), {})
-            group.update(dict.fromkeys((one, other)))
-    for (transport, port), group in clashes.items():
-        yield _clash(f"{port}/{transport}", list(group))
+    wanted: dict[tuple[str, int], list[Published]] = {}
+    for entry in filter(_single, entries):
+        wanted.setdefault((entry.transport, ports(entry)[0]), []).append(entry)
+    for (transport, port), group in wanted.items():
+        pairs = [pair for pair in combinations(group, 2) if _in_the_way(*pair)]
+        if pairs:
+            yield _clash(f"{port}/{transport}", list(dict.fromkeys(chain.from_iterable(pairs))))
 
 
 def _clash(label: str, group: list[Published]) -> Finding:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resolver import api, verdicts
 from resolver.compose.findings import Status
 from resolver.compose.roles import beside, is_replaced
+from resolver.errors import UsageError
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
 from resolver.values import replace
 
@@ -111,7 +112,10 @@ def plan(
     if found.hopeless:
         return refusal(found), ""
     clear = [port.request for port in found.report.ports if port.verdict is Verdict.FREE]
-    report, text = api.plan(*map(str, dict.fromkeys((*found.taken, *extra)) or clear), **options)
+    wanted = dict.fromkeys((*found.taken, *extra)) or clear
+    if not wanted:
+        raise UsageError("no plan was made: there is no port of the project to free")
+    report, text = api.plan(*map(str, wanted), **options)
     return _together(found, report), text
 
 

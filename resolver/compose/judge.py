@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from resolver.compose import conflicts
@@ -22,18 +23,21 @@ _REMOVE = "docker compose up --remove-orphans"
 
 def entries(stage: Stage) -> tuple[Entry, ...]:
     """How it stands with every entry of every service, in the file's order."""
-    return tuple(
-        _entry(each, service, stage)
-        for service in stage.project.services
-        for each in service.published
-    )
+    return tuple(chain.from_iterable(_of_service(each, stage) for each in stage.project.services))
+
+
+def _of_service(service: ComposeService, stage: Stage) -> Iterator[Entry]:
+    claimed = set(conflicts.fixed(service))
+    for published in service.published:
+        if published.trouble:
+            yield Entry(published, Status.CONFLICT, published.trouble)
+        elif published not in claimed:
+            yield _without_port(published, service)
+        else:
+            yield _entry(published, service, stage)
 
 
 def _entry(published: Published, service: ComposeService, stage: Stage) -> Entry:
-    if published.trouble:
-        return Entry(published, Status.CONFLICT, published.trouble)
-    if published not in conflicts.fixed(service):
-        return _without_port(published, service)
     wanted = conflicts.requests(published)
     judged = [(each, status_of(each, stage)) for each in wanted]
     usable = [each for each in judged if each[1] in _USABLE]

@@ -349,6 +349,15 @@ def test_a_plan_for_a_project(engine: Engine, lab: Lab, tmp_path: Path) -> None:
         assert not server.alive
 
 
+def test_no_plan_where_there_is_nothing_to_free(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    options = write(tmp_path, {"web": {"ports": ["80"]}})
+    run = ultra("resolve", "--compose", *options, "--plan-out", str(plan))
+    assert run.status == 2
+    assert "no plan was made: there is no port of the project to free" in run.stderr
+    assert not plan.exists()
+
+
 @pytest.mark.parametrize("option", [("-f", "x"), ("--profile", "x"), ("--project", "x")])
 def test_the_projects_options_go_with_compose(option: tuple[str, str]) -> None:
     run = ultra("resolve", "1", *option)

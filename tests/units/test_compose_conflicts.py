@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from resolver.compose import conflicts
+from resolver.compose import conflicts, judge
 from resolver.compose.findings import Code, Finding, Level, Machine
 from resolver.compose.model import ComposeProject, ComposeService, Published
+from resolver.compose.roles import Stage
 
 ORDINARY = Machine(ephemeral=range(32768, 61000), first_unprivileged=1024, engine_uid=0)
 
@@ -167,3 +170,29 @@ def test_privileged_ports_of_a_rootless_engine(uid: int | None, warned: bool) ->
     expected = [(Level.WARNING, Code.PRIVILEGED)] if warned else []
     assert codes(service("web", entry("web", 443)), machine=machine) == expected
     assert not found(service("web", entry("web", 1024)), machine=machine)
+
+
+# --- a media server's ten thousand ports ----------------------------------------------------------
+
+
+def calls(count: int) -> int:
+    """How many functions are called to look at a project with so many ports, and to judge them."""
+    ports = (entry("web", 10000 + each, target=10000 + each) for each in range(count))
+    project = ComposeProject("shop", Path("/srv/shop"), (), (service("web", *ports),))
+    made = 0
+
+    def counting(_frame: object, event: str, _: Any) -> None:  # noqa: ANN401 - the interpreter's
+        nonlocal made
+        made += event == "call"
+
+    sys.setprofile(counting)
+    try:
+        conflicts.find(project, ORDINARY)
+        judge.entries(Stage(project, {}))
+    finally:
+        sys.setprofile(None)
+    return made
+
+
+def test_the_work_grows_with_the_ports_and_not_with_their_pairs() -> None:
+    assert calls(400) < 3 * calls(200)
