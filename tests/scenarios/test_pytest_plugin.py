@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, free_range, is_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,25 +93,42 @@ WORKERS = ("-p", "xdist", "-n", "8")
 
 
 @pytest.mark.slow
-def test_eight_workers_never_share_a_port(suite: Callable[..., Suite]) -> None:
-    """Each of 64 tests binds its ports while the others bind theirs, and no number comes twice."""
+@pytest.mark.parametrize("pool", ["wide", "narrow"])
+def test_eight_workers_never_share_a_port(suite: Callable[..., Suite], pool: str) -> None:
+    """64 tests bind their ports, while others bind theirs.
+
+    In the narrow pool all workers look through the same few ports, from the first on. In the wide
+    one, which everybody has, no number comes twice at all.
+    """
+    first = free_range(200)
+    narrow = f"testrun._endless = lambda _: itertools.cycle(range({first}, {first + 200}))"
     done = suite(
-        """
+        f"""
+import itertools, time
+from resolver.reservations import testrun
+{narrow if pool == "narrow" else ""}
+
 @pytest.mark.parametrize("number", range(64))
 def test_ports(number, free_port, reserved_port):
-    note(ports=[free_port, int(reserved_port)])
+    begun = time.monotonic()
     with bind(free_port), bind(free_port, kind=socket.SOCK_DGRAM):
         with pytest.raises(OSError):
             bind(reserved_port)
         with bind(reserved_port, reuse=True) as server:
             server.listen()
+            time.sleep(0.05)  # the others meanwhile look for theirs
+    note(ports=[free_port, int(reserved_port)], begun=begun, ended=time.monotonic())
 """,
         *WORKERS,
     )
     assert "64 passed" in done.text, done.text
-    ports = Counter(port for each in done.notes for port in each["ports"])
-    assert len(ports) == 128
     assert len({each["worker"] for each in done.notes}) == 8
+    for one, other in itertools.combinations(done.notes, 2):
+        at_once = one["begun"] < other["ended"] and other["begun"] < one["ended"]
+        assert not (at_once and set(one["ports"]) & set(other["ports"])), (one, other)
+    ports = [port for each in done.notes for port in each["ports"]]
+    assert pool == "narrow" or len(set(ports)) == len(ports) == 128
+    assert pool == "wide" or set(ports) <= {*range(first, first + 200)}
     assert ultra("reservations", "--json").json["reservations"] == []
 
 
