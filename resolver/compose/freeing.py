@@ -139,8 +139,7 @@ def _said(finding: Finding) -> str:
 def _together(found: Preflight, report: Report) -> Report:
     """The report of what was worked on, with the ports that needed nothing."""
     done = {port.request: port for port in report.ports}
-    ports = [each for each in _others(found, set(done)) if each.request not in done]
-    whole = verdicts.report("resolve", [*ports, *report.ports], Snapshot())
+    whole = verdicts.report("resolve", [*_others(found, set(done)), *report.ports], Snapshot())
     return replace(
         whole,
         notes=tuple(dict.fromkeys((*found.notes, *report.notes, *_kept(found)))),
@@ -152,10 +151,12 @@ def _together(found: Preflight, report: Report) -> Report:
 def _others(found: Preflight, done: set[PortRequest]) -> Iterator[PortReport]:
     known = {port.request: port for port in found.report.ports}
     for entry in found.entries:
-        for request in entry.requests if len(entry.requests) == 1 else ():
-            if entry.status is Status.CLEAR and request in known and request not in done:
+        for request in entry.requests:
+            if request in done or request not in known:
+                continue
+            if entry.status is Status.CLEAR and len(entry.requests) == 1:
                 yield replace(known[request], verdict=Verdict.FREE)
-            elif entry.status is Status.UNKNOWN:
+            elif entry.status is Status.UNKNOWN and known[request].verdict is not Verdict.FREE:
                 yield replace(known[request], verdict=Verdict.UNDECIDED)
 
 

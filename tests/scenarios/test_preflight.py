@@ -388,6 +388,16 @@ def test_an_engine_that_does_not_answer(engine: Engine, lab: Lab, tmp_path: Path
         assert codes(run) == [("warning", "unknown")]
 
 
+def test_a_range_of_which_nobody_knows_who_has_it(engine: Engine, tmp_path: Path) -> None:
+    first = free_range(2)
+    with stack(engine, tmp_path, {"web": published(f"{first}-{first + 1}:80", scale=2)}) as shop:
+        shop("up", "--detach")
+        for command in (["preflight"], ["resolve", "--compose", *FAST]):
+            run = ultra(*command, *shop.options, "--no-docker", "--json")
+            assert run.status == 5, run.stdout + run.stderr
+        assert {each["verdict"] for each in run.json["ports"]} == {"undecided"}
+
+
 def test_a_holder_that_is_hidden(lab: Lab, as_nobody: tuple[str, ...]) -> None:
     port = free_port()
     server = lab.start("answering", port)
