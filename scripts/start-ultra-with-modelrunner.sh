@@ -34,7 +34,7 @@ server=
 # shellcheck disable=SC2317 # the trap calls it
 clean_up() {
     result=$?
-    trap '' INT TERM HUP # what has begun is brought to its end
+    trap '' INT TERM HUP QUIT # what has begun is brought to its end
     stop_process "$server"
     if [ -n "$runner" ]; then
         stop_process "$runner"
@@ -54,11 +54,12 @@ clear_ports "$API_PORT" "$MODELRUNNER_PORT" || exit
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 131' QUIT
 trap 'exit 143' TERM
 exec 3<&0 # a shell gives what it starts in the background no stdin: the server keeps ours
 if [ -n "${MODELRUNNER_COMMAND-}" ]; then
     (
-        trap - HUP INT TERM EXIT
+        trap - HUP INT QUIT TERM EXIT
         apart sh -c "$MODELRUNNER_COMMAND"
     ) 3<&- &
     runner=$!
@@ -66,7 +67,7 @@ fi
 await "$runner" "$MODELRUNNER_HOST" "$MODELRUNNER_PORT" "$MODELRUNNER_HEALTH_PATH" \
     "${MODELRUNNER_WAIT:-60}" || exit 1
 (
-    trap - HUP INT TERM EXIT
+    trap - HUP INT QUIT TERM EXIT
     serve exec "$@"
 ) <&3 3<&- &
 server=$!

@@ -27,7 +27,7 @@ server=
 # shellcheck disable=SC2317 # the trap calls it
 clean_up() {
     result=$?
-    trap '' INT TERM HUP # what has begun is brought to its end
+    trap '' INT TERM HUP QUIT # what has begun is brought to its end
     stop_process "$server"
     clear_ports --quiet "$API_PORT" || {
         cleared=$?
@@ -40,9 +40,10 @@ clear_ports "$API_PORT" || exit
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 131' QUIT
 trap 'exit 143' TERM
 (
-    trap - HUP INT TERM EXIT
+    trap - HUP INT QUIT TERM EXIT
     serve apart "$@"
 ) &
 server=$!

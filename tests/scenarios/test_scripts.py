@@ -51,7 +51,7 @@ def got(port: int, path: str = "/pid") -> str:
 
 def start(lab: Lab, script: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     """Starts a script in a session of its own, with the signals' default actions."""
-    prefix = ("env", "--default-signal=INT,TERM,HUP")
+    prefix = ("env", "--default-signal=INT,QUIT,TERM,HUP")
     env = environment(**QUICK, **variables)
     return lab.command(*prefix, script, *arguments, env=env, cwd=WEBAPP)
 
@@ -188,7 +188,7 @@ def test_a_variable_that_is_no_port_starts_nothing() -> None:
 # --- start-ultra-with-modelrunner.sh --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM", "SIGHUP", "server"])
+@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM", "SIGHUP", "SIGQUIT", "server"])
 def test_the_model_runner_lives_with_the_server(lab: Lab, how: str) -> None:
     port, model = free_port(), free_port()
     stale = [lab.start("answering", port), lab.start("answering", model)]
@@ -203,7 +203,10 @@ def test_the_model_runner_lives_with_the_server(lab: Lab, how: str) -> None:
         os.kill(server, signal.SIGTERM)
         assert script.wait(20) in {0, 143}
     else:
-        assert interrupt(script, how) == {"ctrl-c": 130, "SIGTERM": 143, "SIGHUP": 129}[how]
+        assert (
+            interrupt(script, how)
+            == {"ctrl-c": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGQUIT": 131}[how]
+        )
     assert silent(port)
     assert silent(model)
     assert not alive(server)
@@ -306,14 +309,14 @@ def test_production_fails_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "dash"])
-@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM"])
+@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM", "SIGQUIT"])
 def test_production_cleans_up_when_it_is_interrupted(lab: Lab, how: str, name: str) -> None:
     port = free_port()
     variables = {"API_PORT": str(port), "HEALTH": "503"}
     script = start(lab, shutil.which("env") or "env", *shell(name), PRODUCTION, **variables)
     server = int(wait_for(port))
 
-    assert interrupt(script, how) == {"ctrl-c": 130, "SIGTERM": 143}[how]
+    assert interrupt(script, how) == {"ctrl-c": 130, "SIGTERM": 143, "SIGQUIT": 131}[how]
 
     assert silent(port)
     assert not alive(server)
