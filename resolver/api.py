@@ -81,11 +81,12 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
         UsageError: a port or an option that makes no sense; nothing was touched.
     """
     wanted, allowed = _wanted(ports), policy(options)
-    report = glance.free("resolve", wanted.requests, allowed, run_command, list_sockets)
+    seen = glance.look(wanted.requests, allowed, run_command, list_sockets)
+    report = glance.report("resolve", wanted.requests, allowed, seen) if seen else None
     if report is None:
         from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
 
-        report = pipeline.resolve(wanted.requests, allowed, effects(observer))
+        report = pipeline.resolve(wanted.requests, allowed, effects(observer), seen)
     return wanted.on(_counted(_with_reservations(report)))
 
 

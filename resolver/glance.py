@@ -2,7 +2,8 @@
 
 Where every port could be bound, no engine publishes one of them or is about to, and no NAT rule
 captures one, there is nobody to classify and nothing to do: the report is what the pipeline would
-say, without loading it. In any other case there is no answer here, and the pipeline looks again.
+say, without loading it. In any other case there is no answer here, and the pipeline goes on with
+what was seen.
 """
 
 from __future__ import annotations
@@ -16,20 +17,16 @@ from resolver.verify import prove
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.model import Policy, PortRequest
+    from resolver.model import Policy, PortRequest, Snapshot
     from resolver.protocols import CommandRunner, Watcher
 
 BOUND = "bound for proof"
 
 
-def free(
-    command: str,
-    requests: Sequence[PortRequest],
-    policy: Policy,
-    run: CommandRunner,
-    list_sockets: Watcher,
-) -> Report | None:
-    """The report of ports that are all free; None where anything else is to be said.
+def look(
+    requests: Sequence[PortRequest], policy: Policy, run: CommandRunner, list_sockets: Watcher
+) -> Snapshot | None:
+    """What engines and NAT rules mean to do with ports that could all be bound; None otherwise.
 
     Raises:
         UsageError: an address is none of this machine's.
@@ -38,7 +35,13 @@ def free(
         proof = prove(request, list_sockets)
         if not proof.free or proof.lingering:
             return None
-    seen = gather(requests, policy, frozenset(requests), run)
+    return gather(requests, policy, frozenset(requests), run)
+
+
+def report(
+    command: str, requests: Sequence[PortRequest], policy: Policy, seen: Snapshot
+) -> Report | None:
+    """The report of ports that are all free; None where anything else is to be said."""
     remarkable = any(
         engine.elsewhere or (engine.trouble and not engine.unremarkable) for engine in seen.engines
     )
@@ -51,3 +54,19 @@ def free(
         dry_run=policy.dry_run,
         engines=seen.engines,
     )
+
+
+def free(
+    command: str,
+    requests: Sequence[PortRequest],
+    policy: Policy,
+    run: CommandRunner,
+    list_sockets: Watcher,
+) -> Report | None:
+    """A look and its report in one; None where there is anything else to be said.
+
+    Raises:
+        UsageError: an address is none of this machine's.
+    """
+    seen = look(requests, policy, run, list_sockets)
+    return report(command, requests, policy, seen) if seen else None

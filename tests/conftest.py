@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.lab.cli import ultra
 from tests.lab.processes import Lab, unavailable
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# A busy machine is no reason for a property to fail.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 NOBODY = 65534
 
 

@@ -75,12 +75,21 @@ def reserve(order: Order, store: LeaseStore, where: Here) -> Reserved:
 
 
 def _preferred(order: Order, store: LeaseStore) -> Iterator[PortRequest]:
-    """The ports that the service has or had, then those that nobody has reserved."""
+    """The ports that the service has or had, then those that nobody has reserved, then the others.
+
+    What is reserved is looked up again after each port that was not to be had: among many who
+    reserve at once, trying them one by one would lose to each of the others in turn.
+    """
     had = [lease.port for lease in store.leases(order.scope) if _is_ours(lease, order)]
     remembered = store.recall(order.scope, order.project, order.place).get(order.service)
     own = [*had, *([remembered] if remembered else [])]
     yield from (request for request in order.requests if request.port in own)
-    yield from (request for request in order.requests if request.port not in own)
+    left = [request for request in order.requests if request.port not in own]
+    while left:
+        taken = {lease.port for lease in store.leases(order.scope) if not _is_ours(lease, order)}
+        found = next((request for request in left if request.port not in taken), left[0])
+        left.remove(found)
+        yield found
 
 
 def _is_ours(lease: Lease, order: Order) -> bool:
