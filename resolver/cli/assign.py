@@ -114,6 +114,8 @@ def assign(
         assigned = assigning.assign(wanted, terms, store)
         if not (store.lasting or dry_run):
             say(["nothing keeps these ports for the project: the store cannot be written"])
+        if terms.scope.startswith("engine:"):
+            say(["what is no container on the engine's host is not seen from here"])
     _story(assigned, say if verbose else _nothing, say)
     if file is not None:
         say(file.preview(assigned) if dry_run else file.write(assigned, os.environ))

@@ -113,13 +113,17 @@ def _assign(
 ) -> tuple[Assigned, ...]:
     """A port for each service, leased to this process."""
     from resolver.leases.owner import here, myself  # noqa: PLC0415
+    from resolver.leases.scope import ENGINE  # noqa: PLC0415
     from resolver.leases.scope import current as current_scope  # noqa: PLC0415
     from resolver.reservations.assigning.assign import Terms, assign  # noqa: PLC0415
     from resolver.reservations.assigning.wishes import spoken_for, wishes  # noqa: PLC0415
 
+    scope = current_scope(os.environ)
+    if scope.startswith(f"{ENGINE}:"):  # CMD binds here, and the lease would be for there
+        raise UsageError("the engine's host has its own ports: none of them can be held from here")
     wanted = wishes(ports, root)
     terms = Terms(
-        scope=current_scope(os.environ),
+        scope=scope,
         project=name,
         place=str(root.root),
         pool=root.pool,

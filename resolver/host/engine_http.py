@@ -74,7 +74,7 @@ def _connect(connection: socket.socket, path: str) -> None:
 
 
 def _read(connection: socket.socket, deadline: float) -> tuple[bytes, bytes]:
-    """Head and body.
+    """Head and body; whoever is between us and the engine may keep the connection open.
 
     Raises:
         ValueError: it is not what the head promises.
@@ -85,6 +85,8 @@ def _read(connection: socket.socket, deadline: float) -> tuple[bytes, bytes]:
         raw += block
         if len(raw) > _LARGEST:
             raise ValueError("the answer is too long")
+        if _is_whole(raw):
+            break
     head, blank, body = bytes(raw).partition(b"\r\n\r\n")
     if not blank:
         raise ValueError("the answer was cut off in its head")
@@ -94,6 +96,18 @@ def _read(connection: socket.socket, deadline: float) -> tuple[bytes, bytes]:
     if length and len(body) != int(length[1]):
         raise ValueError("the answer was cut off")
     return head, body
+
+
+def _is_whole(raw: bytearray) -> bool:
+    """Whether the answer says of itself that it has ended: by its length, or by its last chunk."""
+    end = raw.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    head = bytes(raw[:end])
+    if _CHUNKED.search(head):
+        return raw.endswith(b"\r\n0\r\n\r\n")
+    length = _LENGTH.search(head)
+    return length is not None and len(raw) - end - 4 >= int(length[1])
 
 
 def _blocks(connection: socket.socket, deadline: float) -> Iterator[bytes]:
