@@ -24,8 +24,6 @@ SIZED = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 CHUNKS = (
     b"5\r\n" + BODY[:5] + b"\r\n%x;name=value\r\n" % len(BODY[5:]) + BODY[5:] + b"\r\n0\r\n\r\n"
 )
-    b"5\r\n" + BODY[:5] + b"\r\n%x;name=value\r\n" % len(BODY[5:]) + BODY[5:] + b"\r\n0\r\n\r\n"
-)
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS
 UNTIL_CLOSED = HEAD + b"\r\n" + BODY
 
