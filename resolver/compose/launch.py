@@ -65,11 +65,14 @@ def launch(
     """
     said = understood(arguments)
     words = compose_up.command(wish.arguments)
+    compose_up.check_options(words, arguments)
     services = said.services
     if services and not said.alone:
         services = compose_up.with_dependencies(words, services)
     wish = replace(wish, services=services, scale=said.scale, removes_orphans=said.removes_orphans)
     found = preflight(wish, **_of_a_look(options))
+    if silence := _silence(found):
+        return Launch(found, ExitStatus.UNDECIDED, silence)
     if reason := _refused(found, wish):
         return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
     freed = None
@@ -82,6 +85,12 @@ def launch(
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
+
+
+def _silence(found: Preflight) -> str:
+    """Why the engine that would start the project cannot; other engines do not matter then."""
+    troubles = (each.trouble for each in found.report.engines if each.chosen)
+    return next((f"nothing can be started: {each}" for each in troubles if each), "")
 
 
 def _refused(found: Preflight, wish: Wish) -> str:

@@ -42,6 +42,21 @@ def command(arguments: ComposeArguments) -> tuple[str, ...]:
     return answer.command[: -len(_CONFIG)]
 
 
+def check_options(words: Sequence[str], arguments: Sequence[str]) -> None:
+    """Lets compose read the options of `up` without doing anything: `--help` comes last.
+
+    Raises:
+        UsageError: it does not know one of them.
+    """
+    options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    if not any(word.startswith("-") for word in options):
+        return
+    done = run_command((*words, "up", "--detach", *options, "--help"), timeout_seconds=_ASK_SECONDS)
+    if done.status:
+        said = done.stderr.strip().splitlines() or ["compose does not take these options"]
+        raise UsageError(said[0], "docker compose up --help")
+
+
 def with_dependencies(words: Sequence[str], services: Sequence[str]) -> tuple[str, ...]:
     """The named services and those that they depend on, as compose would start them.
 

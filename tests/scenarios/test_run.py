@@ -531,7 +531,7 @@ def terminal(lab: Lab) -> Iterator[Terminal]:
 
 
 def typed(port: int, *program: str) -> str:
-    return f"{COMMAND} run -p api:{port} -- {shlex.join(program)}; echo status=$?\n"
+    return f"{COMMAND} run --once -p api:{port} -- {shlex.join(program)}; echo status=$?\n"
 
 
 def signalled(log: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.cli import COMMAND, Run, ultra
 from tests.lab.compose import published, stack
-from tests.lab.engine import EngineError
+from tests.lab.engine import EngineError, broken_socket
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import ROOT, answered_by, unavailable, wait_until
 from tests.lab.systemd import borrowed, service
@@ -440,3 +440,36 @@ def test_a_remote_engine_is_not_verified(
         assert answers(run)["web"][0] is None
         assert here.fileno() > 0
         assert run.json["resolved"] == []  # what holds it here is in nobody's way there
+
+
+@pytest.mark.parametrize("options", [["--nonsense"], ["--timeout", "soon"], ["--wait=perhaps"]])
+def test_options_that_compose_does_not_know_touch_nothing(
+    engine: Engine, lab: Lab, tmp_path: Path, options: list[str]
+) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    with stack(engine, tmp_path, {"web": published(f"{port}:80")}) as shop:
+        run = ultra("up", *shop.options, "--", *options)
+        assert (run.status, run.stdout) == (2, ""), run.stderr
+        assert len(run.stderr.splitlines()) == 1
+        assert server.alive
+        assert not shop("ps", "--quiet")
+
+
+def test_an_engine_that_cannot_start_the_project_is_found_out_first(
+    engine: Engine, lab: Lab, tmp_path: Path
+) -> None:
+    port, other = free_port(), free_port()
+    server = lab.start("answering", port)
+    neighbour = engine.publish(f"{other}:80")
+    neighbour.wait_for(other)
+    services = {"web": published(f"{port}:80"), "api": published(f"{other}:80")}
+    with stack(engine, tmp_path, services) as shop, broken_socket(None) as wedged:
+        run = ultra(
+            *("up", *shop.options, "--docker-timeout", "0.5"),
+            env={"DOCKER_HOST": f"unix://{wedged}"},
+        )
+        assert run.status == 5, run.stdout + run.stderr
+        assert "nothing can be started" in run.stdout + run.stderr
+        assert server.alive
+        assert neighbour.serves(other)

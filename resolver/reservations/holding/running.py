@@ -101,7 +101,8 @@ class Running:
             if refused:
                 self._say(
                     f"{manner.argv[0]} ended with status {ended.status} after {ended.seconds:.1f} s"
-                    f", refused a port that is held for it: starting it again without the hold"
+                    ", and seems to have been refused a port that is held for it: starting it "
+                    "again without the hold"
                     f" (--plain does so at once, --once never)"
                 )
                 self.release()
