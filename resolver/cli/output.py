@@ -29,6 +29,8 @@ def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
 
 
 def _text(report: Report) -> str:
+    if not report.ports:
+        return "no port is held" if report.command == "who" else "no port has to be freed"
     if not any(port.holders or port.notes or port.verdict != "free" for port in report.ports):
         return "\n".join(f"{port.title} {port.verdict}: {port.reason}" for port in report.ports)
     from resolver.report.table import table  # noqa: PLC0415 - a free port needs none of it
