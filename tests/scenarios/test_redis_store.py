@@ -82,10 +82,10 @@ def crowd(store: str, state: Path, processes: int, acquires: int, kills: int) ->
 
 @pytest.mark.slow
 def test_a_crowd_never_gets_a_port_twice(server: Server, tmp_path: Path) -> None:
-    result = crowd(server.url, tmp_path, processes=32, acquires=16, kills=12)
+    result = crowd(server.url, tmp_path, processes=64, acquires=50, kills=20)
     assert result["failures"] == []
     assert result["left"] == []
-    assert result["killed"] == 12
+    assert result["killed"] == 20
 
 
 def test_each_host_has_its_own_ports(server: Server, tmp_path: Path) -> None:
