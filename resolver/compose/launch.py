@@ -71,16 +71,18 @@ def launch(
         services = compose_up.with_dependencies(words, services)
     wish = replace(wish, services=services, scale=said.scale, removes_orphans=said.removes_orphans)
     found = preflight(wish, **_of_a_look(options))
-    if silence := _silence(found):
-        return Launch(found, ExitStatus.UNDECIDED, silence)
     if reason := _refused(found, wish):
         return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
-    freed = None
+    silence, freed = _silence(found), None
     if found.taken:
-        freed = freeing.free(found, observer, **options)
-        if freed.exit_status:
+        acting = {**options, "dry_run": True} if silence else options
+        freed = freeing.free(found, observer, **acting)
+        advised = freed.exit_status in {ExitStatus.ADVISED, ExitStatus.HIDDEN}
+        if freed.exit_status and (advised or not silence):
             why = "not every port of the project could be freed"
             return Launch(found, freed.exit_status, why, freed)
+    if silence:
+        return Launch(found, ExitStatus.UNDECIDED, silence)
     argv = (*words, "up", "--detach", *arguments)
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))

@@ -167,7 +167,8 @@ def _text(lines: Sequence[str]) -> str:
 
 
 def _blanks(line: str) -> str:
-    return re.sub(r"\s+", " ", line).strip()
+    """Blanks alike, and the interpreter by one name, whatever its environment calls it."""
+    return re.sub(r"\s+", " ", re.sub(r"\bpython3(?:\.\d+)?\b", "python", line)).strip()
 
 
 def substituted(text: str, names: Mapping[str, str]) -> str:
