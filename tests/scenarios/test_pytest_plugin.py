@@ -228,9 +228,10 @@ def test_port(server):
     assert not server.alive
 
 
-def test_a_port_that_is_left_held_is_an_error(suite: Callable[..., Suite]) -> None:
+def test_what_a_test_leaves_is_ended_after_it(suite: Callable[..., Suite]) -> None:
     port = free_port()
-    done = suite(f"""
+    done = suite(
+        f"""
 import sys
 SERVER = "import socket, time; s = socket.create_server(('', {port})); time.sleep(600)"
 
@@ -242,11 +243,26 @@ def test_port():
             return socket.create_connection(("127.0.0.1", {port})).close()
         except ConnectionRefusedError:
             pass
+""",
+        *("-W", "default::pytest.PytestWarning"),
+    )
+    assert "1 passed, 1 warning" in done.text, done.text
+    assert f"left by the test\n{port}/tcp freed" in done.text.replace("  ", "")
+    assert str(done.notes[0]["pid"]) in done.text
+    assert is_free(port)
+
+
+def test_what_must_not_be_ended_after_a_test_is_an_error(suite: Callable[..., Suite]) -> None:
+    port = free_port()
+    done = suite(f"""
+KEPT = []
+
+@pytest.mark.clear_port({port})
+def test_port():
+    KEPT.append(socket.create_server(("", {port})))
 """)
     assert "1 passed, 1 error" in done.text, done.text
-    assert f"not free after the test\n{port}/tcp held" in done.text
-    assert str(done.notes[0]["pid"]) in done.text
-    assert not is_free(port)  # it is told of, and left alone
+    assert f"not free after the test\n{port}/tcp refused" in done.text
 
 
 def test_a_port_that_must_not_be_freed_fails_the_test(suite: Callable[..., Suite]) -> None:
