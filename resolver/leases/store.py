@@ -76,12 +76,12 @@ def make_directory(folder: Path, inner: Path) -> int | None:
     """
     for each in reversed([folder, *folder.parents]):
         if not each.is_dir():
-            if each.exists():
+            if each.exists() and not each.is_dir():  # it may have been made in between
                 raise NotADirectoryError(errno.ENOTDIR, f"{each} is no directory")
             each.mkdir(mode=0o700, exist_ok=True)
             _give(each)
     if inner != folder and not inner.is_dir():
-        inner.mkdir(mode=0o700)
+        inner.mkdir(mode=0o700, exist_ok=True)
         inner.chmod(0o777)  # whatever the umask
     return shared_mode(inner)
 
