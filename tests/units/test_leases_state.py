@@ -11,7 +11,7 @@ import pytest
 from resolver import settings
 from resolver.errors import UsageError
 from resolver.leases.state import shared_mode, state_directory
-from resolver.leases.store import open_store
+from resolver.leases.store import make_directory, open_store
 from resolver.leases.words import seconds
 from resolver.report.settings import hidden_password
 
@@ -124,3 +124,18 @@ def test_every_variable_is_a_setting() -> None:
         for name in re.findall(r'"(ULTRA_PORTS_[A-Z_]*[A-Z])"', file.read_text(encoding="utf-8"))
     }
     assert names == set(settings.SETTINGS)
+
+
+def test_a_directory_that_is_made_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "state", Path.is_dir
+
+    def late(path: Path) -> bool:
+        found = real(path)
+        if path == folder and not found:
+            folder.mkdir()  # by somebody else, just after we looked
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", late)
+    assert make_directory(folder, folder) is None
