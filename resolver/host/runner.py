@@ -41,7 +41,8 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
         try:
             stdout, stderr = child.communicate(timeout=timeout_seconds)
         except BaseException as error:
-            _kill_group(child.pid)
+            if child.returncode is None:  # not reaped: the number is still its own
+                _kill_group(child.pid)
             if isinstance(error, subprocess.TimeoutExpired):
                 said = f"{argv[0]} did not answer in {timeout_seconds:g} s"
                 raise CommandFailedError(said) from error
@@ -53,6 +54,6 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
 
 
 def _kill_group(leader: int) -> None:
-    """Ends a command and what it has started; the leader is not reaped yet, so the PID is its."""
+    """Ends a command that is not reaped yet, and what it has started in its group."""
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
