@@ -8,12 +8,13 @@ package costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 __all__ = ["Policy", "Report", "__version__", "apply", "health", "plan", "resolve", "who"]
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from resolver import health
     from resolver.api import apply, plan, resolve, who
     from resolver.model import Policy, Report

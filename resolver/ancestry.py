@@ -7,13 +7,13 @@ classifier of that supervisor, and nowhere else.
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import PATIENCE_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +26,8 @@ SUPERVISORS = frozenset(
 _SCRIPTS = frozenset({"supervisord", "circusd", "circus.circusd"})  # run by a Python
 
 
-class Supervised(NamedTuple):
+@value
+class Supervised:
     """A holder below the supervisor that is nearest to it.
 
     `line` runs from the holder's master up to the process that the supervisor itself started.
@@ -46,7 +47,8 @@ class Supervised(NamedTuple):
         return ("sudo",) if self.supervisor.uid == 0 else ()
 
 
-class Service(NamedTuple):
+@value
+class Service:
     """What a supervisor says of one of its services; `policy` and `evidence` are its own words.
 
     `stop` and `start` are empty where it is not known how to reach the supervisor.
@@ -119,15 +121,15 @@ def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:
     parent = snapshot.process(supervisor.parent)
     scanned = (word for word in parent.command[1:] if word.startswith("/")) if parent else iter(())
     folder = "/" if argument.startswith("/") else next(scanned, None)
-    return str(Path(folder, argument)) if folder and argument else None
+    return os.path.join(folder, argument) if folder and argument else None
 
 
 def service_name(folder: str | None) -> str:
     """The last part of a service directory, and `web/log` for the log service of `web`."""
     if folder is None:
         return "of a hidden directory"
-    path = Path(folder)
-    return f"{path.parent.name}/log" if path.name == "log" else path.name
+    above, name = os.path.split(os.path.normpath(folder))
+    return f"{os.path.basename(above)}/log" if name == "log" else name
 
 
 def tool(name: str, supervisor: Process) -> str:
@@ -141,15 +143,15 @@ def tool(name: str, supervisor: Process) -> str:
         return name
     words = (supervisor.executable or "", *supervisor.command[:3])
     for word in words:
-        beside = Path(word).with_name(name) if word.startswith("/") else None
-        if beside is not None and _trusted(beside):
-            return str(beside)
+        beside = f"{os.path.dirname(word)}/{name}" if word.startswith("/") else ""
+        if beside and _trusted(beside):
+            return beside
     return name
 
 
-def _trusted(program: Path) -> bool:
+def _trusted(program: str) -> bool:
     try:
-        owner = program.stat().st_uid
+        owner = os.stat(program).st_uid
     except OSError:
         return False
     return owner in {0, os.geteuid()} and os.access(program, os.X_OK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from resolver import glance
 from resolver.errors import UsageError
@@ -16,7 +15,10 @@ from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
 from resolver.values import fields_of, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from resolver.model import Outcome, Report, Step
     from resolver.project.names import Wanted
     from resolver.protocols import Observer

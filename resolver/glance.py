@@ -8,12 +8,11 @@ what was seen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.gather import gather
 from resolver.model import PortReport, Report, Verdict
 from resolver.verify import prove
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

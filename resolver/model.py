@@ -8,9 +8,19 @@ Unknown facts are `None` next to a field that holds the reason.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import NewType
 
 from resolver.values import ordered, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NewType
+else:
+
+    def NewType(name: str, of: type) -> Callable[[int], int]:  # noqa: ARG001, N802
+        """A name for type checkers alone: `typing` takes longer to load than this module."""
+        return of
+
 
 Pid = NewType("Pid", int)
 PortNumber = NewType("PortNumber", int)
@@ -289,7 +299,8 @@ class EngineState:
     simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
     not use. `elsewhere` says that its published ports are in another network namespace than ours,
     and why we think so. `chosen` marks the one that the docker command line would talk to; the
-    others were found beside it. `client` begins the commands that reach the engine.
+    others were found beside it. `client` begins the commands that reach the engine. `asked` is
+    False where it was not, since what is seen here explains the ports.
     """
 
     endpoint: str
@@ -299,6 +310,7 @@ class EngineState:
     elsewhere: str | None = None
     chosen: bool = True
     client: tuple[str, ...] = ("docker",)
+    asked: bool = True
 
     @property
     def unremarkable(self) -> bool:
@@ -582,7 +594,8 @@ class Policy:
     """What the caller allows and how long things may take; times are in seconds.
 
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
-    owner of a socket, wherever; without it, those in the socket's cgroup may do. `euid` is the
+    owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
+    and engines that could add nothing are not asked. `euid` is the
     caller's effective user id, and `again` the command line that an advice repeats behind `sudo`.
     """
 

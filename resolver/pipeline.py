@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver import rounds, verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
@@ -15,6 +13,7 @@ from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

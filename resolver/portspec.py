@@ -8,21 +8,20 @@ port    := 1 to 65535 in ASCII digits
 
 from __future__ import annotations
 
-import re
 import socket
-from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest, Transport
+from resolver.patterns import pattern
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PORT = 65535
-_ITEM = re.compile(
-    r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
+_ITEM = pattern(
+    r"(?a)(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
     r"(?:/(?P<transport>tcp|udp))?",
-    re.ASCII,
 )
 
 
@@ -40,6 +39,8 @@ def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
 
 
 def _parse_item(item: str, argument: str) -> list[PortRequest]:
+    if item.isascii() and item.isdecimal():
+        return [PortRequest(PortNumber(_port(item, item, argument)))]
     match = _ITEM.fullmatch(item)
     if match is None:
         raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(item)}", _EXAMPLES)

@@ -5,9 +5,7 @@ Facts from the projects' own documentation, and from watching them hold ports.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -101,10 +99,16 @@ SESSION_HOSTS = frozenset(
 )
 
 
-_INTERPRETER = re.compile(r"(?:i?python|pypy|node|ruby|perl|php|lua|sh|bash|dash|zsh|ksh)[0-9.]*")
+# With or without a version: python3.11
+_INTERPRETERS = frozenset(
+    {"python", "ipython", "pypy", "node", "ruby", "perl", "php", "lua"}
+    | {"sh", "bash", "dash", "zsh", "ksh"}
+)
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "ash"})
 # Read-eval-print loops: with no program to run, somebody types into them
-_PROMPTS = _INTERPRETER.pattern + r"|irb|psql|mysql|sqlite3|redis-cli|R|julia|ghci|deno|bun|pry"
+_PROMPTS = frozenset(
+    {"irb", "psql", "mysql", "sqlite3", "redis-cli", "R", "julia", "ghci", "deno", "bun", "pry"}
+)
 _WITH_VALUE = frozenset({"--init-file", "--rcfile", "-o", "-O", "+o", "+O", "-W", "-X"})
 
 
@@ -113,7 +117,7 @@ def names_of(process: Process) -> frozenset[str]:
     program = _base((process.executable or "").removesuffix(" (deleted)"))
     names = {process.name, program}
     words = process.command
-    if words and _INTERPRETER.fullmatch(_base(words[0]).lstrip("-")):
+    if words and _interprets(_base(words[0]).lstrip("-")):
         work = _work(words[1:])
         names.add(_base(work))
         names.add(work.rpartition(".")[2])  # python3 -m supervisor.supervisord
@@ -143,7 +147,8 @@ def is_interactive(process: Process) -> bool:
         words = words[1:]
     if is_shell(process):
         return not words or words[0].startswith("-") or "-i" in words[1:] or not _work(words[1:])
-    prompt = bool(words) and re.fullmatch(_PROMPTS, _base(words[0])) is not None
+    program = _base(words[0]) if words else ""
+    prompt = program in _PROMPTS or _interprets(program)
     return prompt and process.on_terminal and not _work(words[1:])
 
 
@@ -161,6 +166,10 @@ def _work(words: Sequence[str]) -> str:
         else:
             return word
     return ""
+
+
+def _interprets(program: str) -> bool:
+    return program.rstrip("0123456789.") in _INTERPRETERS
 
 
 def _base(path: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.model import KillStep, Result, StopServiceStep, Verdict
 from resolver.verdicts import changed, holders_of, on_the_engines_word
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 

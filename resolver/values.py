@@ -9,11 +9,13 @@ both alike (PEP 681).
 from __future__ import annotations
 
 from operator import attrgetter, ge, gt, le, lt
-from typing import TYPE_CHECKING, Any, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import dataclass_transform
+    from typing import Any, TypeVar, dataclass_transform
+
+    _T = TypeVar("_T")
 else:
 
     def dataclass_transform(**_: object) -> Callable[[Any], Any]:
@@ -21,7 +23,6 @@ else:
         return lambda decorator: decorator
 
 
-_T = TypeVar("_T")
 _set = object.__setattr__
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.model import (
     AdviseStep,
     ExitStatus,
@@ -19,6 +17,7 @@ from resolver.model import (
 )
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -53,6 +52,7 @@ _WORST_FIRST = (
     ExitStatus.FREE,
 )
 _NARROW = "owners were looked for in the cgroup of each socket; --complete looks into every process"
+_SPARED = "{} was not asked: every owner is known, none works for an engine; --complete asks it"
 _CHANGED = {Result.DONE, Result.GONE}
 
 
@@ -76,6 +76,7 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
         asides=(
             *(engine.trouble or "" for engine in troubles if engine.unremarkable),
             *((_NARROW,) if snapshot.scan is Scan.CGROUP else ()),
+            *(_SPARED.format(engine.endpoint) for engine in snapshot.engines if not engine.asked),
         ),
         scan=snapshot.scan,
         exit_status=worst,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV4, ANY_IPV6, Proof, SocketState, Transport
 from resolver.settings import RELEASE_SECONDS, WATCH_INTERVAL_SECONDS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 

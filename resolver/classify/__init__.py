@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
 
 from resolver.errors import CommandFailedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from resolver.model import Classification, Completed, Holder, Snapshot
     from resolver.protocols import Classifier, CommandRunner
@@ -40,14 +41,14 @@ def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Cla
 @lru_cache(maxsize=1)
 def _registry() -> tuple[Classifier, ...]:
     """The modules of this folder, by rank."""
-    found = [cast("Classifier", import_module(f"{__name__}.{name}")) for name in _names()]
+    found: list[Any] = [import_module(f"{__name__}.{name}") for name in _names()]
     return tuple(sorted(found, key=lambda classifier: classifier.RANK))
 
 
 def _names() -> list[str]:
     """Of the modules in this folder; what packages them in an archive is asked, and is slower."""
     try:
-        files = os.listdir(__path__[0])  # noqa: PTH208 - pathlib is not loaded for this
+        files = os.listdir(__path__[0])
     except OSError:
         import pkgutil  # noqa: PLC0415 - it loads inspect
 

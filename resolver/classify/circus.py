@@ -8,10 +8,9 @@ runs, so stopping a watcher does not free it, and ending circusd ends all of its
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+import os
 
+from resolver import shellwords
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -21,11 +20,11 @@ from resolver.ancestry import (
     tool,
 )
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace
+from resolver.values import replace, value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -39,7 +38,8 @@ _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its pr
 _ANSWER_SECONDS = "3"
 
 
-class _Watcher(NamedTuple):
+@value
+class _Watcher:
     """What circusd says of the watcher that started a process."""
 
     name: str
@@ -60,13 +60,14 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         watcher = _ask(control, found, run)
     except CommandFailedError as error:
         unsure = classification(holder, found, _suspected(str(error)))
-        return replace(unsure, commands=(f"{shlex.join((*control, 'status'))}   # names them",))
+        status = shellwords.join((*control, "status"))
+        return replace(unsure, commands=(f"{status}   # names them",))
     return classification(holder, found, _confirmed(control, found, watcher))
 
 
 def _circusd(holder: Holder, daemon: Process) -> Classification:
     """It holds its endpoints, and the sockets that its watchers share."""
-    quit_it = shlex.join((*_control(daemon), "quit"))
+    quit_it = shellwords.join((*_control(daemon), "quit"))
     return Classification(
         holder,
         Kind.PROTECTED,
@@ -89,14 +90,14 @@ def endpoint(daemon: Process) -> str:
 
     settings = ConfigParser(interpolation=None, strict=False)
     try:
-        if path is not None and is_file(path):
+        if path is not None and os.path.isfile(path):
             settings.read(path, encoding="utf-8")
     except (Error, OSError, UnicodeError):
         return _DEFAULT_ENDPOINT
     return settings.get("circus", "endpoint", fallback=_DEFAULT_ENDPOINT).strip()
 
 
-def _configuration(daemon: Process) -> Path | None:
+def _configuration(daemon: Process) -> str | None:
     """The one positional argument of circusd."""
     words = list(daemon.command)
     script = next((at for at, word in enumerate(words[:3]) if _script(word)), None)
@@ -105,7 +106,7 @@ def _configuration(daemon: Process) -> Path | None:
     previous = ""
     for word in words[script + 1 :]:
         if not word.startswith("-") and previous not in _VALUED:
-            return Path(daemon.cwd or "/", word)
+            return os.path.join(daemon.cwd or "/", word)
         previous = word
     return None
 

@@ -7,16 +7,15 @@ may. It is asked late, after the reloaders: a job may be a loop.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
 from resolver.errors import CommandFailedError
-from resolver.host.files import files_in
+from resolver.host.files import files_in, text_of
 from resolver.model import Classification, Kind
+from resolver.patterns import pattern
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import replace, value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,12 +26,13 @@ RANK = 94
 
 _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
-_SYSTEM_TABLES = (Path("/etc/crontab"), Path("/etc/anacrontab"), Path("/etc/cron.d"))
-_ENTRY = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
+_SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d")
+_ENTRY = pattern(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
 _USEFUL = 8  # a command of fewer characters says nothing
 
 
-class _Entry(NamedTuple):
+@value
+class _Entry:
     """One line of a table."""
 
     table: str
@@ -110,9 +110,9 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_Entry]:
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")
     for place in _SYSTEM_TABLES:
         for file in files_in(place):
-            for entry in _parsed(str(file), _text(file)):
+            for entry in _parsed(file, text_of(file)):
                 _, _, command = entry.command.partition(" ")
-                yield entry._replace(command=command.strip())
+                yield replace(entry, command=command.strip())
 
 
 def _parsed(table: str, text: str) -> Iterator[_Entry]:
@@ -120,10 +120,3 @@ def _parsed(table: str, text: str) -> Iterator[_Entry]:
         match = None if line.lstrip().startswith("#") else _ENTRY.fullmatch(line)
         if match:
             yield _Entry(table, " ".join(match[1].split()), match[2].strip())
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""

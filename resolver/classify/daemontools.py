@@ -8,9 +8,7 @@ reads it: byte 17 of `supervise/status` is `u`, `d`, or 0 after `svc -o` (svstat
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
 
 from resolver.ancestry import (
     Service,
@@ -22,10 +20,12 @@ from resolver.ancestry import (
     tool,
 )
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_file
+from resolver.host.files import read
 from resolver.model import Confidence, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RANK = 54
 
 _PROGRAMS = frozenset({"supervise"})
-_STATUS = re.compile(r"up \(pid (\d+)\) \d+ seconds")
+_STATUS = pattern(r"up \(pid (\d+)\) \d+ seconds")
 _WANT = 17  # the place of the wanted state in supervise/status
 _POLICIES = {
     b"u": ("want up", Respawn.YES),
@@ -82,9 +82,9 @@ def pid(said: str) -> int | None:
 
 def want(folder: str) -> bytes | None:
     """The wanted state; None where this user may not read it."""
-    path = Path(folder, "supervise", "status")
+    path = f"{folder}/supervise/status"
     try:
-        status = path.read_bytes() if is_file(path) else b""
+        status = read(path) if os.path.isfile(path) else b""
     except OSError:
         return None
     return status[_WANT : _WANT + 1] or None

@@ -7,11 +7,11 @@ these runs in CI: each product's own documentation, named at its entry.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.programs import known_as
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 RANK = 47
 
 
-class _Product(NamedTuple):
+@value
+class _Product:
     """A product that forwards ports.
 
     `commands` may name `{port}`, `{transport}` and `{uid}`, the forwarder's user.

@@ -9,13 +9,14 @@ KeepAlive). Recorded facts, see tests/units/test_recorded_managers.py: nothing h
 from __future__ import annotations
 
 import os
-import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -31,9 +32,13 @@ _AIRPLAY_SETTINGS = (
 # Programs that somebody opened by hand are jobs of launchd, too; nobody starts them again.
 _OPENED = ("application.", "[0x")
 _HOMEBREW = "homebrew.mxcl."
+# Of what `launchctl print` says
+_PLIST = pattern(r"(?m)^\s*path = (/.*\.plist)$")
+_PROPERTIES = pattern(r"(?m)^\s*properties = (.*)$")
 
 
-class _Job(NamedTuple):
+@value
+class _Job:
     """A job of launchd; `target` is the name by which launchctl(1) wants it (`gui/501/LABEL`)."""
 
     label: str
@@ -97,8 +102,8 @@ def _described(label: str, uid: int, run: CommandRunner) -> _Job:
     answer = run(("launchctl", "print", target), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     if answer.status != 0:
         return _Job(label, target, None, None)
-    plist = re.search(r"^\s*path = (/.*\.plist)$", answer.stdout, re.MULTILINE)
-    properties = re.search(r"^\s*properties = (.*)$", answer.stdout, re.MULTILINE)
+    plist = _PLIST.search(answer.stdout)
+    properties = _PROPERTIES.search(answer.stdout)
     keep = None if properties is None else "keepalive" in properties[1].lower()
     if "\tsemaphores = {" in answer.stdout:  # KeepAlive with conditions, such as SuccessfulExit
         keep = True

@@ -9,18 +9,19 @@ manager stops, monit starts again. What monit would not start again is left to t
 
 from __future__ import annotations
 
-import re
-import shlex
-import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+import os
 
+from resolver import shellwords
 from resolver.ancestry import own_line
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_file
+from resolver.host.files import is_installed, read
+from resolver.host.processes import pids_of
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 RANK = 51
 
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
-_HEADING = re.compile(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
-_OTHER_HEADING = re.compile(r"^\S")
-_FACT = re.compile(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
+_HEADING = pattern(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
+_OTHER_HEADING = pattern(r"^\S")
+_FACT = pattern(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
 _STARTS = ("restart", "start")
 
 
-class _Daemon(NamedTuple):
+@value
+class _Daemon:
     """A running monit, and the words that reach it."""
 
     pid: int
@@ -44,10 +46,8 @@ class _Daemon(NamedTuple):
     root: bool
 
 
-_SOME = _Daemon(0, ("monit",), root=True)  # one that could not be found
-
-
-class _Check(NamedTuple):
+@value
+class _Check:
     """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it."""
 
     name: str
@@ -73,16 +73,12 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     """A process that monit would start again; None where it would not, whoever else might."""
     line = own_line(holder, snapshot)
     mark = line[0].variable(_MARK) if line else None
-    if not line or (mark is None and shutil.which("monit") is None):
+    if not line or (mark is None and not is_installed("monit")):
         return None
     if any(process.identity in snapshot.own for process in line):
         return None
-    try:
-        daemons = _daemons(run)
-    except CommandFailedError as error:
-        return _suspected(holder, _SOME, mark, str(error)) if mark else None
     unsure: list[Classification | None] = []
-    for daemon in daemons:
+    for daemon in _daemons():
         try:
             check = _find(daemon, line, mark, run)
         except CommandFailedError as error:
@@ -94,10 +90,9 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     return next(filter(None, unsure), None)
 
 
-def _daemons(run: CommandRunner) -> list[_Daemon]:
+def _daemons() -> list[_Daemon]:
     """Every monit that runs here, with its control file."""
-    pids = run(("pgrep", "-x", "monit"), timeout_seconds=COMMAND_TIMEOUT_SECONDS).stdout.split()
-    return [found for pid in pids if (found := _daemon(int(pid))) is not None]
+    return [found for pid in pids_of("monit") if (found := _daemon(pid)) is not None]
 
 
 def _daemon(pid: int) -> _Daemon | None:
@@ -108,7 +103,7 @@ def _daemon(pid: int) -> _Daemon | None:
         process = psutil.Process(pid)
         path, root = control_file(process.cmdline()), process.uids().real == 0
         if path and not path.startswith("/"):
-            path = str(Path(process.cwd(), path))
+            path = os.path.join(process.cwd(), path)
     except psutil.Error:
         return None
     return _Daemon(pid, ("monit", *(("-c", path) if path else ())), root)
@@ -170,8 +165,8 @@ def blocks(said: str) -> dict[str, dict[str, str]]:
 
 def _pid_in(path: str | None) -> str | None:
     try:
-        regular = path is not None and is_file(Path(path))
-        return Path(path).read_text(encoding="ascii").strip() if path and regular else None
+        regular = path is not None and os.path.isfile(path)
+        return read(path).decode("ascii").strip() if path and regular else None
     except (OSError, UnicodeError):
         return None
 
@@ -227,7 +222,7 @@ def _manager(check: _Check, policy: str) -> Manager | None:
 
 
 def _unmonitor(holder: Holder, check: _Check) -> tuple[str, ...]:
-    unmonitor = shlex.join((*check.daemon.control, "unmonitor", check.name))
+    unmonitor = shellwords.join((*check.daemon.control, "unmonitor", check.name))
     kill = f"kill {holder.master.pid}" if holder.master else ""
     return (f"{unmonitor}   # it has no stop program", kill)
 

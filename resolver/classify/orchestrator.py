@@ -9,17 +9,18 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 
 from __future__ import annotations
 
-import re
-import shlex
-from typing import TYPE_CHECKING, Any, NamedTuple
-
+from resolver import shellwords
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import replace, value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from resolver.model import Binding, Container, EngineState, Holder, Snapshot
     from resolver.protocols import CommandRunner
@@ -31,16 +32,17 @@ _NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
 _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
 _ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
 _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
-_INGRESS = re.compile(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
+_INGRESS = pattern(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
-    ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
-    ("statefulset", re.compile(r"(.+)-\d+")),
-    ("daemonset", re.compile(rf"(.+)-{_SAFE}{{5}}")),
+    ("deployment", pattern(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
+    ("statefulset", pattern(r"(.+)-\d+")),
+    ("daemonset", pattern(rf"(.+)-{_SAFE}{{5}}")),
 )
 
 
-class _Work(NamedTuple):
+@value
+class _Work:
     """What an orchestrator keeps running; `stop` is empty where it did not confirm that.
 
     `advice` is printed then, for somebody who knows how to reach it.
@@ -136,7 +138,7 @@ def _swarm(container: Container, run: CommandRunner) -> _Work:
     work = _swarm_service(
         container.client, container.label(_SERVICE) or name, name, container.label(_NODE), run
     )
-    return work._replace(links=(f"stack {stack}",) if stack else ())
+    return replace(work, links=(f"stack {stack}",) if stack else ())
 
 
 def _swarm_service(
@@ -147,7 +149,7 @@ def _swarm_service(
     try:
         mode = _ask((*client, *words), run)
     except CommandFailedError as error:
-        advice = shlex.join((*client, "service", "scale", f"{name}=0")) + "   # on a manager"
+        advice = shellwords.join((*client, "service", "scale", f"{name}=0")) + "   # on a manager"
         why = f"the service could not be asked about: {error}"
         return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
     replicas = (mode.get("Replicated") or {}).get("Replicas")
@@ -161,7 +163,7 @@ def _swarm_service(
         return _Work("swarm", name, policy, said, stop=((*scale, f"{name}=0"),), start=start)
     policy = ", ".join(mode) or "mode unknown"
     if not node:
-        unpublish = shlex.join((*client, "service", "update", "--publish-rm", "PORT", name))
+        unpublish = shellwords.join((*client, "service", "update", "--publish-rm", "PORT", name))
         return _Work("swarm", name, policy, said, advice=(unpublish,))
     # Not scaled, one on each node: this node is left out. Waiting for that would never end.
     update, rule = (*client, "service", "update", "--detach"), f"node.id!={node}"
@@ -184,7 +186,7 @@ def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
             service = _mesh_service(engine, holder.binding, run)
             if service is not None:
                 work = _swarm_service(engine.client, *service, None, run)
-                return _classification(holder, work._replace(links=("routing mesh",)))
+                return _classification(holder, replace(work, links=("routing mesh",)))
     return None
 
 
@@ -273,18 +275,17 @@ def _guess(container: Container, pod: str) -> tuple[str, str]:
     generation = container.label("pod-template-hash")
     if generation and f"-{generation}-" in pod:
         return "deployment", pod.rpartition(f"-{generation}-")[0]
-    for kind, pattern in _GUESSES:
-        if match := pattern.fullmatch(pod):
+    for kind, guess in _GUESSES:
+        if match := guess.fullmatch(pod):
             return kind, match[1]
     return "pod", pod
 
 
 def _take_away(kubectl: tuple[str, ...], kind: str, name: str) -> tuple[str, ...]:
     if kind in {"deployment", "statefulset", "replicaset"}:
-        return (shlex.join((*kubectl, "scale", f"{kind}/{name}", "--replicas=0")),)
-    return (
-        f"{shlex.join((*kubectl, 'delete', f'{kind}/{name}'))}   # its manifest brings it back",
-    )
+        return (shellwords.join((*kubectl, "scale", f"{kind}/{name}", "--replicas=0")),)
+    delete = shellwords.join((*kubectl, "delete", f"{kind}/{name}"))
+    return (f"{delete}   # its manifest brings it back",)
 
 
 # --- Nomad ----------------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
     except (CommandFailedError, KeyError) as error:
         job = container.label(_JOB) or container.label("com.hashicorp.nomad.job_name") or ""
         why = f"its labels name allocation {allocation}, and nomad could not confirm it: {error}"
-        known = f"nomad job stop {shlex.quote(job)}" if job else "nomad job stop JOB"
+        known = f"nomad job stop {shellwords.quote(job)}" if job else "nomad job stop JOB"
         look = f"nomad alloc status {allocation}   # names its job"
         advice = (known,) if job else (look, known)
         name = job or f"allocation {allocation[:8]}"

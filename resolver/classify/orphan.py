@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from resolver.host.files import read
 from resolver.host.peer import listener_pid
 from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -46,7 +46,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 def _is_settled(proxy: Process) -> bool:
     """Whether it is old enough: an engine starts it before it lists its container as running."""
     try:
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        uptime = float(read("/proc/uptime").split()[0])
     except (OSError, ValueError):
         return False
     return uptime - proxy.identity.start_time / os.sysconf("SC_CLK_TCK") > _SETTLED_SECONDS

@@ -10,17 +10,16 @@ so it is asked only where the daemon's own socket answers, and as the daemon's o
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import socket
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_file
+from resolver.host.files import is_installed, read
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,14 +28,15 @@ if TYPE_CHECKING:
 
 RANK = 59  # before systemd (60), whose pm2-USER.service is the daemon with all its applications
 
-_TITLE = re.compile(r"PM2 v\S+: God Daemon \((.*)\)")
+_TITLE = pattern(r"PM2 v\S+: God Daemon \((.*)\)")
 _UNKNOWN_POLICY = "autorestart unknown"
 # What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)
-_PLAIN_NAME = re.compile(r"[A-Za-z_][\w@-]*")
+_PLAIN_NAME = pattern(r"[A-Za-z_][\w@-]*")
 _SOCKET_SECONDS = 0.5
 
 
-class _Daemon(NamedTuple):
+@value
+class _Daemon:
     """A God daemon, its PM2_HOME, and the words that `pm2` is called with for it."""
 
     process: Process
@@ -44,7 +44,8 @@ class _Daemon(NamedTuple):
     control: tuple[str, ...]
 
 
-class _Application(NamedTuple):
+@value
+class _Application:
     """One process of `pm2 jlist`."""
 
     number: int
@@ -87,14 +88,14 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
 
 def _home(process: Process, master: Process) -> str | None:
     """The PM2_HOME of a God daemon; None where the process is none."""
-    match = _TITLE.match(" ".join(process.command))
-    if match:
+    title = " ".join(process.command)
+    if title.startswith("PM2 ") and (match := _TITLE.match(title)):
         return match[1]
     home = master.variable("PM2_HOME")  # PM2_DAEMON_TITLE may have given it another title
     if home is None or master.variable("pm_id") is None:
         return None
     try:
-        pid = (Path(home) / "pm2.pid").read_text().strip()
+        pid = read(f"{home}/pm2.pid").decode().strip()
     except (OSError, UnicodeError):
         return None
     return home if pid == str(process.pid) else None
@@ -103,23 +104,23 @@ def _home(process: Process, master: Process) -> str | None:
 def _control(daemon: Process, home: str) -> tuple[str, ...]:
     """`pm2` for this daemon: by its path where only its node's folder has it, as its own user."""
     program = "pm2"
-    beside = Path(daemon.executable or "/").with_name("pm2")
-    if not shutil.which(program) and is_file(beside):
-        program = str(beside)
+    beside = f"{os.path.dirname(daemon.executable or '/')}/pm2"
+    if not is_installed(program) and os.path.isfile(beside):
+        program = beside
     own = daemon.uid in {None, os.geteuid()}
-    if own and Path(home) == _default_home():
+    if own and os.path.normpath(home) == _default_home():
         return (program,)
     words = ("env", f"PM2_HOME={home}", program)
     if own or daemon.user is None:
         return words
-    if shutil.which("runuser"):
+    if is_installed("runuser"):
         return ("runuser", "-u", daemon.user, "--", *words)
     return ("sudo", "-u", daemon.user, *words)
 
 
-def _default_home() -> Path:
+def _default_home() -> str:
     """Where this user's `pm2` looks without being told (paths.js)."""
-    return Path(os.environ.get("PM2_HOME") or Path("~/.pm2").expanduser())
+    return os.path.normpath(os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2"))
 
 
 def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]:

@@ -9,16 +9,18 @@ overmind: `waitForDoneOrStop`; goreman: `-exit-on-error`).
 
 from __future__ import annotations
 
-import re
+import os
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
 from resolver.host.family import descendants
+from resolver.host.files import read
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -35,11 +37,13 @@ _NAMES = {
     "goreman": "",
 }
 _STARTING = {"honcho", "foreman", "nf", "goreman"}  # these have other commands than `start`, too
-_SCRIPT = re.compile(r"/overmind-[^/]+/([^/]+)$")  # overmind's start/command.go, `scriptDir`
+_NUMBER = pattern(r"(?<![\w.])\d+(?![\w.])")
+_SCRIPT = pattern(r"/overmind-[^/]+/([^/]+)$")  # overmind's start/command.go, `scriptDir`
 _MANY = 6  # PIDs named of those that would end too
 
 
-class _Runner(NamedTuple):
+@value
+class _Runner:
     """A runner, what it calls the holder (empty where it does not say), and what starts it all."""
 
     kind: str
@@ -105,7 +109,7 @@ def _name(kind: str, master: Process, below: Process, process: Process) -> str:
 def _named_in_procfile(below: Process, process: Process) -> str:
     """The name of the Procfile's line that `sh -c` was given; empty where it cannot be told."""
     try:
-        text = (Path(process.cwd or "/") / "Procfile").read_text()
+        text = read(f"{process.cwd or '/'}/Procfile").decode()
     except (OSError, UnicodeError):
         return ""
     for line in text.splitlines():
@@ -207,7 +211,7 @@ def _overmind(
 ) -> Classification:
     """Stopped by its own command: one alone, where overmind is asked through its socket."""
     given = holder.master.variable("OVERMIND_SOCKET") if holder.master else None
-    where = str(Path(runner.process.cwd or ".") / (given or ".overmind.sock"))
+    where = os.path.join(runner.process.cwd or "", given or ".overmind.sock")
     control = ("overmind", "stop", "-s", where)
     name = runner.name or "NAME"
     confidence, evidence = _ask(holder, ("overmind", "ps", "-s", where), run)
@@ -240,7 +244,7 @@ def _ask(holder: Holder, question: tuple[str, ...], run: CommandRunner) -> tuple
     except CommandFailedError as error:
         return Confidence.SUSPECTED, f"{question[0]} could not be asked: {error}"
     line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
-    numbers = set(map(int, re.findall(r"(?<![\w.])\d+(?![\w.])", answer.stdout)))
+    numbers = set(map(int, _NUMBER.findall(answer.stdout)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)
     if pid is None:
         return Confidence.SUSPECTED, f"{question[0]} does not name it"

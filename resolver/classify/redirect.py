@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.model import Classification, Kind, Respawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner

@@ -9,14 +9,14 @@ is not the caller's to end.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from resolver.host.family import descendants
 from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, is_interactive, is_shell, known_as, untouchable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -36,9 +36,9 @@ _FLAGGED = {
     "dotnet": {"watch"},
 }
 _WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
-_LOOP = re.compile(
-    r"(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b", re.DOTALL
-)
+_LOOP = pattern(r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b")
+_COMMAND_OPTION = pattern(r"-[a-z]*c")
+_BETWEEN_WORDS = pattern(r"[\s;&|]+")
 # Terminals, multiplexers, editors and tools that started the server for somebody
 _FOREIGN = SESSION_HOSTS | {
     "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
@@ -97,11 +97,11 @@ def _loops(command: tuple[str, ...], master: Process) -> bool:
 
     A script's text is not read: scripts are judged by observation.
     """
-    given = (text for flag, text in pairwise(command) if re.fullmatch(r"-[a-z]*c", flag))
+    given = (text for flag, text in pairwise(command) if _COMMAND_OPTION.fullmatch(flag))
     loop = _LOOP.search(next(given, ""))
     if loop is None:
         return False
-    body = re.split(r"[\s;&|]+", loop[1])
+    body = _BETWEEN_WORDS.split(loop[1])
     return any(word in body for word in master.command if len(word) > 1)
 
 

@@ -8,12 +8,11 @@ session is never ended from here.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-
 from resolver.model import Classification, Kind, Respawn
+from resolver.patterns import pattern
 from resolver.programs import known_as
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -21,15 +20,16 @@ if TYPE_CHECKING:
 RANK = 48
 
 _DAEMONS = frozenset({"sshd", "sshd-session"})
-_SESSION = re.compile(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
+_SESSION = pattern(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
 _DISPLAYS = range(6010, 6100)  # X11DisplayOffset 10 and up (sshd_config(5))
 
 
 def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A forward that a client asked for; None for a daemon's own port."""
     for process in holder.processes:
-        match = _SESSION.match(" ".join(process.command))
-        if known_as(process, _DAEMONS) and match:
+        known = known_as(process, _DAEMONS)
+        match = _SESSION.match(" ".join(process.command)) if known else None
+        if match:
             return _forward(holder, process, match[1], match[2] or "")
     return None
 

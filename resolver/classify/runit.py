@@ -7,9 +7,6 @@ asked for last: `sv up` or `sv once`. The file `down` only says what happens whe
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
-
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -21,8 +18,11 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.model import Confidence, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 RANK = 52
 
 _PROGRAMS = frozenset({"runsv"})
-_STATUS = re.compile(r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)")
+_STATUS = pattern(r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)")
 _WAIT_SECONDS = "60"  # for a service that takes its time to end; `sv stop` waits for it
 
 
-class _State(NamedTuple):
+@value
+class _State:
     """What `sv status` says of one process of a service: the program's, or its log's."""
 
     folder: str

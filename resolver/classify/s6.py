@@ -8,9 +8,6 @@ what happens when s6-supervise starts.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
-
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -22,8 +19,11 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.model import Confidence, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 RANK = 53
 
 _PROGRAMS = frozenset({"s6-supervise"})
-_STATUS = re.compile(r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)")
+_STATUS = pattern(r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)")
 _WAIT = ("-wD", "-T", "60000")  # until it is really down, its finish script included; in ms
 
 
-class _State(NamedTuple):
+@value
+class _State:
     """What `s6-svstat` says of a service that runs."""
 
     pid: int

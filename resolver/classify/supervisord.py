@@ -8,17 +8,17 @@ or be above the one that does. The restart policy is read from supervisord's own
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_file
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from configparser import ConfigParser
 
@@ -33,13 +33,14 @@ _PROGRAMS = ("program:", "fcgi-program:")
 _UNKNOWN_POLICY = "autorestart unknown"
 
 
-class _Program(NamedTuple):
+@value
+class _Program:
     """A supervised program, and how to reach its supervisord."""
 
     group: str
     name: str
     daemon: Process
-    configuration: Path | None
+    configuration: str | None
     control: tuple[str, ...]
 
     @property
@@ -88,7 +89,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
     )
 
 
-def _is_reachable(configuration: Path) -> bool:
+def _is_reachable(configuration: str) -> bool:
     """Whether supervisorctl finds its server in the file; True where that cannot be read."""
     settings = _read(configuration)
     return settings is None or settings.has_section("supervisorctl")
@@ -98,18 +99,19 @@ def _is_supervisord(process: Process) -> bool:
     return known_as(process, frozenset({"supervisord"}))
 
 
-def _configuration(daemon: Process) -> Path | None:
+def _configuration(daemon: Process) -> str | None:
     """The file that supervisord was started with, or the first of its default places."""
     words = list(daemon.command)
-    folder = Path(daemon.cwd or "/")
+    folder = daemon.cwd or "/"
     for word, following in pairwise((*words, "")):
         if word.startswith("--configuration="):
-            return folder / word.partition("=")[2]
+            return os.path.join(folder, word.partition("=")[2])
         if word == "--configuration":
-            return folder / following
+            return os.path.join(folder, following)
         if (given := _short_option(word)) is not None:
-            return folder / (given or following)
-    return next((folder / name for name in _DEFAULT_FILES if is_file(folder / name)), None)
+            return os.path.join(folder, given or following)
+    places = (os.path.join(folder, name) for name in _DEFAULT_FILES)
+    return next(filter(os.path.isfile, places), None)
 
 
 def _short_option(word: str) -> str | None:
@@ -183,7 +185,7 @@ def _normal(value: str) -> str:
     return "true" if value in {"true", "yes", "on", "1"} else value
 
 
-def _read(path: Path) -> ConfigParser | None:
+def _read(path: str) -> ConfigParser | None:
     """The configuration with what it includes; None where it cannot be read."""
     from configparser import ConfigParser, Error  # noqa: PLC0415 - only where it is suspected
     from glob import glob  # noqa: PLC0415
@@ -193,8 +195,9 @@ def _read(path: Path) -> ConfigParser | None:
         if not settings.read(path):
             return None
         for pattern in settings.get("include", "files", fallback="").split():
-            whole = pattern.replace("%(here)s", str(path.parent))
-            settings.read(sorted(glob(str(path.parent / whole))))  # noqa: PTH207 - any pattern
+            here = os.path.dirname(path)
+            whole = os.path.join(here, pattern.replace("%(here)s", here))
+            settings.read(sorted(glob(whole)))
     except (Error, OSError, UnicodeError, ValueError):
         return None
     return settings

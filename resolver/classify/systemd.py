@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import CommandFailedError
 from resolver.model import (
@@ -25,9 +23,12 @@ from resolver.model import (
     Respawn,
     Transport,
 )
+from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -38,13 +39,14 @@ RANK = 60
 
 # Units that hold ports for others, or run other people's work
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
-_UNIT = re.compile(r"[^/]+\.(?:service|scope)$")
-_USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
-_LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
+_UNITS = (".service", ".scope")
+_USER_MANAGER = pattern(r"/user@(\d+)\.service/")
+_LISTEN = pattern(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
 _PROPERTIES = "Id,MainPID,Restart,TriggeredBy,ActiveState,NRestarts,FragmentPath,UnitFileState"
 
 
-class _Unit(NamedTuple):
+@value
+class _Unit:
     """A unit's name and the user whose manager runs it; `uid` None means the system's."""
 
     name: str
@@ -74,7 +76,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
 def _suspect(paths: Iterable[str]) -> _Unit | None:
     """The service that a cgroup path belongs to; scopes are sessions and containers."""
     for path in paths:
-        parts = [part for part in path.split("/") if _UNIT.fullmatch(part)]
+        parts = [part for part in path.split("/") if part.endswith(_UNITS)]
         if parts and parts[-1].endswith(".service"):
             manager = _USER_MANAGER.search(path)
             return _Unit(parts[-1], int(manager[1]) if manager else None)

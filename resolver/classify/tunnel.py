@@ -7,13 +7,13 @@ that others share (ControlMaster), and an autossh that starts its ssh again.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
-
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +26,8 @@ _SSH = frozenset({"ssh"})
 _AUTOSSH = frozenset({"autossh"})
 _KUBERNETES = frozenset({"kubectl", "oc"})
 _SHORT = 2  # PORT:/remote/socket; longer ones are [ADDRESS:]PORT:HOST:HOSTPORT
-_MASTER = re.compile(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
+_PARTS = pattern(r":(?![^\[]*\])|/(?=\d+$)")  # of [HOST:]PORT:HOST:PORT, [::1] included
+_MASTER = pattern(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
 _WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"  # ssh(1): the options that take an argument
 _KUBE_VALUES = frozenset(
     {"-n", "--namespace", "-s", "--server", "--context", "--cluster", "--kubeconfig", "--user",
@@ -34,7 +35,8 @@ _KUBE_VALUES = frozenset(
 )  # fmt: skip
 
 
-class _Ssh(NamedTuple):
+@value
+class _Ssh:
     """The words of an ssh command line that matter; `forwards` has (`L` or `D`, value) pairs."""
 
     host: str
@@ -53,8 +55,8 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     master = holder.master
     if master is None:
         return None
-    shared = _MASTER.match(master.command[0]) if master.command else None
-    if shared:
+    title = master.command[0] if master.command else ""
+    if title.startswith("ssh: ") and (shared := _MASTER.match(title)):
         return _shared(holder, master, shared[1], run)
     if _runs(master, _SSH):
         return _ssh(holder, master, snapshot)
@@ -221,8 +223,8 @@ def _from_setting(setting: str) -> Iterator[tuple[str, str]]:
 def _target(line: _Ssh, binding: Binding) -> str:
     """What the port leads to: `host:port`, or SOCKS; empty where no option names the port."""
     port = str(binding.port)
-    for kind, value in line.forwards:
-        parts = [part.strip("[]") for part in re.split(r":(?![^\[]*\])|/(?=\d+$)", value)]
+    for kind, given in line.forwards:
+        parts = [part.strip("[]") for part in _PARTS.split(given)]
         if kind == "D" and parts[-1] == port:
             return "SOCKS proxy (-D)"
         if kind == "L" and len(parts) > 1 and parts[-3 if len(parts) > _SHORT else 0] == port:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STREAM = "-"
 
@@ -104,7 +107,7 @@ def _given(ports: list[str]) -> list[str]:
 
 def command_line() -> str:
     """This command line as it can be typed behind sudo, which has a search path of its own."""
-    from shlex import join  # noqa: PLC0415 - after the command line was read
+    from resolver.shellwords import join  # noqa: PLC0415 - after the command line was read
 
     name = "ultra-ports"
     path = None

@@ -7,12 +7,12 @@ is one, typer would read the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from resolver.settings import LONGEST_SECONDS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 _SHARED = {
     "--json": "json",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from resolver.gather import engines
 from resolver.gather.asking import ask_engines
@@ -13,10 +12,12 @@ from resolver.model import Scan, Snapshot, SocketState
 from resolver.settings import GATHERER_VARIABLE
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from resolver.model import (
+        EngineState,
         Pid,
         Policy,
         PortRequest,
@@ -59,18 +60,36 @@ def gather(
     owners = {owner for entry in sockets for owner in entry.owners}
     processes = _described(owners)
     glance = held is not None and not held
-    containers, asked = ask_engines(requests, processes, sockets, policy, glance=glance)
+    redirects = _redirects(requests, run)
+    spared = () if redirects else _spared(requests, sockets, processes, policy)
+    containers, asked = (
+        ((), spared) if spared else ask_engines(requests, processes, sockets, policy, glance=glance)
+    )
     seen = Snapshot(
         sockets=sockets,
         processes=processes,
         containers=containers,
         engines=asked,
-        redirects=_redirects(requests, run),
+        redirects=redirects,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),
         scan=Scan.CGROUP if near and sockets else Scan.COMPLETE,
     )
     return seen if glance and not (containers or seen.redirects) else _with_own_place(seen)
+
+
+def _spared(
+    requests: Sequence[PortRequest] | None,
+    sockets: Sequence[Socket],
+    processes: Sequence[Process],
+    policy: Policy,
+) -> tuple[EngineState, ...]:
+    """The engines, where none of them has to be asked; empty where one has to be."""
+    if policy.complete or not policy.use_docker or not requests or not sockets:
+        return ()
+    from resolver.gather.explained import unasked  # noqa: PLC0415 - only for held ports
+
+    return unasked(requests, sockets, processes)
 
 
 def _described(owners: Collection[ProcessIdentity]) -> tuple[Process, ...]:
@@ -93,7 +112,11 @@ def _redirects(requests: Sequence[PortRequest] | None, run: CommandRunner) -> tu
     """NAT rules on named ports; only root may read them."""
     if requests is None or sys.platform != "linux" or os.geteuid() != 0:
         return ()
-    from resolver.gather.redirects import list_redirects  # noqa: PLC0415 - only for root
+    from resolver.host.netfilter import may_redirect  # noqa: PLC0415 - only for root
+
+    if not may_redirect():
+        return ()
+    from resolver.gather.redirects import list_redirects  # noqa: PLC0415 - there are some
 
     return list_redirects(requests, run)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
@@ -11,6 +10,7 @@ from resolver.host.engine_client import is_local, load_sdk
 from resolver.model import EngineState
 from resolver.values import replace, value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

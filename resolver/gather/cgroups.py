@@ -7,9 +7,9 @@ finds it: some hundreds on a busy machine, and only for sockets whose owner is h
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resolver.host.files import read, text_of
 from resolver.model import Pid
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def members_of(ids: Collection[int]) -> tuple[Pid, ...] | None:
     while folders:
         folder = folders.pop()
         try:
-            text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
+            text = read(f"{folder}/cgroup.procs").decode("ascii")
         except OSError:  # removed meanwhile; or a threaded one, which names no processes
             return None
         found.update(Pid(int(line)) for line in text.split() if line != "0")
@@ -71,11 +71,7 @@ def _children(folder: str) -> list[tuple[str, int]]:
 
 def _mount_point() -> str | None:
     """Where cgroup v2 is mounted (proc_pid_mountinfo(5)): `… - cgroup2 …` after five fields."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
+    for line in text_of("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
             return before.split()[4]

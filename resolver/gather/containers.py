@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
+from resolver.patterns import pattern
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from typing import Any
 
     from resolver.model import PortRequest
 
 
-_PUBLIC_PORT = re.compile(rb'"PublicPort"\s*:\s*"?(\d+)')
+_PUBLIC_PORT = pattern(rb'"PublicPort"\s*:\s*"?(\d+)')
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OSError)
 
 

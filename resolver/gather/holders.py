@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.gather.engines import container_id_in
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

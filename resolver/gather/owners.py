@@ -7,13 +7,14 @@ three owners. psutil names one of them.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
 from resolver.host.descriptors import PREFIX, open_sockets
 from resolver.host.identity import identify
+from resolver.host.processes import pids as every_pid
 from resolver.model import Pid
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -34,7 +35,7 @@ def owners_of(
     """
     wanted = {inode for inode in inodes if inode > 0}
     found: dict[int, set[ProcessIdentity]] = {}
-    for pid, inode in _openings(list(_pids()) if pids is None else list(pids), wanted):
+    for pid, inode in _openings(every_pid() if pids is None else list(pids), wanted):
         try:
             found.setdefault(inode, set()).add(identify(pid))
         except StateChangedError:
@@ -69,11 +70,3 @@ def socket_inode(pid: int, descriptor: int) -> int | None:
     except OSError:
         return None
     return int(link[len(PREFIX) : -1]) if link.startswith(PREFIX) else None
-
-
-def _pids() -> Iterator[Pid]:
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return
-    yield from (Pid(int(name)) for name in names if name.isdigit())

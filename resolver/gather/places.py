@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container
+from resolver.host.files import text_of
 from resolver.host.peer import listener_pid
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolver.model import Container, Pid, PortRequest, Socket
 
-_CONNECT_SECONDS = 0.5
+_CONNECT_SECONDS = 0.2
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -42,7 +41,7 @@ def elsewhere(
         requests: what was asked.
     """
     if endpoint.startswith("unix://"):
-        same = _same_namespace(endpoint.removeprefix("unix://"))
+        same = same_namespace(endpoint.removeprefix("unix://"))
         if same is not None:
             return None if same else "the engine has another network namespace"
     elif away := _far_away(endpoint):
@@ -57,7 +56,7 @@ def elsewhere(
     return None
 
 
-def _same_namespace(path: str) -> bool | None:
+def same_namespace(path: str) -> bool | None:
     """Whether the socket's listener is in our network namespace (network_namespaces(7)).
 
     A rootless engine is in one of its own, and rootlesskit above it, in ours, forwards its ports.
@@ -67,7 +66,7 @@ def _same_namespace(path: str) -> bool | None:
     if not pid:
         return None
     try:
-        ours = os.stat("/proc/self/ns/net")  # noqa: PTH116 - a magic link
+        ours = os.stat("/proc/self/ns/net")
         if _is(pid, ours):
             return True
         from resolver.gather.processes import ancestors_of  # noqa: PLC0415 - seldom
@@ -80,15 +79,17 @@ def _same_namespace(path: str) -> bool | None:
 
 
 def _is(pid: Pid, ours: os.stat_result) -> bool:
-    return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), ours)  # noqa: PTH116 - a magic link
+    return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), ours)
 
 
 def _name(pid: Pid) -> str:
-    return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return text_of(f"/proc/{pid}/comm").strip()
 
 
 def _far_away(endpoint: str) -> str | None:
     """Why the endpoint is not this machine's; None where it may be."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to load, and mostly it is a socket
+
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     if not host or host in _LOOPBACK or _is_our_address(host):

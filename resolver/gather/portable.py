@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
@@ -78,7 +78,7 @@ def _words(command: list[str]) -> tuple[str, ...]:
 
 def _folder(path: str) -> str | None:
     """The working directory, where it still exists, as far as this user may know."""
-    return path if path and _allowed(Path(path).is_dir, otherwise=True) else None
+    return path if path and _allowed(lambda: os.path.isdir(path), otherwise=True) else None
 
 
 def _user(source: Any) -> str | None:  # noqa: ANN401

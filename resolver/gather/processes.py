@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
 from resolver.gather import procfs
+from resolver.host.files import text_of
 from resolver.host.identity import identify
 from resolver.model import Pid, Process, ProcessIdentity
 from resolver.settings import GATHERER_VARIABLE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -100,9 +100,6 @@ def _way() -> Callable[[ProcessIdentity, tuple[ProcessIdentity, ...]], Process |
 
 def _has_capability(number: int) -> bool:
     """Whether this process has a capability (capabilities(7)); True where there are none."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return True
+    status = text_of("/proc/self/status")
     effective = next((line for line in status.splitlines() if line.startswith("CapEff:")), None)
     return effective is None or bool(int(effective.split()[1], 16) >> number & 1)

@@ -8,15 +8,17 @@ the command line shows it, the command line of programs that retitle themselves,
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from resolver.host.files import read
 from resolver.model import Pid, Process, ProcessIdentity
+from resolver.values import value
 
 _SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
 _DELETED = " (deleted)"
 
 
-class Stat(NamedTuple):
+@value
+class Stat:
     """What `/proc/PID/stat` says that matters here."""
 
     name: str
@@ -73,19 +75,9 @@ def describe(identity: ProcessIdentity, ancestors: tuple[ProcessIdentity, ...]) 
 def _read(pid: int, name: str) -> bytes:
     """A file of the process; empty where it is gone or not for this user."""
     try:
-        descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return read(f"/proc/{pid}/{name}")
     except OSError:
         return b""
-    try:
-        raw = block = os.read(descriptor, 1 << 16)
-        while block:
-            block = os.read(descriptor, 1 << 16)
-            raw += block
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
-    return raw
 
 
 def _link(pid: int, name: str) -> str:

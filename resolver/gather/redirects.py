@@ -6,13 +6,13 @@ a `hostPort`, sends what arrives to somewhere else while a plain bind still succ
 
 from __future__ import annotations
 
-import re
 import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import CommandFailedError
 from resolver.model import ANY_IPV4, Redirect, Transport
+from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SAVES = ("iptables", "ip6tables")
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
-_LEADING = re.compile(r"(?:KUBE|CNI)-")
+_LEADING = pattern(r"(?:KUBE|CNI)-")
 
 
 def list_redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:

@@ -7,26 +7,24 @@ may live here: no owners, no processes.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.host.netlink import attributes, dump
 from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
+from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST_DUMP = 0x301
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _ATTRIBUTE_V6ONLY, _ATTRIBUTE_CGROUP_ID = 11, 21
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
-_ATTRIBUTE = struct.Struct("=HH")
+_PORT = slice(4, 6)  # in inet_diag_msg
 _NO_COOKIE = 0xFFFFFFFF
 
 # net/tcp_states.h; BOUND_INACTIVE exists since Linux 6.8, and is reported as CLOSE
@@ -40,7 +38,8 @@ _PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_U
 _FEW = 8  # up to so many ports are asked for one by one
 
 
-class _Row(NamedTuple):
+@value
+class _Row:
     """One inet_diag_msg with the two attributes that matter."""
 
     family: int
@@ -96,14 +95,15 @@ def _rows(
     asked = [0] if ports is None or len(ports) > _FEW else sorted(ports)
     for family in (socket.AF_INET, socket.AF_INET6):
         for port in asked:
-            for row in _dump(netlink, family, _PROTOCOLS[transport], port, states):
-                if row.source_port and (ports is None or row.source_port in ports):
-                    yield row
+            for body in _dump(netlink, family, _PROTOCOLS[transport], port, states):
+                number = int.from_bytes(body[_PORT], "big")
+                if number and (ports is None or number in ports):
+                    yield parse_row(body)
 
 
 def _dump(
     netlink: socket.socket, family: int, protocol: int, port: int, states: int
-) -> Iterator[_Row]:
+) -> Iterator[bytes]:
     request = _REQUEST.pack(
         family,
         protocol,
@@ -117,34 +117,15 @@ def _dump(
         _NO_COOKIE,
         _NO_COOKIE,
     )
-    length = _HEADER.size + len(request)
-    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
-    netlink.send(header + request)
-    while True:
-        block = netlink.recv(1 << 17)
-        for kind, body in _messages(block):
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                raise OSError(number, f"sock_diag: {errno.errorcode.get(number, number)}")
-            yield parse_row(body)
-
-
-def _messages(block: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _HEADER.size <= len(block):
-        length, kind, _, _, _ = _HEADER.unpack_from(block, offset)
-        yield kind, block[offset + _HEADER.size : offset + length]
-        offset += max(_HEADER.size, (length + 3) & ~3)
+    return dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
 
 
 def parse_row(body: bytes) -> _Row:
     """One inet_diag_msg: ports in network order, the rest in the machine's own."""
     fields = _MESSAGE.unpack_from(body)
-    attributes = dict(_attributes(body))
-    v6only = attributes.get(_ATTRIBUTE_V6ONLY)
-    cgroup = attributes.get(_ATTRIBUTE_CGROUP_ID)
+    found = dict(attributes(body, _MESSAGE.size))
+    v6only = found.get(_ATTRIBUTE_V6ONLY)
+    cgroup = found.get(_ATTRIBUTE_CGROUP_ID)
     return _Row(
         family=fields[0],
         state=fields[1],
@@ -157,14 +138,6 @@ def parse_row(body: bytes) -> _Row:
         v6only=None if v6only is None else bool(v6only[0]),
         cgroup_id=None if cgroup is None else int.from_bytes(cgroup[:8], "little"),
     )
-
-
-def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = _MESSAGE.size
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        yield kind, body[offset + _ATTRIBUTE.size : offset + length]
-        offset += max(_ATTRIBUTE.size, (length + 3) & ~3)
 
 
 def _socket(row: _Row, transport: Transport) -> Socket:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
+from resolver.host.files import text_of
+from resolver.host.processes import pids
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from resolver.model import PortRequest
+    from resolver.model import Pid, PortRequest
 
-_IPV4 = Path("/proc/sys/net/ipv4")
+_IPV4 = "/proc/sys/net/ipv4"
 # State column of /proc/PID/net/tcp and udp (proc_pid_net(5)): listening, unconnected
 _SERVING = {"tcp": "0A", "udp": "07"}
 
@@ -45,16 +46,16 @@ def _about_ephemeral(request: PortRequest, ephemeral: range) -> tuple[str, ...]:
     return (f"{request.port} is in {span}: {why}; to keep it: {keep}",)
 
 
-def _ephemeral(folder: Path) -> range:
+def _ephemeral(folder: str) -> range:
     """`ip_local_port_range` (ip(7)): first and last, inclusive."""
-    words = _text(folder / "ip_local_port_range").split()
+    words = text_of(f"{folder}/ip_local_port_range").split()
     return range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else range(0)  # noqa: PLR2004
 
 
-def _reserved(folder: Path) -> set[int]:
+def _reserved(folder: str) -> set[int]:
     """`ip_local_reserved_ports`: a comma list of ports and ranges."""
     found: set[int] = set()
-    for part in _text(folder / "ip_local_reserved_ports").strip().split(","):
+    for part in text_of(f"{folder}/ip_local_reserved_ports").strip().split(","):
         first, _, last = part.partition("-")
         if first.isdigit():
             found.update(range(int(first), int(last or first) + 1))
@@ -80,16 +81,16 @@ def _neighbours(
 def _one_of_each_namespace() -> Iterator[int]:
     """A process of every network namespace but ours; others' are hidden from a mere user."""
     seen = {_link("self")}
-    for name in os.listdir("/proc") if Path("/proc/self/ns/net").exists() else ():  # noqa: PTH208
-        namespace = _link(name) if name.isdigit() else None
+    for pid in pids() if None not in seen else ():
+        namespace = _link(pid)
         if namespace is not None and namespace not in seen:
             seen.add(namespace)
-            yield int(name)
+            yield pid
 
 
-def _link(pid: str) -> str | None:
+def _link(pid: Pid | str) -> str | None:
     try:
-        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - once for every process
+        return os.readlink(f"/proc/{pid}/ns/net")
     except OSError:
         return None
 
@@ -101,7 +102,7 @@ def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:
     for suffix in ("", "6"):
         if _none_in_use(pid, f"{transport.upper()}{suffix}: inuse ", suffix):
             continue
-        for line in _text(Path(f"/proc/{pid}/net/{transport}{suffix}")).splitlines()[1:]:
+        for line in text_of(f"/proc/{pid}/net/{transport}{suffix}").splitlines()[1:]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == _SERVING[transport]:  # noqa: PLR2004
                 yield int(fields[1].rpartition(":")[2], 16), int(fields[9])
@@ -113,7 +114,7 @@ def _none_in_use(pid: int, name: str, suffix: str) -> bool:
     To list no TCP sockets, the kernel still walks a table that is as large as the machine: some
     milliseconds for each container (`tcp_seq_next` of net/ipv4/tcp_ipv4.c).
     """
-    _, found, rest = _text(Path(f"/proc/{pid}/net/sockstat{suffix}")).partition(name)
+    _, found, rest = text_of(f"/proc/{pid}/net/sockstat{suffix}").partition(name)
     return bool(found) and rest.split(maxsplit=1)[:1] == ["0"]
 
 
@@ -121,10 +122,3 @@ def _who(inode: int) -> str:
     owners = owners_of([inode]).get(inode, ())
     named = [str(process) for process in describe(owners) if process.identity in owners]
     return f"{', '.join(named) or 'somebody'} serves it"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace")  # text is slower to open
-    except OSError:
-        return ""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from resolver.errors import EngineError, StateChangedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 _UNIX = "unix://"
 _OK, _NOT_FOUND = 200, 404

@@ -8,22 +8,22 @@ engines that are not behind a unix socket. Only GET may live here.
 from __future__ import annotations
 
 import errno
-import re
 import socket
 import time
-from typing import TYPE_CHECKING
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
+from resolver.patterns import pattern
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LARGEST = 1 << 28  # bytes of an answer; ten thousand containers take some 30 MB
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _NOT_PERMITTED = {errno.EACCES, errno.EPERM}
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+) *(?:\r\n|$)", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked *(?:\r\n|$)", re.IGNORECASE)
+_STATUS = pattern(rb"HTTP/1\.[01] (\d{3})\b")
+_LENGTH = pattern(rb"(?i)\r\ncontent-length: *(\d+) *(?:\r\n|$)")
+_CHUNKED = pattern(rb"(?i)\r\ntransfer-encoding: *chunked *(?:\r\n|$)")
 
 
 def get(path: str, target: str, timeout_seconds: float) -> tuple[int, bytes]:

@@ -1,24 +1,49 @@
-"""Files that may be another user's: what may not be looked at is not there."""
+"""Files of the kernel, which every run reads, and of other users: what is hidden is not there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import os
 
 
-def is_file(path: Path) -> bool:
-    """Whether it is a regular file that this user can see; never an error."""
+def files_in(path: str) -> list[str]:
+    """The sorted entries of a folder, the path itself where it is none; empty where hidden."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def files_in(path: Path) -> list[Path]:
-    """The sorted entries of a folder, the path itself where it is a file; empty where hidden."""
-    try:
-        return sorted(path.iterdir()) if path.is_dir() else [path]
-    except (OSError, ValueError):
+        return [f"{path}/{name}" for name in sorted(os.listdir(path))]
+    except NotADirectoryError:
+        return [path]
+    except OSError:
         return []
+
+
+def read(path: str) -> bytes:
+    """The whole of a file; for what is read at every start, where pathlib is not loaded.
+
+    Raises:
+        OSError: as open(2) and read(2) do.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = block = os.read(handle, 1 << 16)
+        while block:
+            block = os.read(handle, 1 << 16)
+            found += block
+    finally:
+        os.close(handle)
+    return found
+
+
+def text_of(path: str) -> str:
+    """The whole text of a file; empty where there is none, or not for this user."""
+    try:
+        return read(path).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def is_installed(program: str) -> bool:
+    """Whether PATH has the program, as far as this user can see.
+
+    `shutil.which` says so too, and loads three compressors for it.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)

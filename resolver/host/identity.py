@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from resolver.errors import StateChangedError
+from resolver.host.files import read
 from resolver.model import Pid, ProcessIdentity
 
 _START_TIME_FIELD = 22 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
@@ -20,7 +20,7 @@ def start_time(pid: Pid) -> int:
     if sys.platform != "linux":
         return _portable_start_time(pid)
     try:
-        return parse_start_time(Path(f"/proc/{pid}/stat").read_bytes())
+        return parse_start_time(read(f"/proc/{pid}/stat"))
     except (FileNotFoundError, ProcessLookupError) as error:
         raise StateChangedError(f"process {pid} is gone") from error
     except PermissionError as error:  # /proc mounted with hidepid=1

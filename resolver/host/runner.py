@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from resolver import log
 from resolver.errors import CommandFailedError
 from resolver.model import Completed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,5 +54,7 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
 
 def _kill_group(leader: int) -> None:
     """Ends a command that is not reaped yet, and what it has started in its group."""
+    import signal  # noqa: PLC0415 - slow to load, and mostly a command ends by itself
+
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)

@@ -7,7 +7,6 @@ and the project file.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from resolver.errors import StoreError
 from resolver.leases.state import state_directory
@@ -15,6 +14,7 @@ from resolver.project import names
 from resolver.settings import STORE_VARIABLE
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -67,8 +67,10 @@ def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict
         StoreError: the store cannot be read.
     """
     shared = environ.get(STORE_VARIABLE, "").strip()
-    if not shared and not state_directory(environ, lambda: project.root).ledger.is_file():
-        return {}
+    if not shared:
+        place = state_directory(environ, lambda: project.root)
+        if not (place.was_used and place.ledger.is_file()):
+            return {}
     from resolver.leases.scope import current  # noqa: PLC0415 - seldom
     from resolver.leases.store import open_store  # noqa: PLC0415
 

@@ -6,17 +6,16 @@ more: whoever wants a port freed is not to fail for it.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from resolver.errors import UltraPortsError
 from resolver.leases.state import OUTCOMES, state_directory
 from resolver.project.place import root
 from resolver.settings import STORE_VARIABLE
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
 
     from resolver.leases.model import Entry, Lease
     from resolver.leases.owner import Here
@@ -38,10 +37,10 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
 def counted(report: Report, environ: Mapping[str, str]) -> Report:
     """The report, when it has been counted; where nobody asked for that, this is one stat(2)."""
     try:
-        folder = state_directory(environ, lambda: root(_working_directory())).path
+        place = state_directory(environ, lambda: root(_working_directory()))
     except UltraPortsError:
         return report
-    if _exists(folder / OUTCOMES):
+    if place.was_used and _exists(place.path / OUTCOMES):
         from resolver.leases.outcomes import count  # noqa: PLC0415 - seldom
 
         count(report, environ)
@@ -56,8 +55,9 @@ def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> 
     """
     if environ.get(STORE_VARIABLE, "").strip():
         return _from_store(environ)
-    path = state_directory(environ, lambda: root(_working_directory())).ledger
-    if not _exists(path):
+    place = state_directory(environ, lambda: root(_working_directory()))
+    path = place.ledger if place.was_used else None
+    if path is None or not _exists(path):
         return ()
     from resolver.leases.stores.database import read  # noqa: PLC0415 - seldom
 
@@ -130,6 +130,8 @@ def name(holder: Holder) -> str:
 
 
 def _working_directory() -> Path:
+    from pathlib import Path  # noqa: PLC0415 - slow to load, and seldom needed
+
     try:
         return Path.cwd()
     except OSError:

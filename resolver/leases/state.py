@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
+from resolver.patterns import pattern
 from resolver.settings import STATE_VARIABLE
 from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 NAME = "ultra-ports"
 LEDGER = "leases.db"
 OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
 SHARED = "shared"
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_VARIABLE = pattern(r"(?a)\$(?:(\w+)|\{(\w+)\})")
 
 
 @value
 class StateDirectory:
-    """An absolute path, and which setting it came from. `reason`: why there is none, else empty."""
+    """An absolute path as text, and which setting it came from. `reason`: why there is none."""
 
-    path: Path
+    text: str
     origin: str
     reason: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        from pathlib import Path  # noqa: PLC0415 - slow to load, and mostly nothing is reserved
+
+        return Path(self.text)
 
     @property
     def ledger(self) -> Path:
@@ -37,8 +45,13 @@ class StateDirectory:
         In a sticky directory that everybody may write to, the kernel may refuse to open what others
         made (`fs.protected_regular`, proc_sys_fs(5)): there the ledger has a directory of its own.
         """
-        sticky = self.origin == STATE_VARIABLE and is_sticky(self.path)
+        sticky = self.origin == STATE_VARIABLE and is_sticky(self.text)
         return (self.path / SHARED if sticky else self.path) / LEDGER
+
+    @property
+    def was_used(self) -> bool:
+        """Whether there may be anything in it; where there is no directory, there is no ledger."""
+        return _mode(self.text) != 0
 
 
 def state_directory(
@@ -56,44 +69,48 @@ def state_directory(
     """
     if chosen := environ.get(STATE_VARIABLE, "").strip():
         path = _expanded(chosen, environ)
-        whole = path if path.is_absolute() else root() / path
-        return StateDirectory(Path(os.path.normpath(whole)), STATE_VARIABLE)
+        whole = path if path.startswith("/") else f"{root()}/{path}"
+        return StateDirectory(os.path.normpath(whole), STATE_VARIABLE)
     state = environ.get("XDG_STATE_HOME", "")
-    if Path(state).is_absolute() and platform != "darwin":  # a relative one is to be ignored
-        return StateDirectory(Path(state) / NAME, "XDG_STATE_HOME")
+    if state.startswith("/") and platform != "darwin":  # a relative one is to be ignored
+        return StateDirectory(_below(state), "XDG_STATE_HOME")
     home = _home(environ)
     if home is None:
-        return StateDirectory(Path(os.devnull), "default", "this user has no home directory")
+        return StateDirectory(os.devnull, "default", "this user has no home directory")
     if platform == "darwin":
-        return StateDirectory(home / "Library" / "Application Support" / NAME, "default")
-    return StateDirectory(home / ".local" / "state" / NAME, "default")
+        return StateDirectory(_below(f"{home}/Library/Application Support"), "default")
+    return StateDirectory(_below(f"{home}/.local/state"), "default")
 
 
-def is_sticky(path: Path) -> bool:
+def _below(folder: str) -> str:
+    return f"{folder.rstrip('/')}/{NAME}"
+
+
+def is_sticky(path: Path | str) -> bool:
     """Whether others may make files here, and not remove each other's, as in /tmp."""
     mode = _mode(path)
     return bool(mode & 0o1000 and mode & 0o022)
 
 
-def shared_mode(path: Path) -> int | None:
+def shared_mode(path: Path | str) -> int | None:
     """The mode of files that everybody who may write to this directory shall use; None: no wish."""
     mode = _mode(path)
     return 0o600 | mode & 0o066 if mode & 0o022 else None
 
 
-def _mode(path: Path) -> int:
+def _mode(path: Path | str) -> int:
     try:
-        return path.stat().st_mode
+        return os.stat(path).st_mode
     except OSError:
         return 0
 
 
-def _home(environ: Mapping[str, str]) -> Path | None:
-    home = environ.get("HOME", "") or os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises
-    return Path(home) if Path(home).is_absolute() and home != "/nonexistent" else None
+def _home(environ: Mapping[str, str]) -> str | None:
+    home = environ.get("HOME", "") or os.path.expanduser("~")
+    return home if home.startswith("/") and home != "/nonexistent" else None
 
 
-def _expanded(text: str, environ: Mapping[str, str]) -> Path:
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
     """The path with `~`, `~user`, `$NAME` and `${NAME}` filled in."""
 
     def value(match: re.Match[str]) -> str:
@@ -102,15 +119,15 @@ def _expanded(text: str, environ: Mapping[str, str]) -> Path:
             raise UsageError(f"{STATE_VARIABLE} is {text!a}: {name} is not set")
         return environ[name]
 
-    filled = _VARIABLE.sub(value, text)
+    filled = _VARIABLE.sub(value, text) if "$" in text else text
     if filled == "~" or filled.startswith("~/"):
         home = _home(environ)
         if home is None:
             raise UsageError(f"{STATE_VARIABLE} is {text!a}: this user has no home directory")
         filled = f"{home}{filled[1:]}"
-    expanded = os.path.expanduser(filled)  # noqa: PTH111 - Path's raises
+    expanded = os.path.expanduser(filled)
     if expanded.startswith("~"):
         raise UsageError(f"{STATE_VARIABLE} is {text!a}: there is no such user")
     if "\0" in expanded:
         raise UsageError(f"{STATE_VARIABLE} is {text!a}: this is no path")
-    return Path(expanded)
+    return expanded

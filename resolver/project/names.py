@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resolver import portspec
 from resolver.errors import UsageError
+from resolver.patterns import pattern
 from resolver.values import replace, value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from resolver.model import PortRequest, Report
     from resolver.project.model import Project, Service
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no port begins with a letter
+_NAME = pattern(r"(?a)[A-Za-z][A-Za-z0-9_-]*")  # no port begins with a letter
 
 
 @value
@@ -53,11 +53,11 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     project: Project | None = None
     for argument in arguments:
         items = [item.strip(" ") for item in argument.split(",")]
-        if not any(map(_NAME.fullmatch, items)):
+        if not any(map(_is_name, items)):
             found |= {each: () for each in portspec.parse([argument]) if each not in found}
             continue
         for item in items:
-            if not _NAME.fullmatch(item):
+            if not _is_name(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
             project = project or of()
@@ -68,6 +68,10 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     notes = (note for service in named for note in service.notes)
     left_out = project.notes if project else ()
     return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
+
+
+def _is_name(item: str) -> bool:
+    return item[:1].isalpha() and _NAME.fullmatch(item) is not None
 
 
 def everything() -> tuple[str, ...]:
@@ -104,6 +108,8 @@ def working_directory() -> Path:
     Raises:
         UsageError: it is gone.
     """
+    from pathlib import Path  # noqa: PLC0415 - a port alone needs no project
+
     try:
         return Path.cwd()
     except OSError as error:

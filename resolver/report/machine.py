@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from resolver import __version__
+from resolver import __version__, shellwords
 
 if TYPE_CHECKING:
     from resolver.model import (
         Container,
+        EngineState,
         HolderReport,
         Manager,
         Outcome,
@@ -31,8 +31,18 @@ def envelope(report: Report) -> dict[str, Any]:
         "dry_run": report.dry_run,
         "exit_status": int(report.exit_status),
         "scan": report.scan,
+        "engines": [_engine(engine) for engine in report.engines],
         "ports": [_port(port) for port in report.ports],
         "notes": list(report.notes),
+    }
+
+
+def _engine(engine: EngineState) -> dict[str, Any]:
+    return {
+        "endpoint": engine.endpoint,
+        "asked": engine.asked,
+        "trouble": engine.trouble,
+        "elsewhere": engine.elsewhere,
     }
 
 
@@ -85,8 +95,8 @@ def _manager(manager: Manager | None) -> dict[str, Any] | None:
         "kind": manager.kind,
         "name": manager.name,
         "policy": manager.policy,
-        "stop": [shlex.join((*manager.prefix, *argv)) for argv in manager.stop],
-        "start": [shlex.join((*manager.prefix, *argv)) for argv in manager.start],
+        "stop": [shellwords.join((*manager.prefix, *argv)) for argv in manager.stop],
+        "start": [shellwords.join((*manager.prefix, *argv)) for argv in manager.start],
     }
 
 

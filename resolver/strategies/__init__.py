@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from resolver.model import (
     AdviseStep,
     KillStep,
@@ -14,6 +12,7 @@ from resolver.model import (
 )
 from resolver.values import value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Plan, Policy, Step
     from resolver.protocols import Clock, CommandRunner, Observer, Watcher

@@ -6,9 +6,7 @@ command, its ancestors, an engine, a forwarder, or what a manager would start ag
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
-
+from resolver import shellwords
 from resolver.model import (
     AdviseStep,
     Classification,
@@ -26,6 +24,7 @@ from resolver.model import (
 from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
 from resolver.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -135,8 +134,8 @@ def _command_line(process: Process) -> str:
     words = process.command
     if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
         return ""
-    folder = f"cd {shlex.quote(process.cwd)} && " if process.cwd else ""
-    return folder + shlex.join(process.command)
+    folder = f"cd {shellwords.quote(process.cwd)} && " if process.cwd else ""
+    return folder + shellwords.join(process.command)
 
 
 def _container_step(each: Classification, policy: Policy) -> Step:
@@ -146,7 +145,7 @@ def _container_step(each: Classification, policy: Policy) -> Step:
         if each.holder.hidden:
             verdict, commands = Verdict.HIDDEN, tuple(f"sudo {each}" for each in commands)
         return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
-    stop = shlex.join((*container.client, "stop", container.name))
+    stop = shellwords.join((*container.client, "stop", container.name))
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
@@ -160,9 +159,9 @@ def _container_step(each: Classification, policy: Policy) -> Step:
 
 
 def _container_undo(container: Container) -> tuple[str, ...]:
-    client = shlex.join(container.client)
+    client = shellwords.join(container.client)
     if container.auto_remove:
-        image = shlex.quote(container.image)
+        image = shellwords.quote(container.image)
         return (f"{client} run … {image}   # --rm: it is removed when stopped",)
     return (f"{client} start {container.name}",)
 
@@ -192,7 +191,7 @@ def _commands(
     manager: Manager, argvs: Iterable[tuple[str, ...]], policy: Policy
 ) -> tuple[str, ...]:
     prefix = manager.prefix if policy.euid else ()
-    return tuple(shlex.join((*prefix, *argv)) for argv in argvs)
+    return tuple(shellwords.join((*prefix, *argv)) for argv in argvs)
 
 
 def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseStep:

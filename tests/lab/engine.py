@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
 import tarfile
 import tempfile
@@ -348,6 +349,28 @@ def _hang_up(connection: socket.socket, answer: bytes) -> None:
         connection.recv(65536)
         connection.sendall(answer)
         connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def counting_socket(folder: Path, asked: list[str]) -> Iterator[Path]:
+    """An engine that takes every question down, and never answers."""
+    path = folder / "docker.sock"
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if question := self.request.recv(65536):
+                asked.append(question.decode())
+            self.request.recv(1)  # until the client has given up
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Silent) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield path
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager

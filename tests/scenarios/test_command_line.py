@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 QUICK = ("--grace", "1", "--settle", "0.3")
-ENVELOPE = {"schema", "tool", "command", "dry_run", "exit_status", "scan", "ports", "notes"}
+ENVELOPE = {
+    "schema",
+    "tool",
+    "command",
+    "dry_run",
+    "exit_status",
+    "scan",
+    "engines",
+    "ports",
+    "notes",
+}
 PORT = {"label", "request", "services", "verdict", "reason", "holders", "retaken_by", "notes"}
 HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),

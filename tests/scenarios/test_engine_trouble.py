@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socketserver
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.cli import Run, ultra
-from tests.lab.engine import broken_socket, dead_socket, forwarders
+from tests.lab.engine import broken_socket, counting_socket, dead_socket, forwarders
 from tests.lab.ports import free_port
 from tests.lab.processes import stays, stays_free, unavailable
 
@@ -111,28 +110,6 @@ def test_a_wedged_engine_is_waited_for_once(tmp_path: Path) -> None:
         run = resolve(free_port(), path, "--json", "--docker-timeout", "0.5")
     assert run.status == 0, run.stdout + run.stderr
     assert len(asked) == 1, asked
-
-
-@contextlib.contextmanager
-def counting_socket(folder: Path, asked: list[str]) -> Iterator[Path]:
-    """An engine that takes every question down, and never answers."""
-    path = folder / "docker.sock"
-
-    class Silent(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            if question := self.request.recv(65536):
-                asked.append(question.decode())
-            self.request.recv(1)  # until the client has given up
-
-    with socketserver.ThreadingUnixStreamServer(str(path), Silent) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield path
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_wedged_by_default_takes_its_two_seconds(wedged: Path) -> None:

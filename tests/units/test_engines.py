@@ -143,8 +143,8 @@ def test_a_daemon_in_another_root_directory(tmp_path: Path) -> None:
         inner = Process(ProcessIdentity(Pid(popen.pid), 0), "dockerd", ("dockerd",))
         with listening(tmp_path / "var" / "run" / "docker.sock"):
             (path,) = engines.daemon_sockets([inner])
-            assert str(path) == f"/proc/{popen.pid}/root/var/run/docker.sock"
-            assert path.is_socket()
+            assert path == f"/proc/{popen.pid}/root/var/run/docker.sock"
+            assert Path(path).is_socket()
         popen.kill()
 
 

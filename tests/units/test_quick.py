@@ -94,7 +94,11 @@ def test_a_first_look_has_no_answer_for_a_port_that_is_held(lab: Lab) -> None:
     assert glance.free("resolve", wanted, policy({}), run_command, list_sockets) is None
 
 
-HEAVY = ("docker", "psutil", "tabulate", "rich", "typer", "requests", "dataclasses", "inspect")
+# Of the standard library, what takes milliseconds to load and is not needed for an answer
+HEAVY = (
+    *("docker", "psutil", "tabulate", "rich", "typer", "requests", "dataclasses", "inspect"),
+    *("typing", "pathlib", "urllib.parse", "json", "shutil", "signal", "subprocess", "threading"),
+)
 LOADED = """
 import sys
 from resolver.cli import main

@@ -301,11 +301,15 @@ def test_monits_control_file(words: list[str], path: str | None) -> None:
     assert monit.control_file(words) == path
 
 
-def test_the_mark_alone_is_a_suspicion_only_where_monit_cannot_be_found() -> None:
+def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     marked = holder(process(42, "web", environment=(("MONIT_SERVICE", "web"),)))
-    judged = monit.classify(marked, Snapshot(), Says(CommandFailedError("pgrep: not found")))
+    monkeypatch.setattr(monit, "_daemons", lambda: [monit._Daemon(9, ("monit",), root=True)])  # noqa: SLF001
+    judged = monit.classify(marked, Snapshot(), Says(CommandFailedError("monit: not found")))
     assert judged is not None
     assert (judged.confidence, judged.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
+    monkeypatch.setattr(monit, "_daemons", list)
     assert monit.classify(marked, Snapshot(), says("")) is None
 
 

@@ -1,0 +1,55 @@
+"""Whether the packet filter has any rule that could send a port elsewhere.
+
+The tools that list the rules take milliseconds each, on most machines to say that there are none.
+The kernel says so at once: the old tables by their names, nf_tables by a dump of its rules
+(linux/netfilter/nf_tables.h). What a rule says is still read from the tools.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from resolver.host.netlink import attributes, dump
+
+_NETLINK_NETFILTER = 12
+_GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
+_EVERY_FAMILY = bytes(4)  # struct nfgenmsg: AF_UNSPEC, NFNETLINK_V0, no resource
+_EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
+# Names of expressions and of iptables' targets, and beginnings of chains that lead to such
+_TELLING = (b"nat\0", b"redir\0", b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
+_OLD_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
+
+
+def may_redirect() -> bool:
+    """False where no rule does; True where one may, or where the kernel does not tell."""
+    return any("nat" in _lines(path) for path in _OLD_TABLES) or _nftables_may()
+
+
+def _lines(path: str) -> list[str]:
+    """The names of the tables in use; none where the old tables were never loaded."""
+    try:
+        with open(path, "rb") as names:
+            return names.read().decode(errors="replace").split()
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return ["nat"]
+
+
+def _nftables_may() -> bool:
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+            return any(map(tells, dump(netlink, _GET_RULE, _EVERY_FAMILY)))
+    except OSError as error:  # it may not be read: then the tools may not either
+        return error.errno not in {errno.EPERM, errno.EPROTONOSUPPORT}
+
+
+def tells(rule: bytes) -> bool:
+    """Whether the body of an NFT_MSG_NEWRULE has an expression that may send a port elsewhere."""
+    return any(
+        word in text
+        for kind, text in attributes(rule, len(_EVERY_FAMILY))
+        if kind == _EXPRESSIONS
+        for word in _TELLING
+    )

@@ -1,0 +1,59 @@
+"""Questions to the Linux kernel over netlink(7): one dump at a time, as raw messages.
+
+What a message means is the business of who asks.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_ERROR, _DONE = 2, 3  # NLMSG_*
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_TYPE = 0x3FFF  # NLA_TYPE_MASK: without the marks for nesting and byte order
+
+
+def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
+    """The body of each message of an answer, to be read to its end before the next question.
+
+    Args:
+        netlink: a socket of the family that is asked, not connected.
+        kind: of the request, `nlmsg_type`.
+        request: what follows the header.
+
+    Raises:
+        OSError: the kernel refuses; its number is kept.
+    """
+    netlink.send(_HEADER.pack(_HEADER.size + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
+    while True:
+        block = netlink.recv(1 << 17)
+        for answer, body in _messages(block):
+            if answer == _DONE:
+                return
+            if answer == _ERROR:
+                number = -struct.unpack_from("=i", body)[0]
+                raise OSError(number, f"netlink: {errno.errorcode.get(number, number)}")
+            yield body
+
+
+def _messages(block: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _HEADER.size <= len(block):
+        length, kind, _, _, _ = _HEADER.unpack_from(block, offset)
+        yield kind, block[offset + _HEADER.size : offset + length]
+        offset += max(_HEADER.size, (length + 3) & ~3)
+
+
+def attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The (type, value) of each attribute of a message, from the end of its fixed part."""
+    while offset + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        yield kind & _TYPE, body[offset + _ATTRIBUTE.size : offset + length]
+        offset += max(_ATTRIBUTE.size, (length + 3) & ~3)

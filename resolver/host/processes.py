@@ -1,0 +1,47 @@
+"""Which processes there are, and which of them have a name (proc_pid_comm(5))."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from resolver.host.files import read
+from resolver.model import Pid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
+
+
+def pids() -> list[Pid]:
+    """Every process that this user may see, in the order of /proc; empty where there is none."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    return [Pid(int(name)) for name in names if name.isdigit()]
+
+
+def pids_of(name: str) -> list[Pid]:
+    """The processes that are called so, threads aside; a name counts up to 15 characters."""
+    if sys.platform != "linux":
+        return list(_portable(name))
+    wanted = name[:_SHORT_NAME].encode() + b"\n"
+    return [pid for pid in pids() if _comm(pid) == wanted]
+
+
+def _comm(pid: Pid) -> bytes:
+    try:
+        return read(f"/proc/{pid}/comm")
+    except OSError:  # gone
+        return b""
+
+
+def _portable(name: str) -> Iterator[Pid]:
+    import psutil  # noqa: PLC0415 - Linux never needs it here
+
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == name:
+            yield Pid(process.pid)
