@@ -58,6 +58,7 @@ def resolve(
     first look at ports that could all be bound has found; it counts while they still can be.
     """
     proofs = prove(requests, effects)
+    policy = replace(policy, patient=False)
     first = diagnose(requests, proofs, policy, effects, seen=seen)
     if policy.dry_run:
         ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]

@@ -27,6 +27,7 @@ KILL_WAIT_SECONDS = 2.0  # from SIGKILL until the kernel has cleaned up
 WATCH_INTERVAL_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0  # a manager whose stop command returns at once, while its service is ending
 RELEASE_SECONDS = 2.0  # an engine lets go of a port shortly after it calls its container stopped
+EXPLAINED_SECONDS = 0.25  # an engine's, where a port is explained without it; most take 5 ms
 LONGEST_SECONDS = 86_400  # for any time that the caller may choose
 LONGER_SETTLE = 3  # times as long a watch for a port that was taken back: respawners back off
 STORE_SECONDS = 10.0  # how long a store of reservations may be busy with others

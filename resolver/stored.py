@@ -25,6 +25,7 @@ def plan(
     requests: Sequence[PortRequest], policy: Policy, effects: Effects
 ) -> tuple[Report, PlanFile]:
     """Says what `resolve` would do, for people and as a plan that `apply` takes."""
+    policy = replace(policy, patient=False)
     proofs = prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
     ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
@@ -40,7 +41,7 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
     Raises:
         PlanChangedError: a holder changed, or another machine is meant; nothing was touched.
     """
-    requests, then = stored.requests, planfile.policy_for(stored, policy)
+    requests, then = stored.requests, planfile.policy_for(stored, replace(policy, patient=False))
     _refuse(stored, planfile.other_machine(stored, this_machine()))
     proofs = prove(requests, effects)
     first = diagnose(requests, proofs, then, effects)

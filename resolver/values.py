@@ -23,9 +23,6 @@ else:
         return lambda decorator: decorator
 
 
-_set = object.__setattr__
-
-
 @dataclass_transform(frozen_default=True)
 def value(cls: type[_T]) -> type[_T]:
     """Makes a class of its annotations: immutable, compared and hashed by its fields, slotted.
@@ -42,7 +39,6 @@ def value(cls: type[_T]) -> type[_T]:
     key = attrgetter(*names) if len(names) > 1 else _alone(names[0])
     body |= {
         "__slots__": names,
-        "__init__": _initialiser(cls.__name__, names, defaults),
         "__eq__": lambda self, other: (
             key(self) == key(other) if type(other) is type(self) else NotImplemented
         ),
@@ -54,8 +50,10 @@ def value(cls: type[_T]) -> type[_T]:
         "__qualname__": cls.__qualname__,
     }
     make: Any = type(cls)
-    made: type[_T] = make(cls.__name__, cls.__bases__, body)
-    return made
+    made = make(cls.__name__, cls.__bases__, body)
+    made.__init__ = _initialiser(made, names, defaults)
+    value_class: type[_T] = made
+    return value_class
 
 
 @dataclass_transform(frozen_default=True, order_default=True)
@@ -77,7 +75,10 @@ def fields_of(of: object) -> tuple[str, ...]:
 
 def replace(of: _T, **changes: Any) -> _T:  # noqa: ANN401 - each field has its own type
     """The same value but for the given fields."""
-    return type(of)(**{name: getattr(of, name) for name in fields_of(of)} | changes)
+    members = [
+        changes.pop(name) if name in changes else getattr(of, name) for name in fields_of(of)
+    ]
+    return type(of)(*members, **changes)
 
 
 def _comparing(
@@ -93,26 +94,47 @@ def _alone(name: str) -> Callable[[Any], tuple[Any]]:
 
 
 def _initialiser(
-    what: str, names: tuple[str, ...], defaults: dict[str, Any]
+    cls: type, names: tuple[str, ...], defaults: dict[str, Any]
 ) -> Callable[..., None]:
-    """`__init__` for these fields: arguments by position, then by name, then defaults."""
-    count = len(names)
+    """`__init__` for these fields: arguments by position, then by name, then defaults.
+
+    It sets the slots by their descriptors: some values are made by the thousand.
+    """
+    setters = [cls.__dict__[name].__set__ for name in names]
+    missing: list[tuple[object, ...] | None] = [
+        tuple(defaults[name] for name in names[at:]) if defaults.keys() >= {*names[at:]} else None
+        for at in range(len(names) + 1)
+    ]
 
     def init(self: object, *given: object, **named: object) -> None:
-        for name, member in zip(names, given, strict=False):
-            _set(self, name, member)
-        if len(given) < count or named:
-            for name in names[len(given) :]:
-                if name in named:
-                    _set(self, name, named.pop(name))
-                elif name in defaults:
-                    _set(self, name, defaults[name])
-                else:
-                    raise TypeError(f"{what}() wants {name!r}")
-        if named or len(given) > count:
-            raise TypeError(f"{what}() has no {next(iter(named), 'such argument')!r}")
+        rest = missing[len(given)] if not named and len(given) <= len(names) else None
+        members = given + (
+            _rest(cls, names[len(given) :], named, defaults) if rest is None else rest
+        )
+        if len(members) > len(names):
+            raise TypeError(f"{cls.__name__}() has no such argument")
+        for setter, member in zip(setters, members, strict=True):
+            setter(self, member)
 
     return init
+
+
+def _rest(
+    cls: type, names: tuple[str, ...], named: dict[str, object], defaults: dict[str, Any]
+) -> tuple[object, ...]:
+    """What was not given by position; takes what it uses out of `named`.
+
+    Raises:
+        TypeError: one is missing, or there is none of that name.
+    """
+    found = []
+    for name in names:
+        if name not in named and name not in defaults:
+            raise TypeError(f"{cls.__name__}() wants {name!r}")
+        found.append(named.pop(name) if name in named else defaults[name])
+    if named:
+        raise TypeError(f"{cls.__name__}() has no {next(iter(named))!r}")
+    return tuple(found)
 
 
 def _represent(self: object) -> str:

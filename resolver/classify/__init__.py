@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from importlib import import_module
 
 from resolver.errors import CommandFailedError
 
@@ -41,7 +40,7 @@ def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Cla
 @lru_cache(maxsize=1)
 def _registry() -> tuple[Classifier, ...]:
     """The modules of this folder, by rank."""
-    found: list[Any] = [import_module(f"{__name__}.{name}") for name in _names()]
+    found: list[Any] = [__import__(f"{__name__}.{name}", fromlist=["RANK"]) for name in _names()]
     return tuple(sorted(found, key=lambda classifier: classifier.RANK))
 
 

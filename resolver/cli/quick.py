@@ -81,6 +81,9 @@ def run(argv: Sequence[str]) -> int | None:
     found = read(argv)
     if found is None:
         return None
+    import gc  # noqa: PLC0415 - built in
+
+    gc.disable()  # what ends this soon leaves no garbage to look for; that takes milliseconds
     from resolver.cli import answers  # noqa: PLC0415 - once the line is known to be ours
 
     command, ports, options = found

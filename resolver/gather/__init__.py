@@ -9,7 +9,7 @@ from resolver.gather import engines
 from resolver.gather.asking import ask_engines
 from resolver.host.runner import run_command
 from resolver.model import Scan, Snapshot, SocketState
-from resolver.settings import GATHERER_VARIABLE
+from resolver.settings import EXPLAINED_SECONDS, GATHERER_VARIABLE
 from resolver.values import replace
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from resolver.model import (
+        Container,
         EngineState,
         Pid,
         Policy,
@@ -62,9 +63,11 @@ def gather(
     glance = held is not None and not held
     redirects = _redirects(requests, run)
     spared = () if redirects else _spared(requests, sockets, processes, policy)
-    containers, asked = (
-        ((), spared) if spared else ask_engines(requests, processes, sockets, policy, glance=glance)
-    )
+    containers: tuple[Container, ...] = ()
+    asked = spared
+    if policy.complete or not spared:
+        patience = policy if policy.patient or not spared else _less(policy)
+        containers, asked = ask_engines(requests, processes, sockets, patience, glance=glance)
     seen = Snapshot(
         sockets=sockets,
         processes=processes,
@@ -84,12 +87,17 @@ def _spared(
     processes: Sequence[Process],
     policy: Policy,
 ) -> tuple[EngineState, ...]:
-    """The engines, where none of them has to be asked; empty where one has to be."""
-    if policy.complete or not policy.use_docker or not requests or not sockets:
+    """The engines, where none of them could add much; empty where one could."""
+    if not policy.use_docker or not requests or not sockets:
         return ()
     from resolver.gather.explained import unasked  # noqa: PLC0415 - only for held ports
 
     return unasked(requests, sockets, processes)
+
+
+def _less(policy: Policy) -> Policy:
+    limit = min(policy.docker_timeout_seconds, EXPLAINED_SECONDS)
+    return replace(policy, docker_timeout_seconds=limit)
 
 
 def _described(owners: Collection[ProcessIdentity]) -> tuple[Process, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
@@ -43,7 +42,7 @@ def list_containers(
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
-    with closing(EngineClient(endpoint, timeout_seconds)) as engine:
+    with EngineClient(endpoint, timeout_seconds) as engine:
         own = own_container_id()
         known = {*ids, own} if own else set(ids)
         rows = engine.containers(

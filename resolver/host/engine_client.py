@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 
 from resolver.errors import EngineError, StateChangedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Self, TypeVar
+
+    _T = TypeVar("_T")
 
 _UNIX = "unix://"
 _OK, _NOT_FOUND = 200, 404
@@ -68,8 +69,7 @@ class EngineClient:
         if is_local(self.endpoint):
             answer = self._get("/containers/json", list, concerns)
         else:
-            with self._translated():
-                answer = _expect(list, self._api.containers())
+            answer = self._by_sdk(lambda: _expect(list, self._api.containers()))
         return answer
 
     def inspect(self, container_id: str) -> dict[str, Any]:
@@ -82,8 +82,7 @@ class EngineClient:
         if is_local(self.endpoint):
             answer = self._get(f"/containers/{container_id}/json", dict)
         else:
-            with self._translated():
-                answer = _expect(dict, self._api.inspect_container(container_id))
+            answer = self._by_sdk(lambda: _expect(dict, self._api.inspect_container(container_id)))
         return answer
 
     def identity(self) -> str:
@@ -92,8 +91,7 @@ class EngineClient:
         if is_local(self.endpoint):
             answer = self._get("/info", dict)
         else:
-            with self._translated():
-                answer = _expect(dict, self._api.info())
+            answer = self._by_sdk(lambda: _expect(dict, self._api.info()))
         found = answer.get("ID")
         if not isinstance(found, str) or not found:
             raise EngineError(f"{self.endpoint} does not say which engine it is")
@@ -129,30 +127,37 @@ class EngineClient:
         Raises:
             StateChangedError: there is no such container any more.
         """
-        with self._translated(seconds):
+
+        def stop() -> None:
             if seconds < 0:
                 self._api.timeout = None
             self._api.stop(container_id, timeout=seconds)
 
+        self._by_sdk(stop, seconds)
+
     def unpause(self, container_id: str) -> None:
         """`POST /containers/ID/unpause`."""
-        with self._translated():
-            self._api.unpause(container_id)
+        self._by_sdk(lambda: self._api.unpause(container_id))
 
     def close(self) -> None:
         """Ends the connection, where there is one."""
         if self._connection is not None:
             self._connection.close()
 
-    @contextmanager
-    def _translated(self, extra_seconds: float = 0) -> Iterator[None]:
-        """The SDK's errors as ours; never by the words of a message."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _by_sdk(self, ask: Callable[[], _T], extra_seconds: float = 0) -> _T:
+        """What `ask` returns, with the SDK's errors as ours; never by the words of a message."""
         import docker.errors  # noqa: PLC0415 - the SDK is slow to load, and seldom needed
         import requests.exceptions  # noqa: PLC0415
 
         limit = self._timeout + extra_seconds
         try:
-            yield
+            return ask()
         except docker.errors.NotFound as error:
             raise StateChangedError("the container is gone") from error
         except docker.errors.APIError as error:

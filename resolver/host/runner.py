@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from resolver import log
 from resolver.errors import CommandFailedError
@@ -56,5 +55,7 @@ def _kill_group(leader: int) -> None:
     """Ends a command that is not reaped yet, and what it has started in its group."""
     import signal  # noqa: PLC0415 - slow to load, and mostly a command ends by itself
 
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return

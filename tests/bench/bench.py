@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ class Bench:
         contender.before()
         begun = time.perf_counter()
         popen = self.start(contender, subprocess.DEVNULL)
-        status = popen.wait(LONGEST_SECONDS)
+        status = _ended(popen)
         spent = time.perf_counter() - begun
         if status not in contender.statuses:
             raise UnavailableError(f"{contender.label} exited with {status}")
@@ -167,6 +168,16 @@ class Bench:
             if time.monotonic() > deadline and number + 1 >= FEWEST:
                 break
         return runs
+
+
+def _ended(popen: subprocess.Popen[bytes]) -> int:
+    """The exit status, as soon as there is one; `wait` with a timeout looks ever more seldom."""
+    watchdog = threading.Timer(LONGEST_SECONDS, popen.kill)
+    watchdog.start()
+    try:
+        return popen.wait()
+    finally:
+        watchdog.cancel()
 
 
 def _failed(complaint: str | None) -> bool:

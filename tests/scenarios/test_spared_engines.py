@@ -136,3 +136,20 @@ def test_a_process_in_a_container_is_its_engines(engine: Engine) -> None:
     (holder,) = run.port(f"{port}/tcp")["holders"]
     assert holder["container"]["name"] == web.name, run.stdout
     assert {each["asked"] for each in run.json["engines"]} == {True}
+
+
+def test_resolve_waits_for_an_engine_only_as_long_as_it_could_add_something(
+    lab: Lab, silent: Silent
+) -> None:
+    """An engine that could explain the port gets its whole time; one that could not, a part."""
+    port = free_port()
+    server = lab.start("answering", port)
+    env = {"DOCKER_HOST": f"unix://{silent.path}"}
+    words = ("resolve", "--json", "--settle", "0.3", "--docker-timeout", "30", str(port))
+
+    run = ultra(*words, env=env)
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed"), run.stdout
+    assert not server.alive
+    assert silent.was_asked(run)
+    assert f"{silent.path} did not answer in 0.25 s" in " ".join(run.json["notes"])

@@ -257,6 +257,20 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         assert database.execute("SELECT * FROM browser_history").fetchall() == []
 
 
+def test_who_only_looks_waits_for_no_writer(path: Path) -> None:
+    ledger = Ledger(path, HERE, patience_seconds=0.2)
+    ledger.acquire([claim()])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM lease")
+        assert [lease.port for lease in ledger.leases()] == [8085], "what was committed"
+        assert ledger.recall(HERE.host_scope, "shop", "") == {}
+        with pytest.raises(StoreError, match="busy"):
+            ledger.acquire([claim(8086)])
+        other.execute("COMMIT")
+    assert ledger.leases() == ()
+
+
 def test_one_that_is_busy_for_too_long_is_an_error(path: Path) -> None:
     ledger = Ledger(path, HERE, patience_seconds=0.2)
     [lease] = ledger.acquire([claim()])

@@ -1,9 +1,9 @@
 """The ledger's file: opened, made, shared with other processes, and set aside when it is damaged.
 
-Each piece of work is one transaction (`BEGIN IMMEDIATE`): a process that is killed at any moment
-leaves a file that the next one rolls back. A lock file beside it is shared by all who work on the
-ledger, and taken alone by whoever makes it or sets a damaged one aside; so nobody writes to a file
-that was moved away. Here it is not known what the leases mean.
+Each piece of work is one transaction (`BEGIN IMMEDIATE`; a mere look waits for no writer): a
+process that is killed at any moment leaves a file that the next one rolls back. A lock file beside
+it is shared by all who work on the ledger, and taken alone by whoever makes it or sets a damaged
+one aside; so nobody writes to a file that was moved away. Here it is not known what leases mean.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _UNWRITABLE = {
     sqlite3.SQLITE_AUTH,
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"
 NO_FILE = "it is no regular file"
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 
@@ -80,13 +81,24 @@ class Database:
             UnwritableError: it cannot be made or written.
             StoreError: it is another program's, a later version's, or busy for too long.
         """
+        return self._transacted(work, _WRITE)
+
+    def look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Does work that only reads: what was committed before it began is what it sees.
+
+        Raises:
+            As `run`.
+        """
+        return self._transacted(work, _READ)
+
+    def _transacted(self, work: Callable[[sqlite3.Connection], _T], begin: str) -> _T:
         if self._pid != os.getpid():
             self._begin_anew()
         deadline = time.monotonic() + self._patience
         if not self._alone.acquire(timeout=self._patience):
             raise StoreError(self._busy())
         try:
-            return self._repaired(work, deadline)
+            return self._repaired(lambda database: _transact(database, work, begin), deadline)
         except (sqlite3.DatabaseError, rows.MalformedError) as error:
             self._fail(error)
         finally:
@@ -124,7 +136,7 @@ class Database:
             with self._locked(fcntl.LOCK_SH, deadline):
                 connection = self._open(deadline)
                 if connection is not None:
-                    return _transact(connection, work)
+                    return work(connection)
             self._create(deadline)
 
     def _open(self, deadline: float) -> sqlite3.Connection | None:
@@ -250,8 +262,10 @@ def read(path: Path) -> tuple[Entry, ...]:
     raise StoreError(f"{path} cannot be read by this user")
 
 
-def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T]) -> _T:
-    connection.execute("BEGIN IMMEDIATE")
+def _transact(
+    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T], begin: str
+) -> _T:
+    connection.execute(begin)
     try:
         result = work(connection)
         connection.execute("COMMIT")

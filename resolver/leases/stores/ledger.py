@@ -57,7 +57,7 @@ class Ledger:
         self._here = where
         self._now = now
         self._database = Database(path, mode, patience_seconds)
-        self._run = self._database.run
+        self._run, self._look = self._database.run, self._database.look
         self._run(rows.touch)
 
     @property
@@ -104,7 +104,7 @@ class Ledger:
 
     def leases(self, scope: str | None = None) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
-        found = self._run(rows.entries)
+        found = self._look(rows.entries)
         now = self._moment()
         return rules.sorted_leases(
             rules.shown(entry, now)
@@ -122,7 +122,7 @@ class Ledger:
 
     def recall(self, scope: str, project: str, place: str) -> dict[str, int]:
         """See `LeaseStore`."""
-        return self._run(lambda database: rows.recall(database, (scope, project, place)))
+        return self._look(lambda database: rows.recall(database, (scope, project, place)))
 
     def close(self) -> None:
         """Closes the file."""

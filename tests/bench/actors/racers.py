@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver import portspec
+from resolver import portspec, verify
 from resolver.errors import UltraPortsError
+from resolver.gather import list_sockets, sock_diag
 from resolver.leases.owner import here
 from resolver.leases.store import open_store
 from resolver.leases.stores import ledger
@@ -26,7 +27,7 @@ from resolver.reservations.reserve import Order, reserve
 if TYPE_CHECKING:
     from resolver.model import PortRequest
 
-LOADED_BEFORE = (ledger,)
+LOADED_BEFORE = (ledger, verify, list_sockets, sock_diag)
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from tests.lab.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.bench.bench import Bench
+    from tests.bench.bench import Bench, Contender
     from tests.bench.rows import Row
+    from tests.lab.processes import Lab
 
 TIMEOUT, GRACE = 1.0, 0.5  # seconds: its deadline, and what the rest may take
 EXPLAINED = 1.3
@@ -36,3 +37,13 @@ def wedged(bench: Bench) -> Iterator[Row]:
         )
         healthy = bench.ultra("who", str(port), names=lambda: owners)
         yield from bench.compare("wedged", ours, [(healthy, EXPLAINED)])
+        ours, healthy = (_ended(bench, lab, *words, env=each) for each in (env, {}))
+        yield from bench.compare("wedged", ours, [(healthy, EXPLAINED)])
+
+
+def _ended(bench: Bench, lab: Lab, *words: str, env: dict[str, str]) -> Contender:
+    """`resolve` of a port that has a new holder each time."""
+    port = free_port()
+    return bench.ultra(
+        *("resolve", str(port), *words), env=env, before=lambda: lab.start("plain", port)
+    )
