@@ -84,6 +84,7 @@ class Scan(StrEnum):
 
     COMPLETE = "complete"  # in every process
     CGROUP = "cgroup"  # in the cgroup that each socket was made in: another owner is not seen
+    FORWARDERS = "forwarders"  # among an engine's forwarders, where a NAT rule of its leads on
 
 
 class Result(StrEnum):

@@ -38,7 +38,7 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     proofs = {} if requests is None else prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
-    about = remarks(asked) if requests is not None else {}
+    about = remarks(verdicts.not_in_containers(asked, diagnosis.plan)) if requests else {}
     ports = [
         verdicts.diagnosed(each, diagnosis, proofs.get(each), policy, about.get(each, ()))
         for each in asked

@@ -51,7 +51,10 @@ _WORST_FIRST = (
     ExitStatus.ADVISED,
     ExitStatus.FREE,
 )
-_NARROW = "owners were looked for in the cgroup of each socket; --complete looks into every process"
+_NARROW = {
+    Scan.CGROUP: "owners were looked for in the cgroup of each socket",
+    Scan.FORWARDERS: "owners were looked for among the engine's forwarders",
+}
 _SPARED = "{} was not asked: every owner is known, none works for an engine; --complete asks it"
 _CHANGED = {Result.DONE, Result.GONE}
 
@@ -75,7 +78,11 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
         ),
         asides=(
             *(engine.trouble or "" for engine in troubles if engine.unremarkable),
-            *((_NARROW,) if snapshot.scan is Scan.CGROUP else ()),
+            *(
+                f"{where}; --complete looks into every process"
+                for scan, where in _NARROW.items()
+                if scan is snapshot.scan
+            ),
             *(_SPARED.format(engine.endpoint) for engine in snapshot.engines if not engine.asked),
         ),
         scan=snapshot.scan,
@@ -275,6 +282,15 @@ def holders_of(request: PortRequest, plan: Plan) -> list[Planned]:
         if request.meets(
             each.classification.holder.binding, v6only=each.classification.holder.v6only
         )
+    ]
+
+
+def not_in_containers(requests: Iterable[PortRequest], plan: Plan) -> list[PortRequest]:
+    """The requested ports that no container has: what serves them inside of one is no neighbour."""
+    return [
+        request
+        for request in requests
+        if not any(each.classification.holder.container for each in holders_of(request, plan))
     ]
 
 

@@ -51,17 +51,19 @@ def gather(
     """
     sockets: tuple[Socket, ...] = ()
     near: tuple[Pid, ...] = ()
+    scan = Scan.COMPLETE
     held = None if requests is None else [each for each in requests if each not in free]
+    redirects = _redirects(requests, run)
     if held is None or held:
         listed = list_sockets(held)
-        near = () if policy.complete or held is None else _near(listed)
+        if listed and held and not policy.complete:
+            scan, near = _near(listed, redirects)
         sockets = _with_owners(listed, near)
     if held:
         sockets += _with_owners(_connections(held, sockets))
     owners = {owner for entry in sockets for owner in entry.owners}
     processes = _described(owners)
     glance = held is not None and not held
-    redirects = _redirects(requests, run)
     spared = () if redirects else _spared(requests, sockets, processes, policy)
     containers: tuple[Container, ...] = ()
     asked = spared
@@ -76,7 +78,7 @@ def gather(
         redirects=redirects,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),
-        scan=Scan.CGROUP if near and sockets else Scan.COMPLETE,
+        scan=scan,
     )
     return seen if glance and not (containers or seen.redirects) else _with_own_place(seen)
 
@@ -166,22 +168,44 @@ def _connections(
     )
 
 
-def _near(sockets: tuple[Socket, ...]) -> tuple[Pid, ...]:
-    """The processes of the cgroups that the sockets were made in, if each socket is found there.
+def _near(sockets: Sequence[Socket], redirects: Sequence[Redirect]) -> tuple[Scan, tuple[Pid, ...]]:
+    """Some processes among which each socket is found; none where all have to be looked into."""
+    from resolver.gather.owners import owners_of  # noqa: PLC0415 - a free port never gets here
 
-    Empty where every process has to be looked into: a socket may have been made elsewhere, its
-    owner may have moved, and cgroup 1 is the root, with everybody in it.
+    inodes = {entry.inode for entry in sockets if entry.inode}
+    for scan, look in ((Scan.CGROUP, _in_cgroups), (Scan.FORWARDERS, _forwarders)):
+        pids = look(sockets, redirects)
+        if inodes and pids and owners_of(inodes, pids).keys() == inodes:
+            return scan, pids
+    return Scan.COMPLETE, ()
+
+
+def _in_cgroups(sockets: Sequence[Socket], _redirects: Sequence[Redirect]) -> tuple[Pid, ...]:
+    """The processes of the cgroups that the sockets were made in.
+
+    Empty where that says nothing: a socket may have been made elsewhere, its owner may have moved,
+    and cgroup 1 is the root, with everybody in it.
     """
     ids = {entry.cgroup_id for entry in sockets if entry.inode}
     known = {number for number in ids if number is not None and number > 1}
     if not ids or known != ids:
         return ()
     from resolver.gather.cgroups import members_of  # noqa: PLC0415 - seldom
-    from resolver.gather.owners import owners_of  # noqa: PLC0415
 
-    pids = members_of(known) or ()
-    inodes = {entry.inode for entry in sockets if entry.inode}
-    return pids if owners_of(inodes, pids).keys() == inodes else ()
+    return members_of(known) or ()
+
+
+def _forwarders(sockets: Sequence[Socket], redirects: Sequence[Redirect]) -> tuple[Pid, ...]:
+    """The docker-proxies, where a NAT rule for each socket's port makes one likely."""
+    ports = {
+        (rule.transport, port) for rule in redirects for port in range(rule.first, rule.last + 1)
+    }
+    if not all((entry.binding.transport, entry.binding.port) in ports for entry in sockets):
+        return ()
+    from resolver.host.processes import pids_of  # noqa: PLC0415 - mostly there is no rule
+    from resolver.programs import PROXY  # noqa: PLC0415
+
+    return tuple(pids_of(PROXY))
 
 
 def _with_owners(sockets: tuple[Socket, ...], pids: tuple[Pid, ...] = ()) -> tuple[Socket, ...]:

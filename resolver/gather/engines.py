@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from itertools import chain, pairwise
 
 from resolver.host.files import files_in, text_of
@@ -126,6 +127,7 @@ def _seen_from_here(process: Process, path: str) -> str:
         return path
 
 
+@lru_cache(maxsize=1)  # a process stays where it is, and there are as many mounts as containers
 def own_container_id() -> str | None:
     """The id of the container that this process runs in; None outside of one.
 

@@ -34,6 +34,8 @@ def owners_of(
         pids: the processes to look into; None means every process.
     """
     wanted = {inode for inode in inodes if inode > 0}
+    if not wanted:
+        return {}
     found: dict[int, set[ProcessIdentity]] = {}
     for pid, inode in _openings(every_pid() if pids is None else list(pids), wanted):
         try:
@@ -45,8 +47,6 @@ def owners_of(
 
 def _openings(pids: Sequence[Pid], wanted: Collection[int]) -> Iterable[tuple[Pid, int]]:
     """Which of the processes has which of the inodes open."""
-    if not wanted:
-        return ()
     if len(pids) >= _CROWD:
         from resolver.host.shares import shared  # noqa: PLC0415 - only on a crowded machine
 
@@ -54,7 +54,7 @@ def _openings(pids: Sequence[Pid], wanted: Collection[int]) -> Iterable[tuple[Pi
     return _scan(pids, wanted)
 
 
-_CROWD = 500  # processes: for fewer, starting helpers takes longer than they save
+_CROWD = 300  # processes: for fewer, starting helpers takes longer than they save
 
 
 def _scan(pids: Iterable[int], wanted: Collection[int]) -> Iterator[tuple[Pid, int]]:

@@ -22,6 +22,8 @@ _SERVING = {"tcp": "0A", "udp": "07"}
 
 def remarks(requests: Collection[PortRequest]) -> dict[PortRequest, tuple[str, ...]]:
     """What is worth knowing about each port; empty on other platforms than Linux."""
+    if not requests:
+        return {}
     ephemeral = _ephemeral(_IPV4)
     found: dict[PortRequest, dict[str, None]] = {request: {} for request in requests}
     for request, remark in _neighbours(requests):
