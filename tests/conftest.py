@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 NOBODY = 65534
+# What holds a port, and who would bring it back: these scenarios run on both ways of gathering.
+BOTH_WAYS = {
+    *("local", "local_bystanders", "local_endings", "local_names", "containers", "engine_trouble"),
+    *("nobody_listens", "orphans", "harm", "harm_supervisord", "harm_threads", "unprivileged"),
+    *("supervisord", "systemd", "supervision", "supervision_monit", "supervision_circus"),
+    *("reloaders", "tunnels", "cron", "three_holders"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the scenarios of `BOTH_WAYS` twice, but for what only the kernel's own way can see."""
+    scenario = metafunc.module.__name__.rpartition(".test_")[2]
+    if (
+        scenario in BOTH_WAYS
+        and "gather" not in metafunc.fixturenames
+        and not metafunc.definition.get_closest_marker("native")
+    ):
+        metafunc.parametrize("way", ["native", "psutil"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How this test gathers: the switch that every command of it inherits."""
+    if getattr(request, "param", "native") == "psutil":
+        monkeypatch.setenv("ULTRA_PORTS_GATHER", "psutil")
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import answered_by, stays_free, unavailable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 FAST = ("--grace", "1", "--settle", "0.3")
 
 
+@pytest.mark.native
 def test_a_process_whose_main_thread_has_ended(lab: Lab) -> None:
     if os.uname().machine not in {"x86_64", "aarch64"}:
         unavailable("the number of exit(2) is not known here")

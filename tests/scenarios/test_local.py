@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import answered_by, stays, stays_free
@@ -243,6 +245,7 @@ def test_a_range_with_two_of_five_held(lab: Lab, gather: dict[str, str]) -> None
     assert stays_free(first + 3, 0.0)
 
 
+@pytest.mark.native
 def test_a_bound_socket_that_does_not_listen(lab: Lab) -> None:
     port = free_port()
     server = lab.start("answering", port, "--bound")

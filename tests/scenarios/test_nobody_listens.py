@@ -32,6 +32,7 @@ def only(run: Any, port: int) -> Any:  # noqa: ANN401
     return holder
 
 
+@pytest.mark.native
 def test_a_bound_socket_is_named_with_its_owner(lab: Lab) -> None:
     port = free_port()
     server = lab.start("answering", port, "--bound")

@@ -71,6 +71,7 @@ def test_a_service_of_root_is_named_for_nobody(machine: Machine, restart: str, p
     machine.systemctl("stop", unit)
 
 
+@pytest.mark.native
 @pytest.mark.engine
 @pytest.mark.root
 def test_a_container_on_the_hosts_network_is_named_for_nobody(
@@ -100,6 +101,7 @@ def engine_unit() -> Iterator[Path]:
     folder.parent.rmdir()
 
 
+@pytest.mark.native
 @pytest.mark.root
 def test_nobody_is_never_told_to_stop_the_engine(
     lab: Lab, as_nobody: tuple[str, ...], engine_unit: Path

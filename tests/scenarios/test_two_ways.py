@@ -1,0 +1,117 @@
+"""The kernel's own way of gathering and the portable one say the same of the same machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.cli import ultra
+from tests.lab.ports import free_port, free_range
+from tests.lab.processes import answered_by, wait_until
+from tests.lab.supervisord import program, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.lab.engine import Engine
+    from tests.lab.processes import Lab
+    from tests.lab.supervisord import Supervisor
+
+PSUTIL = {"ULTRA_PORTS_GATHER": "psutil"}
+COMMANDS = (("who", "--complete"), ("resolve", "--dry-run"))
+
+
+def assert_same(*ports: str | int) -> dict[str, Any]:
+    """Asserts that both ways report the same, for `who` and for `resolve`; the former's report."""
+    words = tuple(map(str, ports))
+    for command in COMMANDS:
+        native = ultra(*command, "--json", *words)
+        portable = ultra(*command, "--json", *words, env=PSUTIL)
+        assert (native.status, native.json) == (portable.status, portable.json)
+        assert ultra(*command, "-v", *words) == ultra(*command, "-v", *words, env=PSUTIL)
+    report: dict[str, Any] = ultra(*COMMANDS[0], "--json", *words).json
+    return report
+
+
+def kinds(report: dict[str, Any]) -> list[str]:
+    return [holder["kind"] for port in report["ports"] for holder in port["holders"]]
+
+
+LOCAL: dict[str, Callable[[Lab, int], object]] = {
+    "IPv4": lambda lab, port: lab.start("answering", port),
+    "IPv6 alone": lambda lab, port: lab.start("answering", port, "--tcp", "::1"),
+    "dual stack": lambda lab, port: lab.start("answering", port, "--tcp", "::", "--dual"),
+    "TCP and UDP": lambda lab, port: lab.start(
+        "answering", port, "--tcp", "127.0.0.1", "--udp", "127.0.0.1"
+    ),
+    "prefork": lambda lab, port: lab.start("prefork", port),
+    "two servers": lambda lab, port: [
+        lab.start("answering", port, "--reuseport", "--tcp", "0.0.0.0") for _ in range(2)
+    ],
+    "two addresses": lambda lab, port: [
+        lab.start("answering", port, "--tcp", address) for address in ("127.0.0.1", "127.0.0.2")
+    ],
+    "a strange name": lambda lab, port: lab.start(
+        "answering", port, "--name", "a) b (c", "--padding", "ü\n\x1b[1m"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LOCAL)
+def test_local_holders(lab: Lab, what: str) -> None:
+    port = free_port()
+    LOCAL[what](lab, port)
+    report = assert_same(f"{port},{port}/udp")
+    assert set(kinds(report)) == {"local"}
+
+
+def test_a_range_with_free_ports(lab: Lab) -> None:
+    first = free_range(5)
+    for port in (first, first + 3):
+        lab.start("answering", port)
+    report = assert_same(f"{first}-{first + 4}")
+    verdicts = [port["verdict"] for port in report["ports"]]
+    assert verdicts == ["held", "free", "free", "held", "free"]
+
+
+def test_a_connection(lab: Lab) -> None:
+    port, service = free_port(), free_port()
+    lab.start("answering", service)
+    lab.start("client", service, "--source-port", port)
+    assert kinds(assert_same(port)) == ["bystander"]
+
+
+@pytest.mark.root
+def test_a_hidden_owner_but_for_what_the_kernel_alone_tells_of_it(
+    lab: Lab, as_nobody: tuple[str, ...]
+) -> None:
+    port = free_port()
+    lab.start("answering", port)
+    runs = [
+        ultra("who", "--json", str(port), prefix=("env", *way, *as_nobody))
+        for way in ([], ["ULTRA_PORTS_GATHER=psutil"])
+    ]
+    native, portable = (run.port(f"{port}/tcp")["holders"][0] for run in runs)
+    told = {"chain": ["a process of user root"], "evidence": ["the socket belongs to user root"]}
+    assert {name: native[name] for name in told} == told
+    assert native == portable | told
+    assert native["kind"] == "hidden"
+
+
+@pytest.mark.engine
+def test_containers(engine: Engine) -> None:
+    port, other = free_port(), free_port()
+    web = engine.publish(f"{port}:80", options=["--restart=always"])
+    host = engine.start("--network=host", listen=other)
+    web.wait_for(port)
+    host.wait_for(other)
+    assert set(kinds(assert_same(port, other))) == {"container"}
+
+
+@pytest.mark.supervisord
+def test_a_supervised_program(supervisor: Supervisor) -> None:
+    port = free_port()
+    supervisor.start(program("web", serving(port), "true"))
+    wait_until(lambda: answered_by(port), f"a server answers on {port}")
+    assert kinds(assert_same(port)) == ["service"]
