@@ -118,7 +118,7 @@ def who(
     ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
     json: Json = False,
     complete: Annotated[
-        bool, typer.Option("--complete", help="Look into every process for further owners.")
+        bool, typer.Option("--complete", help="Look into every process, ask every engine.")
     ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
