@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -29,12 +30,15 @@ def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
         request: what follows the header.
 
     Raises:
+        InterruptedError: what was listed has changed meanwhile, so something may be missing.
         OSError: the kernel refuses; its number is kept.
     """
     netlink.send(_HEADER.pack(_HEADER.size + len(request), kind, _REQUEST_DUMP, 1, 0) + request)
     while True:
         block = netlink.recv(1 << 17)
-        for answer, body in _messages(block):
+        for answer, flags, body in _messages(block):
+            if flags & _INTERRUPTED:
+                raise InterruptedError(errno.EINTR, "netlink: the list changed meanwhile")
             if answer == _DONE:
                 return
             if answer == _ERROR:
@@ -43,11 +47,12 @@ def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
             yield body
 
 
-def _messages(block: bytes) -> Iterator[tuple[int, bytes]]:
+def _messages(block: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The type, the flags and the body of each message."""
     offset = 0
     while offset + _HEADER.size <= len(block):
-        length, kind, _, _, _ = _HEADER.unpack_from(block, offset)
-        yield kind, block[offset + _HEADER.size : offset + length]
+        length, kind, flags, _, _ = _HEADER.unpack_from(block, offset)
+        yield kind, flags, block[offset + _HEADER.size : offset + length]
         offset += max(_HEADER.size, (length + 3) & ~3)
 
 
