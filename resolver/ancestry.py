@@ -121,7 +121,7 @@ def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:
     parent = snapshot.process(supervisor.parent)
     scanned = (word for word in parent.command[1:] if word.startswith("/")) if parent else iter(())
     folder = "/" if argument.startswith("/") else next(scanned, None)
-    return os.path.join(folder, argument) if folder and argument else None
+    return seen_from(folder, argument) if folder and argument else None
 
 
 def service_name(folder: str | None) -> str:
@@ -130,6 +130,13 @@ def service_name(folder: str | None) -> str:
         return "of a hidden directory"
     above, name = os.path.split(os.path.normpath(folder))
     return f"{os.path.basename(above)}/log" if name == "log" else name
+
+
+def seen_from(folder: str, path: str) -> str:
+    """A path that a process was given, from its working directory; `./` in front says nothing."""
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return os.path.join(folder, path)
 
 
 def tool(name: str, supervisor: Process) -> str:

@@ -38,7 +38,8 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     proofs = {} if requests is None else prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
-    about = remarks(verdicts.not_in_containers(asked, diagnosis.plan)) if requests else {}
+    elsewhere = verdicts.of_no_container(asked, diagnosis.plan)
+    about = remarks(asked, elsewhere) if requests else {}
     ports = [
         verdicts.diagnosed(each, diagnosis, proofs.get(each), policy, about.get(each, ()))
         for each in asked
@@ -58,7 +59,7 @@ def resolve(
     first look at ports that could all be bound has found; it counts while they still can be.
     """
     proofs = prove(requests, effects)
-    policy = replace(policy, patient=False)
+    policy = replace(policy, complete=True, patient=False)
     first = diagnose(requests, proofs, policy, effects, seen=seen)
     if policy.dry_run:
         ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]

@@ -49,6 +49,10 @@ ENGINES = frozenset(
         "OrbStack",
     }
 )
+# They pass on what arrives: who listens is not who answers, nor where that one is.
+RELAYS = frozenset(
+    {"socat", "ssh", "nc", "ncat", "netcat", "limactl", "colima", "gvproxy", "vpnkit"}
+)
 # Ending one cuts the user off, or takes services down that have nothing to do with the port.
 SYSTEM = frozenset(
     {

@@ -285,7 +285,7 @@ def holders_of(request: PortRequest, plan: Plan) -> list[Planned]:
     ]
 
 
-def not_in_containers(requests: Iterable[PortRequest], plan: Plan) -> list[PortRequest]:
+def of_no_container(requests: Iterable[PortRequest], plan: Plan) -> list[PortRequest]:
     """The requested ports that no container has: what serves them inside of one is no neighbour."""
     return [
         request

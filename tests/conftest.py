@@ -42,9 +42,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How this test gathers: the switch that every command of it inherits."""
+    """How this test gathers: the switch that every command of it inherits.
+
+    The second run of a scenario is not measured for coverage, which takes longer than the commands.
+    """
     if getattr(request, "param", "native") == "psutil":
         monkeypatch.setenv("ULTRA_PORTS_GATHER", "psutil")
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

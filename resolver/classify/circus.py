@@ -16,6 +16,7 @@ from resolver.ancestry import (
     Supervised,
     classification,
     known_by_name,
+    seen_from,
     supervised,
     tool,
 )
@@ -106,7 +107,7 @@ def _configuration(daemon: Process) -> str | None:
     previous = ""
     for word in words[script + 1 :]:
         if not word.startswith("-") and previous not in _VALUED:
-            return os.path.join(daemon.cwd or "/", word)
+            return seen_from(daemon.cwd or "/", word)
         previous = word
     return None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from resolver import shellwords
-from resolver.ancestry import own_line
+from resolver.ancestry import own_line, seen_from
 from resolver.errors import CommandFailedError
 from resolver.host.files import is_installed, read
 from resolver.host.processes import pids_of
@@ -103,7 +103,7 @@ def _daemon(pid: int) -> _Daemon | None:
         process = psutil.Process(pid)
         path, root = control_file(process.cmdline()), process.uids().real == 0
         if path and not path.startswith("/"):
-            path = os.path.join(process.cwd(), path)
+            path = seen_from(process.cwd(), path)
     except psutil.Error:
         return None
     return _Daemon(pid, ("monit", *(("-c", path) if path else ())), root)

@@ -55,7 +55,8 @@ def _is_settled(proxy: Process) -> bool:
 def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
     """Whether this very engine said which containers it has."""
     return any(
-        state.trouble is None
+        state.asked
+        and state.trouble is None
         and state.elsewhere is None
         and state.endpoint.startswith("unix://")
         and listener_pid(state.endpoint.removeprefix("unix://"), COMMAND_TIMEOUT_SECONDS)

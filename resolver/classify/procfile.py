@@ -9,9 +9,9 @@ overmind: `waitForDoneOrStop`; goreman: `-exit-on-error`).
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
+from resolver.ancestry import seen_from
 from resolver.errors import CommandFailedError
 from resolver.host.family import descendants
 from resolver.host.files import read
@@ -211,7 +211,7 @@ def _overmind(
 ) -> Classification:
     """Stopped by its own command: one alone, where overmind is asked through its socket."""
     given = holder.master.variable("OVERMIND_SOCKET") if holder.master else None
-    where = os.path.join(runner.process.cwd or "", given or ".overmind.sock")
+    where = seen_from(runner.process.cwd or "", given or ".overmind.sock")
     control = ("overmind", "stop", "-s", where)
     name = runner.name or "NAME"
     confidence, evidence = _ask(holder, ("overmind", "ps", "-s", where), run)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from itertools import pairwise
 
-from resolver.ancestry import tool
+from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
@@ -105,11 +105,11 @@ def _configuration(daemon: Process) -> str | None:
     folder = daemon.cwd or "/"
     for word, following in pairwise((*words, "")):
         if word.startswith("--configuration="):
-            return os.path.join(folder, word.partition("=")[2])
+            return seen_from(folder, word.partition("=")[2])
         if word == "--configuration":
-            return os.path.join(folder, following)
+            return seen_from(folder, following)
         if (given := _short_option(word)) is not None:
-            return os.path.join(folder, given or following)
+            return seen_from(folder, given or following)
     places = (os.path.join(folder, name) for name in _DEFAULT_FILES)
     return next(filter(os.path.isfile, places), None)
 

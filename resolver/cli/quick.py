@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+_SELDOM = 50_000  # objects that came and stayed, before the first look for garbage
 _SHARED = {
     "--json": "json",
     "--no-docker": "no_docker",
@@ -83,7 +84,7 @@ def run(argv: Sequence[str]) -> int | None:
         return None
     import gc  # noqa: PLC0415 - built in
 
-    gc.disable()  # what ends this soon leaves no garbage to look for; that takes milliseconds
+    gc.set_threshold(_SELDOM)  # looking for garbage takes milliseconds, and there is hardly any
     from resolver.cli import answers  # noqa: PLC0415 - once the line is known to be ours
 
     command, ports, options = found

@@ -53,7 +53,7 @@ def gather(
     near: tuple[Pid, ...] = ()
     scan = Scan.COMPLETE
     held = None if requests is None else [each for each in requests if each not in free]
-    redirects = _redirects(requests, run)
+    readable, redirects = _redirects(requests, run)
     if held is None or held:
         listed = list_sockets(held)
         if listed and held and not policy.complete:
@@ -64,11 +64,12 @@ def gather(
     owners = {owner for entry in sockets for owner in entry.owners}
     processes = _described(owners)
     glance = held is not None and not held
-    spared = () if redirects else _spared(requests, sockets, processes, policy)
+    may_spare = readable and not redirects
+    spared = _unasked(requests, sockets, processes, policy) if may_spare else ()
     containers: tuple[Container, ...] = ()
     asked = spared
     if policy.complete or not spared:
-        patience = policy if policy.patient or not spared else _less(policy)
+        patience = policy if policy.patient or not spared else _briefly(policy)
         containers, asked = ask_engines(requests, processes, sockets, patience, glance=glance)
     seen = Snapshot(
         sockets=sockets,
@@ -83,7 +84,7 @@ def gather(
     return seen if glance and not (containers or seen.redirects) else _with_own_place(seen)
 
 
-def _spared(
+def _unasked(
     requests: Sequence[PortRequest] | None,
     sockets: Sequence[Socket],
     processes: Sequence[Process],
@@ -97,7 +98,7 @@ def _spared(
     return unasked(requests, sockets, processes)
 
 
-def _less(policy: Policy) -> Policy:
+def _briefly(policy: Policy) -> Policy:
     limit = min(policy.docker_timeout_seconds, EXPLAINED_SECONDS)
     return replace(policy, docker_timeout_seconds=limit)
 
@@ -118,17 +119,20 @@ def _with_own_place(seen: Snapshot) -> Snapshot:
     return replace(seen, own=own_line(), blind_spot=blind_spot())
 
 
-def _redirects(requests: Sequence[PortRequest] | None, run: CommandRunner) -> tuple[Redirect, ...]:
-    """NAT rules on named ports; only root may read them."""
+def _redirects(
+    requests: Sequence[PortRequest] | None, run: CommandRunner
+) -> tuple[bool, tuple[Redirect, ...]]:
+    """Whether NAT rules could be read, and those on named ports; only root may read them."""
     if requests is None or sys.platform != "linux" or os.geteuid() != 0:
-        return ()
+        return False, ()
     from resolver.host.netfilter import may_redirect  # noqa: PLC0415 - only for root
 
-    if not may_redirect():
-        return ()
+    may = may_redirect()
+    if not may:
+        return may is not None, ()
     from resolver.gather.redirects import list_redirects  # noqa: PLC0415 - there are some
 
-    return list_redirects(requests, run)
+    return True, list_redirects(requests, run)
 
 
 def list_sockets(

@@ -39,7 +39,7 @@ _RUNTIME_DIRECTORIES = "/run/user"  # one for each user who is logged in
 def endpoint() -> str:
     """The engine that the docker command line would talk to; else this user's rootless one."""
     chosen = _command_line_endpoint()
-    rootless = f"{os.environ.get('XDG_RUNTIME_DIR', '/nonexistent')}/docker.sock"
+    rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
     if chosen == DEFAULT_ENDPOINT and _socket(path_of(chosen) or "/") is None and _socket(rootless):
         return f"unix://{rootless}"
     return chosen
@@ -91,7 +91,7 @@ def _socket(path: str) -> tuple[int, int] | None:
 
 def _user_sockets() -> Iterator[str]:
     """This user's, and for root everybody's."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    runtime = _runtime()
     folders = [runtime] if runtime else []
     if os.geteuid() == 0:
         folders += files_in(_RUNTIME_DIRECTORIES)
@@ -193,4 +193,8 @@ def _field(path: str, *keys: str) -> object:
 def _home() -> str:
     """This user's home; nowhere for one who has none (no HOME, and a uid without a name)."""
     home = os.path.expanduser("~")
-    return home if home.startswith("/") else "/nonexistent"
+    return home.rstrip("/") if home.startswith("/") else "/nonexistent"
+
+
+def _runtime() -> str:
+    return os.environ.get("XDG_RUNTIME_DIR", "").rstrip("/")

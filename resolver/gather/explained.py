@@ -3,15 +3,16 @@
 An engine's port has a socket of the engine's or of a forwarder, or a NAT rule; its containers have
 their ids in their cgroups. Where every requested port is served, every owner is known, and nobody
 among them or above them is of that kind, an engine could add nothing but a container that is
-between two restarts, whose port somebody else has taken.
+between two restarts, whose port somebody else has taken. To learn who listens behind an engine's
+socket it is connected to, and nothing is said.
 """
 
 from __future__ import annotations
 
 from resolver.gather.engines import container_id_in, endpoints, path_of
-from resolver.gather.places import same_namespace
+from resolver.gather.places import is_engine_of_ours
 from resolver.model import EngineState, SocketState
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest, Process, Socket
 
 SERVING = frozenset({SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED})
-_OTHERS = FORWARDERS | ENGINES
+_OTHERS = FORWARDERS | ENGINES | RELAYS
 
 
 def unasked(
@@ -63,4 +64,4 @@ def _of_engines(process: Process) -> bool:
 
 def _here(endpoint: str) -> bool:
     path = path_of(endpoint)
-    return path is not None and same_namespace(path) is True
+    return path is not None and is_engine_of_ours(path)

@@ -10,9 +10,10 @@ import os
 import socket
 
 from resolver.errors import StateChangedError
-from resolver.gather.engines import in_container
+from resolver.gather.engines import in_container, own_container_id
 from resolver.host.files import text_of
 from resolver.host.peer import listener_pid
+from resolver.programs import ENGINES, RELAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +64,26 @@ def same_namespace(path: str) -> bool | None:
     None where the listener cannot be looked at: it is another user's, or in another PID namespace.
     """
     pid = listener_pid(path, _CONNECT_SECONDS)
-    if not pid:
-        return None
+    return _shares_ours(pid) if pid else None
+
+
+def is_engine_of_ours(path: str) -> bool:
+    """Whether an engine listens at the socket whose published ports are ours beyond doubt.
+
+    A relay that others answer through is none. In a container there may be relays of any name
+    before the host's engine, so the listener has to be known as an engine there, or be systemd,
+    which starts one.
+    """
+    pid = listener_pid(path, _CONNECT_SECONDS)
+    if not pid or not _shares_ours(pid):
+        return False
+    name = _name(pid)
+    if own_container_id() is not None:
+        return name in ENGINES | {"systemd"}
+    return name not in RELAYS | {"sshd", "sshd-session"}
+
+
+def _shares_ours(pid: Pid) -> bool | None:
     try:
         ours = os.stat("/proc/self/ns/net")
         if _is(pid, ours):

@@ -20,13 +20,18 @@ _IPV4 = "/proc/sys/net/ipv4"
 _SERVING = {"tcp": "0A", "udp": "07"}
 
 
-def remarks(requests: Collection[PortRequest]) -> dict[PortRequest, tuple[str, ...]]:
-    """What is worth knowing about each port; empty on other platforms than Linux."""
-    if not requests:
-        return {}
+def remarks(
+    requests: Collection[PortRequest], elsewhere: Collection[PortRequest]
+) -> dict[PortRequest, tuple[str, ...]]:
+    """What is worth knowing about each port; empty on other platforms than Linux.
+
+    Args:
+        requests: what was asked.
+        elsewhere: those of them that are looked for in other network namespaces, too.
+    """
     ephemeral = _ephemeral(_IPV4)
     found: dict[PortRequest, dict[str, None]] = {request: {} for request in requests}
-    for request, remark in _neighbours(requests):
+    for request, remark in _neighbours(elsewhere) if elsewhere else ():
         found[request][remark] = None
     return {
         request: (*sorted(neighbours), *_about_ephemeral(request, ephemeral))

@@ -23,13 +23,12 @@ def read(path: str) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = block = os.read(handle, 1 << 16)
-        while block:
-            block = os.read(handle, 1 << 16)
-            found += block
+        blocks = [os.read(handle, 1 << 16)]
+        while blocks[-1]:
+            blocks.append(os.read(handle, 1 << 16))
     finally:
         os.close(handle)
-    return found
+    return b"".join(blocks)
 
 
 def text_of(path: str) -> str:
@@ -45,5 +44,6 @@ def is_installed(program: str) -> bool:
 
     `shutil.which` says so too, and loads three compressors for it.
     """
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
+    path = os.environ.get("PATH", os.defpath)
+    places = (os.path.join(folder, program) for folder in path.split(os.pathsep) if path)
+    return any(os.access(place, os.X_OK) and os.path.isfile(place) for place in places)

@@ -21,8 +21,12 @@ _TELLING = (b"nat\0", b"redir\0", b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
 _OLD_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
 
 
-def may_redirect() -> bool:
-    """False where no rule does; True where one may, or where the kernel does not tell."""
+def may_redirect() -> bool | None:
+    """False where no rule does; True where one may, or cannot be ruled out.
+
+    None: the rules may not be read, neither here nor by the tools that list them (capabilities(7),
+    CAP_NET_ADMIN).
+    """
     return any("nat" in _lines(path) for path in _OLD_TABLES) or _nftables_may()
 
 
@@ -37,12 +41,14 @@ def _lines(path: str) -> list[str]:
         return ["nat"]
 
 
-def _nftables_may() -> bool:
+def _nftables_may() -> bool | None:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
             return any(map(tells, dump(netlink, _GET_RULE, _EVERY_FAMILY)))
-    except OSError as error:  # it may not be read: then the tools may not either
-        return error.errno not in {errno.EPERM, errno.EPROTONOSUPPORT}
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return None
+        return error.errno != errno.EPROTONOSUPPORT  # this kernel has no such rules
 
 
 def tells(rule: bytes) -> bool:

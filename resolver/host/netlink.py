@@ -18,6 +18,7 @@ _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
+_NUMBER = 4  # bytes
 _TYPE = 0x3FFF  # NLA_TYPE_MASK: without the marks for nesting and byte order
 
 
@@ -39,12 +40,17 @@ def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
         for answer, flags, body in _messages(block):
             if flags & _INTERRUPTED:
                 raise InterruptedError(errno.EINTR, "netlink: the list changed meanwhile")
-            if answer == _DONE:
+            if answer in {_DONE, _ERROR}:
+                _check(body)
                 return
-            if answer == _ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                raise OSError(number, f"netlink: {errno.errorcode.get(number, number)}")
             yield body
+
+
+def _check(end: bytes) -> None:
+    """Raises what the last message says: an error, or how the dump went (netlink(7))."""
+    number = -struct.unpack_from("=i", end)[0] if len(end) >= _NUMBER else 0
+    if number > 0:
+        raise OSError(number, f"netlink: {errno.errorcode.get(number, number)}")
 
 
 def _messages(block: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -107,7 +107,7 @@ def _mode(path: Path | str) -> int:
 
 def _home(environ: Mapping[str, str]) -> str | None:
     home = environ.get("HOME", "") or os.path.expanduser("~")
-    return home if home.startswith("/") and home != "/nonexistent" else None
+    return home.rstrip("/") if home.startswith("/") and home != "/nonexistent" else None
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:

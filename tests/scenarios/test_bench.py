@@ -58,7 +58,7 @@ def test_the_cases_without_an_engine_can_be_measured(tmp_path: Path) -> None:
 
 def test_a_wedged_engine_can_be_measured(tmp_path: Path) -> None:
     rows = measured(tmp_path, ["wedged"])
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert judged(rows) == []
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from resolver.gather.redirects import parse_nftables, parse_rule
 from tests.lab.cli import ultra
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, stays_free, unavailable
 
@@ -99,10 +100,9 @@ def test_a_rule_that_captures_the_port_is_named_with_the_command_that_ends_it() 
 
 @pytest.mark.root
 def test_another_network_namespace_is_no_conflict(lab: Lab) -> None:
-    port, namespace, ip = free_port(), f"lab{uuid.uuid4().hex[:8]}", tool("ip")
-    subprocess.run([ip, "netns", "add", namespace], check=True)
-    try:
-        server = lab.start("answering", port, prefix=(ip, "netns", "exec", namespace))
+    port = free_port()
+    with network_namespace(lab) as inside:
+        server = lab.start("answering", port, prefix=inside)
 
         run = ultra("who", str(port), "--json")
         resolved = ultra("resolve", str(port), "--json")
@@ -112,9 +112,6 @@ def test_another_network_namespace_is_no_conflict(lab: Lab) -> None:
         assert f" {server.pid} serves it in another network namespace" in notes
         assert (resolved.status, resolved.port(f"{port}/tcp")["verdict"]) == (0, "free")
         assert server.alive
-        lab.reap()
-    finally:
-        subprocess.run([ip, "netns", "delete", namespace], check=True)
 
 
 @pytest.mark.parametrize("reuse", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.engine import forwarders
-from tests.lab.ports import free_port
+from tests.lab.ports import free_port, is_free
 from tests.lab.processes import stays_free, wait_until
 
 if TYPE_CHECKING:
@@ -143,6 +143,13 @@ def test_a_server_inside_of_the_container_that_has_the_port_is_no_neighbour(
     wait_until(lambda: "another network namespace" in notes(inner), "it serves there")
     assert hidden.state == "running"
     assert "network namespace" not in notes(port)
+
+
+def test_a_published_port_in_the_ephemeral_range_is_remarked_on(engine: Engine) -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    port = next(each for each in range(last, first, -1) if is_free(each))
+    engine.publish(f"127.0.0.1:{port}:80").wait_for(port)
+    assert "ephemeral range" in notes(port)
 
 
 def notes(port: int) -> str:

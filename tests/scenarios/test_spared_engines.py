@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab.cli import Run, ultra
 from tests.lab.engine import counting_socket
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
 
@@ -100,16 +101,10 @@ def test_a_forwarder_may_be_anybodys(lab: Lab, silent: Silent, tmp_path: Path) -
 
 
 def test_the_ports_of_an_engine_in_another_namespace_are_unknown(lab: Lab, silent: Silent) -> None:
-    ip = shutil.which("ip", path="/usr/sbin:/usr/bin:/sbin:/bin") or unavailable("ip is missing")
-    name, port = f"lab{uuid.uuid4().hex[:8]}", free_port()
-    subprocess.run([ip, "netns", "add", name], check=True)
-    try:
-        inside = (ip, "netns", "exec", name)
+    port = free_port()
+    with network_namespace(lab) as inside:
         lab.start("answering", port, prefix=inside)
         assert silent.was_asked(silent.who("--json", str(port), prefix=inside))
-        lab.reap()
-    finally:
-        subprocess.run([ip, "netns", "delete", name], check=True)
 
 
 def test_a_rule_may_lead_to_a_container(lab: Lab, silent: Silent) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
-from resolver.gather import explained
+from resolver.gather import explained, places
 from resolver.model import (
     Binding,
     EngineState,
@@ -44,7 +45,7 @@ def process(identity: ProcessIdentity = OWNER, name: str = "node", **facts: Any)
 def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One engine, whose ports are ours."""
     monkeypatch.setattr(explained, "endpoints", lambda _: ("unix:///run/e.sock",))
-    monkeypatch.setattr(explained, "same_namespace", lambda _: True)
+    monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: True)
 
 
 def test_a_local_server_needs_no_engine() -> None:
@@ -73,6 +74,7 @@ def test_what_explains_nothing(socket: Socket) -> None:
     [
         process(name="docker-proxy"),
         process(name="rootlesskit"),
+        process(name="ssh"),
         process(PARENT, "containerd-shim-runc-v2"),
         process(PARENT, "dockerd"),
         process(cgroups=(f"/system.slice/docker-{ID}.scope",)),
@@ -89,12 +91,31 @@ def test_a_second_port_that_nobody_serves() -> None:
     assert explained.unasked([PORT, free], [served()], [process()]) == ()
 
 
-@pytest.mark.parametrize("same", [False, None])
-def test_an_engine_whose_ports_are_not_known_to_be_ours(
-    monkeypatch: pytest.MonkeyPatch, *, same: bool | None
-) -> None:
-    monkeypatch.setattr(explained, "same_namespace", lambda _: same)
+def test_an_engine_whose_ports_are_not_known_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: False)
     assert explained.unasked([PORT], [served()], [process()]) == ()
+
+
+@pytest.mark.parametrize(
+    ("listener", "container", "ours"),
+    [
+        ("dockerd", None, True),
+        ("python3", None, True),
+        ("socat", None, False),
+        ("ssh", None, False),
+        ("dockerd", ID, True),
+        ("systemd", ID, True),
+        ("python3", ID, False),
+        ("socat", ID, False),
+    ],
+)
+def test_a_relay_is_no_engine(
+    listener: str, container: str | None, monkeypatch: pytest.MonkeyPatch, *, ours: bool
+) -> None:
+    monkeypatch.setattr(places, "listener_pid", lambda *_: Pid(os.getpid()))
+    monkeypatch.setattr(places, "own_container_id", lambda: container)
+    monkeypatch.setattr(places, "_name", lambda _: listener)
+    assert places.is_engine_of_ours("/run/e.sock") is ours
 
 
 def test_an_engine_behind_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,17 @@ def test_an_answer_may_come_in_several_blocks() -> None:
     assert dumped(first, message(20, b"more"), message(DONE)) == [b"one", b"three", b"more"]
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
-def test_a_refusal_keeps_its_number(number: int) -> None:
+@pytest.mark.parametrize("kind", [ERROR, DONE])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT])
+def test_a_refusal_keeps_its_number(kind: int, number: int) -> None:
+    """Where a module is missing, the kernel's dump is done at once, with an error."""
     with pytest.raises(OSError, match="netlink") as refused:
-        dumped(message(ERROR, struct.pack("=i", -number)))
+        dumped(message(kind, struct.pack("=i", -number)))
     assert refused.value.errno == number
+
+
+def test_a_dump_that_went_well_says_so() -> None:
+    assert dumped(message(20, b"one") + message(DONE, struct.pack("=i", 0))) == [b"one"]
 
 
 def test_a_list_that_changed_meanwhile_is_none() -> None:

@@ -18,6 +18,7 @@ from resolver.cli import quick
 from resolver.cli.app import build
 from resolver.gather import list_sockets
 from resolver.host.runner import run_command
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
 
 if TYPE_CHECKING:
@@ -94,11 +95,12 @@ def test_a_first_look_has_no_answer_for_a_port_that_is_held(lab: Lab) -> None:
     assert glance.free("resolve", wanted, policy({}), run_command, list_sockets) is None
 
 
-# Of the standard library, what takes milliseconds to load and is not needed for an answer
-HEAVY = (
-    *("docker", "psutil", "tabulate", "rich", "typer", "requests", "dataclasses", "inspect"),
+HEAVY = {"docker", "psutil", "tabulate", "rich", "typer", "requests", "dataclasses", "inspect"}
+# Of the standard library, what takes milliseconds to load, and is for engines, rules and odd words
+SLOW = {
     *("typing", "pathlib", "urllib.parse", "json", "shutil", "signal", "subprocess", "threading"),
-)
+    *("re", "shlex", "contextlib", "importlib.util", "random", "tempfile"),
+}
 LOADED = """
 import sys
 from resolver.cli import main
@@ -111,11 +113,11 @@ print(*sorted(sys.modules), file=sys.stderr)
 """
 
 
-def loaded(*arguments: str) -> set[str]:
+def loaded(*arguments: str, prefix: tuple[str, ...] = ()) -> set[str]:
     """The modules that a command has loaded in the end."""
     unmeasured = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
     done = subprocess.run(
-        [sys.executable, "-c", LOADED, *arguments],
+        [*prefix, sys.executable, "-c", LOADED, *arguments],
         env=unmeasured,
         capture_output=True,
         text=True,
@@ -125,7 +127,7 @@ def loaded(*arguments: str) -> set[str]:
 
 
 def test_a_free_port_loads_nothing_heavy() -> None:
-    assert not loaded("resolve", str(free_port())) & set(HEAVY)
+    assert not loaded("resolve", str(free_port())) & HEAVY
 
 
 def test_a_held_port_loads_nothing_heavy(lab: Lab) -> None:
@@ -133,4 +135,15 @@ def test_a_held_port_loads_nothing_heavy(lab: Lab) -> None:
     lab.start("answering", port)
     found = loaded("who", str(port))
     assert "resolver.classify.local" in found
-    assert not found & set(HEAVY)
+    assert not found & HEAVY
+
+
+@pytest.mark.root
+def test_where_nothing_is_odd_nothing_slow_is_loaded(lab: Lab) -> None:
+    with network_namespace(lab) as inside:
+        port = free_port()
+        lab.start("answering", port, prefix=inside)
+        for words in (("who", str(port)), ("resolve", str(free_port()))):
+            found = loaded(*words, "--no-docker", prefix=inside)
+            assert "resolver.gather" in found
+            assert not found & SLOW
