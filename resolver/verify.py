@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV4, ANY_IPV6, Proof, SocketState, Transport
@@ -32,6 +33,8 @@ def prove(request: PortRequest, list_sockets: Watcher) -> Proof:
     Raises:
         UsageError: the address is none of this machine's.
     """
+    if request.address is None and _binds_both_at_once(request):
+        return Proof(free=True)
     bound, lingering = False, ""
     for family, address in _addresses(request):
         outcome = _bind(request, family, address, reuse=False)
@@ -70,6 +73,23 @@ def _addresses(request: PortRequest) -> Iterator[tuple[socket.AddressFamily, str
         yield socket.AF_INET6, request.address
     else:
         yield socket.AF_INET, request.address
+
+
+def _binds_both_at_once(request: PortRequest) -> bool:
+    """Whether one socket could have the port on every IPv4 and every IPv6 address.
+
+    On Linux it collides with whatever either family has there (ipv6(7), IPV6_V6ONLY), so where it
+    binds, one for each family would bind, too. Where it does not, those tell why.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, _KINDS[request.transport]) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind((ANY_IPV6, request.port))
+    except OSError:
+        return False
+    return True
 
 
 def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool) -> int:

@@ -55,6 +55,31 @@ def test_our_rule_is_the_kernels(
         assert prove(request, list_sockets).free is not collides
 
 
+@pytest.mark.parametrize("transport", Transport)
+@pytest.mark.parametrize("held", ADDRESSES)
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("option", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+@pytest.mark.parametrize("v6only", [False, True])
+def test_one_socket_for_both_families_collides_with_either(
+    transport: Transport, held: str, option: int | None, *, listening: bool, v6only: bool
+) -> None:
+    """The proof that asks for both at once may not pass where one family's would not."""
+    port = PortNumber(free_port())
+    request = PortRequest(port, transport)
+    family = socket.AF_INET6 if ":" in held else socket.AF_INET
+    with socket.socket(family, KINDS[transport]) as holder:
+        if option is not None:
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
+        holder.bind((held, port))
+        if listening and transport is Transport.TCP:
+            holder.listen()
+        found = prove(request, list_sockets)
+        assert (found.free, found.reason) == (False, "address already in use")
+    assert prove(request, list_sockets).free is True
+
+
 @pytest.mark.parametrize("held", ADDRESSES)
 def test_a_request_without_an_address_collides_with_every_one(held: str) -> None:
     port = PortNumber(free_port())
