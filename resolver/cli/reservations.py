@@ -91,7 +91,11 @@ def reserve(
         if not store.lasting and not hold:
             raise StoreError("not reserved: it would be forgotten at once", "--hold keeps it")
         reserved = reserving.reserve(order, store, where)
-        _tell(reserved.lease, store, json=json)
+        try:
+            _tell(reserved.lease, store, json=json)
+        except OSError:  # a full disk, or a reader that has left: nobody knows of the port
+            reserving.undo(reserved, store)
+            raise
         _say_of(reserved.lease, f"is reserved for {_whose(reserved.lease)}: {reserved.because}")
         if reserved.hold is None:
             return 0

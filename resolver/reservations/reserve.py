@@ -12,7 +12,7 @@ from resolver.leases import rules
 from resolver.leases.model import Claim
 from resolver.leases.scope import ENGINE
 from resolver.settings import RESERVATION_SECONDS
-from resolver.values import value
+from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +46,15 @@ class Order:
 
 @value
 class Reserved:
-    """A lease, how the port was found to be the caller's, and the hold where one was wanted."""
+    """A lease, how the port was found to be the caller's, and the hold where one was wanted.
+
+    `earlier` is the lease that it renewed.
+    """
 
     lease: Lease
     because: str
     hold: Hold | None = None
+    earlier: Lease | None = None
 
 
 def reserve(order: Order, store: LeaseStore, where: Here) -> Reserved:
@@ -107,7 +111,12 @@ def _one(order: Order, request: PortRequest, store: LeaseStore, where: Here) -> 
         _undo(lease, earlier, store)
         raise
     store.remember(order.scope, order.project, order.place, {order.service: request.port})
-    return reserved
+    return replace(reserved, earlier=earlier)
+
+
+def undo(reserved: Reserved, store: LeaseStore) -> None:
+    """As if it had not been reserved: for a caller that cannot tell anybody of it."""
+    _undo(reserved.lease, reserved.earlier, store)
 
 
 def _claim(order: Order, request: PortRequest, where: Here) -> Claim:

@@ -119,6 +119,24 @@ def test_a_second_time_is_the_same_reservation(shop: Shop) -> None:
     assert abs(lease["expires_at"] - time.time() - 48 * HOURS) < 120
 
 
+@pytest.mark.parametrize("output", ["/dev/full", "a reader that has left"])
+@pytest.mark.parametrize("before", [False, True])
+def test_what_cannot_be_told_is_not_reserved(shop: Shop, output: str, *, before: bool) -> None:
+    if before:
+        shop("reserve", "api", "--ttl", "1h")
+    known = shop.leases()
+    script = '"$@" >/dev/full'
+    if output != "/dev/full":
+        script = 'set -o pipefail; { sleep 0.3; "$@"; } | :'
+
+    run = shop("reserve", "api", "--ttl", "9h", prefix=("bash", "-c", script, "bash"))
+
+    assert run.status == 1, run.stderr
+    assert [each["port"] for each in shop.leases()] == [each["port"] for each in known]
+    for now, then in zip(shop.leases(), known, strict=True):
+        assert now["expires_at"] == pytest.approx(then["expires_at"], abs=5)
+
+
 def test_another_project_is_told_whose_it_is(shop: Shop, blog: Shop) -> None:
     shop("reserve", "api")
     run = blog("reserve", "api", str(shop.api))
