@@ -43,7 +43,7 @@ def config(
     project = current_project()
     rows = (*_variables(project), *_project(project), *_services(project))
     say([*project.notes, *(note for each in project.services for note in each.notes)])
-    say(list(_strangers()))
+    say([*_strangers(), *_mistakes()])
     if json:
         import json as encoder  # noqa: PLC0415 - only for --json
 
@@ -112,3 +112,13 @@ def _strangers() -> Iterator[str]:
             near = difflib.get_close_matches(name, SETTINGS, 1)
             meant = f"; {near[0]} was meant?" if near else ""
             yield f"{name} is no setting{meant}"
+
+
+def _mistakes() -> Iterator[str]:
+    """Settings whose value the commands that use them would refuse."""
+    from resolver.leases.scope import kind  # noqa: PLC0415 - only here
+
+    try:
+        kind(os.environ)
+    except UltraPortsError as error:
+        yield f"{SCOPE_VARIABLE}: {error}"

@@ -40,10 +40,19 @@ def current(environ: Mapping[str, str], wanted: str = "") -> str:
         UsageError: there is no such kind of scope.
         EngineError: the engine that is asked for does not answer.
     """
+    return engine_scope() if kind(environ, wanted) == ENGINE else machine_scope(environ)
+
+
+def kind(environ: Mapping[str, str], wanted: str = "") -> str:
+    """Which kind of scope is meant; nobody is asked.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
     chosen = wanted or environ.get(SCOPE_VARIABLE, "") or MACHINE
     if chosen not in {MACHINE, ENGINE}:
         raise UsageError(f"{chosen!a} is no scope: it is {MACHINE} or {ENGINE}")
-    return engine_scope() if chosen == ENGINE else machine_scope(environ)
+    return chosen
 
 
 def machine_scope(environ: Mapping[str, str]) -> str:

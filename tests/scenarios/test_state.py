@@ -340,6 +340,13 @@ def test_a_log_that_cannot_be_written_is_no_reason_to_fail(here: Path, tmp_path:
         assert run.status == 0, run.stderr
 
 
+def test_a_scope_that_there_is_not_is_told_before_it_is_needed(tmp_path: Path) -> None:
+    run = ultra("config", env={"ULTRA_PORTS_SCOPE": "galaxy"}, cwd=tmp_path)
+    assert run.status == 0
+    assert "ULTRA_PORTS_SCOPE: 'galaxy' is no scope: it is machine or engine" in run.stderr
+    assert "scope" not in ultra("config", env={"ULTRA_PORTS_SCOPE": "engine"}, cwd=tmp_path).stderr
+
+
 def test_config_says_where_each_setting_came_from(tmp_path: Path, here: Path) -> None:
     (here / "ultra-ports.toml").write_text(
         'project = "shop"\npool = "8000-8099"\n[services]\napi = 8085\nweb = 3000\ndb = 5432\n',
