@@ -9,7 +9,7 @@ from resolver.gather import engines
 from resolver.gather.asking import ask_engines
 from resolver.host.runner import run_command
 from resolver.model import Scan, Snapshot, SocketState
-from resolver.settings import EXPLAINED_SECONDS, GATHERER_VARIABLE
+from resolver.settings import EXPLAINED_SHARE, GATHERER_VARIABLE
 from resolver.values import replace
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ def _unasked(
 
 
 def _briefly(policy: Policy) -> Policy:
-    limit = min(policy.docker_timeout_seconds, EXPLAINED_SECONDS)
+    limit = policy.docker_timeout_seconds * EXPLAINED_SHARE
     return replace(policy, docker_timeout_seconds=limit)
 
 

@@ -270,7 +270,7 @@ def test_nonsense_in_good_form_is_trouble_and_not_absence(
     handler = type("_Lister", (_Nonsense,), {"containers": containers})
     with socketserver.ThreadingUnixStreamServer(str(path), handler) as engine:
         threading.Thread(target=engine.serve_forever, daemon=True).start()
-        run = resolve(port, path, "--json")
+        run = resolve(port, path, "--json", "--docker-timeout", "60")
         engine.shutdown()
     assert_freed(run, port, server)
     assert "answers with what no engine says" in said(run)
