@@ -98,7 +98,7 @@ def test_many_processes_get_ports_of_their_own_and_none_is_lost(path: Path) -> N
 
 @pytest.mark.slow
 def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path: Path) -> None:
-    with leasing(path, 64, FIRST, 200, "churn", 50) as popen:
+    with leasing(path, 64, FIRST, 200, "churn", 250) as popen:
         pids = lines(popen, 1)[0]["pids"]
         wait_until(path.exists, "the ledger is made")
         killed = random.sample(pids, 24)
