@@ -23,9 +23,10 @@ NOBODY = 65534
 # What holds a port, and who would bring it back: these scenarios run on both ways of gathering.
 BOTH_WAYS = {
     *("local", "local_bystanders", "local_endings", "local_names", "containers", "engine_trouble"),
-    *("nobody_listens", "orphans", "harm", "harm_supervisord", "harm_threads", "unprivileged"),
+    *("nobody_listens", "orphans", "harm", "harm_input", "harm_shells", "harm_supervisord"),
+    *("harm_threads", "unprivileged", "plan_and_apply", "command_line", "python"),
     *("supervisord", "systemd", "supervision", "supervision_monit", "supervision_circus"),
-    *("reloaders", "tunnels", "cron", "three_holders"),
+    *("reloaders", "tunnels", "cron", "orchestrators", "three_holders"),
 }
 
 

@@ -42,7 +42,7 @@ def elsewhere(
         requests: what was asked.
     """
     if endpoint.startswith("unix://"):
-        same = same_namespace(endpoint.removeprefix("unix://"))
+        same = _same_namespace(endpoint.removeprefix("unix://"))
         if same is not None:
             return None if same else "the engine has another network namespace"
     elif away := _far_away(endpoint):
@@ -57,7 +57,7 @@ def elsewhere(
     return None
 
 
-def same_namespace(path: str) -> bool | None:
+def _same_namespace(path: str) -> bool | None:
     """Whether the socket's listener is in our network namespace (network_namespaces(7)).
 
     A rootless engine is in one of its own, and rootlesskit above it, in ours, forwards its ports.
