@@ -7,17 +7,18 @@ classifier of that supervisor, and nowhere else.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import PATIENCE_SECONDS
 from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
 
 # They start again what they have started; the nearest one above a process is the one to ask.
 SUPERVISORS = frozenset(
@@ -142,30 +143,22 @@ def seen_from(folder: str, path: str) -> str:
 def tool(name: str, supervisor: Process) -> str:
     """The supervisor's own tool: its name where PATH has it, else its path beside the supervisor.
 
-    What lies beside is run only where it belongs to root or to the caller.
+    What lies beside another user's program is never run.
     """
-    from shutil import which  # noqa: PLC0415 - only where a manager is suspected
-
-    if which(name):
+    if trust.is_installed(name) or supervisor.uid not in trust.trusted_users():
         return name
     words = (supervisor.executable or "", *supervisor.command[:3])
-    for word in words:
-        beside = f"{os.path.dirname(word)}/{name}" if word.startswith("/") else ""
-        if beside and _trusted(beside):
-            return beside
-    return name
+    paths = (f"{os.path.dirname(word)}/{name}" for word in words if word.startswith("/"))
+    return next(filter(trust.is_installed, paths), name)
 
 
-def _trusted(program: str) -> bool:
-    try:
-        owner = os.stat(program).st_uid
-    except OSError:
-        return False
-    return owner in {0, os.geteuid()} and os.access(program, os.X_OK)
+def classification(
+    holder: Holder, found: Supervised, service: Service, account: Account | None
+) -> Classification:
+    """A holder that is a supervisor's service, or belongs to one.
 
-
-def classification(holder: Holder, found: Supervised, service: Service) -> Classification:
-    """A holder that is a supervisor's service, or belongs to one."""
+    `account` is the user as whom the supervisor's commands are run, where that is not the caller.
+    """
     manager = Manager(
         kind=service.manager,
         name=service.name,
@@ -173,6 +166,7 @@ def classification(holder: Holder, found: Supervised, service: Service) -> Class
         stop=(service.stop,) if service.stop else (),
         start=(service.start,) if service.start else (),
         prefix=found.prefix,
+        account=account,
         patience_seconds=PATIENCE_SECONDS,
     )
     doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "

@@ -6,6 +6,7 @@ UltraPortsError                 status, message, hint
 │   ├── EngineAbsentError       there is no engine at that endpoint
 │   └── EngineNotPermittedError   this user may not talk to it
 ├── CommandFailedError    1     a manager's command could not be run or did not answer
+│   └── UntrustedError          whose it is forbids to run, open or believe it
 ├── StateChangedError     1     a process is no longer the one that was planned for
 ├── ReservedError         1     a port is somebody else's, or there is none left to assign
 ├── PortNotPermittedError 4     this user may not bind the port
@@ -57,6 +58,10 @@ class EngineNotPermittedError(EngineError):
 
 class CommandFailedError(UltraPortsError):
     """A manager's own command is missing, failed, or did not answer in time."""
+
+
+class UntrustedError(CommandFailedError):
+    """A manager, a program or a file is in other hands than those that may be relied upon."""
 
 
 class StateChangedError(UltraPortsError):

@@ -177,11 +177,41 @@ class ProcessIdentity:
 
 
 @value
+class Command:
+    """A command line for people: `argv`, to be run in `folder`, with a `comment` for its reader.
+
+    Whoever prints it quotes each word for itself (`report.commands.shell_line`).
+    """
+
+    argv: tuple[str, ...]
+    comment: str = ""
+    folder: str | None = None
+
+
+@value
+class Account:
+    """A user as whom a manager's commands are run, with what they need in their environment."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What makes a command line this user's (sudo(8), env(1))."""
+        variables = tuple(f"{name}={text}" for name, text in self.environment)
+        return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
+
+
+@value
 class Process:
     """The facts about one process at the time of the scan.
 
     `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
-    `on_terminal` says
+    `uids` are its real, effective and saved user ids, and `uid` the
+    real one. `on_terminal` says
     that its standard input is a terminal, and `signalable` that kill(2) would let this user signal
     it. `command`, `executable`, `cwd`
     and `environment` are empty or None where they are hidden from this user; the environment is
@@ -195,6 +225,7 @@ class Process:
     cwd: str | None = None
     user: str | None = None
     uid: int | None = None
+    uids: tuple[int, int, int] | None = None
     ancestors: tuple[ProcessIdentity, ...] = ()
     cgroups: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
@@ -282,7 +313,7 @@ class Redirect:
     last: int
     target: str
     where: str
-    delete: str
+    delete: tuple[str, ...]
     address: str = ANY_IPV4
 
     def captures(self, request: PortRequest) -> bool:
@@ -358,7 +389,8 @@ class Holder:
 
     `processes` has the masters first: owners that have no other owner above them. `hidden` is the
     reason where a socket exists whose owner cannot be seen; `kernel` marks one that has none,
-    and `cgroup` says which unit or container such an owner belongs to.
+    and `cgroup` says which unit or container such an owner belongs to. `handed_over`: another
+    user made the socket, whose `uid` it has, and the processes have only been given it.
     """
 
     binding: Binding
@@ -374,6 +406,7 @@ class Holder:
     cgroup: str | None = None
     peer: str | None = None
     v6only: bool | None = None
+    handed_over: bool = False
 
     @property
     def master(self) -> Process | None:
@@ -386,7 +419,8 @@ class Manager:
     """What would start a holder again, and the commands that end and begin it.
 
     `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
-    (`sudo`), empty where none is needed. `patience_seconds` is how long the manager may go on
+    (`sudo`), empty where none is needed. `account` is the user as whom the commands are run, where
+    that is not the caller. `patience_seconds` is how long the manager may go on
     stopping after its command has returned.
     """
 
@@ -396,6 +430,7 @@ class Manager:
     stop: tuple[tuple[str, ...], ...] = ()
     start: tuple[tuple[str, ...], ...] = ()
     prefix: tuple[str, ...] = ()
+    account: Account | None = None
     patience_seconds: float = 0.0
 
 
@@ -406,7 +441,8 @@ class Classification:
     `respawners` are parents that start the holder again, and can be ended with it: the topmost
     first, then what stands between it and the holder.
     `harm` says who else would suffer if the holder was killed, empty where nobody would: such a
-    service is left to its manager's own command, even where nothing starts it again.
+    service is left to its manager's own command, even where nothing starts it again. `runner` is
+    a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
     `spared` says why it is left alone unless the caller insists (`force`).
     """
 
@@ -418,8 +454,9 @@ class Classification:
     chain: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     reason: str = ""
-    commands: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
     respawners: tuple[Process, ...] = ()
+    runner: Process | None = None
     harm: str = ""
     spared: str = ""
 
@@ -429,7 +466,7 @@ class KillStep:
     """End a process family: its masters first, then those of its members that stay.
 
     `inodes` are the sockets by which it holds the port: without them it is left to finish in peace,
-    but for the `respawners`, which have to end.
+    but for the `respawners`, which have to end. `patience_seconds` is added to the caller's grace.
     """
 
     bindings: tuple[Binding, ...]
@@ -437,10 +474,11 @@ class KillStep:
     members: tuple[Process, ...]
     inodes: frozenset[int]
     why: str
-    undo: tuple[str, ...] = ()
+    undo: tuple[Command, ...] = ()
     respawners: frozenset[ProcessIdentity] = frozenset()
+    patience_seconds: float = 0.0
     kind: str = "kill"
-    commands: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
 
 
 @value
@@ -450,9 +488,9 @@ class StopContainerStep:
     bindings: tuple[Binding, ...]
     container: Container
     why: str
-    undo: tuple[str, ...] = ()
+    undo: tuple[Command, ...] = ()
     kind: str = "stop-container"
-    commands: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
 
 
 @value
@@ -462,9 +500,9 @@ class StopServiceStep:
     bindings: tuple[Binding, ...]
     manager: Manager
     why: str
-    undo: tuple[str, ...] = ()
+    undo: tuple[Command, ...] = ()
     kind: str = "stop-service"
-    commands: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
 
 
 @value
@@ -474,8 +512,8 @@ class AdviseStep:
     bindings: tuple[Binding, ...]
     verdict: Verdict
     why: str
-    commands: tuple[str, ...] = ()
-    undo: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+    undo: tuple[Command, ...] = ()
     kind: str = "advise"
 
 
@@ -612,4 +650,4 @@ class Policy:
     complete: bool = True
     patient: bool = True
     euid: int = 0
-    again: str = "ultra-ports"
+    again: tuple[str, ...] = ("ultra-ports",)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Claim, Lease
     from resolver.model import (
+        Account,
         Classification,
         Completed,
         Holder,
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 class CommandRunner(Protocol):
     """Runs a manager's command without a shell."""
 
-    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
-        """Returns its output, whatever its status.
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
+        """Returns its output, whatever its status; `account` and `folder` are as and where it runs.
 
         Raises:
-            CommandFailedError: it does not exist, or did not end in time.
+            CommandFailedError: it does not exist, may not be run, or did not end in time.
         """
         ...
 

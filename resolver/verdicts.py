@@ -15,6 +15,7 @@ from resolver.model import (
     StopContainerStep,
     Verdict,
 )
+from resolver.shell import join
 from resolver.values import replace
 
 TYPE_CHECKING = False
@@ -374,7 +375,8 @@ def _unexplained(
 
 
 def _and_sudo(reason: str, policy: Policy) -> str:
-    return f"{reason}; with more privilege: sudo {policy.again}" if policy.euid else reason
+    again = join(("sudo", *policy.again))
+    return f"{reason}; with more privilege: {again}" if policy.euid else reason
 
 
 def _takers(

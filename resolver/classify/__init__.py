@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from resolver.model import Classification, Completed, Holder, Snapshot
+    from resolver.model import Account, Classification, Completed, Holder, Snapshot
     from resolver.protocols import Classifier, CommandRunner
 
 
@@ -57,13 +57,22 @@ def _names() -> list[str]:
 
 def _remembering(run: CommandRunner) -> CommandRunner:
     """A runner that asks each question once, and waits for a silent manager once."""
-    answers: dict[tuple[str, ...], Completed | CommandFailedError] = {}
+    answers: dict[tuple[object, ...], Completed | CommandFailedError] = {}
 
-    def ask(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
-        key = tuple(argv)
+    def ask(
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
+        key = (*argv, account)
         if key not in answers:
+            where = folder or "/"  # in the caller's, a stranger may have left a configuration file
             try:
-                answers[key] = run(argv, timeout_seconds=timeout_seconds)
+                answers[key] = run(
+                    argv, timeout_seconds=timeout_seconds, account=account, folder=where
+                )
             except CommandFailedError as error:
                 answers[key] = error
         answer = answers[key]

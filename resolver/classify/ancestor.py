@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolver.model import Classification, Kind
+from resolver.model import Classification, Command, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             chain=(f"container {name}", "this command runs in it"),
             evidence=(f"/proc/self/mountinfo names container {holder.container.id[:12]}",),
             reason=f"container {name} is the one that this command runs in",
-            commands=(f"docker stop {name}   # from outside of it",),
+            commands=(Command((*holder.container.client, "stop", name), "from outside of it"),),
         )
     own = [process for process in holder.processes if process.identity in snapshot.own]
     if not own:
@@ -34,7 +34,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=tuple(str(process) for process in _line(snapshot) if process.pid > 1),
         evidence=(f"process {first.pid} is an ancestor of this command",),
         reason=f"{first} started this command; ending it would end this command too",
-        commands=(f"kill {first.pid}   # from another terminal",),
+        commands=(Command(("kill", str(first.pid)), "from another terminal"),),
     )
 
 

@@ -8,9 +8,11 @@ runs, so stopping a watcher does not free it, and ending circusd ends all of its
 
 from __future__ import annotations
 
-import os
+import json
+from configparser import ConfigParser, Error
+from functools import partial
+from typing import TYPE_CHECKING
 
-from resolver import shellwords
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -21,11 +23,11 @@ from resolver.ancestry import (
     tool,
 )
 from resolver.errors import CommandFailedError
-from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.host import trust
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -58,17 +60,23 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return None
     control = _control(found.supervisor)
     try:
-        watcher = _ask(control, found, run)
+        account = trust.account_for(found.supervisor, holder.master)
+        watcher = _ask(control, found, partial(run, account=account))
     except CommandFailedError as error:
-        unsure = classification(holder, found, _suspected(str(error)))
-        status = shellwords.join((*control, "status"))
-        return replace(unsure, commands=(f"{status}   # names them",))
-    return classification(holder, found, _confirmed(control, found, watcher))
+        account = trust.owner_account(found.supervisor.uid)
+        unsure = classification(holder, found, _suspected(str(error)), account)
+        status = Command((*(account.prefix if account else ()), *control, "status"), "names them")
+        return replace(unsure, commands=(status,))
+    return classification(holder, found, _confirmed(control, found, watcher), account)
 
 
 def _circusd(holder: Holder, daemon: Process) -> Classification:
     """It holds its endpoints, and the sockets that its watchers share."""
-    quit_it = shellwords.join((*_control(daemon), "quit"))
+    account = trust.owner_account(daemon.uid)
+    quit_it = Command(
+        (*(account.prefix if account else ()), *_control(daemon), "quit"),
+        "ends circusd with all of its watchers",
+    )
     return Classification(
         holder,
         Kind.PROTECTED,
@@ -76,7 +84,7 @@ def _circusd(holder: Holder, daemon: Process) -> Classification:
         chain=(str(daemon),),
         evidence=("circusd holds its endpoints and the [socket:…] sections of its file itself",),
         reason=f"{daemon} supervises others: all of its watchers end with it",
-        commands=(f"{quit_it}   # ends circusd with all of its watchers",),
+        commands=(quit_it,),
     )
 
 
@@ -87,12 +95,10 @@ def _control(daemon: Process) -> tuple[str, ...]:
 def endpoint(daemon: Process) -> str:
     """Where circusd takes commands: `endpoint` of its file's section `circus`, or the default."""
     path = _configuration(daemon)
-    from configparser import ConfigParser, Error  # noqa: PLC0415 - only where circus is suspected
-
     settings = ConfigParser(interpolation=None, strict=False)
     try:
-        if path is not None and os.path.isfile(path):
-            settings.read(path, encoding="utf-8")
+        if path is not None:
+            settings.read_string(trust.read_named(path, daemon.uid).decode("utf-8"))
     except (Error, OSError, UnicodeError):
         return _DEFAULT_ENDPOINT
     return settings.get("circus", "endpoint", fallback=_DEFAULT_ENDPOINT).strip()
@@ -117,6 +123,13 @@ def _script(word: str) -> bool:
 
 
 def _ask(control: tuple[str, ...], found: Supervised, run: CommandRunner) -> _Watcher:
+    """The watcher that started the holder.
+
+    Raises:
+        CommandFailedError: circusd did not say, or others could have told us where it listens.
+    """
+    if found.supervisor.uid in trust.trusted_users() and (path := _configuration(found.supervisor)):
+        trust.check_file(path)
     name = watcher_of(found.root.pid, _told(control, ("stats",), run))
     if name is None:
         raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
@@ -136,10 +149,8 @@ def _told(
     argv = (*control, "--timeout", _ANSWER_SECONDS, "--json", *words)
     answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     try:
-        from json import loads  # noqa: PLC0415 - only where circus answered
-
-        said = loads(answer.stdout)
-    except ValueError:
+        said = json.loads(answer.stdout)
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or said.get("status") != "ok":
         words_said = (answer.stdout.strip() or answer.stderr.strip()).partition("\n")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolver.model import Classification, Confidence, Kind, Respawn, SocketState
+from resolver.model import Classification, Command, Confidence, Kind, Respawn, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 TYPE_CHECKING = False
@@ -58,12 +58,13 @@ def _spared(container: Container, snapshot: Snapshot) -> str:
     return f"this command runs in {own.name}, of the same compose project {project}"
 
 
-def _stop_command(holder: Holder, container: Container) -> str:
+def _stop_command(holder: Holder, container: Container) -> Command:
     """For a container of an engine that was not, or could not be, asked."""
     paths = " ".join(path for process in holder.processes for path in process.cgroups)
     if "kubepods" in paths:
-        return f"kubectl get pods -A -o wide   # the pod of container {container.name}"
-    return f"podman stop {container.name}" if "libpod" in paths else f"docker stop {container.name}"
+        words = ("kubectl", "get", "pods", "-A", "-o", "wide")
+        return Command(words, f"the pod of container {container.name}")
+    return Command(("podman" if "libpod" in paths else "docker", "stop", container.name))
 
 
 def _respawn(container: Container) -> Respawn:

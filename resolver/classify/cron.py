@@ -8,7 +8,7 @@ may. It is asked late, after the reloaders: a job may be a loop.
 from __future__ import annotations
 
 from resolver.errors import CommandFailedError
-from resolver.host.files import files_in, text_of
+from resolver.host import trust
 from resolver.model import Classification, Kind
 from resolver.patterns import pattern
 from resolver.programs import known_as
@@ -26,7 +26,7 @@ RANK = 94
 
 _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
-_SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d")
+_SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d/*")
 _ENTRY = pattern(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
 _USEFUL = 8  # a command of fewer characters says nothing
 
@@ -109,10 +109,18 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_Entry]:
             break
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")
     for place in _SYSTEM_TABLES:
-        for file in files_in(place):
-            for entry in _parsed(file, text_of(file)):
+        for file in trust.named_files(place, 0):
+            for entry in _parsed(file, _text(file)):
                 _, _, command = entry.command.partition(" ")
                 yield replace(entry, command=command.strip())
+
+
+def _text(table: str) -> str:
+    """What a table of the system says; empty where it may not be read."""
+    try:
+        return trust.read_named(table, 0).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _parsed(table: str, text: str) -> Iterator[_Entry]:

@@ -7,11 +7,13 @@ these runs in CI: each product's own documentation, named at its entry.
 
 from __future__ import annotations
 
-from resolver.model import Classification, Confidence, Kind, Respawn
+import shlex
+from typing import TYPE_CHECKING
+
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import known_as
 from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -23,7 +25,8 @@ RANK = 47
 class _Product:
     """A product that forwards ports.
 
-    `commands` may name `{port}`, `{transport}` and `{uid}`, the forwarder's user.
+    `commands` are shell lines of our own, with `{port}`, `{transport}` and `{uid}`, the forwarder's
+    user, to be filled in: numbers and a word.
     """
 
     name: str
@@ -130,5 +133,10 @@ def _classification(
         chain=(str(process), product.name, product.behind),
         evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
         reason=f"{reason}; which one: {silent.trouble}" if silent else reason,
-        commands=tuple(command.format(**values) for command in product.commands),
+        commands=tuple(_command(line.format(**values)) for line in product.commands),
     )
+
+
+def _command(line: str) -> Command:
+    words, _, comment = line.partition("   # ")
+    return Command(tuple(shlex.split(words)), comment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolver.model import Classification, Kind, Respawn
+from resolver.model import Classification, Command, Kind, Respawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         respawn=Respawn.UNKNOWN,
         chain=(str(first),),
         reason=f"{first} is an init: everything that it started ends with it",
-        commands=(f"docker stop {container[:12]}   # from outside",) if container else (),
+        commands=(Command(("docker", "stop", container[:12]), "from outside"),)
+        if container
+        else (),
     )
 
 

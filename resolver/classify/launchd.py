@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from resolver.errors import CommandFailedError
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 from resolver.values import value
@@ -25,9 +25,9 @@ RANK = 61
 
 _AIRPLAY = "ControlCenter"
 _AIRPLAY_PORTS = {5000, 7000}
-_AIRPLAY_SETTINGS = (
-    "open x-apple.systempreferences:com.apple.AirDrop-Handoff-Settings.extension"
-    "   # switch AirPlay Receiver off"
+_AIRPLAY_SETTINGS = Command(
+    ("open", "x-apple.systempreferences:com.apple.AirDrop-Handoff-Settings.extension"),
+    "switch AirPlay Receiver off",
 )
 # Programs that somebody opened by hand are jobs of launchd, too; nobody starts them again.
 _OPENED = ("application.", "[0x")
@@ -148,5 +148,5 @@ def _suspected(holder: Holder, master: Process, why: str) -> Classification:
         chain=(str(master), "launchd"),
         evidence=(f"its parent is launchd, which could not be asked: {why}",),
         reason=f"{master} may be a service of launchd, which could not be asked: {why}",
-        commands=(f"launchctl list | grep -w {master.pid}",),
+        commands=(Command(("launchctl", "list"), f"the line of process {master.pid}"),),
     )

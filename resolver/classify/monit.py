@@ -9,23 +9,33 @@ manager stops, monit starts again. What monit would not start again is left to t
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
-from resolver import shellwords
+import psutil
+
 from resolver.ancestry import own_line, seen_from
-from resolver.errors import CommandFailedError
-from resolver.host.files import is_installed, read
+from resolver.errors import CommandFailedError, StateChangedError
+from resolver.host import trust
+from resolver.host.identity import identify
 from resolver.host.processes import pids_of
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.model import (
+    Classification,
+    Command,
+    Confidence,
+    Kind,
+    Manager,
+    Pid,
+    Process,
+    Respawn,
+)
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
-from resolver.values import value
+from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 51
@@ -39,11 +49,21 @@ _STARTS = ("restart", "start")
 
 @value
 class _Daemon:
-    """A running monit, and the words that reach it."""
+    """A running monit, its control file if it was given one, and as whom it is asked."""
 
-    pid: int
-    control: tuple[str, ...]
-    root: bool
+    process: Process
+    file: str | None
+    account: Account | None = None
+
+    @property
+    def control(self) -> tuple[str, ...]:
+        """The words that reach it."""
+        return ("monit", *(("-c", self.file) if self.file else ()))
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What others than root put in front of them."""
+        return ("sudo",) if self.process.uid == 0 else ()
 
 
 @value
@@ -73,16 +93,17 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     """A process that monit would start again; None where it would not, whoever else might."""
     line = own_line(holder, snapshot)
     mark = line[0].variable(_MARK) if line else None
-    if not line or (mark is None and not is_installed("monit")):
+    if not line or (mark is None and not trust.is_installed("monit")):
         return None
     if any(process.identity in snapshot.own for process in line):
         return None
     unsure: list[Classification | None] = []
-    for daemon in _daemons():
+    for found in _daemons():
         try:
+            daemon = _reachable(found, line[0])
             check = _find(daemon, line, mark, run)
         except CommandFailedError as error:
-            unsure.append(_suspected(holder, daemon, mark, str(error)) if mark else None)
+            unsure.append(_suspected(holder, found, mark, str(error)) if mark else None)
             continue
         if check is not None and check.evidence:
             return _judged(holder, line, check)
@@ -96,17 +117,36 @@ def _daemons() -> list[_Daemon]:
 
 
 def _daemon(pid: int) -> _Daemon | None:
-    """How to reach one monit; None where it has ended, or is hidden from this user."""
-    import psutil  # noqa: PLC0415 - a free port never gets here
-
+    """One monit; None where it has ended, or is hidden from this user."""
     try:
-        process = psutil.Process(pid)
-        path, root = control_file(process.cmdline()), process.uids().real == 0
-        if path and not path.startswith("/"):
-            path = seen_from(process.cwd(), path)
-    except psutil.Error:
+        source = psutil.Process(pid)
+        with source.oneshot():
+            path, users = control_file(source.cmdline()), source.uids()
+            if path and not path.startswith("/"):
+                path = seen_from(source.cwd(), path)
+            program = source.exe()
+        process = Process(
+            identify(Pid(pid)),
+            "monit",
+            executable=program or None,
+            uid=users.real,
+            uids=(users.real, users.effective, users.saved),
+        )
+    except (psutil.Error, StateChangedError):
         return None
-    return _Daemon(pid, ("monit", *(("-c", path) if path else ())), root)
+    return _Daemon(process, path, trust.owner_account(process.uid))
+
+
+def _reachable(daemon: _Daemon, about: Process) -> _Daemon:
+    """The same, with the user as whom it is asked about a process.
+
+    Raises:
+        UntrustedError: it may not be asked from here.
+    """
+    account = trust.account_for(daemon.process, about)
+    if account is None and daemon.file:
+        trust.check_file(daemon.file)
+    return replace(daemon, account=account)
 
 
 def control_file(words: list[str]) -> str | None:
@@ -130,7 +170,7 @@ def _find(
         mine = settings.get(name, {})
         if status.get("pid") in pids:
             return _Check(name, daemon, status, mine, f"monit status: pid {status['pid']}")
-        if _pid_in(mine.get("Pid file")) in pids:
+        if _pid_in(mine.get("Pid file"), daemon.process.uid) in pids:
             return _Check(name, daemon, status, mine, f"monit's PID file {mine['Pid file']}")
         if name == mark and "pid" not in status:
             return _Check(name, daemon, status, mine, "")
@@ -138,7 +178,9 @@ def _find(
 
 
 def _told(daemon: _Daemon, words: tuple[str, ...], run: CommandRunner) -> str:
-    answer = run((*daemon.control, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    answer = run(
+        (*daemon.control, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=daemon.account
+    )
     if answer.status != 0:
         said = (answer.stderr.strip() or answer.stdout.strip()).partition("\n")[0]
         raise CommandFailedError(f"monit said: {said}")
@@ -163,10 +205,9 @@ def blocks(said: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _pid_in(path: str | None) -> str | None:
+def _pid_in(path: str | None, uid: int | None) -> str | None:
     try:
-        regular = path is not None and os.path.isfile(path)
-        return read(path).decode("ascii").strip() if path and regular else None
+        return trust.read_named(path, uid).decode("ascii").strip() if path else None
     except (OSError, UnicodeError):
         return None
 
@@ -192,7 +233,7 @@ def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classific
 
 
 def _title(daemon: _Daemon) -> str:
-    return f"monit {daemon.pid}" if daemon.pid else "monit"
+    return str(daemon.process)
 
 
 def _evidence(check: _Check) -> Iterator[str]:
@@ -217,14 +258,16 @@ def _manager(check: _Check, policy: str) -> Manager | None:
         stop=((*check.daemon.control, "stop", check.name),),
         patience_seconds=PATIENCE_SECONDS,
         start=((*check.daemon.control, "start", check.name),),
-        prefix=("sudo",) if check.daemon.root else (),
+        prefix=check.daemon.prefix,
+        account=check.daemon.account,
     )
 
 
-def _unmonitor(holder: Holder, check: _Check) -> tuple[str, ...]:
-    unmonitor = shellwords.join((*check.daemon.control, "unmonitor", check.name))
-    kill = f"kill {holder.master.pid}" if holder.master else ""
-    return (f"{unmonitor}   # it has no stop program", kill)
+def _unmonitor(holder: Holder, check: _Check) -> tuple[Command, ...]:
+    account = check.daemon.account
+    words = (*(account.prefix if account else ()), *check.daemon.control, "unmonitor", check.name)
+    kill = (Command(("kill", str(holder.master.pid))),) if holder.master else ()
+    return (Command(words, "it has no stop program"), *kill)
 
 
 def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classification:
@@ -241,7 +284,8 @@ def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classifi
             stop=((*daemon.control, "stop", name),),
             patience_seconds=PATIENCE_SECONDS,
             start=((*daemon.control, "start", name),),
-            prefix=("sudo",) if daemon.root else (),
+            prefix=daemon.prefix,
+            account=daemon.account,
         ),
         chain=(str(holder.master), f"check {name}", policy, _title(daemon)),
         evidence=(f"{_MARK}={name} in its environment", f"monit could not be asked: {why}"),

@@ -9,15 +9,16 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 
 from __future__ import annotations
 
-from resolver import shellwords
+import json
+from typing import TYPE_CHECKING
+
 from resolver.errors import CommandFailedError
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.patterns import pattern
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
@@ -32,6 +33,7 @@ _NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
 _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
 _ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
 _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
+_LABEL = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _INGRESS = pattern(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
@@ -54,7 +56,7 @@ class _Work:
     evidence: str
     stop: tuple[tuple[str, ...], ...] = ()
     start: tuple[tuple[str, ...], ...] = ()
-    advice: tuple[str, ...] = ()
+    advice: tuple[Command, ...] = ()
     links: tuple[str, ...] = ()
 
 
@@ -69,10 +71,19 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         (_ALLOCATION, _nomad),
     )
     for label, judge in judges:
-        if container.label(label):
+        if _word(container, label):
             work = judge(container, run)
             return _own(holder, work, snapshot) or _classification(holder, work)
     return None
+
+
+def _word(container: Container, label: str) -> str:
+    """A label's value, where it is what an orchestrator would write there; else empty.
+
+    Whoever starts a container chooses its labels: none of them becomes an option of a command.
+    """
+    value = container.label(label) or ""
+    return value if _LABEL.fullmatch(value) else ""
 
 
 def _own(holder: Holder, work: _Work, snapshot: Snapshot) -> Classification | None:
@@ -133,29 +144,27 @@ def _evidence(holder: Holder, work: _Work) -> Iterator[str]:
 
 
 def _swarm(container: Container, run: CommandRunner) -> _Work:
-    name = container.label(_SERVICE_NAME) or ""
+    name = _word(container, _SERVICE_NAME)
     stack = container.label(_STACK)
     work = _swarm_service(
-        container.client, container.label(_SERVICE) or name, name, container.label(_NODE), run
+        container.client, _word(container, _SERVICE) or name, name, _word(container, _NODE), run
     )
     return replace(work, links=(f"stack {stack}",) if stack else ())
 
 
 def _swarm_service(
-    client: tuple[str, ...], service: str, name: str, node: str | None, run: CommandRunner
+    client: tuple[str, ...], service: str, name: str, node: str, run: CommandRunner
 ) -> _Work:
-    """A service by its id; `node` is where the port is held, None for all of them."""
+    """A service by its id; `node` is where the port is held, empty for all of them."""
     words = ("service", "inspect", service, "--format", "{{json .Spec.Mode}}")
     try:
         mode = _ask((*client, *words), run)
     except CommandFailedError as error:
-        advice = shellwords.join((*client, "service", "scale", f"{name}=0")) + "   # on a manager"
+        advice = Command((*client, "service", "scale", f"{name}=0"), "on a manager")
         why = f"the service could not be asked about: {error}"
         return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
     replicas = (mode.get("Replicated") or {}).get("Replicas")
-    from json import dumps  # noqa: PLC0415 - only where Swarm answered
-
-    said = f"docker service inspect: {dumps(mode)}"
+    said = f"docker service inspect: {json.dumps(mode)}"
     if isinstance(replicas, int):
         scale = (*client, "service", "scale")
         start = ((*scale, f"{name}={replicas}"),) if replicas else ()
@@ -163,7 +172,7 @@ def _swarm_service(
         return _Work("swarm", name, policy, said, stop=((*scale, f"{name}=0"),), start=start)
     policy = ", ".join(mode) or "mode unknown"
     if not node:
-        unpublish = shellwords.join((*client, "service", "update", "--publish-rm", "PORT", name))
+        unpublish = Command((*client, "service", "update", "--publish-rm", "PORT", name))
         return _Work("swarm", name, policy, said, advice=(unpublish,))
     # Not scaled, one on each node: this node is left out. Waiting for that would never end.
     update, rule = (*client, "service", "update", "--detach"), f"node.id!={node}"
@@ -185,7 +194,7 @@ def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         if engine.trouble is None and not engine.elsewhere:
             service = _mesh_service(engine, holder.binding, run)
             if service is not None:
-                work = _swarm_service(engine.client, *service, None, run)
+                work = _swarm_service(engine.client, *service, "", run)
                 return _classification(holder, replace(work, links=("routing mesh",)))
     return None
 
@@ -212,8 +221,8 @@ def _mesh_service(
 
 
 def _kubernetes(container: Container, run: CommandRunner) -> _Work:
-    pod = container.label(_POD) or ""
-    kubectl = ("kubectl", "-n", container.label("io.kubernetes.pod.namespace") or "default")
+    pod = _word(container, _POD)
+    kubectl = ("kubectl", "-n", _word(container, "io.kubernetes.pod.namespace") or "default")
     links = (f"pod {pod}",)
     try:
         found = _pod(kubectl, pod, container.label(_POD_UID), run)
@@ -272,7 +281,7 @@ def _owner(
 
 def _guess(container: Container, pod: str) -> tuple[str, str]:
     """The owner as the name of its pod tells it, by the way in which names are generated."""
-    generation = container.label("pod-template-hash")
+    generation = _word(container, "pod-template-hash")
     if generation and f"-{generation}-" in pod:
         return "deployment", pod.rpartition(f"-{generation}-")[0]
     for kind, guess in _GUESSES:
@@ -281,27 +290,26 @@ def _guess(container: Container, pod: str) -> tuple[str, str]:
     return "pod", pod
 
 
-def _take_away(kubectl: tuple[str, ...], kind: str, name: str) -> tuple[str, ...]:
+def _take_away(kubectl: tuple[str, ...], kind: str, name: str) -> tuple[Command, ...]:
     if kind in {"deployment", "statefulset", "replicaset"}:
-        return (shellwords.join((*kubectl, "scale", f"{kind}/{name}", "--replicas=0")),)
-    delete = shellwords.join((*kubectl, "delete", f"{kind}/{name}"))
-    return (f"{delete}   # its manifest brings it back",)
+        return (Command((*kubectl, "scale", f"{kind}/{name}", "--replicas=0")),)
+    return (Command((*kubectl, "delete", f"{kind}/{name}"), "its manifest brings it back"),)
 
 
 # --- Nomad ----------------------------------------------------------------------------------------
 
 
 def _nomad(container: Container, run: CommandRunner) -> _Work:
-    allocation = container.label(_ALLOCATION) or ""
+    allocation = _word(container, _ALLOCATION)
     links = (f"allocation {allocation[:8]}",)
     try:
         found = _ask(("nomad", "alloc", "status", "-json", allocation), run)
         job, namespace = str(found["JobID"]), str(found.get("Namespace") or "default")
     except (CommandFailedError, KeyError) as error:
-        job = container.label(_JOB) or container.label("com.hashicorp.nomad.job_name") or ""
+        job = _word(container, _JOB) or _word(container, "com.hashicorp.nomad.job_name")
         why = f"its labels name allocation {allocation}, and nomad could not confirm it: {error}"
-        known = f"nomad job stop {shellwords.quote(job)}" if job else "nomad job stop JOB"
-        look = f"nomad alloc status {allocation}   # names its job"
+        known = Command(("nomad", "job", "stop", job or "JOB"))
+        look = Command(("nomad", "alloc", "status", allocation), "names its job")
         advice = (known,) if job else (look, known)
         name = job or f"allocation {allocation[:8]}"
         return _Work("nomad", name, "job unconfirmed", why, advice=advice, links=links)
@@ -327,11 +335,9 @@ def _ask(argv: tuple[str, ...], run: CommandRunner) -> dict[str, Any]:
     if answer.status != 0:
         said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
         raise CommandFailedError(said[-1] if said else f"{argv[0]} failed")
-    from json import loads  # noqa: PLC0415 - only where an orchestrator answered
-
     try:
-        found = loads(answer.stdout)
-    except ValueError as error:
+        found = json.loads(answer.stdout)
+    except (ValueError, RecursionError) as error:
         raise CommandFailedError(f"{argv[0]} did not answer in JSON") from error
     if not isinstance(found, dict):
         raise CommandFailedError(f"{argv[0]} did not answer with an object")

@@ -9,21 +9,23 @@ so it is asked only where the daemon's own socket answers, and as the daemon's o
 
 from __future__ import annotations
 
+import json
 import os
-import socket
+from typing import TYPE_CHECKING
 
+from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
-from resolver.host.files import is_installed, read
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.host import trust
+from resolver.host.peer import listener_uid
+from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
+from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 59  # before systemd (60), whose pm2-USER.service is the daemon with all its applications
@@ -37,11 +39,26 @@ _SOCKET_SECONDS = 0.5
 
 @value
 class _Daemon:
-    """A God daemon, its PM2_HOME, and the words that `pm2` is called with for it."""
+    """A God daemon, its PM2_HOME, and the user as whom it is asked, where that is not the caller.
+
+    `program` is `pm2`, or its path where only its node's folder has it.
+    """
 
     process: Process
     home: str
-    control: tuple[str, ...]
+    program: str
+    account: Account | None
+
+    @property
+    def control(self) -> tuple[str, ...]:
+        """The words that `pm2` is called with for it."""
+        if self.account is not None or self.home == _default_home():
+            return (self.program,)
+        return ("env", f"PM2_HOME={self.home}", self.program)
+
+    def line(self, *words: str) -> Command:
+        """A command line for people."""
+        return Command((*(self.account.prefix if self.account else ()), *self.control, *words))
 
 
 @value
@@ -63,6 +80,8 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if daemon is None or holder.master is None:
         return None
     try:
+        account = trust.account_for(daemon.process, holder.master)
+        daemon = replace(daemon, account=_with_home(account, daemon.home))
         own = {identity.pid for identity in snapshot.own}  # to stop what we run in is to end us
         applications = [each for each in _applications(daemon, run) if each.pid not in own]
     except CommandFailedError as error:
@@ -82,7 +101,8 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
     for process in (*holder.processes, *filter(None, above)):
         home = _home(process, holder.master)
         if home is not None:
-            return _Daemon(process, home, _control(process, home))
+            account = _with_home(trust.owner_account(process.uid), home)
+            return _Daemon(process, os.path.normpath(home), tool("pm2", process), account)
     return None
 
 
@@ -95,27 +115,14 @@ def _home(process: Process, master: Process) -> str | None:
     if home is None or master.variable("pm_id") is None:
         return None
     try:
-        pid = read(f"{home}/pm2.pid").decode().strip()
+        pid = trust.read_named(f"{home}/pm2.pid", process.uid).decode().strip()
     except (OSError, UnicodeError):
         return None
     return home if pid == str(process.pid) else None
 
 
-def _control(daemon: Process, home: str) -> tuple[str, ...]:
-    """`pm2` for this daemon: by its path where only its node's folder has it, as its own user."""
-    program = "pm2"
-    beside = f"{os.path.dirname(daemon.executable or '/')}/pm2"
-    if not is_installed(program) and os.path.isfile(beside):
-        program = beside
-    own = daemon.uid in {None, os.geteuid()}
-    if own and os.path.normpath(home) == _default_home():
-        return (program,)
-    words = ("env", f"PM2_HOME={home}", program)
-    if own or daemon.user is None:
-        return words
-    if is_installed("runuser"):
-        return ("runuser", "-u", daemon.user, "--", *words)
-    return ("sudo", "-u", daemon.user, *words)
+def _with_home(account: Account | None, home: str) -> Account | None:
+    return account and replace(account, environment=(("PM2_HOME", home),))
 
 
 def _default_home() -> str:
@@ -129,28 +136,29 @@ def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]
     Raises:
         CommandFailedError: it could not be asked, or its answer was not understood.
     """
-    if daemon.process.uid not in {None, os.geteuid()} and os.geteuid() != 0:
-        raise CommandFailedError(f"its daemon belongs to {daemon.process.user}")
     _check_answers(daemon)
-    answer = run((*daemon.control, "jlist"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    answer = run(
+        (*daemon.control, "jlist"),
+        timeout_seconds=COMMAND_TIMEOUT_SECONDS,
+        account=daemon.account,
+    )
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
     try:
-        from json import loads  # noqa: PLC0415 - only where pm2 answered
-
-        yield from (_read(each) for each in loads(listing))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        yield from (_read(each) for each in json.loads(listing))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = (answer.stderr.strip() or "nothing").partition("\n")[0]
         raise CommandFailedError(f"pm2 jlist said: {said}") from error
 
 
 def _check_answers(daemon: _Daemon) -> None:
-    """The daemon's socket takes connections: without it, `pm2` would start another daemon."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(_SOCKET_SECONDS)
-        try:
-            client.connect(f"{daemon.home}/rpc.sock")
-        except OSError as error:
-            raise CommandFailedError(f"{daemon.home}/rpc.sock: {error}") from error
+    """The daemon's socket takes connections: without it, `pm2` would start another daemon.
+
+    Raises:
+        CommandFailedError: nobody listens there, or another user does.
+    """
+    path = f"{daemon.home}/rpc.sock"
+    if listener_uid(path, _SOCKET_SECONDS) != daemon.process.uid:
+        raise CommandFailedError(f"{path} does not answer as pm2's daemon")
 
 
 def _read(entry: dict[str, object]) -> _Application:
@@ -183,7 +191,7 @@ def _suspected(holder: Holder, daemon: _Daemon, why: str) -> Classification:
         chain=_chain(holder, daemon, what, _UNKNOWN_POLICY),
         evidence=(f"pm2 could not be asked: {why}",),
         reason=f"probably {what}, which could not be asked ({why}): pm2 may start it again",
-        commands=(" ".join((*daemon.control, "list")),),
+        commands=(daemon.line("list"),),
     )
 
 
@@ -203,9 +211,7 @@ def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]
         chain=_chain(holder, daemon, "one of its clustered applications", _UNKNOWN_POLICY),
         evidence=(evidence, f"pm2 jlist: clustered applications: {listed}"),
         reason=f"{daemon.process} is pm2's daemon, and listens for one of: {listed}",
-        commands=tuple(
-            " ".join((*daemon.control, "stop", *_target(each, applications))) for each in clustered
-        ),
+        commands=tuple(daemon.line("stop", *_target(each, applications)) for each in clustered),
     )
 
 
@@ -231,7 +237,8 @@ def _application(
             policy=mine.policy,
             stop=((*daemon.control, "stop", *target),),
             start=((*daemon.control, "start", *target),),
-            prefix=("sudo",) if daemon.process.uid not in {None, os.geteuid()} else (),
+            prefix=("sudo",) if daemon.process.uid == 0 else (),
+            account=daemon.account,
         ),
         chain=_chain(holder, daemon, what, mine.policy),
         evidence=(f"pm2 jlist: {mine.name} is number {mine.number}, process {mine.pid}", *more),

@@ -1,44 +1,39 @@
-"""Procfile runners: honcho, foreman, hivemind, goreman, overmind, and process-compose.
+"""Procfile runners: honcho, foreman, nf, and process-compose.
 
-Suspected from the runner above the holder, or from overmind's tmux server, and confirmed by the
-kernel: who else descends from the runner. They do not start again what has ended, but for the
-policies of process-compose and overmind's `--auto-restart`; they end all the others instead
-(honcho: `Manager.loop`; foreman: `Engine#watch_for_termination`; hivemind: `waitForExit`;
-overmind: `waitForDoneOrStop`; goreman: `-exit-on-error`).
+Suspected from the runner above the holder, and confirmed by the kernel: who else descends from the
+runner. They do not start again what has ended, but for the policies of process-compose; they end
+all the others instead (honcho: `Manager.loop`; foreman: `Engine#watch_for_termination`). They have
+no command that stops them: a SIGTERM ends them with all that they run, as Ctrl-C does.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import partial
+from typing import TYPE_CHECKING
 
-from resolver.ancestry import seen_from
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.host.family import descendants
-from resolver.host.files import read
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 62
 
-# The variable in which each of them tells a process its name; hivemind and goreman tell none.
+# The variable in which each of them tells a process its name
 _NAMES = {
     "honcho": "HONCHO_PROCESS_NAME",
     "foreman": "PS",
     "nf": "FOREMAN_WORKER_NAME",
     "process-compose": "PC_PROC_NAME",
-    "hivemind": "",
-    "goreman": "",
 }
-_STARTING = {"honcho", "foreman", "nf", "goreman"}  # these have other commands than `start`, too
+_STARTING = {"honcho", "foreman", "nf"}  # these have other commands than `start`, too
 _NUMBER = pattern(r"(?<![\w.])\d+(?![\w.])")
-_SCRIPT = pattern(r"/overmind-[^/]+/([^/]+)$")  # overmind's start/command.go, `scriptDir`
 _MANY = 6  # PIDs named of those that would end too
 
 
@@ -58,8 +53,6 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if runner is None:
         return None
     others = _others(runner, line, holder)
-    if runner.kind == "overmind":
-        return _overmind(holder, runner, others, run)
     if runner.process.identity in snapshot.own:
         return _callers(holder, runner, others)
     if runner.kind == "process-compose":
@@ -78,12 +71,12 @@ def _line(holder: Holder, snapshot: Snapshot) -> list[Process]:
 def _suspect(line: list[Process]) -> _Runner | None:
     """The topmost process of the nearest runner: honcho has one of its own above each process."""
     found: _Runner | None = None
-    for below, process in pairwise(line):
+    for process in line[1:]:
         kind = _kind(process)
         if found and kind != found.kind:
             break
         if kind:
-            found = _Runner(kind, process, _name(kind, line[0], below, process))
+            found = _Runner(kind, process, line[0].variable(_NAMES[kind]) or "")
     return found
 
 
@@ -91,32 +84,8 @@ def _kind(process: Process) -> str | None:
     words = [word.rsplit("/", 1)[-1] for word in process.command]
     if words[:1] == ["foreman: master"]:
         return "foreman"
-    if process.name.startswith("tmux") and any(word.startswith("overmind-") for word in words):
-        return "overmind"
     kind = next((word for word in (process.name, *words[:3]) if word in _NAMES), None)
     return None if kind in _STARTING and "start" not in words else kind
-
-
-def _name(kind: str, master: Process, below: Process, process: Process) -> str:
-    if kind == "overmind":
-        scripts = (match for word in below.command if (match := _SCRIPT.search(word)))
-        return next((match[1] for match in scripts), "")
-    if _NAMES[kind]:
-        return master.variable(_NAMES[kind]) or ""
-    return _named_in_procfile(below, process)
-
-
-def _named_in_procfile(below: Process, process: Process) -> str:
-    """The name of the Procfile's line that `sh -c` was given; empty where it cannot be told."""
-    try:
-        text = read(f"{process.cwd or '/'}/Procfile").decode()
-    except (OSError, UnicodeError):
-        return ""
-    for line in text.splitlines():
-        name, _, command = line.partition(":")
-        if command.strip() and below.command[-1:] == (command.strip(),):
-            return name.strip()
-    return ""
 
 
 def _others(runner: _Runner, line: list[Process], holder: Holder) -> list[int]:
@@ -126,11 +95,11 @@ def _others(runner: _Runner, line: list[Process], holder: Holder) -> list[int]:
     return sorted(descendants(runner.process.pid) - known - below)
 
 
-def _harm(runner: _Runner, others: list[int], how: str = "ends all of its processes") -> str:
+def _harm(runner: _Runner, others: list[int]) -> str:
     if not others:
         return ""
     listed = ", ".join(map(str, others[:_MANY])) + (", …" if len(others) > _MANY else "")
-    return f"{runner.kind} {how} when one ends, {listed} too"
+    return f"{runner.kind} ends all of its processes when one ends, {listed} too"
 
 
 def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
@@ -141,7 +110,9 @@ def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classificati
         chain=_chain(holder, runner),
         evidence=(f"{runner.process} is an ancestor of this command",),
         reason=f"{_what(runner)}, which also runs this command; {_harm(runner, others)}",
-        commands=(f"kill -INT {runner.process.pid}   # ends all of it, this command too",),
+        commands=(
+            Command(("kill", "-INT", str(runner.process.pid)), "ends all of it, this command too"),
+        ),
         harm=_harm(runner, others),
     )
 
@@ -149,12 +120,6 @@ def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classificati
 def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
     """One that can only be ended as a whole, in the way in which Ctrl-C ends it."""
     process = runner.process
-    how = "ends all of its processes"
-    stop: tuple[str, ...] = ("kill", "-INT", str(process.pid))
-    if runner.kind == "goreman":
-        how = "may end all of its processes (-exit-on-error)"
-    if runner.kind == "goreman" and runner.name:
-        stop = ("goreman", "run", "stop", runner.name)
     # foreman gives itself a title, which hides how it was started
     command = ("foreman", "start") if runner.kind == "foreman" else process.command
     start = (("env", "-C", process.cwd, *command),) if process.cwd else (command,)
@@ -166,14 +131,15 @@ def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification
             kind=runner.kind,
             name=runner.name or str(process),
             policy="all end when one ends",
-            stop=(stop,),
             start=start,
             prefix=() if process.signalable else ("sudo",),
         ),
+        runner=process,
+        commands=(Command(("kill", "-INT", str(process.pid)), "ends all of it"),),
         chain=_chain(holder, runner),
         evidence=(_evidence(runner, others),),
         reason=_what(runner),
-        harm=_harm(runner, others, how),
+        harm=_harm(runner, others),
     )
 
 
@@ -187,7 +153,14 @@ def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Cla
         for part in (word, following)
     )
     control = ("process-compose", *where, "process")
-    confidence, evidence = _ask(holder, (*control, "list", "-o", "json"), run)
+    account = trust.owner_account(runner.process.uid)
+    try:
+        account = trust.account_for(runner.process, holder.master)
+        confidence, evidence = _ask(
+            holder, (*control, "list", "-o", "json"), partial(run, account=account)
+        )
+    except CommandFailedError as error:
+        confidence, evidence = Confidence.SUSPECTED, f"{control[0]} could not be asked: {error}"
     return Classification(
         holder,
         Kind.SERVICE,
@@ -199,6 +172,7 @@ def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Cla
             policy="availability.restart unknown",
             stop=((*control, "stop", runner.name),),
             start=((*control, "start", runner.name),),
+            account=account,
         ),
         chain=_chain(holder, runner),
         evidence=(f"started by {runner.process}", evidence),
@@ -206,43 +180,13 @@ def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Cla
     )
 
 
-def _overmind(
-    holder: Holder, runner: _Runner, others: list[int], run: CommandRunner
-) -> Classification:
-    """Stopped by its own command: one alone, where overmind is asked through its socket."""
-    given = holder.master.variable("OVERMIND_SOCKET") if holder.master else None
-    where = seen_from(runner.process.cwd or "", given or ".overmind.sock")
-    control = ("overmind", "stop", "-s", where)
-    name = runner.name or "NAME"
-    confidence, evidence = _ask(holder, ("overmind", "ps", "-s", where), run)
-    return Classification(
-        holder,
-        Kind.SERVICE,
-        respawn=Respawn.UNKNOWN,
-        confidence=confidence,
-        manager=Manager(
-            kind="overmind",
-            name=name,
-            policy="all end when one ends, but for --can-die and --auto-restart",
-            stop=((*control, name),),
-            start=(("overmind", "restart", "-s", where, name),),
-        )
-        if runner.name
-        else None,
-        chain=_chain(holder, runner),
-        evidence=(evidence,),
-        reason=_what(runner),
-        commands=(f"overmind ps -s {where}", f"overmind stop -s {where} {name}"),
-        harm=_harm(runner, others, "may start it again, or end all of its processes"),
-    )
-
-
 def _ask(holder: Holder, question: tuple[str, ...], run: CommandRunner) -> tuple[Confidence, str]:
-    """Whether the runner names a process of the holder's line: as a number, in table or JSON."""
-    try:
-        answer = run(question, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
-    except CommandFailedError as error:
-        return Confidence.SUSPECTED, f"{question[0]} could not be asked: {error}"
+    """Whether the runner names a process of the holder's line: as a number, in table or JSON.
+
+    Raises:
+        CommandFailedError: it did not answer.
+    """
+    answer = run(question, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
     line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
     numbers = set(map(int, _NUMBER.findall(answer.stdout)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)

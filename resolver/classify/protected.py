@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import ENGINES, FORWARDERS, SYSTEM, known_as
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
     silent = any(engine.silent for engine in snapshot.engines)
     if not snapshot.engines:
         trouble = "no engine was asked"
+    published = f"{holder.binding.port}/{holder.binding.transport}"
     what = "forwards" if known_as(process, FORWARDERS) else "holds"
     reason = f"{process} {what} this port for a container engine, and no container owns up to it"
     if trouble:
@@ -43,7 +44,7 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         chain=(str(process), "a container"),
         evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
         reason=reason,
-        commands=(f"docker ps --filter publish={holder.binding.port}/{holder.binding.transport}",),
+        commands=(Command(("docker", "ps", "--filter", f"publish={published}")),),
     )
 
 
@@ -54,5 +55,7 @@ def _system(holder: Holder, process: Process) -> Classification:
         respawn=Respawn.UNKNOWN,
         chain=(str(process),),
         reason=f"{process} is part of the system, and is never ended from here",
-        commands=(f"systemctl status {process.pid}   # names its unit, if it has one",),
+        commands=(
+            Command(("systemctl", "status", str(process.pid)), "names its unit, if it has one"),
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolver.model import Classification, Kind, Respawn
+from resolver.model import Classification, Command, Kind, Respawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
         chain=(rule.where, f"sends it to {rule.target}"),
         evidence=("the port can be bound, and what arrives from outside still goes elsewhere",),
         reason=f"a NAT rule ({rule.where}) sends this port to {rule.target}",
-        commands=(rule.delete,),
+        commands=(Command(rule.delete),),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from resolver.host.family import descendants
-from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, is_interactive, is_shell, known_as, untouchable
 
@@ -138,7 +138,7 @@ def _judged(
         reason=f"{respawner} starts {holder.master} again, and {keep}",
         commands=()
         if untouchable(respawner)
-        else (f"kill {respawner.pid}   # or Ctrl-C where it runs",),
+        else (Command(("kill", str(respawner.pid)), "or Ctrl-C where it runs"),),
     )
 
 

@@ -8,7 +8,7 @@ session is never ended from here.
 
 from __future__ import annotations
 
-from resolver.model import Classification, Kind, Respawn
+from resolver.model import Classification, Command, Kind, Respawn
 from resolver.patterns import pattern
 from resolver.programs import known_as
 
@@ -50,7 +50,7 @@ def _forward(holder: Holder, process: Process, user: str, terminal: str) -> Clas
             "it closes where the ssh client was started, and ending it here cuts off that session"
         ),
         commands=(
-            f"ss -tnp | grep pid={process.pid},   # names the client's address",
-            f"kill {process.pid}   # ends the whole session of {user}",
+            Command(("ss", "-tnp"), f"at pid={process.pid}: the client's address"),
+            Command(("kill", str(process.pid)), f"ends the whole session of {user}"),
         ),
     )

@@ -9,20 +9,20 @@ or be above the one that does. The restart policy is read from supervisord's own
 from __future__ import annotations
 
 import os
+from configparser import ConfigParser, Error
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
+from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from configparser import ConfigParser
-
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 55
@@ -35,13 +35,23 @@ _UNKNOWN_POLICY = "autorestart unknown"
 
 @value
 class _Program:
-    """A supervised program, and how to reach its supervisord."""
+    """A supervised program, and how to reach its supervisord: by its configuration file."""
 
     group: str
     name: str
     daemon: Process
     configuration: str | None
-    control: tuple[str, ...]
+    account: Account | None = None
+
+    @property
+    def control(self) -> tuple[str, ...]:
+        """The words that supervisorctl is called with.
+
+        Where its server is, it reads from the file that the daemon itself was started with, never
+        from a variable of the holder's: it sends its password there.
+        """
+        where = ("-c", self.configuration) if self.configuration else ()
+        return (tool("supervisorctl", self.daemon), *where)
 
     @property
     def title(self) -> str:
@@ -54,6 +64,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if program is None or holder.master is None:
         return None
     try:
+        program = _reachable(program, holder.master)
         pid = _main_pid(program, run)
     except CommandFailedError as error:
         return _classification(holder, program, Confidence.SUSPECTED, str(error))
@@ -75,24 +86,31 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
     daemon = next((found for found in line if found and _is_supervisord(found)), None)
     if daemon is None:  # reparented: nobody supervises it any more
         return None
-    configuration = _configuration(daemon)
-    url = master.variable("SUPERVISOR_SERVER_URL")
-    address: tuple[str, ...] = ("-s", url) if url else ()
-    if configuration and (not url or _is_reachable(configuration)):
-        address = ("-c", str(configuration))
     return _Program(
         group=master.variable("SUPERVISOR_GROUP_NAME") or name,
         name=name,
         daemon=daemon,
-        configuration=configuration,
-        control=(tool("supervisorctl", daemon), *address),
+        configuration=_configuration(daemon),
+        account=trust.owner_account(daemon.uid),
     )
 
 
-def _is_reachable(configuration: str) -> bool:
-    """Whether supervisorctl finds its server in the file; True where that cannot be read."""
-    settings = _read(configuration)
-    return settings is None or settings.has_section("supervisorctl")
+def _reachable(program: _Program, master: Process) -> _Program:
+    """The same, with the user as whom its supervisord is asked.
+
+    Raises:
+        CommandFailedError: it may not be asked, or supervisorctl would look elsewhere.
+    """
+    account = trust.account_for(program.daemon, master)
+    path = program.configuration
+    if path is None:  # supervisorctl would read what it finds in places of its own
+        raise CommandFailedError("its configuration file is not known")
+    if account is None:
+        trust.check_file(path)
+    settings = _read(path, program.daemon.uid)
+    if settings is not None and not settings.has_section("supervisorctl"):
+        raise CommandFailedError(f"{path} has no section [supervisorctl]")
+    return replace(program, account=account)
 
 
 def _is_supervisord(process: Process) -> bool:
@@ -127,7 +145,11 @@ def _short_option(word: str) -> str | None:
 
 
 def _main_pid(program: _Program, run: CommandRunner) -> int:
-    answer = run((*program.control, "pid", program.title), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    answer = run(
+        (*program.control, "pid", program.title),
+        timeout_seconds=COMMAND_TIMEOUT_SECONDS,
+        account=program.account,
+    )
     text = answer.stdout.strip()
     if not text.isdigit():
         said = (text or answer.stderr.strip()).partition("\n")[0]
@@ -156,6 +178,7 @@ def _classification(
             stop=((*program.control, "stop", program.title),),
             start=((*program.control, "start", program.title),),
             prefix=("sudo",) if program.daemon.uid == 0 else (),
+            account=program.account,
         ),
         chain=(*links, f"program {program.title}", policy, str(program.daemon)),
         evidence=(evidence, *([f"read {program.configuration}"] if program.configuration else [])),
@@ -165,7 +188,8 @@ def _classification(
 
 def _policy(program: _Program) -> str:
     """`autorestart=…` of the program's section; the default is `unexpected`."""
-    settings = _read(program.configuration) if program.configuration else None
+    path = program.configuration
+    settings = _read(path, program.daemon.uid) if path else None
     if settings is None:
         return _UNKNOWN_POLICY
     names = [name for name in settings.sections() if name.startswith(_PROGRAMS)]
@@ -185,19 +209,16 @@ def _normal(value: str) -> str:
     return "true" if value in {"true", "yes", "on", "1"} else value
 
 
-def _read(path: str) -> ConfigParser | None:
+def _read(path: str, uid: int | None) -> ConfigParser | None:
     """The configuration with what it includes; None where it cannot be read."""
-    from configparser import ConfigParser, Error  # noqa: PLC0415 - only where it is suspected
-    from glob import glob  # noqa: PLC0415
-
     settings = ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(" ;", "\t;"))
     try:
-        if not settings.read(path):
-            return None
+        settings.read_string(trust.read_named(path, uid).decode())
         for pattern in settings.get("include", "files", fallback="").split():
             here = os.path.dirname(path)
             whole = os.path.join(here, pattern.replace("%(here)s", here))
-            settings.read(sorted(glob(whole)))
+            for each in trust.named_files(whole, uid):
+                settings.read_string(trust.read_named(each, uid).decode())
     except (Error, OSError, UnicodeError, ValueError):
         return None
     return settings

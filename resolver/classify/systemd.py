@@ -9,9 +9,10 @@ that does.
 from __future__ import annotations
 
 import os
-import pwd
+from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.model import (
     ANY_IPV6,
     Binding,
@@ -26,13 +27,12 @@ from resolver.model import (
 from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
+from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 RANK = 60
@@ -51,6 +51,11 @@ class _Unit:
 
     name: str
     uid: int | None
+
+    @property
+    def account(self) -> Account | None:
+        """The user as whom its manager's commands are run; None: as the caller."""
+        return _with_bus(trust.owner_account(self.uid))
 
 
 class _Unconfirmed(Exception):  # noqa: N818 - never leaves this module
@@ -93,7 +98,7 @@ def _service(
     holder: Holder, unit: _Unit, snapshot: Snapshot, run: CommandRunner
 ) -> Classification | None:
     try:
-        facts = _show(unit, run)
+        facts = _show(unit, holder.master, run)
     except _Unconfirmed as error:
         return _suspected(holder, unit, str(error))
     if holder.master and not _owns(facts, holder.master, holder, snapshot):
@@ -169,7 +174,7 @@ def _socket_unit(
     """The socket unit for which this manager listens, and the services that it starts."""
     uid = None if manager.pid == 1 else manager.uid
     try:
-        blocks = _query(uid, run, ("show", "*.socket", "-p", "Id,Listen,Triggers"))
+        blocks = _query(uid, manager, run, ("show", "*.socket", "-p", "Id,Listen,Triggers"))
     except _Unconfirmed:
         return None
     for block in blocks:
@@ -219,20 +224,26 @@ def _manager(unit: _Unit, names: list[str], policy: str) -> Manager:
         stop=((*command, "stop", *names),),
         start=((*command, "start", *names),),
         prefix=() if unit.uid == os.geteuid() else ("sudo",),
+        account=unit.account,
     )
 
 
-def _show(unit: _Unit, run: CommandRunner) -> dict[str, str]:
-    blocks = _query(unit.uid, run, ("show", unit.name, "-p", _PROPERTIES))
+def _show(unit: _Unit, about: Process | None, run: CommandRunner) -> dict[str, str]:
+    blocks = _query(unit.uid, about, run, ("show", unit.name, "-p", _PROPERTIES))
     if not blocks:
         raise _Unconfirmed("systemctl said nothing")
     return blocks[0]
 
 
-def _query(uid: int | None, run: CommandRunner, words: tuple[str, ...]) -> list[dict[str, str]]:
+def _query(
+    uid: int | None, about: Process | None, run: CommandRunner, words: tuple[str, ...]
+) -> list[dict[str, str]]:
     """The answer of `systemctl show`: a block of properties for each unit; `Listen` may repeat."""
     try:
-        answer = run((*_systemctl(uid), *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        account = None if uid is None else _with_bus(trust.account_of_user(uid, about))
+        answer = run(
+            (*_systemctl(uid), *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=account
+        )
     except CommandFailedError as error:
         raise _Unconfirmed(str(error)) from error
     if answer.status != 0:
@@ -241,16 +252,15 @@ def _query(uid: int | None, run: CommandRunner, words: tuple[str, ...]) -> list[
 
 
 def _systemctl(uid: int | None) -> tuple[str, ...]:
-    """The command that reaches a manager: the system's, our own, or another user's (`-M`)."""
-    if uid is None:
-        return ("systemctl",)
-    if uid == os.geteuid():
-        return ("systemctl", "--user")
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return ("systemctl", "--user", f"--machine={name}@.host")
+    """The command that reaches a manager: the system's, or that of the user who runs it."""
+    return ("systemctl",) if uid is None else ("systemctl", "--user")
+
+
+def _with_bus(account: Account | None) -> Account | None:
+    """The same user, with the directory where the manager's socket is (systemctl(1), --user)."""
+    if account is None:
+        return None
+    return replace(account, environment=(("XDG_RUNTIME_DIR", f"/run/user/{account.uid}"),))
 
 
 def _properties(block: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ that others share (ControlMaster), and an autossh that starts its ssh again.
 from __future__ import annotations
 
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -117,8 +118,14 @@ def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> C
     """The master of shared connections: sessions of other terminals run through it."""
     control = ("ssh", "-S", path, "-O")
     confidence, evidence = Confidence.SUSPECTED, f"command line: {master.command[0]}"
+    account = trust.owner_account(master.uid)
     try:
-        answer = run((*control, "check", "localhost"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        account = trust.account_for(master, master)
+        answer = run(
+            (*control, "check", "localhost"),
+            timeout_seconds=COMMAND_TIMEOUT_SECONDS,
+            account=account,
+        )
         said = f"{answer.stdout} {answer.stderr}".strip()
     except CommandFailedError as error:
         said = str(error)
@@ -134,6 +141,7 @@ def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> C
             name=path,
             policy="ControlMaster",
             stop=((*control, "exit", "localhost"),),
+            account=account,
         ),
         chain=(str(master), f"shared connection {path}"),
         evidence=(evidence,),

@@ -105,10 +105,8 @@ def _given(ports: list[str]) -> list[str]:
     return ports
 
 
-def command_line() -> str:
+def command_line() -> tuple[str, ...]:
     """This command line as it can be typed behind sudo, which has a search path of its own."""
-    from resolver.shellwords import join  # noqa: PLC0415 - after the command line was read
-
     name = "ultra-ports"
     path = None
     if os.geteuid() != 0:
@@ -119,4 +117,4 @@ def command_line() -> str:
         path = os.path.abspath(sys.argv[0])  # noqa: PTH100 - a link in a search path stays a link
     if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
         name = path
-    return join([name, *sys.argv[1:]])
+    return (name, *sys.argv[1:])

@@ -7,6 +7,7 @@ import sys
 
 from resolver.gather import engines
 from resolver.gather.asking import ask_engines
+from resolver.host.identity import proc_is_ours
 from resolver.host.runner import run_command
 from resolver.model import Scan, Snapshot, SocketState
 from resolver.settings import EXPLAINED_SHARE, GATHERER_VARIABLE
@@ -105,7 +106,7 @@ def _briefly(policy: Policy) -> Policy:
 
 def _described(owners: Collection[ProcessIdentity]) -> tuple[Process, ...]:
     """The owners, what is above them, and this process's own line."""
-    if not owners:
+    if not owners or not proc_is_ours():
         return ()
     from resolver.gather.processes import describe, own_line  # noqa: PLC0415 - none, mostly
 

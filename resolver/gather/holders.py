@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.gather.engines import container_id_in
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from resolver.model import (
         PortRequest,
@@ -81,8 +83,11 @@ def _by_binding(sockets: Iterable[Socket]) -> dict[Binding, list[Socket]]:
 
 
 def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> Iterator[Holder]:
-    for family in _families(sockets, snapshot):
+    given = frozenset(_given(sockets, snapshot))
+    for family in _families(sockets, snapshot, given):
         yield _holder(binding, sockets, family, snapshot)
+    for process in sorted(given):
+        yield _recipient(binding, sockets, process, snapshot)
     orphans = [entry for entry in sockets if not entry.owners]
     if orphans:
         first = orphans[0]
@@ -104,9 +109,32 @@ def _hidden(entry: Socket, snapshot: Snapshot) -> str:
     return snapshot.blind_spot if entry.inode else _KERNEL
 
 
-def _families(sockets: list[Socket], snapshot: Snapshot) -> list[list[Process]]:
+def _given(sockets: list[Socket], snapshot: Snapshot) -> Iterator[ProcessIdentity]:
+    """The owners that have no socket here but such as another user made.
+
+    Anybody may hand a socket to another process (unix(7), SCM_RIGHTS). Root's own is different:
+    servers open it as root, and go on as somebody else.
+    """
+    for owner in {owner for entry in sockets for owner in entry.owners}:
+        process = snapshot.process(owner)
+        makers = {entry.uid for entry in sockets if owner in entry.owners}
+        if process is not None and process.uids and makers.isdisjoint({0, None, *process.uids}):
+            yield owner
+
+
+def _recipient(
+    binding: Binding, sockets: list[Socket], owner: ProcessIdentity, snapshot: Snapshot
+) -> Holder:
+    process = snapshot.process(owner)
+    family = [process] if process else []
+    return replace(_holder(binding, sockets, family, snapshot), container=None, handed_over=True)
+
+
+def _families(
+    sockets: list[Socket], snapshot: Snapshot, given: Collection[ProcessIdentity]
+) -> list[list[Process]]:
     """The owners, grouped by their topmost ancestor that is itself an owner; masters first."""
-    owners = {owner for entry in sockets for owner in entry.owners}
+    owners = {owner for entry in sockets for owner in entry.owners}.difference(given)
     found: dict[ProcessIdentity, list[Process]] = {}
     for owner in sorted(owners):
         process = snapshot.process(owner)

@@ -63,10 +63,16 @@ def _scan(pids: Iterable[int], wanted: Collection[int]) -> Iterator[tuple[Pid, i
             yield pid, inode
 
 
-def socket_inode(pid: int, descriptor: int) -> int | None:
-    """The inode of one socket of a process; None where it has gone or may not be read."""
+def socket_facts(pid: int, descriptor: int) -> tuple[int, int] | None:
+    """The inode of one socket of a process, and the user who made it.
+
+    None where it has gone or may not be read.
+    """
+    path = f"/proc/{pid}/fd/{descriptor}"
     try:
-        link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        if not os.readlink(path).startswith(PREFIX):
+            return None
+        status = os.stat(path)
     except OSError:
         return None
-    return int(link[len(PREFIX) : -1]) if link.startswith(PREFIX) else None
+    return status.st_ino, status.st_uid

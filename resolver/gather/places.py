@@ -12,6 +12,7 @@ import socket
 from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container, own_container_id
 from resolver.host.files import text_of
+from resolver.host.identity import proc_is_ours
 from resolver.host.peer import listener_pid
 from resolver.programs import ENGINES, RELAYS
 
@@ -84,6 +85,8 @@ def is_engine_of_ours(path: str) -> bool:
 
 
 def _shares_ours(pid: Pid) -> bool | None:
+    if not proc_is_ours():
+        return None
     try:
         ours = os.stat("/proc/self/ns/net")
         if _is(pid, ours):

@@ -46,6 +46,7 @@ def _read(
         cwd=_folder(_allowed(source.cwd, "")),
         user=_user(source),
         uid=None if uids is None else uids.real,
+        uids=None if uids is None else (uids.real, uids.effective, uids.saved),
         ancestors=ancestors,
         cgroups=cgroups(identity.pid),
         environment=tuple(sorted(_allowed(source.environ, {}).items())),

@@ -8,7 +8,7 @@ import sys
 from resolver.errors import StateChangedError
 from resolver.gather import procfs
 from resolver.host.files import text_of
-from resolver.host.identity import identify
+from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
 from resolver.model import Pid, Process, ProcessIdentity
 from resolver.settings import GATHERER_VARIABLE
 
@@ -25,6 +25,8 @@ def blind_spot() -> str:
     Reading another's descriptors takes CAP_SYS_PTRACE (proc_pid_fd(5)), which root in a container
     mostly lacks.
     """
+    if not proc_is_ours():
+        return f"its owner is hidden: {FOREIGN_PROC} (unshare --mount-proc gives one of its own)"
     if os.geteuid() != 0:
         return "its owner is hidden from this user"
     if not _has_capability(_CAP_SYS_PTRACE):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from resolver.host.files import read
+from resolver.host.identity import proc_is_ours
 from resolver.model import Pid, Process, ProcessIdentity
 from resolver.values import value
 
@@ -32,7 +33,7 @@ def stat(pid: int) -> Stat | None:
 
     Names hold spaces, brackets and newlines, so the fields are counted from the last bracket.
     """
-    raw = _read(pid, "stat")
+    raw = _read(pid, "stat") if proc_is_ours() else b""
     if not raw:
         return None
     opening, closing = raw.index(b"("), raw.rindex(b")")
@@ -52,7 +53,8 @@ def describe(identity: ProcessIdentity, ancestors: tuple[ProcessIdentity, ...]) 
         return None
     pid = identity.pid
     command = _command(pid)
-    uid = _uid(pid)
+    uids = _uids(pid)
+    uid = uids[0] if uids else None
     process = Process(
         identity=identity,
         name=_name(found.name, command),
@@ -61,6 +63,7 @@ def describe(identity: ProcessIdentity, ancestors: tuple[ProcessIdentity, ...]) 
         cwd=_cwd(pid),
         user=_user(uid),
         uid=uid,
+        uids=uids,
         ancestors=ancestors,
         cgroups=cgroups(pid),
         environment=_environment(pid),
@@ -134,10 +137,12 @@ def _cwd(pid: int) -> str | None:
         return path
 
 
-def _uid(pid: int) -> int | None:
+def _uids(pid: int) -> tuple[int, int, int] | None:
+    """The real, effective and saved user ids."""
     for line in _read(pid, "status").split(b"\n"):
         if line.startswith(b"Uid:"):
-            return int(line.split()[1])
+            real, effective, saved = map(int, line.split()[1:4])
+            return real, effective, saved
     return None
 
 

@@ -63,7 +63,7 @@ def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
                 int(last or first),
                 target,
                 f"{tool} chain {words[1]}",
-                f"{tool} -t nat -D {shlex.join(words[1:])}",
+                (tool, "-t", "nat", "-D", *words[1:]),
                 _one_address(_after(words, "-d") or ""),
             )
 
@@ -121,10 +121,17 @@ def parse_nftables(rule: dict[str, Any]) -> Iterator[Redirect]:
     if target is None or transport not in list(Transport):
         return
     family, table, chain = rule.get("family"), rule.get("table"), rule.get("chain")
-    delete = f"nft delete rule {family} {table} {chain} handle {rule.get('handle')}"
+    where_it_is = (str(family), str(table), str(chain), "handle", str(rule.get("handle")))
     for first, last in _nft_ports(ports):
         where = f"nftables {family} {table} {chain}"
-        yield Redirect(Transport(transport), first, last, target, where, delete)
+        yield Redirect(
+            Transport(transport),
+            first,
+            last,
+            target,
+            where,
+            ("nft", "delete", "rule", *where_it_is),
+        )
 
 
 def _nft_target(expression: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StateChangedError
+from resolver.gather.owners import socket_facts
 from resolver.host.identity import identify
 from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
 from resolver.values import replace
@@ -90,10 +91,12 @@ def _socket(row: Any, pid: int | None, index: int) -> Socket:  # noqa: ANN401 - 
     peer = None
     if row.raddr:
         peer = str(Binding(transport, row.raddr.ip, PortNumber(row.raddr.port)))
+    inode, uid = _facts(row, pid)
     return Socket(
         binding=Binding(transport, address, PortNumber(row.laddr.port)),
         state=_state(row, pid, transport),
-        inode=_inode(row, pid) or -1 - index,
+        inode=inode or -1 - index,
+        uid=uid,
         peer=peer,
         owners=tuple(_owner(pid)),
     )
@@ -109,11 +112,10 @@ def _state(row: Any, pid: int | None, transport: Transport) -> SocketState:  # n
     return SocketState.CONNECTED
 
 
-def _inode(row: Any, pid: int | None) -> int | None:  # noqa: ANN401
-    """The socket's inode, through its owner's descriptor; None where that cannot be read."""
-    from resolver.gather.owners import socket_inode  # noqa: PLC0415
-
-    return socket_inode(pid, row.fd) if pid and row.fd >= 0 else None
+def _facts(row: Any, pid: int | None) -> tuple[int | None, int | None]:  # noqa: ANN401
+    """The socket's inode and its maker, through its owner's descriptor, where that can be read."""
+    found = socket_facts(pid, row.fd) if pid and row.fd >= 0 else None
+    return found or (None, None)
 
 
 def _owner(pid: int | None) -> Iterator[ProcessIdentity]:

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import lru_cache
 
 from resolver.errors import StateChangedError
 from resolver.host.files import read
 from resolver.model import Pid, ProcessIdentity
 
 _START_TIME_FIELD = 22 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
+
+
+FOREIGN_PROC = "/proc shows the processes of another PID namespace"
+
+
+@lru_cache(maxsize=1)  # a process stays in its PID namespace
+def proc_is_ours() -> bool:
+    """Whether the PIDs in /proc are those of this process's own PID namespace (pid_namespaces(7)).
+
+    They are not in a sandbox that has unshared its PIDs and kept the /proc of its host: there they
+    are other processes' numbers.
+    """
+    if sys.platform != "linux":
+        return True
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False
+        handle = os.pidfd_open(os.getpid())
+    except FileNotFoundError:  # no /proc at all
+        return False
+    except OSError:  # a kernel without pidfds
+        return True
+    try:
+        return is_process(handle, Pid(os.getpid()))
+    finally:
+        os.close(handle)
+
+
+def is_process(handle: int, pid: Pid) -> bool:
+    """Whether /proc calls the process behind a pidfd by this number (pidfd_open(2), fdinfo)."""
+    try:
+        lines = read(f"/proc/self/fdinfo/{handle}").splitlines()
+    except OSError:
+        return False
+    numbers = [line.removeprefix(b"Pid:") for line in lines if line.startswith(b"Pid:")]
+    return not numbers or int(numbers[0]) == pid
 
 
 def start_time(pid: Pid) -> int:
@@ -19,8 +57,11 @@ def start_time(pid: Pid) -> int:
     """
     if sys.platform != "linux":
         return _portable_start_time(pid)
+    own = pid == os.getpid()
+    if not own and not proc_is_ours():
+        raise StateChangedError(f"process {pid} is hidden: {FOREIGN_PROC}")
     try:
-        return parse_start_time(read(f"/proc/{pid}/stat"))
+        return parse_start_time(read("/proc/self/stat" if own else f"/proc/{pid}/stat"))
     except (FileNotFoundError, ProcessLookupError) as error:
         raise StateChangedError(f"process {pid} is gone") from error
     except PermissionError as error:  # /proc mounted with hidepid=1

@@ -1,49 +1,67 @@
-"""Runs managers' commands: no shell, no terminal, a deadline."""
+"""Runs managers' commands: no shell, no terminal, a deadline, bounded output, as the right user."""
 
 from __future__ import annotations
 
 import os
+import selectors
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
 
 from resolver import log
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.model import Completed
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from resolver.model import Account
+
 # A question must not open a pager, ask for a password, or answer in another language.
 _QUIET = {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "PAGER": "cat"}
+LONGEST_OUTPUT = 64 << 20  # bytes that a command may print, on both streams together
 
 
-def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+def run_command(
+    argv: Sequence[str],
+    *,
+    timeout_seconds: float,
+    account: Account | None = None,
+    folder: str | None = None,
+) -> Completed:
     """Runs `argv` and returns its output, whatever its status.
 
-    Raises:
-        CommandFailedError: it does not exist, may not be run, or did not end in time.
-    """
-    import subprocess  # noqa: PLC0415 - mostly nothing is run
+    Args:
+        argv: the program, which has to be one that `trust.program` finds, and its arguments.
+        timeout_seconds: for everything.
+        account: the user as whom it is run: without the caller's groups, environment and session.
+        folder: the working directory; None is the caller's.
 
+    Raises:
+        CommandFailedError: it does not exist, may not be run, did not end in time, or printed more
+            than anybody would read.
+    """
+    program = trust.program(argv[0])
     try:
         child = subprocess.Popen(
-            list(argv),
-            env={**os.environ, **_QUIET},
+            [argv[0], *argv[1:]],
+            executable=program,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            process_group=0,  # to be ended with its children, such as plug-ins of docker
+            **_as_caller() if account is None else _as_user(account),
         )
     except OSError as error:
         raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error
     with child:
         try:
-            stdout, stderr = child.communicate(timeout=timeout_seconds)
-        except BaseException as error:
+            stdout, stderr = _output(child, argv[0], timeout_seconds)
+        except BaseException:
             if child.returncode is None:  # not reaped: the number is still its own
                 _kill_group(child.pid)
-            if isinstance(error, subprocess.TimeoutExpired):
-                said = f"{argv[0]} did not answer in {timeout_seconds:g} s"
-                raise CommandFailedError(said) from error
             raise
     log.debug("%s: exit status %s", " ".join(argv), child.returncode)
     return Completed(
@@ -51,10 +69,74 @@ def run_command(argv: Sequence[str], *, timeout_seconds: float) -> Completed:
     )
 
 
+def _as_caller() -> dict[str, Any]:
+    """In a process group of its own, to be ended with its children, such as plug-ins of docker."""
+    return {"env": {**os.environ, **_QUIET}, "process_group": 0}
+
+
+def _as_user(account: Account) -> dict[str, Any]:
+    """Nothing of the caller's gets there: neither groups nor variables, nor its terminal."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": account.home,
+        "USER": account.name,
+        "LANG": "C.UTF-8",
+        **_QUIET,
+        **dict(account.environment),
+    }
+    return {
+        "env": environment,
+        "user": account.uid,
+        "group": account.gid,
+        "extra_groups": [],
+        "umask": 0o077,
+        "start_new_session": True,
+    }
+
+
+def _output(
+    child: subprocess.Popen[bytes], name: str, timeout_seconds: float
+) -> tuple[bytes, bytes]:
+    """What the command prints on each stream until it ends.
+
+    Raises:
+        CommandFailedError: it takes too long, or prints too much.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018 - both piped
+    printed = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
+    with selectors.DefaultSelector() as streams:
+        for descriptor in printed:
+            streams.register(descriptor, selectors.EVENT_READ)
+        while streams.get_map():
+            for key, _ in streams.select(_left(deadline, name, timeout_seconds)):
+                block = os.read(key.fd, 1 << 16)
+                printed[key.fd] += block
+                if not block:
+                    streams.unregister(key.fd)
+            if sum(map(len, printed.values())) > LONGEST_OUTPUT:
+                raise CommandFailedError(f"{name} printed more than {LONGEST_OUTPUT} bytes")
+    try:
+        child.wait(_left(deadline, name, timeout_seconds))
+    except subprocess.TimeoutExpired as error:
+        raise _late(name, timeout_seconds) from error
+    stdout, stderr = printed.values()
+    return bytes(stdout), bytes(stderr)
+
+
+def _left(deadline: float, name: str, timeout_seconds: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _late(name, timeout_seconds)
+    return left
+
+
+def _late(name: str, timeout_seconds: float) -> CommandFailedError:
+    return CommandFailedError(f"{name} did not answer in {timeout_seconds:g} s")
+
+
 def _kill_group(leader: int) -> None:
     """Ends a command that is not reaped yet, and what it has started in its group."""
-    import signal  # noqa: PLC0415 - slow to load, and mostly a command ends by itself
-
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError, UsageError
 from resolver.host import machine
-from resolver.host.identity import start_time
+from resolver.host.identity import proc_is_ours, start_time
 from resolver.leases.model import Owner
 from resolver.model import Pid
 from resolver.values import value
@@ -106,12 +106,12 @@ def _exists(pid: Pid) -> bool:
 
 def _readable(pid: Pid) -> bool:
     """Whether a process that we may signal can be looked at; where not, it ended meanwhile."""
-    return sys.platform != "linux" or Path(f"/proc/{pid}/stat").exists()
+    return not proc_is_ours() or sys.platform != "linux" or Path(f"/proc/{pid}/stat").exists()
 
 
 def _is_zombie(pid: Pid) -> bool:
     """Whether it has ended and nobody has reaped it; one with living threads has not ended."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not proc_is_ours():
         return False
     try:
         if _state(Path(f"/proc/{pid}/stat")) not in _ENDED:

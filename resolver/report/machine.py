@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver import __version__, shellwords
+from resolver import __version__
+from resolver.shell import join, shell_line
 
 if TYPE_CHECKING:
     from resolver.model import (
@@ -95,9 +96,13 @@ def _manager(manager: Manager | None) -> dict[str, Any] | None:
         "kind": manager.kind,
         "name": manager.name,
         "policy": manager.policy,
-        "stop": [shellwords.join((*manager.prefix, *argv)) for argv in manager.stop],
-        "start": [shellwords.join((*manager.prefix, *argv)) for argv in manager.start],
+        "stop": [join((*_prefix(manager), *argv)) for argv in manager.stop],
+        "start": [join((*_prefix(manager), *argv)) for argv in manager.start],
     }
+
+
+def _prefix(manager: Manager) -> tuple[str, ...]:
+    return manager.account.prefix if manager.account else manager.prefix
 
 
 def _process(process: Process) -> dict[str, Any]:
@@ -132,8 +137,8 @@ def _step(step: Step | None) -> dict[str, Any] | None:
     return {
         "kind": step.kind,
         "why": step.why,
-        "commands": list(step.commands),
-        "undo": list(step.undo),
+        "commands": list(map(shell_line, step.commands)),
+        "undo": list(map(shell_line, step.undo)),
     }
 
 

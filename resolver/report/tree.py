@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resolver.model import AdviseStep, Confidence, Result, Verdict
 from resolver.report.escape import escape
+from resolver.shell import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _port(port: PortReport) -> Iterator[str]:
     for holder in port.retaken_by:
         yield f"  taken back by {_chain(holder)}"
         if isinstance(holder.step, AdviseStep):
-            yield from (f"    to free it: {escape(each, 400)}" for each in holder.step.commands)
+            yield from (f"    to free it: {shown(each)}" for each in holder.step.commands)
     for note in port.notes:
         yield f"  note: {escape(note, 400)}"
 
@@ -79,7 +80,7 @@ def _commands(step: Step, outcome: Outcome | None, known: str) -> Iterator[str]:
         hidden = isinstance(step, AdviseStep) and step.verdict is Verdict.HIDDEN
         label = "with more privilege" if hidden else "to free it"
         for command in step.commands:
-            yield f"  {label}: {escape(command, 400)}"
+            yield f"  {label}: {shown(command)}"
     if ended or advice:
         for command in step.undo:
-            yield f"  to bring it back: {escape(command, 400)}"
+            yield f"  to bring it back: {shown(command)}"

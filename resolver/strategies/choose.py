@@ -6,10 +6,12 @@ command, its ancestors, an engine, a forwarder, or what a manager would start ag
 
 from __future__ import annotations
 
-from resolver import shellwords
+from typing import TYPE_CHECKING
+
 from resolver.model import (
     AdviseStep,
     Classification,
+    Command,
     Confidence,
     KillStep,
     Kind,
@@ -24,7 +26,6 @@ from resolver.model import (
 from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
 from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -47,6 +48,7 @@ _ADVISED = {
     Kind.HIDDEN: Verdict.HIDDEN,
     Kind.UNKNOWN: Verdict.UNDECIDED,
 }
+_RUNNER_SECONDS = 6.0  # honcho and foreman give what they run 5 s, and then kill it
 
 
 def choose(
@@ -78,7 +80,7 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
     if each.kind is Kind.SERVICE and (
         each.respawn is not Respawn.NO or each.harm or each.holder.hidden
     ):
-        return _service_step(each, policy)
+        return _service_step(each, policy, own)
     if each.kind not in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN} and not _forced(each, policy):
         return _advice(each, _ADVISED[each.kind], policy)
     return _spared(each, policy, own) or _kill_step(each, policy)
@@ -94,7 +96,7 @@ def _spared(
         return _advice(each, Verdict.REFUSED, policy)
     if host := next(filter(_hosts_somebody, family), None):
         why = f"{host} has the socket open, and somebody's work runs in it"
-        command = f"kill {host.pid}   # ends what runs in it, too"
+        command = Command(("kill", str(host.pid)), "ends what runs in it, too")
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (command,))
     if not all(process.signalable for process in family):
         return _not_permitted(each, policy)
@@ -108,7 +110,8 @@ def _hosts_somebody(process: Process) -> bool:
 
 def _forced(each: Classification, policy: Policy) -> bool:
     """Whether the caller insists on ending the owner of a connection that uses the port."""
-    return each.kind is Kind.BYSTANDER and policy.force and bool(each.holder.processes)
+    using = each.kind is Kind.BYSTANDER and each.holder.state is SocketState.CONNECTED
+    return using and policy.force and bool(each.holder.processes) and not each.holder.handed_over
 
 
 def _kill_step(each: Classification, policy: Policy) -> KillStep:
@@ -124,18 +127,37 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
-        undo=undo or tuple(filter(None, map(_command_line, masters))),
-        commands=(f"kill {' '.join(str(found.pid) for found in masters)}",),
+        undo=undo or tuple(started for each in masters for started in _how_started(each)),
+        commands=(_kill_command(masters),),
     )
 
 
-def _command_line(process: Process) -> str:
-    """The shell line that starts the process again; empty where it hides how it was started."""
+def _kill_command(processes: Iterable[Process]) -> Command:
+    return Command(("kill", *(str(found.pid) for found in processes)))
+
+
+def _how_started(process: Process) -> tuple[Command, ...]:
+    """The command that starts the process again; none where it hides how it was started."""
     words = process.command
     if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
-        return ""
-    folder = f"cd {shellwords.quote(process.cwd)} && " if process.cwd else ""
-    return folder + shellwords.join(process.command)
+        return ()
+    return (Command(words, folder=process.cwd),)
+
+
+def _runner_step(each: Classification, runner: Process, policy: Policy) -> KillStep:
+    """Ends a runner, which ends everything that it runs, as the caller has asked for."""
+    holder = each.holder
+    return KillStep(
+        bindings=(holder.binding,),
+        masters=(runner,),
+        members=tuple(dict.fromkeys((runner, *holder.processes))),
+        inodes=holder.inodes,
+        respawners=frozenset({runner.identity}),
+        patience_seconds=_RUNNER_SECONDS,
+        why=f"{each.reason}: {each.harm}",
+        undo=_commands(each.manager, each.manager.start, policy) if each.manager else (),
+        commands=(_kill_command((runner,)),),
+    )
 
 
 def _container_step(each: Classification, policy: Policy) -> Step:
@@ -143,9 +165,9 @@ def _container_step(each: Classification, policy: Policy) -> Step:
     if container is None or not container.engine:
         verdict, commands = Verdict.ADVISED, each.commands
         if each.holder.hidden:
-            verdict, commands = Verdict.HIDDEN, tuple(f"sudo {each}" for each in commands)
+            verdict, commands = Verdict.HIDDEN, tuple(map(_with_sudo, commands))
         return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
-    stop = shellwords.join((*container.client, "stop", container.name))
+    stop = Command((*container.client, "stop", container.name))
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
@@ -158,25 +180,36 @@ def _container_step(each: Classification, policy: Policy) -> Step:
     )
 
 
-def _container_undo(container: Container) -> tuple[str, ...]:
-    client = shellwords.join(container.client)
+def _container_undo(container: Container) -> tuple[Command, ...]:
     if container.auto_remove:
-        image = shellwords.quote(container.image)
-        return (f"{client} run … {image}   # --rm: it is removed when stopped",)
-    return (f"{client} start {container.name}",)
+        words = (*container.client, "run", "…", container.image)
+        return (Command(words, "--rm: it is removed when stopped"),)
+    return (Command((*container.client, "start", container.name)),)
 
 
-def _service_step(each: Classification, policy: Policy) -> Step:
+def _with_sudo(command: Command) -> Command:
+    return replace(command, argv=("sudo", *command.argv))
+
+
+def _again(policy: Policy) -> Command:
+    """This very command line, with more privilege."""
+    return Command(("sudo", *policy.again))
+
+
+def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     manager = each.manager
     if manager is None:
         return AdviseStep((each.holder.binding,), Verdict.ADVISED, each.reason, each.commands)
     stop = _commands(manager, manager.stop, policy)
     undo = _commands(manager, manager.start, policy)
     if each.holder.hidden:
-        commands = (*stop, f"sudo {policy.again}") if policy.euid else stop
+        commands = (*stop, _again(policy)) if policy.euid else stop
         why = f"{each.reason}; {each.holder.hidden}"
         return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, commands, undo)
     confirmed = each.confidence is Confidence.CONFIRMED
+    if policy.stop_services and each.runner and confirmed:
+        runner = replace(each, respawners=(each.runner,))
+        return _spared(runner, policy, own) or _runner_step(each, each.runner, policy)
     if policy.stop_services and manager.stop and confirmed:
         return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
@@ -189,22 +222,25 @@ def _service_step(each: Classification, policy: Policy) -> Step:
 
 def _commands(
     manager: Manager, argvs: Iterable[tuple[str, ...]], policy: Policy
-) -> tuple[str, ...]:
+) -> tuple[Command, ...]:
+    """A manager's commands as this caller would type them."""
     prefix = manager.prefix if policy.euid else ()
-    return tuple(shellwords.join((*prefix, *argv)) for argv in argvs)
+    if manager.account is not None and manager.account.uid != policy.euid:
+        prefix = manager.account.prefix
+    return tuple(Command((*prefix, *argv)) for argv in argvs)
 
 
 def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseStep:
     commands = each.commands
     if verdict is Verdict.HIDDEN and policy.euid:
-        commands = (*commands, f"sudo {policy.again}")
+        commands = (*commands, _again(policy))
     return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
 
 
 def _not_permitted(each: Classification, policy: Policy) -> AdviseStep:
     users = sorted({found.user or "?" for found in each.holder.processes if not found.signalable})
     why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
-    return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (f"sudo {policy.again}",))
+    return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (_again(policy),))
 
 
 def _merged(chosen: list[Planned]) -> list[Planned]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import StateChangedError
 from resolver.host.descriptors import open_sockets
-from resolver.host.identity import identify, is_alive
+from resolver.host.identity import FOREIGN_PROC, identify, is_alive, is_process, proc_is_ours
 from resolver.model import Outcome, Result
 from resolver.settings import KILL_WAIT_SECONDS, WATCH_INTERVAL_SECONDS
 
@@ -35,6 +35,8 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
 
     One that has let go of the port, and is still busy with what it had begun, is left in peace.
     """
+    if not proc_is_ours():
+        return Outcome(step, Result.NOT_PERMITTED, f"nothing was signalled: {FOREIGN_PROC}")
     with ExitStack() as stack:
         targets = {found.identity: _Target.open(found, stack) for found in step.members}
         masters = [targets[found.identity] for found in step.masters]
@@ -64,6 +66,8 @@ class _Target:
             if sys.platform == "linux":
                 handle = os.pidfd_open(process.pid)
                 stack.callback(os.close, handle)
+                if not is_process(handle, process.pid):
+                    return cls(process, handle, gone=True)
             gone = identify(process.pid) != process.identity
         except (ProcessLookupError, StateChangedError):
             gone = True
@@ -171,7 +175,8 @@ class _Run:
 def _end(run: _Run, masters: list[_Target]) -> Outcome:
     begun = run.effects.clock.now()
     if not run.policy.force:
-        deadline = begun + run.policy.grace_seconds
+        grace_seconds = run.policy.grace_seconds + run.step.patience_seconds
+        deadline = begun + grace_seconds
         what = f"{', '.join(str(target.process) for target in masters)} to end"
         run.send(signal.SIGTERM, masters)
         run.wake()

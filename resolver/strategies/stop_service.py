@@ -21,7 +21,12 @@ def stop_service(step: StopServiceStep, run: CommandRunner, observer: Observer) 
         actions.append(" ".join(argv))
         observer.did(actions[-1])
         try:
-            answer = run(argv, timeout_seconds=SERVICE_TIMEOUT_SECONDS)
+            answer = run(
+                argv,
+                timeout_seconds=SERVICE_TIMEOUT_SECONDS,
+                account=step.manager.account,
+                folder="/",  # in the caller's, a stranger may have left a configuration file
+            )
         except CommandFailedError as error:
             return Outcome(step, Result.FAILED, str(error), tuple(actions))
         if answer.status != 0:
@@ -33,5 +38,6 @@ def stop_service(step: StopServiceStep, run: CommandRunner, observer: Observer) 
 
 def _prefixed(step: StopServiceStep) -> bool:
     """Whether the printed command needs more privilege than this user has."""
-    prefix = " ".join(step.manager.prefix)
-    return bool(prefix) and any(command.startswith(prefix) for command in step.commands)
+    prefix = step.manager.prefix
+    size = len(prefix)
+    return bool(prefix) and any(each.argv[:size] == prefix for each in step.commands)
