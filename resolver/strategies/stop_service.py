@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.errors import CommandFailedError
 from resolver.model import Outcome, Result
 from resolver.settings import SERVICE_TIMEOUT_SECONDS
+from resolver.shell import join
 
 if TYPE_CHECKING:
     from resolver.model import StopServiceStep
@@ -18,7 +19,8 @@ def stop_service(step: StopServiceStep, run: CommandRunner, observer: Observer) 
     actions: list[str] = []
     for argv in step.manager.stop:
         observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)
-        actions.append(" ".join(argv))
+        prefix = step.manager.account.prefix if step.manager.account else ()
+        actions.append(join((*prefix, *argv)))
         observer.did(actions[-1])
         try:
             answer = run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,8 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from resolver.model import Account
+
 BINDING = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
 INIT = Process(ProcessIdentity(Pid(1), 0), "systemd", cgroups=("/init.scope",))
+NAMELESS = 54321  # a user id that nobody has
+# A program that is root's alone, as are the directories above it
+PROGRAM = os.path.realpath("/usr/bin/env")
 
 
 def process(pid: int, parent: Process = INIT, **facts: object) -> Process:
@@ -58,10 +64,20 @@ class Systemctl:
     def __init__(self, said: Completed | CommandFailedError) -> None:
         self.said = said
         self.asked: list[tuple[str, ...]] = []
+        self.accounts: list[Account | None] = []
 
-    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
         assert timeout_seconds > 0
+        assert folder is None
         self.asked.append(tuple(argv))
+        self.accounts.append(account)
         if isinstance(self.said, CommandFailedError):
             raise self.said
         return self.said
@@ -72,7 +88,7 @@ def judge(found: Holder, said: Completed | CommandFailedError, *others: Process)
     snapshot = Snapshot(processes=(INIT, *found.processes, *others))
     classification = systemd.classify(found, snapshot, systemctl)
     assert classification is not None
-    assert systemctl.asked
+    assert systemctl.accounts == [None], "the system's own manager is asked as the caller"
     return classification
 
 
@@ -101,16 +117,63 @@ def test_a_socket_brings_back_even_what_has_no_restart_policy() -> None:
     assert found.manager.stop == (("systemctl", "stop", "web.socket", "web.service"),)
 
 
-def test_a_user_unit_is_asked_of_the_users_manager() -> None:
-    for uid, machine, prefix in (
-        (os.geteuid(), (), ()),
-        (4242, ("--machine=4242@.host",), ("sudo",)),
-    ):
-        path = f"/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/web.service"
-        found = judge(holder(process(42, cgroups=(path,))), answer("Restart=always\nMainPID=42\n"))
-        assert found.manager is not None
-        assert found.manager.stop == (("systemctl", "--user", *machine, "stop", "web.service"),)
-        assert found.manager.prefix == prefix
+def user_unit(uid: int, uids: tuple[int, int, int] | None) -> Holder:
+    path = f"/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/web.service"
+    return holder(process(42, cgroups=(path,), uid=uid, uids=uids))
+
+
+RUNS = answer("Restart=always\nMainPID=42\n")
+
+
+def test_ones_own_user_unit_is_asked_of_ones_own_manager() -> None:
+    uid = os.geteuid()
+    systemctl = Systemctl(RUNS)
+    found = systemd.classify(user_unit(uid, (uid, uid, uid)), Snapshot(), systemctl)
+    assert found is not None
+    assert found.confidence is Confidence.CONFIRMED
+    assert found.manager is not None
+    assert found.manager.stop == (("systemctl", "--user", "stop", "web.service"),)
+    assert (found.manager.prefix, found.manager.account) == ((), None)
+    assert systemctl.accounts == [None]
+
+
+def user_of_daemon() -> pwd.struct_passwd:
+    return next(entry for entry in pwd.getpwall() if entry.pw_uid not in {0, os.geteuid()})
+
+
+@pytest.mark.root
+def test_root_asks_another_users_manager_as_that_user() -> None:
+    user = user_of_daemon()
+    systemctl = Systemctl(RUNS)
+    unit = user_unit(user.pw_uid, (user.pw_uid,) * 3)
+    found = systemd.classify(unit, Snapshot(), systemctl)
+    assert found is not None
+    assert (found.confidence, found.respawn) == (Confidence.CONFIRMED, Respawn.YES)
+    assert found.manager is not None
+    assert found.manager.stop == (("systemctl", "--user", "stop", "web.service"),)
+    (account,) = systemctl.accounts
+    assert account is not None
+    assert account == found.manager.account
+    assert (account.uid, account.gid) == (user.pw_uid, user.pw_gid)
+    assert (account.name, account.home) == (user.pw_name, user.pw_dir)
+    assert account.environment == (("XDG_RUNTIME_DIR", f"/run/user/{user.pw_uid}"),)
+    runtime = f"XDG_RUNTIME_DIR=/run/user/{user.pw_uid}"
+    assert account.prefix == ("sudo", "-u", user.pw_name, "env", runtime)
+
+
+@pytest.mark.parametrize("whose", ["root's", "several users'", "hidden", "a nameless user's"])
+def test_a_users_manager_is_not_asked_about_what_is_not_that_users(whose: str) -> None:
+    user = user_of_daemon().pw_uid if whose != "a nameless user's" else NAMELESS
+    uids = {"root's": (0, 0, 0), "several users'": (user, 0, 0), "hidden": None}
+    systemctl = Systemctl(RUNS)
+    unit = user_unit(user, uids.get(whose, (user, user, user)))
+    found = systemd.classify(unit, Snapshot(), systemctl)
+    assert found is not None
+    assert (found.confidence, found.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
+    assert systemctl.asked == []
+    assert found.manager is not None
+    assert found.manager.account is not None, "whom the printed command is for"
+    assert found.manager.account.uid == user
 
 
 @pytest.mark.parametrize(
@@ -194,6 +257,9 @@ def supervised(tmp_path: Path, words: tuple[str, ...], program: str) -> tuple[Ho
         name="supervisord",
         command=("/usr/bin/python3", "/usr/bin/supervisord", *words),
         cwd=str(tmp_path),
+        executable=PROGRAM,
+        uid=os.geteuid(),
+        uids=(os.geteuid(),) * 3,
     )
     environment = (("SUPERVISOR_GROUP_NAME", "shop"), ("SUPERVISOR_PROCESS_NAME", program))
     child = process(42, daemon, environment=environment)
@@ -201,6 +267,7 @@ def supervised(tmp_path: Path, words: tuple[str, ...], program: str) -> tuple[Ho
 
 
 CONFIGURATION = """[supervisord]
+[supervisorctl]
 [program:web]
 autorestart = {}   ; a comment
 [group:shop]
@@ -224,25 +291,32 @@ def test_supervisords_own_policy_is_read(
 ) -> None:
     (tmp_path / "s.conf").write_text(CONFIGURATION.format(value))
     found, snapshot = supervised(tmp_path, words, "web")
-    judged = supervisord.classify(found, snapshot, Systemctl(answer("42\n")))
+    supervisorctl = Systemctl(answer("42\n"))
+    judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
     assert judged.manager is not None
     assert (judged.manager.policy, judged.respawn) == (policy, respawn)
     conf = str(tmp_path / "s.conf")
     assert judged.manager.stop[0][1:] == ("-c", conf, "stop", "shop:web")
+    assert [words[1:] for words in supervisorctl.asked] == [("-c", conf, "pid", "shop:web")]
+    assert (supervisorctl.accounts, judged.manager.account) == ([None], None)
 
 
 def test_included_files_and_numbered_programs_are_read(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "w.conf").write_text("[program:web]\nautorestart=false\nnumprocs=2\n")
-    (tmp_path / "supervisord.conf").write_text("[include]\nfiles = conf.d/*.conf\n")
+    (tmp_path / "supervisord.conf").write_text(
+        "[supervisorctl]\n[include]\nfiles = conf.d/*.conf\n"
+    )
     found, snapshot = supervised(tmp_path, (), "web_01")
     judged = supervisord.classify(found, snapshot, Systemctl(answer("42\n")))
     assert judged is not None
     assert judged.respawn is Respawn.NO
 
 
-@pytest.mark.parametrize("text", [None, "no section", "[program:other]\n"])
+@pytest.mark.parametrize(
+    "text", [None, "no section", "[program:other]\n", "[supervisorctl]\n[program:other]\n"]
+)
 def test_an_unreadable_policy_is_unknown_not_no(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "s.conf").write_text(text)
@@ -260,22 +334,85 @@ def test_a_silent_supervisord_is_suspected(
 ) -> None:
     (tmp_path / "s.conf").write_text(CONFIGURATION.format("false"))
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    judged = supervisord.classify(found, snapshot, Systemctl(said))
+    supervisorctl = Systemctl(said)
+    judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
+    assert supervisorctl.asked
     assert judged.confidence is Confidence.SUSPECTED
     assert judged.respawn is not Respawn.NO
 
 
 def test_the_program_that_the_caller_runs_in_is_never_stopped(tmp_path: Path) -> None:
+    (tmp_path / "s.conf").write_text(CONFIGURATION.format("true"))
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
     within = replace(snapshot, own=(ProcessIdentity(Pid(42), 7),))
     assert supervisord.classify(found, within, Systemctl(answer("42\n"))) is None
 
 
 def test_an_inherited_environment_is_not_supervision(tmp_path: Path) -> None:
+    (tmp_path / "s.conf").write_text("[supervisorctl]\n")
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
     other = supervisord.classify(found, snapshot, Systemctl(answer("77\n")))
     assert other is not None, "its supervisord is there: another instance may have answered"
     assert (other.confidence, other.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
+    assert other.evidence[0] == "supervisorctl says that shop:web is process 77"
     orphan = Snapshot(processes=found.processes)
     assert supervisord.classify(found, orphan, Systemctl(answer("42\n"))) is None
+
+
+def test_a_file_that_supervisorctl_cannot_use_is_not_given_to_it(tmp_path: Path) -> None:
+    (tmp_path / "s.conf").write_text("[program:web]\nautorestart = false\n")
+    found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
+    supervisorctl = Systemctl(answer("42\n"))
+    judged = supervisord.classify(found, snapshot, supervisorctl)
+    assert judged is not None
+    assert judged.confidence is Confidence.SUSPECTED
+    assert supervisorctl.asked == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("whose", ["daemon", "file", "program"])
+def test_roots_supervisord_is_asked_only_where_all_of_it_is_roots(
+    tmp_path: Path, whose: str
+) -> None:
+    (tmp_path / "s.conf").write_text(CONFIGURATION.format("true"))
+    found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
+    daemon = snapshot.processes[1]
+    if whose == "file":
+        os.chown(tmp_path / "s.conf", NAMELESS, -1)
+    elif whose == "program":
+        (tmp_path / "bin").mkdir()
+        os.chown(tmp_path / "bin", NAMELESS, -1)
+        daemon = replace(daemon, executable=str(tmp_path / "bin" / "python3"))
+    else:
+        daemon = replace(daemon, uids=(0, NAMELESS, 0))
+    supervisorctl = Systemctl(answer("42\n"))
+    snapshot = replace(snapshot, processes=(INIT, daemon, *found.processes))
+    judged = supervisord.classify(found, snapshot, supervisorctl)
+    assert judged is not None
+    assert judged.confidence is Confidence.SUSPECTED
+    assert supervisorctl.asked == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("about", ["that user's", "root's"])
+def test_another_users_supervisord_speaks_for_that_users_processes(
+    tmp_path: Path, about: str
+) -> None:
+    (tmp_path / "s.conf").write_text(CONFIGURATION.format("true"))
+    user = user_of_daemon()
+    found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
+    uid = user.pw_uid if about == "that user's" else 0
+    child = replace(found.processes[0], uid=uid, uids=(uid, uid, uid))
+    daemon = replace(snapshot.processes[1], uid=user.pw_uid, uids=(user.pw_uid,) * 3)
+    supervisorctl = Systemctl(answer("42\n"))
+    snapshot = replace(snapshot, processes=(INIT, daemon, child))
+    judged = supervisord.classify(holder(child), snapshot, supervisorctl)
+    assert judged is not None
+    assert judged.manager is not None
+    account = judged.manager.account
+    assert account is not None
+    assert (account.uid, account.gid, account.home) == (user.pw_uid, user.pw_gid, user.pw_dir)
+    assert supervisorctl.accounts == ([account] if uid else [])
+    assert judged.confidence is (Confidence.CONFIRMED if uid else Confidence.SUSPECTED)
+    assert judged.manager.stop[0][0] == "supervisorctl", "never one from beside its program"

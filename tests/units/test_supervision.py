@@ -6,12 +6,14 @@ runit 2.1.2, s6 2.11.3, daemontools 0.76 and monit 5.33, and from circus 0.19.
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.ancestry import own_line, service_directory, supervised
-from resolver.classify import circus, daemontools, monit, runit, s6
+from resolver.classify import circus, monit, supervise
 from resolver.errors import CommandFailedError
 from resolver.model import (
     Binding,
@@ -28,13 +30,18 @@ from resolver.model import (
     SocketState,
     Transport,
 )
+from resolver.shell import shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from resolver.model import Account
+
 BINDING = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
 INIT = Process(ProcessIdentity(Pid(1), 0), "init")
+# A program that is root's alone, as are the directories above it
+PROGRAM = os.path.realpath("/usr/bin/env")
 
 
 def process(pid: int, name: str, parent: Process = INIT, **facts: object) -> Process:
@@ -44,6 +51,13 @@ def process(pid: int, name: str, parent: Process = INIT, **facts: object) -> Pro
         ancestors=(parent.identity, *parent.ancestors),
         **facts,  # type: ignore[arg-type]
     )
+
+
+def supervisor_of(pid: int, name: str, parent: Process = INIT, **facts: object) -> Process:
+    """A supervisor that may be asked: it is the caller's own, and its program is root's."""
+    uid = os.geteuid()
+    owned = {"executable": PROGRAM, "uid": uid, "uids": (uid, uid, uid)}
+    return process(pid, name, parent, **{**owned, **facts})
 
 
 def holder(*family: Process) -> Holder:
@@ -56,10 +70,20 @@ class Says:
     def __init__(self, said: Completed | CommandFailedError) -> None:
         self.said = said
         self.asked: list[tuple[str, ...]] = []
+        self.accounts: list[Account | None] = []
 
-    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
         assert timeout_seconds > 0
+        assert folder is None
         self.asked.append(tuple(argv))
+        self.accounts.append(account)
         if isinstance(self.said, CommandFailedError):
             raise self.said
         return self.said
@@ -70,23 +94,27 @@ def says(stdout: str, status: int = 0, stderr: str = "") -> Says:
 
 
 @pytest.mark.parametrize(
-    ("said", "want_up"),
+    ("said", "want_up", "words"),
     [
-        ("run: /sv/web: (pid 42) 1s\n", True),
-        ("run: /sv/web: (pid 42) 1s, normally down\n", True),
-        ("run: /sv/web: (pid 42) 1s, want down; run: log: (pid 41) 9s\n", False),
-        ("run: /sv/web: (pid 42) 1s; run: log: (pid 41) 9s, want down\n", True),
-        ("run: /sv/web: (pid 42) 1s, normally down, want down, got TERM\n", False),
+        ("run: /sv/web: (pid 42) 1s\n", True, ""),
+        ("run: /sv/web: (pid 42) 1s, normally down\n", True, "normally down"),
+        ("run: /sv/web: (pid 42) 1s, want down; run: log: (pid 41) 9s\n", False, "want down"),
+        ("run: /sv/web: (pid 42) 1s; run: log: (pid 41) 9s, want down\n", True, ""),
+        (
+            "run: /sv/web: (pid 42) 1s, normally down, want down, got TERM\n",
+            False,
+            "normally down, want down, got TERM",
+        ),
     ],
 )
-def test_runits_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
-    first = runit.status(said, "/sv/web")[0]
-    assert (first.folder, first.pid, first.want_up) == ("/sv/web", 42, want_up)
+def test_runits_answers(said: str, want_up: bool, words: str) -> None:  # noqa: FBT001
+    first = supervise.runit_states(said, "/sv/web")[0]
+    assert first == supervise.State("/sv/web", 42, want_up, words)
 
 
 def test_runits_log_has_a_directory_of_its_own() -> None:
     said = "down: /sv/web: 0s, normally up; run: log: (pid 41) 9s\n"
-    (log,) = runit.status(said, "/sv/web")
+    (log,) = supervise.runit_states(said, "/sv/web")
     assert (log.folder, log.pid) == ("/sv/web/log", 41)
 
 
@@ -94,9 +122,9 @@ def test_runits_log_has_a_directory_of_its_own() -> None:
     "said", ["", "down: /sv/web: 5s, normally up\n", "fail: web: unable to change to service dir\n"]
 )
 def test_what_does_not_run_has_no_state(said: str) -> None:
-    assert runit.status(said, "/sv/web") == ()
-    assert s6.status(said) is None
-    assert daemontools.pid(said) is None
+    assert supervise.runit_states(said, "/sv/web") == ()
+    assert supervise.s6_states(said, "/sv/web") == ()
+    assert supervise.daemontools_states(said, "/sv/web") == ()
 
 
 @pytest.mark.parametrize(
@@ -109,9 +137,20 @@ def test_what_does_not_run_has_no_state(said: str) -> None:
     ],
 )
 def test_s6s_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
-    state = s6.status(said)
-    assert state is not None
-    assert (state.pid, state.want_up) == (42, want_up)
+    (state,) = supervise.s6_states(said, "/sv/web")
+    assert (state.folder, state.pid, state.want_up) == ("/sv/web", 42, want_up)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("/sv/web: up (pid 42) 1 seconds\n", "up (pid 42) 1 seconds"),
+        ("/sv/web: up (pid 42) 9 seconds, normally down\n", "up (pid 42) 9 seconds, normally down"),
+    ],
+)
+def test_daemontools_answers_without_the_wanted_state(said: str, words: str) -> None:
+    (state,) = supervise.daemontools_states(said, "/sv/web")
+    assert state == supervise.State("/sv/web", 42, None, words)
 
 
 @pytest.mark.parametrize(
@@ -121,21 +160,28 @@ def test_s6s_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
 def test_daemontools_wanted_state(tmp_path: Path, byte: bytes, respawn: Respawn) -> None:
     (tmp_path / "supervise").mkdir()
     (tmp_path / "supervise" / "status").write_bytes(bytes(17) + byte)
-    supervisor = process(30, "supervise", cwd=str(tmp_path))
+    supervisor = supervisor_of(30, "supervise", cwd=str(tmp_path))
     found = holder(process(42, "web", supervisor))
     said = says(f"{tmp_path}: up (pid 42) 9 seconds\n")
-    judged = daemontools.classify(found, Snapshot(processes=(supervisor, *found.processes)), said)
+    judged = supervise.classify(found, Snapshot(processes=(supervisor, *found.processes)), said)
     assert judged is not None
+    assert (said.asked, said.accounts) == ([("svstat", str(tmp_path))], [None])
     assert judged.respawn is respawn
     assert judged.confidence is (
         Confidence.SUSPECTED if respawn is Respawn.UNKNOWN else Confidence.CONFIRMED
     )
 
 
-FAMILIES = [(runit, "runsv"), (s6, "s6-supervise"), (daemontools, "supervise")]
+FAMILIES = ["runsv", "s6-supervise", "supervise"]
+# What each of them says of process 42, which it started
+RUNS = {
+    "runsv": "run: {}: (pid 42) 1s\n",
+    "s6-supervise": "up (pid 42) 1 seconds\n",
+    "supervise": "{}: up (pid 42) 1 seconds\n",
+}
 
 
-@pytest.mark.parametrize(("classifier", "name"), FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(
     "said",
     [
@@ -147,27 +193,110 @@ FAMILIES = [(runit, "runsv"), (s6, "s6-supervise"), (daemontools, "supervise")]
     ],
 )
 def test_what_cannot_be_confirmed_is_suspected(
-    classifier: object, name: str, said: Completed | CommandFailedError
+    tmp_path: Path, name: str, said: Completed | CommandFailedError
 ) -> None:
-    supervisor = process(30, name, cwd="/sv/web", uid=0)
+    supervisor = supervisor_of(30, name, cwd=str(tmp_path))
     found = holder(process(42, "web", supervisor))
     snapshot = Snapshot(processes=(supervisor, *found.processes))
-    judged = classifier.classify(found, snapshot, Says(said))  # type: ignore[attr-defined]
+    runner = Says(said)
+    judged = supervise.classify(found, snapshot, runner)
+    assert judged is not None
+    assert len(runner.asked) == 1
     assert (judged.confidence, judged.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
-    assert judged.manager.prefix == ("sudo",)
-    assert "/sv/web" in judged.manager.stop[0]
+    assert judged.manager is not None
+    assert judged.manager.prefix == (("sudo",) if os.geteuid() == 0 else ())
+    assert judged.manager.account is None
+    assert str(tmp_path) in judged.manager.stop[0]
 
 
-@pytest.mark.parametrize(("classifier", "name"), FAMILIES)
-def test_a_hidden_directory_gives_no_command(classifier: object, name: str) -> None:
-    supervisor = process(30, name)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_hidden_directory_gives_no_command(name: str) -> None:
+    supervisor = supervisor_of(30, name)
     found = holder(process(42, "web", supervisor))
     snapshot = Snapshot(processes=(supervisor, *found.processes))
     asked = says("")
-    judged = classifier.classify(found, snapshot, asked)  # type: ignore[attr-defined]
+    judged = supervise.classify(found, snapshot, asked)
+    assert judged is not None
     assert judged.respawn is Respawn.UNKNOWN
     assert judged.manager is None
     assert not asked.asked
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("whose", ["hidden", "several users'", "a hidden program"])
+def test_a_supervisor_that_may_be_anybodys_is_not_asked(
+    tmp_path: Path, name: str, whose: str
+) -> None:
+    facts: dict[str, dict[str, object]] = {
+        "hidden": {"uids": None},
+        "several users'": {"uids": (0, 65534, 0)},
+        "a hidden program": {"uids": (0, 0, 0), "executable": None},
+    }
+    if whose == "a hidden program" and os.geteuid() != 0:
+        pytest.skip("only root asks with rights that others lack")
+    supervisor = supervisor_of(30, name, cwd=str(tmp_path), **facts[whose])
+    found = holder(process(42, "web", supervisor))
+    snapshot = Snapshot(processes=(supervisor, *found.processes))
+    asked = says(RUNS[name].format(tmp_path))
+    judged = supervise.classify(found, snapshot, asked)
+    assert judged is not None
+    assert asked.asked == []
+    assert (judged.confidence, judged.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
+
+
+def another_user() -> pwd.struct_passwd:
+    return next(entry for entry in pwd.getpwall() if entry.pw_uid not in {0, os.geteuid()})
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", FAMILIES)
+def test_root_asks_another_users_supervisor_as_that_user(tmp_path: Path, name: str) -> None:
+    user = another_user()
+    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    supervisor = supervisor_of(30, name, cwd=str(tmp_path), **theirs)
+    found = holder(process(42, "web", supervisor, **theirs))
+    snapshot = Snapshot(processes=(supervisor, *found.processes))
+    asked = says(RUNS[name].format(tmp_path))
+    judged = supervise.classify(found, snapshot, asked)
+    assert judged is not None
+    assert judged.manager is not None
+    (account,) = asked.accounts
+    assert account is not None
+    assert account == judged.manager.account
+    assert (account.uid, account.gid, account.name) == (user.pw_uid, user.pw_gid, user.pw_name)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", FAMILIES)
+def test_another_users_supervisor_is_not_asked_about_roots_process(
+    tmp_path: Path, name: str
+) -> None:
+    user = another_user()
+    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    supervisor = supervisor_of(30, name, cwd=str(tmp_path), **theirs)
+    found = holder(process(42, "web", supervisor, uid=0, uids=(0, 0, 0)))
+    snapshot = Snapshot(processes=(supervisor, *found.processes))
+    asked = says(RUNS[name].format(tmp_path))
+    judged = supervise.classify(found, snapshot, asked)
+    assert judged is not None
+    assert asked.asked == []
+    assert judged.confidence is Confidence.SUSPECTED
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_service_directory_of_a_stranger_is_not_given_to_roots_tools(
+    tmp_path: Path, name: str
+) -> None:
+    os.chown(tmp_path, another_user().pw_uid, -1)
+    supervisor = supervisor_of(30, name, cwd=str(tmp_path))
+    found = holder(process(42, "web", supervisor))
+    snapshot = Snapshot(processes=(supervisor, *found.processes))
+    asked = says(RUNS[name].format(tmp_path))
+    judged = supervise.classify(found, snapshot, asked)
+    assert judged is not None
+    assert asked.asked == []
+    assert judged.confidence is Confidence.SUSPECTED
 
 
 @pytest.mark.parametrize(
@@ -197,7 +326,7 @@ def test_only_the_nearest_supervisor_is_asked() -> None:
     found = holder(process(42, "web", inner))
     snapshot = Snapshot(processes=(outer, inner, *found.processes))
     silent = says("")
-    assert runit.classify(found, snapshot, silent) is None
+    assert supervise.classify(found, snapshot, silent) is None
     assert not silent.asked
 
 
@@ -208,7 +337,7 @@ def test_what_others_host_is_not_the_services() -> None:
     found = holder(process(42, "web", shell))
     snapshot = Snapshot(processes=(supervisor, sshd, shell, *found.processes))
     assert [each.pid for each in own_line(found, snapshot)] == [42, 31]
-    assert runit.classify(found, snapshot, says("run: /sv/ssh: (pid 30) 1s\n")) is None
+    assert supervise.classify(found, snapshot, says("run: /sv/ssh: (pid 30) 1s\n")) is None
 
 
 def test_the_callers_own_service_is_never_stopped() -> None:
@@ -218,9 +347,10 @@ def test_the_callers_own_service_is_never_stopped() -> None:
     found = holder(process(42, "web", agent))
     processes = (supervisor, agent, own, *found.processes)
     snapshot = Snapshot(processes=processes, own=(own.identity, *own.ancestors))
-    assert runit.classify(found, snapshot, says("run: /sv/agent: (pid 30) 1s\n")) is None
+    assert supervise.classify(found, snapshot, says("run: /sv/agent: (pid 30) 1s\n")) is None
 
 
+SOME = Snapshot()
 STATUS = """Monit 5.33.0 uptime: 0m
 
 Process 'my web'
@@ -284,7 +414,7 @@ def test_monits_answers() -> None:
     ],
 )
 def test_monits_action(said: str | None, action: str) -> None:
-    daemon = monit._Daemon(9, ("monit",), root=True)  # noqa: SLF001
+    daemon = monit._Daemon(supervisor_of(9, "monit"), None)  # noqa: SLF001
     settings = {} if said is None else {"Existence": said}
     assert monit._Check("web", daemon, {}, settings, "").action == action  # noqa: SLF001
 
@@ -301,16 +431,62 @@ def test_monits_control_file(words: list[str], path: str | None) -> None:
     assert monit.control_file(words) == path
 
 
+MARKED = (("MONIT_SERVICE", "web"),)
+
+
+def monits(monkeypatch: pytest.MonkeyPatch, *daemons: monit._Daemon) -> None:
+    monkeypatch.setattr(monit, "_daemons", lambda: list(daemons))
+
+
 def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    marked = holder(process(42, "web", environment=(("MONIT_SERVICE", "web"),)))
-    monkeypatch.setattr(monit, "_daemons", lambda: [monit._Daemon(9, ("monit",), root=True)])  # noqa: SLF001
-    judged = monit.classify(marked, Snapshot(), Says(CommandFailedError("monit: not found")))
+    marked = holder(process(42, "web", environment=MARKED))
+    monits(monkeypatch, monit._Daemon(supervisor_of(9, "monit"), None))  # noqa: SLF001
+    silent = Says(CommandFailedError("monit: not found"))
+    judged = monit.classify(marked, Snapshot(), silent)
     assert judged is not None
     assert (judged.confidence, judged.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
-    monkeypatch.setattr(monit, "_daemons", list)
+    assert (silent.asked, silent.accounts) == ([("monit", "-B", "status")], [None])
+    monits(monkeypatch)
     assert monit.classify(marked, Snapshot(), says("")) is None
+
+
+@pytest.mark.root
+def test_a_monit_of_another_user_is_asked_as_that_user_about_that_users_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user = another_user()
+    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    monits(monkeypatch, monit._Daemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
+    asked = Says(CommandFailedError("monit: not found"))
+    judged = monit.classify(holder(process(42, "web", environment=MARKED, **theirs)), SOME, asked)
+    assert judged is not None
+    assert [account and account.uid for account in asked.accounts] == [user.pw_uid]
+    asked = Says(CommandFailedError("monit: not found"))
+    roots = process(42, "web", environment=MARKED, uid=0, uids=(0, 0, 0))
+    judged = monit.classify(holder(roots), SOME, asked)
+    assert judged is not None
+    assert (judged.confidence, asked.asked) == (Confidence.SUSPECTED, [])
+
+
+@pytest.mark.root
+def test_a_control_file_of_a_stranger_is_not_given_to_roots_monit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "monitrc"
+    file.touch()
+    daemon = monit._Daemon(supervisor_of(9, "monit"), str(file))  # noqa: SLF001
+    monits(monkeypatch, daemon)
+    marked = holder(process(42, "web", environment=MARKED))
+    asked = Says(CommandFailedError("monit: not found"))
+    assert monit.classify(marked, SOME, asked) is not None
+    assert asked.asked == [("monit", "-c", str(file), "-B", "status")]
+    os.chown(file, another_user().pw_uid, -1)
+    asked = Says(CommandFailedError("monit: not found"))
+    judged = monit.classify(marked, SOME, asked)
+    assert judged is not None
+    assert (judged.confidence, asked.asked) == (Confidence.SUSPECTED, [])
 
 
 @pytest.mark.parametrize(
@@ -326,7 +502,8 @@ def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
 def test_circus_endpoint(tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
     (tmp_path / "c.ini").write_text("[circus]\nendpoint = ipc:///run/c.sock\n", encoding="utf-8")
     (tmp_path / "bad.ini").write_text("endpoint\n", encoding="utf-8")
-    assert circus.endpoint(process(30, "circusd", command=words, cwd=str(tmp_path))) == expected
+    daemon = supervisor_of(30, "circusd", command=words, cwd=str(tmp_path))
+    assert circus.endpoint(daemon) == expected
 
 
 def test_circus_stats() -> None:
@@ -338,10 +515,49 @@ def test_circus_stats() -> None:
 
 @pytest.mark.parametrize("said", ["", "[]", '{"status": "error", "reason": "no"}', "Timed out."])
 def test_a_circusd_that_makes_no_sense_is_suspected(said: str) -> None:
-    daemon = process(30, "circusd", command=("python3", "/usr/bin/circusd"))
+    daemon = supervisor_of(30, "circusd", command=("python3", "/usr/bin/circusd"))
     found = holder(process(42, "web", daemon))
-    judged = circus.classify(found, Snapshot(processes=(daemon, *found.processes)), says(said))
+    asked = says(said)
+    judged = circus.classify(found, Snapshot(processes=(daemon, *found.processes)), asked)
     assert judged is not None
     assert (judged.kind, judged.confidence) == (Kind.SERVICE, Confidence.SUSPECTED)
     assert judged.respawn is Respawn.UNKNOWN
     assert judged.manager is None
+    assert len(asked.asked) == 1
+    assert asked.accounts == [None]
+    (command,) = judged.commands
+    assert shell_line(command) == (
+        "circusctl --endpoint tcp://127.0.0.1:5555 status   # names them"
+    )
+
+
+@pytest.mark.root
+def test_another_users_circusd_is_asked_as_that_user_about_that_users_processes() -> None:
+    user = another_user()
+    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    daemon = supervisor_of(30, "circusd", command=("python3", "/usr/bin/circusd"), **theirs)
+    for facts, accounts in ((theirs, [user.pw_uid]), ({"uid": 0, "uids": (0, 0, 0)}, [])):
+        found = holder(process(42, "web", daemon, **facts))
+        asked = says("")
+        judged = circus.classify(found, Snapshot(processes=(daemon, *found.processes)), asked)
+        assert judged is not None
+        assert [account and account.uid for account in asked.accounts] == accounts
+        (command,) = judged.commands
+        assert command.argv[:3] == ("sudo", "-u", user.pw_name)
+
+
+@pytest.mark.root
+def test_a_circus_file_of_a_stranger_sends_root_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "c.ini"
+    file.write_text("[circus]\nendpoint = ipc:///run/c.sock\n", encoding="utf-8")
+    daemon = supervisor_of(30, "circusd", command=("python3", "circusd", str(file)))
+    found = holder(process(42, "web", daemon))
+    snapshot = Snapshot(processes=(daemon, *found.processes))
+    asked = says("")
+    assert circus.classify(found, snapshot, asked) is not None
+    assert len(asked.asked) == 1
+    os.chown(file, another_user().pw_uid, -1)
+    asked = says("")
+    judged = circus.classify(found, snapshot, asked)
+    assert judged is not None
+    assert (judged.confidence, asked.asked) == (Confidence.SUSPECTED, [])
