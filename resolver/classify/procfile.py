@@ -135,7 +135,7 @@ def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification
             prefix=() if process.signalable else ("sudo",),
         ),
         runner=process,
-        commands=(Command(("kill", "-INT", str(process.pid)), "ends all of it"),),
+        commands=(Command(("kill", "-INT", str(process.pid))),),
         chain=_chain(holder, runner),
         evidence=(_evidence(runner, others),),
         reason=_what(runner),

@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 
 from resolver.model import (
     AdviseStep,
+    Confidence,
     KillStep,
     Kind,
     Plan,
     Policy,
     Respawn,
+    SocketState,
     StopContainerStep,
     StopServiceStep,
 )
 from resolver.programs import ENGINES, FORWARDERS, SYSTEM
+from resolver.shell import shell_line
 from resolver.strategies.choose import choose
 from tests.properties.worlds import World, worlds
 
@@ -58,11 +61,17 @@ def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -
         judged = planned.classification
         if isinstance(planned.step, KillStep):
             assert judged.kind in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN, Kind.BYSTANDER}
-            assert judged.kind is not Kind.SERVICE or judged.respawn is Respawn.NO
-            assert judged.kind is not Kind.BYSTANDER or policy.force
+            whole = judged.runner is not None and judged.runner in planned.step.masters
+            if judged.kind is Kind.SERVICE and not (whole and policy.stop_services):
+                assert (judged.respawn, judged.harm) == (Respawn.NO, "")
+            if judged.kind is Kind.BYSTANDER:
+                assert policy.force
+                assert judged.holder.state is SocketState.CONNECTED
+                assert not judged.holder.handed_over
         if isinstance(planned.step, StopServiceStep):
             assert policy.stop_services
             assert judged.kind is Kind.SERVICE
+            assert judged.confidence is Confidence.CONFIRMED
         if isinstance(planned.step, StopContainerStep):
             assert judged.kind is Kind.CONTAINER
             assert planned.step.container == judged.holder.container
@@ -88,9 +97,26 @@ def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
     assert choose(shuffled, policy, world.own) == choose(world.classifications, policy, world.own)
 
 
+@settings(max_examples=500)
+@given(worlds(), policies)
+def test_a_runner_is_ended_only_where_it_was_asked_for_and_its_manager_was_asked(
+    world: World, policy: Policy
+) -> None:
+    for planned in choose(world.classifications, policy, world.own).planned:
+        judged = planned.classification
+        if isinstance(planned.step, KillStep) and judged.runner in planned.step.masters:
+            if judged.runner in judged.holder.processes:
+                continue
+            assert policy.stop_services
+            assert judged.confidence is Confidence.CONFIRMED
+            assert judged.runner is not None
+            assert judged.runner.identity in planned.step.respawners
+
+
 @given(worlds(), policies)
 def test_advice_always_says_why(world: World, policy: Policy) -> None:
     for step in choose(world.classifications, policy, world.own).steps:
         assert step.why
         if isinstance(step, AdviseStep) and policy.euid == 0:
-            assert not any(command.startswith("sudo system") for command in step.commands)
+            lines = [shell_line(command) for command in step.commands]
+            assert not any(line.startswith("sudo system") for line in lines)

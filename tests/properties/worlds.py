@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from resolver.model import (
+    Account,
     Binding,
     Classification,
+    Confidence,
     Container,
     Holder,
     Kind,
@@ -67,6 +69,7 @@ CONTAINERS = tuple(
         ("c", "", False),
     )
 )
+ANN = Account(501, 501, "ann", "/home/ann")
 managers = st.builds(
     Manager,
     kind=st.sampled_from(["systemd", "supervisord"]),
@@ -75,6 +78,7 @@ managers = st.builds(
     stop=st.just((("systemctl", "stop", "web.service"),)),
     start=st.just((("systemctl", "start", "web.service"),)),
     prefix=st.sampled_from([(), ("sudo",)]),
+    account=st.sampled_from([None, ANN]),
 )
 
 
@@ -92,12 +96,17 @@ def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
         inodes=draw(st.frozensets(st.integers(1, 9), max_size=2)),
         container=draw(st.sampled_from(CONTAINERS)) if kind is Kind.CONTAINER else None,
         hidden="hidden" if kind is Kind.HIDDEN else None,
+        handed_over=kind is Kind.BYSTANDER and draw(st.booleans()),
     )
+    served = kind is Kind.SERVICE
     return Classification(
         holder,
         kind,
         respawn=draw(st.sampled_from(Respawn)),
-        manager=draw(managers) if kind is Kind.SERVICE else None,
+        confidence=draw(st.sampled_from(Confidence)),
+        manager=draw(managers) if served else None,
+        runner=draw(st.sampled_from([None, *living])) if served else None,
+        harm=draw(st.sampled_from(["", "others end with it"])) if served else "",
         reason="a reason",
     )
 

@@ -256,7 +256,8 @@ def test_stop_services_ends_the_runner_as_ctrl_c_does(lab: Lab, tmp_path: Path, 
     run = resolve(port, "--stop-services")
 
     assert run.status == 0, run.stdout + run.stderr
-    assert holder(run, port)["outcome"]["actions"] == [f"kill -INT {team.popen.pid}"]
+    (action,) = holder(run, port)["outcome"]["actions"]
+    assert action == f"SIGTERM to {kind} {team.popen.pid}"
     (undo,) = holder(run, port)["step"]["undo"]
     assert undo.startswith(f"env -C {team.folder} ")
     assert undo.endswith(f"{kind} start")

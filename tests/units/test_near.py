@@ -30,7 +30,7 @@ def ours() -> Iterator[Socket]:
 
 
 def rule(port: int, transport: Transport = Transport.TCP) -> Redirect:
-    return Redirect(transport, port, port, "10.9.0.1:80", "iptables chain DOCKER", "")
+    return Redirect(transport, port, port, "10.9.0.1:80", "iptables chain DOCKER", ())
 
 
 def test_a_forwarder_is_found_among_forwarders(

@@ -6,6 +6,7 @@ These tests hold what we make of the recorded facts; they cannot show that the f
 from __future__ import annotations
 
 import os
+import pwd
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -34,15 +35,18 @@ from resolver.model import (
     Transport,
     Verdict,
 )
+from resolver.shell import shell_line
 from resolver.strategies.choose import choose
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from resolver.model import Step
+    from resolver.model import Account, Command, Step
 
 INIT = Process(ProcessIdentity(Pid(1), 0), "systemd")
+# A program that is root's alone, as are the directories above it
+PROGRAM = os.path.realpath("/usr/bin/env")
 LAUNCHD = Process(ProcessIdentity(Pid(1), 0), "launchd", ("/sbin/launchd",))
 
 
@@ -68,16 +72,31 @@ class Commands:
     def __init__(self, answers: Mapping[tuple[str, ...], str]) -> None:
         self.answers = answers
         self.asked: list[tuple[str, ...]] = []
+        self.accounts: list[Account | None] = []
 
-    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
         assert timeout_seconds > 0
+        assert folder is None
         self.asked.append(tuple(argv))
+        self.accounts.append(account)
         if tuple(argv) not in self.answers:
             raise CommandFailedError(f"{argv[0]}: No such file or directory")
         return Completed(0, self.answers[tuple(argv)], "")
 
 
 NOTHING = Commands({})
+
+
+def lines(commands: Sequence[Command]) -> list[str]:
+    """The commands as they are printed."""
+    return [shell_line(each) for each in commands]
 
 
 def step_for(judged: Classification, *, stop_services: bool = False) -> Step:
@@ -139,9 +158,9 @@ def test_an_agent_that_launchd_keeps_alive() -> None:
     assert "Homebrew's own way: brew services stop redis" in judged.evidence
     step = step_for(judged)
     assert isinstance(step, AdviseStep)
-    assert step.commands == ("launchctl bootout gui/501/homebrew.mxcl.redis",)
+    assert lines(step.commands) == ["launchctl bootout gui/501/homebrew.mxcl.redis"]
     plist = "/Users/ann/Library/LaunchAgents/homebrew.mxcl.redis.plist"
-    assert step.undo == (f"launchctl bootstrap gui/501 {plist}",)
+    assert lines(step.undo) == [f"launchctl bootstrap gui/501 {plist}"]
 
 
 @pytest.mark.usefixtures("ann")
@@ -150,7 +169,7 @@ def test_an_agent_without_keep_alive_is_ended() -> None:
     assert judged is not None
     step = step_for(judged)
     assert isinstance(step, KillStep)
-    assert step.undo == ("launchctl kickstart gui/501/homebrew.mxcl.redis",)
+    assert lines(step.undo) == ["launchctl kickstart gui/501/homebrew.mxcl.redis"]
 
 
 @pytest.mark.usefixtures("ann")
@@ -261,7 +280,7 @@ def test_a_products_forwarder_is_named_and_never_signalled(shown: Forwarder) -> 
     step = step_for(judged, stop_services=True)
     assert isinstance(step, AdviseStep)
     assert step.verdict is Verdict.REFUSED
-    assert shown.command in step.commands
+    assert shown.command in lines(step.commands)
 
 
 def test_an_engine_that_does_not_answer_leaves_it_undecided() -> None:
@@ -279,93 +298,162 @@ def test_docker_proxy_is_left_to_those_who_know_its_engine() -> None:
     assert desktop.classify(holder(proxy), Snapshot(processes=(INIT, proxy)), NOTHING) is None
 
 
-# --- Procfile runners that are in no package here -------------------------------------------------
-# overmind 2 (start/tmux.go, start/command.go, cmd_stop.go), hivemind (process.go), goreman 0.3
-# (main.go, proc.go), process-compose 1 (src/app/process.go, and its documentation's "cli" pages).
+# --- Procfile runners: what they show of themselves -----------------------------------------------
+# honcho 2 and foreman 0.88 run in the scenarios; nf (node-foreman 3, lib/proc.js) and
+# process-compose 1 (src/app/process.go, and the "cli" pages of its manual) are in no package here.
+
+FAR = 1 << 22  # no process has a number above it (proc_sys_kernel(5), pid_max)
+RUNNERS = [
+    (("python3", "/usr/bin/honcho", "start"), "HONCHO_PROCESS_NAME", "honcho"),
+    (("ruby", "/usr/bin/foreman", "start"), "PS", "foreman"),
+    (("foreman: master",), "PS", "foreman"),
+    (("node", "/usr/bin/nf", "start"), "FOREMAN_WORKER_NAME", "nf"),
+]
 
 
-def overmind() -> tuple[Process, Process, Process]:
-    """The tmux server, the script that overmind wrote, and the server that it runs."""
-    script = "/tmp/overmind-shop-Vk3yO_7c/web"  # noqa: S108 - recorded
-    words = ("tmux", "-C", "-L", "overmind-shop-Vk3yO_7c", "new", "-n", "web", "-s", "shop", script)
-    tmux = process(50, INIT, "tmux: server", *words, cwd="/srv/shop")
-    shell = process(51, tmux, "sh", "/bin/sh", script)
-    return tmux, shell, process(52, shell, "python3", "python3", "-m", "http.server")
+def run_by(*words: str, variable: str, **facts: object) -> tuple[Process, Process]:
+    """A runner and the one process that it runs, in the folder `/srv/shop`."""
+    runner = process(FAR + 50, INIT, "runner", *words, cwd="/srv/shop", **facts)
+    return runner, process(
+        FAR + 51, runner, "python3", "python3", environment=((variable, "web.1"),), **facts
+    )
 
 
-def judged_by_procfile(*line: Process, answers: Mapping[tuple[str, ...], str]) -> Classification:
+def judged_by_procfile(*line: Process, commands: Commands = NOTHING) -> Classification:
     snapshot = Snapshot(processes=(INIT, *line))
-    judged = procfile.classify(holder(line[-1]), snapshot, Commands(answers))
+    judged = procfile.classify(holder(line[-1]), snapshot, commands)
     assert judged is not None
     return judged
 
 
-PS = ("overmind", "ps", "-s", "/srv/shop/.overmind.sock")
+@pytest.mark.parametrize(("words", "variable", "kind"), RUNNERS)
+def test_a_runner_that_has_no_command_for_one(
+    words: tuple[str, ...], variable: str, kind: str
+) -> None:
+    runner, server = run_by(*words, variable=variable)
+    judged = judged_by_procfile(runner, server)
+    assert NOTHING.asked == []
+    assert judged.manager is not None
+    assert (judged.manager.kind, judged.manager.name) == (kind, "web.1")
+    assert judged.manager.stop == ()
+    start = ("foreman", "start") if kind == "foreman" else words
+    assert judged.manager.start == (("env", "-C", "/srv/shop", *start),)
+    assert judged.runner == runner
+    assert (judged.respawn, judged.harm) == (Respawn.NO, "")
+    assert lines(judged.commands) == [f"kill -INT {runner.pid}"]
 
 
-def test_overmind_stops_the_one() -> None:
-    table = "PROCESS   PID       STATUS\nweb       51        running\napi       53        running\n"
-    judged = judged_by_procfile(*overmind(), answers={PS: table})
-    assert judged.confidence is Confidence.CONFIRMED
+@pytest.mark.parametrize(("words", "variable", "kind"), RUNNERS)
+@pytest.mark.parametrize("stop_services", [True, False])
+def test_what_a_runner_runs_alone_is_ended_alone(
+    words: tuple[str, ...],
+    variable: str,
+    kind: str,
+    stop_services: bool,  # noqa: FBT001
+) -> None:
+    runner, server = run_by(*words, variable=variable)
+    step = step_for(judged_by_procfile(runner, server), stop_services=stop_services)
+    assert isinstance(step, KillStep)
+    assert (step.masters, step.members) == ((server,), (server,))
+    start = " ".join(("foreman", "start") if kind == "foreman" else words)
+    assert lines(step.undo) == [f"env -C /srv/shop {start}"]
+
+
+@pytest.mark.parametrize(("words", "variable", "kind"), RUNNERS)
+def test_a_runner_that_ends_others_too_is_ended_only_where_that_was_asked_for(
+    words: tuple[str, ...], variable: str, kind: str
+) -> None:
+    runner, server = run_by(*words, variable=variable)
+    judged = replace(judged_by_procfile(runner, server), harm=f"{kind} ends 7 too")
+    advice = step_for(judged)
+    assert isinstance(advice, AdviseStep)
+    assert lines(advice.commands) == [f"kill -INT {runner.pid}"]
+    step = step_for(judged, stop_services=True)
+    assert isinstance(step, KillStep)
+    assert (step.masters, step.members) == ((runner,), (runner, server))
+    assert step.respawners == frozenset({runner.identity})
+    assert step.patience_seconds > 5, "the runner gives what it runs 5 s"
+    assert lines(step.commands) == [f"kill {runner.pid}"]
+    unreachable = replace(judged, runner=replace(runner, signalable=False))
+    step = step_for(unreachable, stop_services=True)
+    assert isinstance(step, AdviseStep)
+    assert step.verdict is Verdict.HIDDEN
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("python3", "/usr/bin/honcho", "run", "web"),
+        ("ruby", "/usr/bin/foreman", "check"),
+        ("node", "/usr/bin/nf", "export"),
+        ("goreman", "start"),
+        ("hivemind",),
+        ("tmux", "-C", "-L", "overmind-shop-Vk3yO_7c", "new", "-n", "web"),
+    ],
+)
+def test_other_commands_are_no_runners(words: tuple[str, ...]) -> None:
+    control, server = run_by(*words, variable="PS")
+    snapshot = Snapshot(processes=(INIT, control, server))
+    assert procfile.classify(holder(server), snapshot, NOTHING) is None
+    assert NOTHING.asked == []
+
+
+QUESTION = ("process-compose", "-p", "9999", "process", "list", "-o", "json")
+
+
+def composed(uids: tuple[int, int, int] | None, about: int) -> tuple[Process, Process]:
+    """A process-compose of `uids`, and what it runs as user `about`."""
+    words = ("process-compose", "-p", "9999", "up")
+    uid = uids[0] if uids else None
+    facts: dict[str, object] = {"executable": PROGRAM, "uid": uid, "uids": uids}
+    runner = process(50, INIT, "process-compose", *words, **facts)
+    facts = {"uid": about, "uids": (about, about, about)}
+    environment = (("PC_PROC_NAME", "web"), ("PC_REPLICA_NUM", "0"))
+    return runner, process(51, runner, "python3", "python3", environment=environment, **facts)
+
+
+def listing() -> Commands:
+    return Commands({QUESTION: '[{"name": "web", "status": "Running", "pid": 51, "restarts": 0}]'})
+
+
+def test_process_compose_stops_the_one_at_the_port_where_it_was_started() -> None:
+    uid, commands = os.geteuid(), listing()
+    judged = judged_by_procfile(*composed((uid, uid, uid), uid), commands=commands)
+    assert (commands.asked, commands.accounts) == ([QUESTION], [None])
+    assert (judged.confidence, judged.respawn) == (Confidence.CONFIRMED, Respawn.UNKNOWN)
     step = step_for(judged, stop_services=True)
     assert isinstance(step, StopServiceStep)
-    assert step.commands == ("overmind stop -s /srv/shop/.overmind.sock web",)
-    assert step.undo == ("overmind restart -s /srv/shop/.overmind.sock web",)
+    assert lines(step.commands) == ["process-compose -p 9999 process stop web"]
+    assert lines(step.undo) == ["process-compose -p 9999 process start web"]
 
 
-def test_an_overmind_that_does_not_answer_is_suspected() -> None:
-    judged = judged_by_procfile(*overmind(), answers={})
+def test_a_process_compose_that_may_be_anybodys_is_not_asked() -> None:
+    commands = listing()
+    judged = judged_by_procfile(*composed(None, os.geteuid()), commands=commands)
+    assert commands.asked == []
     assert judged.confidence is Confidence.SUSPECTED
     assert isinstance(step_for(judged, stop_services=True), AdviseStep)
 
 
-def test_somebodys_tmux_is_not_overminds() -> None:
-    tmux = process(50, INIT, "tmux: server", "tmux", "new", "-s", "work", cwd="/home/ann")
-    server = process(51, tmux, "python3", "python3", "-m", "http.server")
-    snapshot = Snapshot(processes=(INIT, tmux, server))
-    assert procfile.classify(holder(server), snapshot, NOTHING) is None
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        (("hivemind",), "kill -INT 50"),
-        (("/go/bin/hivemind", "Procfile"), "kill -INT 50"),
-        (("goreman", "start"), "goreman run stop web"),
-    ],
-)
-def test_a_runner_that_tells_no_names(tmp_path: Path, words: tuple[str, ...], command: str) -> None:
-    (tmp_path / "Procfile").write_text("# all\napi: ./api\nweb: python3 -m http.server\n")
-    runner = process(50, INIT, words[0].rsplit("/", 1)[-1], *words, cwd=str(tmp_path))
-    shell = process(51, runner, "sh", "/bin/sh", "-c", "python3 -m http.server")
-    server = process(52, shell, "python3", "python3", "-m", "http.server")
-    judged = judged_by_procfile(runner, shell, server, answers={})
-    assert judged.manager is not None
-    assert judged.manager.name == "web"
-    assert judged.manager.stop == (tuple(command.split()),)
-    assert judged.manager.start == (("env", "-C", str(tmp_path), *words),)
-
-
-def test_goreman_that_only_runs_a_command_is_no_runner() -> None:
-    control = process(50, INIT, "goreman", "goreman", "run", "status")
-    server = process(51, control, "python3", "python3", "-m", "http.server")
-    snapshot = Snapshot(processes=(INIT, control, server))
-    assert procfile.classify(holder(server), snapshot, NOTHING) is None
-
-
-def test_process_compose_stops_the_one_at_the_port_where_it_was_started() -> None:
-    runner = process(50, INIT, "process-compose", "process-compose", "-p", "9999", "up")
-    environment = (("PC_PROC_NAME", "web"), ("PC_REPLICA_NUM", "0"))
-    server = process(51, runner, "python3", "python3", environment=environment)
-    question = ("process-compose", "-p", "9999", "process", "list", "-o", "json")
-    answers: dict[tuple[str, ...], str] = {
-        question: '[{"name": "web", "status": "Running", "pid": 51, "restarts": 0}]'
-    }
-    judged = judged_by_procfile(runner, server, answers=answers)
-    assert judged.respawn is Respawn.UNKNOWN
+@pytest.mark.root
+def test_root_asks_another_users_process_compose_as_that_user() -> None:
+    user = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
+    uid, commands = user.pw_uid, listing()
+    judged = judged_by_procfile(*composed((uid, uid, uid), uid), commands=commands)
+    assert judged.confidence is Confidence.CONFIRMED
+    (account,) = commands.accounts
+    assert account is not None
+    assert (account.uid, account.gid, account.name) == (uid, user.pw_gid, user.pw_name)
     step = step_for(judged, stop_services=True)
     assert isinstance(step, StopServiceStep)
-    assert step.commands == ("process-compose -p 9999 process stop web",)
+    assert step.manager.account == account
+    assert lines(step.commands) == [
+        f"sudo -u {user.pw_name} process-compose -p 9999 process stop web"
+    ]
+    commands = listing()
+    judged = judged_by_procfile(*composed((uid, uid, uid), 0), commands=commands)
+    assert (judged.confidence, commands.asked) == (Confidence.SUSPECTED, [])
+    assert isinstance(step_for(judged, stop_services=True), AdviseStep)
 
 
 def test_a_runner_that_also_runs_the_caller_is_not_stopped() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -55,9 +55,13 @@ def process(pid: int, name: str, parent: Process = INIT, **facts: object) -> Pro
 
 def supervisor_of(pid: int, name: str, parent: Process = INIT, **facts: object) -> Process:
     """A supervisor that may be asked: it is the caller's own, and its program is root's."""
-    uid = os.geteuid()
-    owned = {"executable": PROGRAM, "uid": uid, "uids": (uid, uid, uid)}
+    owned = {"executable": PROGRAM, **owned_by(os.geteuid())}
     return process(pid, name, parent, **{**owned, **facts})
+
+
+def owned_by(uid: int) -> dict[str, Any]:
+    """The facts that say whose a process is."""
+    return {"uid": uid, "uids": (uid, uid, uid)}
 
 
 def holder(*family: Process) -> Holder:
@@ -227,7 +231,7 @@ def test_a_hidden_directory_gives_no_command(name: str) -> None:
 def test_a_supervisor_that_may_be_anybodys_is_not_asked(
     tmp_path: Path, name: str, whose: str
 ) -> None:
-    facts: dict[str, dict[str, object]] = {
+    facts: dict[str, dict[str, Any]] = {
         "hidden": {"uids": None},
         "several users'": {"uids": (0, 65534, 0)},
         "a hidden program": {"uids": (0, 0, 0), "executable": None},
@@ -252,7 +256,7 @@ def another_user() -> pwd.struct_passwd:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_root_asks_another_users_supervisor_as_that_user(tmp_path: Path, name: str) -> None:
     user = another_user()
-    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    theirs = owned_by(user.pw_uid)
     supervisor = supervisor_of(30, name, cwd=str(tmp_path), **theirs)
     found = holder(process(42, "web", supervisor, **theirs))
     snapshot = Snapshot(processes=(supervisor, *found.processes))
@@ -272,9 +276,9 @@ def test_another_users_supervisor_is_not_asked_about_roots_process(
     tmp_path: Path, name: str
 ) -> None:
     user = another_user()
-    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    theirs = owned_by(user.pw_uid)
     supervisor = supervisor_of(30, name, cwd=str(tmp_path), **theirs)
-    found = holder(process(42, "web", supervisor, uid=0, uids=(0, 0, 0)))
+    found = holder(process(42, "web", supervisor, **owned_by(0)))
     snapshot = Snapshot(processes=(supervisor, *found.processes))
     asked = says(RUNS[name].format(tmp_path))
     judged = supervise.classify(found, snapshot, asked)
@@ -457,14 +461,14 @@ def test_a_monit_of_another_user_is_asked_as_that_user_about_that_users_processe
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     user = another_user()
-    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    theirs = owned_by(user.pw_uid)
     monits(monkeypatch, monit._Daemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
     asked = Says(CommandFailedError("monit: not found"))
     judged = monit.classify(holder(process(42, "web", environment=MARKED, **theirs)), SOME, asked)
     assert judged is not None
     assert [account and account.uid for account in asked.accounts] == [user.pw_uid]
     asked = Says(CommandFailedError("monit: not found"))
-    roots = process(42, "web", environment=MARKED, uid=0, uids=(0, 0, 0))
+    roots = process(42, "web", environment=MARKED, **owned_by(0))
     judged = monit.classify(holder(roots), SOME, asked)
     assert judged is not None
     assert (judged.confidence, asked.asked) == (Confidence.SUSPECTED, [])
@@ -534,9 +538,9 @@ def test_a_circusd_that_makes_no_sense_is_suspected(said: str) -> None:
 @pytest.mark.root
 def test_another_users_circusd_is_asked_as_that_user_about_that_users_processes() -> None:
     user = another_user()
-    theirs = {"uid": user.pw_uid, "uids": (user.pw_uid,) * 3}
+    theirs = owned_by(user.pw_uid)
     daemon = supervisor_of(30, "circusd", command=("python3", "/usr/bin/circusd"), **theirs)
-    for facts, accounts in ((theirs, [user.pw_uid]), ({"uid": 0, "uids": (0, 0, 0)}, [])):
+    for facts, accounts in ((theirs, [user.pw_uid]), (owned_by(0), [])):
         found = holder(process(42, "web", daemon, **facts))
         asked = says("")
         judged = circus.classify(found, Snapshot(processes=(daemon, *found.processes)), asked)
