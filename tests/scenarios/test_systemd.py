@@ -284,3 +284,37 @@ def test_a_user_service_is_stopped_by_its_user(own: Desk) -> None:
     assert run.status == 0, run.stdout + run.stderr
     assert own.machine.stays_free(own.port)
     assert not own.machine.is_active(own.unit, user=True)
+
+
+def test_root_asks_another_users_systemd_as_that_user(desk: Desk) -> None:
+    machine, uid = desk.machine, 65534
+    machine.systemctl("start", f"user@{uid}.service")
+    as_user = (
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "systemctl",
+        "--user",
+    )
+
+    def systemctl(*words: str) -> str:
+        return machine.run(*as_user, *words, check=False, XDG_RUNTIME_DIR=f"/run/user/{uid}")
+
+    wait_until(
+        lambda: systemctl("is-system-running") in {"running", "degraded"}, "its systemd is up"
+    )
+    machine.write(desk.unit, service(desk.port, "always"), user=True)
+    systemctl("daemon-reload")
+    systemctl("start", desk.unit)
+    machine.wait_for(desk.port)
+
+    run = desk.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    (found,) = run.port(f"{desk.port}/tcp")["holders"]
+    (action,) = found["outcome"]["actions"]
+    run_as = f"sudo -u nobody env XDG_RUNTIME_DIR=/run/user/{uid}"
+    assert action == f"{run_as} systemctl --user stop {desk.unit}"
+    assert machine.stays_free(desk.port)
+    assert systemctl("is-active", desk.unit) == "inactive"
