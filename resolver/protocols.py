@@ -55,8 +55,6 @@ class Clock(Protocol):
 class Classifier(Protocol):
     """One module of `resolver.classify`: a kind of owner."""
 
-    RANK: int  # the lower one is asked first
-
     def classify(
         self, holder: Holder, snapshot: Snapshot, run: CommandRunner
     ) -> Classification | None:

@@ -1,24 +1,73 @@
-"""Classify: what each holder is, and what would bring it back. The folder listing is the registry.
+"""Classify: what each holder is, and what would bring it back.
 
-A classifier is one module with a `RANK` and a function `classify(holder, snapshot, run)`; the
-modules are asked in the order of their ranks, and the first answer counts. They suspect from facts
-that were already gathered, then confirm by asking the manager through `run`.
+A classifier is one module with a function `classify(holder, snapshot, run)`, which returns None
+where the holder is not of its kind. It suspects from facts that were gathered already, then
+confirms by asking the manager through `run`. A new one is a file, and a place in `CLASSIFIERS`.
 """
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from resolver.classify import (
+    ancestor,
+    bystander,
+    circus,
+    container,
+    cron,
+    desktop,
+    hidden,
+    init,
+    launchd,
+    local,
+    monit,
+    orchestrator,
+    orphan,
+    pm2,
+    procfile,
+    protected,
+    redirect,
+    reloader,
+    remote_forward,
+    supervise,
+    supervisord,
+    systemd,
+    tunnel,
+)
 from resolver.errors import CommandFailedError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
 
     from resolver.model import Account, Classification, Completed, Holder, Snapshot
     from resolver.protocols import Classifier, CommandRunner
+
+CLASSIFIERS: tuple[Classifier, ...] = (
+    ancestor,  # the caller himself comes first: whatever else he is, he is not ended
+    redirect,
+    bystander,
+    orchestrator,  # before the container, which it would replace
+    container,  # before all that knows processes: docker-proxy lives in docker.service's cgroup
+    orphan,
+    desktop,
+    remote_forward,
+    protected,
+    monit,  # before other managers: what they stop, monit starts again
+    supervise,
+    supervisord,
+    circus,
+    pm2,  # before systemd, whose pm2-USER.service is the daemon with all its applications
+    systemd,
+    launchd,
+    procfile,
+    reloader,
+    tunnel,  # after the reloaders: a tunnel in a shell loop comes back
+    init,
+    cron,  # after the reloaders: a job may be a loop
+    hidden,
+    local,  # takes everything
+)
+"""In the order in which they are asked; the first answer counts."""
 
 
 def classify(
@@ -30,29 +79,8 @@ def classify(
 
 
 def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification:
-    for classifier in _registry():
-        found = classifier.classify(holder, snapshot, run)
-        if found is not None:
-            return found
-    raise AssertionError("the local classifier takes everything")
-
-
-@lru_cache(maxsize=1)
-def _registry() -> tuple[Classifier, ...]:
-    """The modules of this folder, by rank."""
-    found: list[Any] = [__import__(f"{__name__}.{name}", fromlist=["RANK"]) for name in _names()]
-    return tuple(sorted(found, key=lambda classifier: classifier.RANK))
-
-
-def _names() -> list[str]:
-    """Of the modules in this folder; what packages them in an archive is asked, and is slower."""
-    try:
-        files = os.listdir(__path__[0])
-    except OSError:
-        import pkgutil  # noqa: PLC0415 - it loads inspect
-
-        return sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return sorted({file.partition(".")[0] for file in files if not file.startswith("_")})
+    answers = (each.classify(holder, snapshot, run) for each in CLASSIFIERS)
+    return next(found for found in answers if found is not None)
 
 
 def _remembering(run: CommandRunner) -> CommandRunner:

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 10
-
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A holder whose end would be the end of this very command."""

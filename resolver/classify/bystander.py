@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 30
-
 
 def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A client that the kernel gave this port, a draining server, or who was handed a socket."""

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 56
-
 _PROGRAMS = frozenset({"circusd"})
 _DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 _VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}

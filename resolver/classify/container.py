@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 40
-
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 # What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
 _POLICIES = {

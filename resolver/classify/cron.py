@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 94
-
 _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
 _SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d/*")

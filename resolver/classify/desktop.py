@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 47
-
 
 @value
 class _Product:

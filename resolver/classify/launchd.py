@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 61
-
 _AIRPLAY = "ControlCenter"
 _AIRPLAY_PORTS = {5000, 7000}
 _AIRPLAY_SETTINGS = Command(

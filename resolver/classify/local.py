@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 100
-
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification:
     """An ordinary process or process family."""

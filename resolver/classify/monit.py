@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 51
-
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
 _HEADING = pattern(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
 _OTHER_HEADING = pattern(r"^\S")

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from resolver.model import Binding, Container, EngineState, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 35
-
 _SERVICE, _SERVICE_NAME = "com.docker.swarm.service.id", "com.docker.swarm.service.name"
 _NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
 _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 45
-
 _SETTLED_SECONDS = 60
 
 

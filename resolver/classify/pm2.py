@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 59  # before systemd (60), whose pm2-USER.service is the daemon with all its applications
-
 _TITLE = pattern(r"PM2 v\S+: God Daemon \((.*)\)")
 _UNKNOWN_POLICY = "autorestart unknown"
 # What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 62
-
 # The variable in which each of them tells a process its name
 _NAMES = {
     "honcho": "HONCHO_PROCESS_NAME",

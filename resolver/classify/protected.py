@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 50
-
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A holder that stays. Where an engine did not answer, what it forwards is not known.

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 15
-
 
 def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A rule without a container that it belongs to."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 85
-
 _NEAR = 4  # so many parents are looked at: nodemon → sh -c → node
 _WATCHERS = frozenset(
     {"nodemon", "watchmedo", "watchfiles", "watchexec", "cargo-watch", "entr", "air", "reflex",

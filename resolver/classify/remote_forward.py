@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 48
-
 _DAEMONS = frozenset({"sshd", "sshd-session"})
 _SESSION = pattern(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
 _DISPLAYS = range(6010, 6100)  # X11DisplayOffset 10 and up (sshd_config(5))

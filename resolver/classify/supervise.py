@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from resolver.model import Account, Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 52
-
 _RUNSV_STATUS = re.compile(r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)")
 _S6_STATUS = re.compile(r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)")
 _DAEMONTOOLS_STATUS = re.compile(r"up \(pid (\d+)\) \d+ seconds")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 55
-
 _DEFAULT_FILES = ("supervisord.conf", "etc/supervisord.conf", "/etc/supervisord.conf",
                   "/etc/supervisor/supervisord.conf")  # fmt: skip
 _PROGRAMS = ("program:", "fcgi-program:")

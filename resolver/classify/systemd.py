@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 60
-
 # Units that hold ports for others, or run other people's work
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
 _UNITS = (".service", ".scope")

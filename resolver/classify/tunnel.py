@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from resolver.model import Binding, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-RANK = 88  # after the reloaders (85): a tunnel in a shell loop comes back
-
 _SSH = frozenset({"ssh"})
 _AUTOSSH = frozenset({"autossh"})
 _KUBERNETES = frozenset({"kubectl", "oc"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resolver.classify import _registry
+from resolver.classify import CLASSIFIERS
 from resolver.cli.commands import EPILOG
 from resolver.model import ExitStatus
 from tests.lab.cli import ultra
@@ -47,7 +47,8 @@ def test_the_map_names_every_file_of_the_pipeline() -> None:
             assert f"`{path.name}`" in the_map, path
 
 
-def test_ranks_are_distinct() -> None:
-    ranks = [classifier.RANK for classifier in _registry()]
-    assert len(ranks) == len(set(ranks))
-    assert ranks == sorted(ranks)
+def test_every_classifier_is_asked_once() -> None:
+    files = {path.stem for path in (ROOT / "resolver" / "classify").glob("[a-z]*.py")}
+    names = [classifier.__name__.rpartition(".")[2] for classifier in CLASSIFIERS]  # type: ignore[attr-defined]
+    assert sorted(names) == sorted(files)
+    assert names[-1] == "local"
