@@ -6,10 +6,9 @@ finds it: some hundreds on a busy machine, and only for sockets whose owner is h
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from resolver.host.files import read, text_of
+from resolver.host.files import folders_in, read, text_of
 from resolver.model import Pid
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def paths_of(ids: Collection[int]) -> dict[int, str]:
     folders = [mount] if mount else []
     while folders and wanted - found.keys():
         folder = folders.pop()
-        for name, number in _children(folder):
+        for name, number in folders_in(folder):
             path = f"{folder}/{name}"
             folders.append(path)
             if number in wanted:
@@ -53,20 +52,8 @@ def members_of(ids: Collection[int]) -> tuple[Pid, ...] | None:
         except OSError:  # removed meanwhile; or a threaded one, which names no processes
             return None
         found.update(Pid(int(line)) for line in text.split() if line != "0")
-        folders += [f"{folder}/{name}" for name, _ in _children(folder)]
+        folders += [f"{folder}/{name}" for name, _ in folders_in(folder)]
     return tuple(sorted(found))
-
-
-def _children(folder: str) -> list[tuple[str, int]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                (entry.name, entry.inode())
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False)
-            ]
-    except OSError:  # removed meanwhile, or not for this user
-        return []
 
 
 def _mount_point() -> str | None:

@@ -1,8 +1,13 @@
-"""Files of the kernel, which every run reads, and of other users: what is hidden is not there."""
+"""Files of the kernel (proc(5), sysfs(5), cgroups(7)), and listings: what is hidden is not there.
+
+What else somebody names is read by `trust.read_named`.
+"""
 
 from __future__ import annotations
 
 import os
+
+_KERNELS = ("/proc/", "/sys/")
 
 
 def files_in(path: str) -> list[str]:
@@ -15,12 +20,28 @@ def files_in(path: str) -> list[str]:
         return []
 
 
+def folders_in(path: str) -> list[tuple[str, int]]:
+    """The name and the inode number of each folder in a folder; empty where hidden."""
+    try:
+        with os.scandir(path) as entries:
+            return [
+                (entry.name, entry.inode())
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            ]
+    except OSError:  # removed meanwhile, or not for this user
+        return []
+
+
 def read(path: str) -> bytes:
-    """The whole of a file; for what is read at every start, where pathlib is not loaded.
+    """The whole of a file of the kernel's.
 
     Raises:
         OSError: as open(2) and read(2) do.
+        ValueError: it is another kind of file, which could be a stranger's.
     """
+    if not path.startswith(_KERNELS):
+        raise ValueError(f"{path} is no file of the kernel's")
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         blocks = [os.read(handle, 1 << 16)]
@@ -37,13 +58,3 @@ def text_of(path: str) -> str:
         return read(path).decode(errors="replace")
     except OSError:
         return ""
-
-
-def is_installed(program: str) -> bool:
-    """Whether PATH has the program, as far as this user can see.
-
-    `shutil.which` says so too, and loads three compressors for it.
-    """
-    path = os.environ.get("PATH", os.defpath)
-    places = (os.path.join(folder, program) for folder in path.split(os.pathsep) if path)
-    return any(os.access(place, os.X_OK) and os.path.isfile(place) for place in places)
