@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
+import stat
 import sys
 from pathlib import Path
 
 from resolver.errors import UsageError
+from resolver.host.paths import reach
 
 STREAM = "-"
 LONGEST = 8 << 20  # characters of a plan file that anybody could mean
@@ -17,33 +18,23 @@ def save(text: str, target: str) -> None:
     """Writes the text to a file, which is replaced in one step; `-` is stdout.
 
     Raises:
-        UsageError: it cannot be written; an earlier file is untouched.
+        UsageError: it cannot be written, or is a stranger's; an earlier file is untouched.
     """
     if target == STREAM:
         sys.stdout.write(text)
         return
     try:
-        path = Path(target).resolve()
-        if path.exists() and not path.is_file():  # /dev/stderr, a pipe: nothing to replace
-            path.write_text(text, encoding="utf-8")
-        else:
-            _replace(path, text)
+        with reach(target) as place:
+            found = place.status()
+            if found is None or stat.S_ISREG(found.st_mode):
+                place.replace(text.encode())
+            else:  # /dev/stderr, a pipe: nothing to replace
+                opened = place.open(os.O_WRONLY)
+                os.set_blocking(opened, True)
+                with os.fdopen(opened, "wb") as file:
+                    file.write(text.encode())
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {target!a}: {_why(error)}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file beside it first, so that a full disk or a Ctrl-C leaves the earlier one."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def load(source: str) -> str:

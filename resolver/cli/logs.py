@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from resolver import __version__
 from resolver.cli.store import say
 from resolver.errors import UsageError
+from resolver.host.paths import ForeignFileError, reach
 from resolver.log import NAME
 from resolver.report.escape import escape
 from resolver.settings import LOG_VARIABLE
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 LEVELS = ("debug", "info", "warning", "error")
 _LINE = "%(asctime)s %(process)d %(levelname)s %(message)s"
@@ -33,11 +39,20 @@ class _Lines(logging.Formatter):
         return escape(super().format(record), _LONGEST)
 
 
+class _File(logging.FileHandler):
+    """Appends to a file that is no stranger's, and waits for no reader of a pipe."""
+
+    def _open(self) -> TextIOWrapper:
+        with reach(self.baseFilename) as place:
+            opened = place.open_or_make(os.O_WRONLY | os.O_APPEND)
+        return os.fdopen(opened, "w", encoding=self.encoding, errors=self.errors)
+
+
 def begin(setting: str) -> None:
     """Logs from now on. A file that cannot be written is told, and is no reason to fail.
 
     Raises:
-        UsageError: there is no such level.
+        UsageError: there is no such level, or the file is a stranger's.
     """
     level, _, path = setting.strip().partition(":")
     if level.lower() not in LEVELS:
@@ -59,7 +74,9 @@ def _handler(path: str) -> logging.Handler:
     if not path:
         return logging.StreamHandler(sys.stderr)
     try:
-        return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        return _File(path, encoding="utf-8", errors="backslashreplace")
+    except ForeignFileError as error:
+        raise UsageError(f"{LOG_VARIABLE}: {error.strerror}") from error
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         say([f"{LOG_VARIABLE}: cannot write {path}: {reason}; this is not logged"])

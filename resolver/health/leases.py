@@ -61,7 +61,7 @@ class Leases:
         self._environ = environ
         self._root = root
         self._shared = bool(environ.get(STORE_VARIABLE, "").strip())
-        self._ledger = None if self._shared else state_directory(environ, lambda: root).ledger
+        self._place = None if self._shared else state_directory(environ, lambda: root)
         self._store: LeaseStore | None = None
         self._stamp: object = None
         self._next_try = 0.0
@@ -96,16 +96,16 @@ class Leases:
 
     def _listed(self) -> dict[int, Entry]:
         """Every entry of the scope, alive or not."""
-        if self._ledger is None:
+        if self._place is None:
             self._next_try = time.monotonic() + _ASK_SECONDS
             return {each.token: Entry(each, "", each.expires_at) for each in self._asked()}
-        stamp = _stamp(self._ledger)
+        stamp = _stamp(self._place.written)
         if stamp is None:
             return {}
         if stamp != self._stamp:
             from resolver.leases.stores import database  # noqa: PLC0415 - loads sqlite3
 
-            found = database.read(self._ledger)
+            found = database.read(self._place.ledger)
             settled = time.time_ns() - max(time_ns for _, time_ns, _ in stamp) > _COARSE_NANOSECONDS
             self._stamp = stamp if settled else None
             return {each.lease.token: each for each in found if each.lease.scope == self._scope}
@@ -154,10 +154,10 @@ def _same(lease: Lease) -> object:
     return (lease.request, lease.service, lease.project, lease.place, lease.owner)
 
 
-def _stamp(path: Path) -> tuple[tuple[int, int, int], ...] | None:
-    """What changes with each write to the ledger (sqlite.org/wal.html); None: there is none."""
+def _stamp(files: tuple[Path, ...]) -> tuple[tuple[int, int, int], ...] | None:
+    """What changes with each write to the ledger; None: there is none."""
     found = []
-    for part in (path, path.with_name(f"{path.name}-wal")):
+    for part in files:
         try:
             status = os.stat(part)  # noqa: PTH116 - at each look
         except OSError:

@@ -52,6 +52,11 @@ def read(path: str) -> bytes:
     return b"".join(blocks)
 
 
+def is_shared(mode: int) -> bool:
+    """Whether others than the owner may write to a directory of this mode (inode(7))."""
+    return bool(mode & 0o022)
+
+
 def text_of(path: str) -> str:
     """The whole text of a file; empty where there is none, or not for this user."""
     try:

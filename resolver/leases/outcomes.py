@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
+from resolver.host import own_files
 from resolver.leases.state import OUTCOMES, state_directory
 from resolver.model import Verdict
 from resolver.project.place import root
@@ -29,7 +30,6 @@ _DIGITS = 20  # fixed, so that the file has always the same length
 _LONGEST = 4096
 _TRIES = 5
 _PAUSE_SECONDS = 0.002
-_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def count(report: Report, environ: Mapping[str, str]) -> None:
@@ -37,15 +37,10 @@ def count(report: Report, environ: Mapping[str, str]) -> None:
     if report.dry_run:
         return
     try:
-        opened = os.open(_path(environ), _FLAGS)
+        with _opened(environ) as opened:
+            _add(opened, [port.verdict for port in report.ports])
     except (OSError, UltraPortsError):
         return
-    try:
-        _add(opened, [port.verdict for port in report.ports])
-    except OSError:
-        return
-    finally:
-        os.close(opened)
 
 
 def begin(environ: Mapping[str, str]) -> None:
@@ -55,41 +50,34 @@ def begin(environ: Mapping[str, str]) -> None:
         OSError: it cannot be made.
         UsageError: a setting makes no sense.
     """
-    from resolver.leases.store import make_directory  # noqa: PLC0415 - not for counting
-
-    path = _path(environ)
-    mode = make_directory(path.parent, path.parent)
-    folder = path.parent.stat()
-    try:
-        opened = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    try:
-        os.write(opened, _text({}))
-        if mode is not None:
-            os.fchmod(opened, mode)
-        if os.geteuid() == 0 and folder.st_uid:
-            os.fchown(opened, folder.st_uid, folder.st_gid)
-    finally:
-        os.close(opened)
+    with _opened(environ, make=True) as opened:
+        if not os.fstat(opened).st_size:
+            os.write(opened, _text({}))
 
 
 def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
     """The count of each verdict; None where nothing is counted, or that cannot be read."""
     try:
-        with Path(_path(environ)).open("rb") as file:
-            return _counts(file.read(_LONGEST))
+        with _opened(environ) as opened:
+            return _counts(os.pread(opened, _LONGEST, 0))
     except (OSError, UltraPortsError):
         return None
 
 
-def _path(environ: Mapping[str, str]) -> Path:
-    return state_directory(environ, lambda: root(Path.cwd())).path / OUTCOMES
+@contextmanager
+def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
+    """The file's descriptor."""
+    place = state_directory(environ, lambda: root(Path.cwd()))
+    with own_files.folder(place.text, make=make) as folder:
+        opened = folder.open(OUTCOMES, make=make)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def _add(opened: int, verdicts: list[Verdict]) -> None:
-    status = os.fstat(opened)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not _locked(opened):
+    if not _locked(opened):
         return
     counts = _counts(os.pread(opened, _LONGEST, 0))
     if counts is None:

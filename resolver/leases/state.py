@@ -6,6 +6,7 @@ import os
 import sys
 
 from resolver.errors import UsageError
+from resolver.host.files import is_shared
 from resolver.patterns import pattern
 from resolver.settings import STATE_VARIABLE
 from resolver.values import value
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 NAME = "ultra-ports"
 LEDGER = "leases.db"
+COPIES = ("leases.1", "leases.2")  # in place of it, in a directory that users share
 OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
-SHARED = "shared"
 _VARIABLE = pattern(r"(?a)\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -40,13 +41,15 @@ class StateDirectory:
 
     @property
     def ledger(self) -> Path:
-        """The database of reservations.
+        """The database of reservations, or the first of its copies."""
+        return self.path / (COPIES[0] if is_shared(_mode(self.text)) else LEDGER)
 
-        In a sticky directory that everybody may write to, the kernel may refuse to open what others
-        made (`fs.protected_regular`, proc_sys_fs(5)): there the ledger has a directory of its own.
-        """
-        sticky = self.origin == STATE_VARIABLE and is_sticky(self.text)
-        return (self.path / SHARED if sticky else self.path) / LEDGER
+    @property
+    def written(self) -> tuple[Path, Path]:
+        """The files of which one changes with each reservation (sqlite.org/wal.html)."""
+        ledger = self.ledger
+        other = COPIES[1] if ledger.name in COPIES else f"{ledger.name}-wal"
+        return ledger, ledger.with_name(other)
 
     @property
     def was_used(self) -> bool:
@@ -86,19 +89,7 @@ def _below(folder: str) -> str:
     return f"{folder.rstrip('/')}/{NAME}"
 
 
-def is_sticky(path: Path | str) -> bool:
-    """Whether others may make files here, and not remove each other's, as in /tmp."""
-    mode = _mode(path)
-    return bool(mode & 0o1000 and mode & 0o022)
-
-
-def shared_mode(path: Path | str) -> int | None:
-    """The mode of files that everybody who may write to this directory shall use; None: no wish."""
-    mode = _mode(path)
-    return 0o600 | mode & 0o066 if mode & 0o022 else None
-
-
-def _mode(path: Path | str) -> int:
+def _mode(path: str) -> int:
     try:
         return os.stat(path).st_mode
     except OSError:

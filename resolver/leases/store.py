@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import TYPE_CHECKING
 
 from resolver.errors import StoreError, UsageError
+from resolver.host import own_files
 from resolver.leases.owner import here
-from resolver.leases.state import shared_mode, state_directory
+from resolver.leases.state import state_directory
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -52,15 +51,15 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
 
 
 def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
-    from resolver.leases.stores.database import UnwritableError  # noqa: PLC0415 - sqlite3
+    from resolver.leases.stores.files import UnwritableError  # noqa: PLC0415 - sqlite3
     from resolver.leases.stores.ledger import Ledger  # noqa: PLC0415
 
     place = state_directory(environ, lambda: project_root)
     reason = place.reason
     if not reason:
         try:
-            mode = make_directory(place.path, place.ledger.parent)
-            return Ledger(place.ledger, where, mode=mode)
+            with own_files.folder(place.text, make=True):
+                return Ledger(place.ledger, where)
         except UnwritableError as error:
             reason = error.reason
         except OSError as error:
@@ -68,41 +67,16 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
     return _memory(place, reason, where)
 
 
-def make_directory(folder: Path, inner: Path) -> int | None:
-    """Makes the directories that are missing; returns the mode of shared files, or None.
-
-    Raises:
-        OSError: one of them cannot be made.
-    """
-    for each in reversed([folder, *folder.parents]):
-        if not each.is_dir():
-            if each.exists() and not each.is_dir():  # it may have been made in between
-                raise NotADirectoryError(errno.ENOTDIR, f"{each} is no directory")
-            each.mkdir(mode=0o700, exist_ok=True)
-            _give(each)
-    if inner != folder and not inner.is_dir():
-        inner.mkdir(mode=0o700, exist_ok=True)
-        inner.chmod(0o777)  # whatever the umask
-    return shared_mode(inner)
-
-
-def _give(folder: Path) -> None:
-    """Gives what root made in a user's home to that user: with `sudo`, HOME may still be theirs."""
-    above = folder.parent.stat()
-    if os.geteuid() == 0 and above.st_uid:
-        os.chown(folder, above.st_uid, above.st_gid)
-
-
 def _memory(place: StateDirectory, reason: str, where: Here) -> LeaseStore:
     """A store that lives in memory, with the leases of a ledger that can only be read."""
     from resolver.leases.stores.memory import MemoryStore  # noqa: PLC0415 - seldom
 
-    what = "reservations cannot be kept" + ("" if place.reason else f" in {place.ledger.parent}")
+    what = "reservations cannot be kept" + ("" if place.reason else f" in {place.text}")
     warning = f"{what}: {reason}; they are forgotten when this command ends"
     try:
         found = _readable(place)
     except (StoreError, OSError):
-        blind = f"what is reserved in {place.ledger.parent} cannot be read by this user"
+        blind = f"what is reserved in {place.text} cannot be read by this user"
         return MemoryStore(where, (f"{warning}, and {blind}",), blind=blind)
     return MemoryStore(where, (warning,), found)
 

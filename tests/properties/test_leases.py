@@ -17,6 +17,7 @@ from resolver.errors import ReservedError
 from resolver.leases.model import Claim, Lease, Owner
 from resolver.leases.owner import here, myself, owner_of
 from resolver.leases.rules import Moment
+from resolver.leases.state import COPIES
 from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
@@ -103,7 +104,7 @@ def hinders(row: Row, claim: Claim) -> bool:
 
 
 class Stores(RuleBasedStateMachine):
-    """Does everything three times, and compares."""
+    """Does everything four times, and compares."""
 
     granted = Bundle("granted")
 
@@ -111,9 +112,10 @@ class Stores(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.now, self.step = 1000.0, 1_800_000_000.0
-        path = Path(self.folder.name) / "leases.db"
+        path = Path(self.folder.name)
         self.stores: tuple[LeaseStore, ...] = (
-            Ledger(path, HERE, now=self.clock),
+            Ledger(path / "leases.db", HERE, now=self.clock),
+            Ledger(path / COPIES[0], HERE, now=self.clock),
             MemoryStore(HERE, now=self.clock),
         )
         self.rows: dict[tuple[int, ...], Row] = {}

@@ -134,7 +134,8 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(
 ) -> None:
     os.mkfifo(tmp_path / name)
     port, env = free_port(), {"ULTRA_PORTS_STATE": str(tmp_path)}
-    assert reserve(tmp_path, here, port, timeout=20).status == int(name == "leases.db")
+    run = reserve(tmp_path, here, port, timeout=20)
+    assert_not_kept(run, tmp_path, f"{name} is a pipe of uid {os.geteuid()}'s: it is left alone")
     for arguments in (["reservations"], ["release", "api"], ["who", str(port), "--no-docker"]):
         ultra(*arguments, cwd=here, env=env, timeout=20)
 
@@ -257,12 +258,29 @@ def test_roots_own_ledger_is_not_for_others(
     assert "cannot be read by this user" in run.stderr
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_users_share_a_directory_that_all_may_write_to(
-    public: Path, as_nobody: tuple[str, ...], mode: int
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
+def test_a_directory_where_others_may_remove_files_is_refused(
+    tmp_path: Path, here: Path, mode: int
 ) -> None:
-    public.chmod(mode)
+    place = tmp_path / "the state"
+    place.mkdir()
+    place.chmod(mode)
+    assert_not_kept(
+        reserve(place, here, free_port()),
+        place,
+        f"others may remove files from it (`chmod +t '{place}'` if they shall use it too, "
+        f"`chmod go-w '{place}'` if not)",
+    )
+    assert list(place.iterdir()) == []
+    place.chmod(mode | 0o1000)
+    assert reserve(place, here, free_port()).status == 0
+
+
+@pytest.mark.root
+def test_users_share_a_directory_that_all_may_write_to(
+    public: Path, as_nobody: tuple[str, ...]
+) -> None:
+    public.chmod(0o1777)
     root, ports = Path("/"), [free_port() for _ in range(3)]
     users = [as_nobody, as_user(OTHER_USER, as_nobody), ()]
     for port, user in zip(ports, users, strict=True):
@@ -272,8 +290,8 @@ def test_users_share_a_directory_that_all_may_write_to(
         assert listed(public, root, prefix=user) == sorted(ports)
         for port in ports:
             assert reserve(public, root, port, "--project", "late", prefix=user).status == 1
-    [ledger] = public.rglob("leases.db")
-    assert ledger.stat().st_mode & 0o777 == 0o666
+    assert {each.name for each in public.iterdir()} == {"leases.1", "leases.2", "leases.lock"}
+    assert {each.stat().st_mode & 0o777 for each in public.iterdir()} == {0o666}
     release = ("release", str(ports[2]), "--project", f"p{ports[2]}")
     assert ultra(*release, prefix=as_nobody, cwd=root,
                  env={"ULTRA_PORTS_STATE": str(public)}).status == 0  # fmt: skip
@@ -298,7 +316,7 @@ def test_what_root_makes_in_a_users_home_is_the_users(
 
 @pytest.mark.root
 def test_an_owner_of_another_user_is_judged(public: Path, as_nobody: tuple[str, ...]) -> None:
-    public.chmod(0o777)
+    public.chmod(0o1777)
     root, port = Path("/"), free_port()
     with subprocess.Popen(["/bin/sleep", "600"]) as owner:
         assert reserve(public, root, port, "--for", str(owner.pid)).status == 0

@@ -1,4 +1,4 @@
-"""What every store of leases promises, for SQLite, for memory and for a real Redis alike."""
+"""What every store of leases promises: SQLite, copies that users share, memory and a real Redis."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from resolver.errors import ReservedError, UsageError
 from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import here, myself, owner_of
+from resolver.leases.state import COPIES
 from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.memory import MemoryStore
 from resolver.leases.stores.redis_store import RedisStore
@@ -40,11 +41,11 @@ def server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "memory", "redis"])
+@pytest.fixture(params=["sqlite", "shared", "memory", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LeaseStore]:
     made: LeaseStore
-    if request.param == "sqlite":
-        made = Ledger(tmp_path / "leases.db", HERE)
+    if request.param in {"sqlite", "shared"}:
+        made = Ledger(tmp_path / ("leases.db" if request.param == "sqlite" else COPIES[0]), HERE)
     elif request.param == "memory":
         made = MemoryStore(HERE)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ import pytest
 
 from resolver import settings
 from resolver.errors import UsageError
-from resolver.leases.state import shared_mode, state_directory
-from resolver.leases.store import make_directory, open_store
+from resolver.host.own_files import folder
+from resolver.leases.state import state_directory
+from resolver.leases.store import open_store
 from resolver.leases.words import seconds
 from resolver.report.settings import hidden_password
 
@@ -67,13 +69,15 @@ def test_who_has_no_home_is_told_so() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "shared"),
-    [(0o700, None), (0o755, None), (0o770, 0o660), (0o2775, 0o664), (0o777, 0o666)],
+    [(0o700, 0o600), (0o755, 0o600), (0o1770, 0o660), (0o3775, 0o664), (0o1777, 0o666)],
 )
 def test_files_are_for_those_who_may_write_to_the_directory(
-    tmp_path: Path, mode: int, shared: int | None
+    tmp_path: Path, mode: int, shared: int
 ) -> None:
     tmp_path.chmod(mode)
-    assert shared_mode(tmp_path) == shared
+    with folder(tmp_path) as found:
+        os.close(found.open("file"))
+    assert (tmp_path / "file").stat().st_mode & 0o777 == shared
 
 
 @pytest.mark.parametrize(
@@ -129,13 +133,12 @@ def test_every_variable_is_a_setting() -> None:
 def test_a_directory_that_is_made_at_the_same_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = tmp_path / "state", Path.is_dir
+    real = os.mkdir
 
-    def late(path: Path) -> bool:
-        found = real(path)
-        if path == folder and not found:
-            folder.mkdir()  # by somebody else, just after we looked
-        return found
+    def late(name: str, mode: int, *, dir_fd: int) -> None:
+        for _ in range(2):  # somebody else comes first
+            real(name, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(Path, "is_dir", late)
-    assert make_directory(folder, folder) is None
+    monkeypatch.setattr(os, "mkdir", late)
+    with folder(tmp_path / "a" / "state", make=True) as found:
+        assert not found.shared

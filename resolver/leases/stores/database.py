@@ -4,6 +4,9 @@ Each piece of work is one transaction (`BEGIN IMMEDIATE`; a mere look waits for 
 process that is killed at any moment leaves a file that the next one rolls back. A lock file beside
 it is shared by all who work on the ledger, and taken alone by whoever makes it or sets a damaged
 one aside; so nobody writes to a file that was moved away. Here it is not known what leases mean.
+
+SQLite opens its files by their paths and believes what it finds beside them, so they are in a
+directory that nobody else may write to; for the others there is `shared`.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from resolver import log
 from resolver.errors import StoreError
-from resolver.leases.stores import files, rows
+from resolver.host import own_files, paths
+from resolver.leases.stores import files, rows, shared
+from resolver.leases.stores.files import UnwritableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from resolver.host.own_files import Folder
     from resolver.leases.model import Entry
 
 _T = TypeVar("_T")
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _UNWRITABLE = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_FULL,
@@ -37,40 +42,30 @@ _UNWRITABLE = {
     sqlite3.SQLITE_AUTH,
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"
-NO_FILE = "it is no regular file"
-_PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
-
-
-class UnwritableError(StoreError):
-    """The ledger cannot be made or written here, for the `reason`."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where} cannot be written: {reason}")
-        self.reason = reason
 
 
 class Database:
-    """The file `path`, whose directory exists.
+    """The file `path`, in a directory that nobody else may write to.
 
     It stays open between two pieces of work, but not over a fork, nor when another file has taken
     its place.
 
     Args:
         path: of the file.
-        mode: of the files that are made; None: for this user alone.
         patience_seconds: how long others may keep it busy.
     """
 
-    def __init__(self, path: Path, mode: int | None, patience_seconds: float) -> None:
+    _folder: Folder  # the directory, while there is work
+
+    def __init__(self, path: Path, patience_seconds: float) -> None:
         self.path = path
         self.warnings: tuple[str, ...] = ()
-        self._mode = mode
         self._patience = patience_seconds
         self._pid = os.getpid()
         self._alone = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
+        self._owner = (0, 0)  # the directory's, when the connection was made
         self._inode = 0
         self._known = False  # that these are our tables
 
@@ -81,7 +76,7 @@ class Database:
             UnwritableError: it cannot be made or written.
             StoreError: it is another program's, a later version's, or busy for too long.
         """
-        return self._transacted(work, _WRITE)
+        return self._transacted(work, files.WRITE)
 
     def look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Does work that only reads: what was committed before it began is what it sees.
@@ -89,25 +84,41 @@ class Database:
         Raises:
             As `run`.
         """
-        return self._transacted(work, _READ)
+        return self._transacted(work, files.READ)
 
     def _transacted(self, work: Callable[[sqlite3.Connection], _T], begin: str) -> _T:
         if self._pid != os.getpid():
             self._begin_anew()
         deadline = time.monotonic() + self._patience
         if not self._alone.acquire(timeout=self._patience):
-            raise StoreError(self._busy())
+            raise files.busy(self.path, self._patience)
         try:
-            return self._repaired(lambda database: _transact(database, work, begin), deadline)
+            with self._opened():
+                return self._repaired(
+                    lambda database: files.transact(database, work, begin), deadline
+                )
         except (sqlite3.DatabaseError, rows.MalformedError) as error:
             self._fail(error)
         finally:
             self._alone.release()
 
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Has the directory, with the rights of its owner and no more."""
+        with files.reasons(self.path):
+            folder = own_files.folder(self.path.parent)
+        with folder:
+            with files.reasons(self.path):
+                folder.check_private()
+            self._folder = folder
+            with folder.acting():
+                yield
+
     def close(self) -> None:
         """Closes the file; it is opened again when it is used again."""
         if self._connection is not None and self._pid == os.getpid():
-            self._connection.close()
+            with own_files.acting(*self._owner):  # SQLite may remove what is beside the file
+                self._connection.close()
             self._connection = None
             self._known = False
 
@@ -126,7 +137,7 @@ class Database:
             return self._once(work, deadline)
         except (sqlite3.DatabaseError, rows.MalformedError) as error:
             self.close()
-            if not _is_damage(error):
+            if not files.is_damage(error):
                 raise
         self._set_aside(deadline)
         return self._once(work, deadline)
@@ -141,10 +152,12 @@ class Database:
 
     def _open(self, deadline: float) -> sqlite3.Connection | None:
         """The connection to the file that has this name now; None where there is no ledger yet."""
-        inode = _inode(self.path)
+        found = paths.status(self._folder.descriptor, self.path.name)
+        inode = found.st_ino if found else 0
         if self._connection is None or inode != self._inode:
             self.close()
             self._connection, self._inode = self._connect(), inode
+            self._owner = (self._folder.status.st_uid, self._folder.status.st_gid)
         if self._connection is None:
             return None
         left = max(0, round((deadline - time.monotonic()) * 1000))
@@ -157,26 +170,20 @@ class Database:
         """Opens the file; None where there is none.
 
         SQLite would make a missing one with a mode of its own. Where it makes its other files it
-        copies the mode and, for root, the owner of this one.
+        copies the mode of this one.
         """
-        if not self.path.exists():
-            return None
-        if not self.path.is_file():  # SQLite would wait for somebody to write to a pipe
-            raise UnwritableError(str(self.path), NO_FILE)
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=self._patience,
-            isolation_level=None,
-            check_same_thread=False,  # `_alone` sees to it
-        )
+        with files.reasons(self.path):
+            self._folder.check(*(self.path.name + side for side in files.SIDES))
+            if paths.status(self._folder.descriptor, self.path.name) is None:
+                return None
+        connection = files.connect(f"{self.path.absolute().as_uri()}?mode=rw", self._patience)
         connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) for each transaction
         return connection
 
     def _create(self, deadline: float) -> None:
         with self._locked(fcntl.LOCK_EX, deadline):
-            with self._reasons():
-                os.close(files.make(self.path, self._mode))
+            with files.reasons(self.path):
+                os.close(self._folder.open(self.path.name))
             connection = self._connect()
             if connection is not None:
                 with closing(connection):
@@ -187,8 +194,8 @@ class Database:
         with self._locked(fcntl.LOCK_EX, deadline):
             if self._is_sound():
                 return
-            with self._reasons():
-                name = files.move_aside(self.path)
+            with files.reasons(self.path):
+                name = files.move_aside(self._folder, self.path.name)
         log.info("set %s aside as %s", self.path, name)
         said = f"{self.path} was damaged: it was set aside as {name}, and what it held is forgotten"
         self.warnings += (said,)
@@ -205,33 +212,14 @@ class Database:
 
     @contextmanager
     def _locked(self, how: int, deadline: float) -> Iterator[None]:
-        """Has the lock file, which a killed process lets go of (flock(2))."""
-        with self._reasons():
-            descriptor = files.make(self.path.with_suffix(".lock"), self._mode)
-        try:
-            with self._reasons():
-                locked = files.lock(descriptor, how, deadline)
-            if not locked:
-                raise StoreError(self._busy())
+        with files.locked(self._folder, self.path, how, (self._patience, deadline)):
             yield
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def _reasons(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UnwritableError(str(self.path), error.strerror or str(error)) from error
-
-    def _busy(self) -> str:
-        return f"{self.path} is busy: others kept it for {self._patience:g} s"
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raises what a failure of SQLite means."""
-        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        code = files.primary_code(error)
         if code in _BUSY:
-            raise StoreError(self._busy()) from error
+            raise files.busy(self.path, self._patience) from error
         if code in _UNWRITABLE:
             full = code == sqlite3.SQLITE_FULL or files.is_full(self.path)
             reason = "the disk is full" if full else str(error)
@@ -245,49 +233,32 @@ def read(path: Path) -> tuple[Entry, ...]:
     Raises:
         StoreError: it cannot be read.
     """
-    if path.exists() and not path.is_file():
-        raise StoreError(f"{path} cannot be read: {NO_FILE}")
+    try:
+        with own_files.folder(path.parent) as folder:
+            if folder.shared:
+                return shared.SharedLedger(path).look(rows.entries)
+            folder.check_private()
+            with folder.acting():
+                folder.check(*(path.name + side for side in files.SIDES))
+                return _read(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> tuple[Entry, ...]:
     for suffix in ("mode=ro", "immutable=1"):  # the latter where SQLite cannot make its own files
         if suffix == "immutable=1" and _size(path.with_name(f"{path.name}-wal")):
             break  # what is in there would be missed
         try:
             uri = f"{path.absolute().as_uri()}?{suffix}"
-            with closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
+            with closing(files.connect(uri, 1.0)) as connection:
                 return rows.entries(connection) if rows.version(connection, str(path)) else ()
         except rows.MalformedError as error:
             raise StoreError(f"{path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & _PRIMARY not in _UNWRITABLE:
+            if files.primary_code(error) not in _UNWRITABLE:
                 raise StoreError(f"{path}: {error}") from error
     raise StoreError(f"{path} cannot be read by this user")
-
-
-def _transact(
-    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _T], begin: str
-) -> _T:
-    connection.execute(begin)
-    try:
-        result = work(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _is_damage(error: Exception) -> bool:
-    if isinstance(error, rows.MalformedError):
-        return True
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
 
 
 def _size(path: Path) -> int:

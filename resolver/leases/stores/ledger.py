@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from resolver import log
 from resolver.leases import rules
+from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
 from resolver.leases.stores.database import Database
 from resolver.leases.stores.memory import present
+from resolver.leases.stores.shared import SharedLedger
 from resolver.settings import STORE_SECONDS
 
 if TYPE_CHECKING:
@@ -31,9 +33,8 @@ class Ledger:
     """Leases in the file `path`, whose directory exists.
 
     Args:
-        path: of the database.
+        path: of the database, or of the first copy of a ledger that users share.
         where: what owners are compared with.
-        mode: of the files; None: for this user alone.
         now: the present.
         patience_seconds: how long others may keep it busy.
 
@@ -49,14 +50,14 @@ class Ledger:
         path: Path,
         where: Here,
         *,
-        mode: int | None = None,
         now: Callable[[str], Moment] = present,
         patience_seconds: float = STORE_SECONDS,
     ) -> None:
         self.where = str(path)
         self._here = where
         self._now = now
-        self._database = Database(path, mode, patience_seconds)
+        kind = SharedLedger if path.name in COPIES else Database
+        self._database = kind(path, patience_seconds)
         self._run, self._look = self._database.run, self._database.look
         self._run(rows.touch)
 

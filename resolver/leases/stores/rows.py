@@ -53,7 +53,7 @@ _TABLES = (
 
 
 class MalformedError(Exception):
-    """A row holds what this program never writes."""
+    """There is something in it that this program never writes."""
 
 
 def version(database: sqlite3.Connection, where: str) -> int:
@@ -61,6 +61,8 @@ def version(database: sqlite3.Connection, where: str) -> int:
 
     Raises:
         StoreError: it is another program's database, or a later version's.
+        MalformedError: there is more than tables in it: a view may take for ever, and a trigger
+            does what nobody asked for.
     """
     (found,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
@@ -69,6 +71,9 @@ def version(database: sqlite3.Connection, where: str) -> int:
         raise StoreError(f"{where} is another program's database")
     if found > _VERSION:
         raise StoreError(f"{where} was made by a later version of ultra-ports")
+    code = "SELECT count(*) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+    if database.execute(code).fetchone() != (0,):
+        raise MalformedError("there are views or triggers in it")
     return int(found)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError, UsageError
+from resolver.host.paths import reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def listening(address: str) -> Iterator[socket.socket]:
             _bind_name(listener, address)
             yield listener
             return
-        path = Path(address).absolute()
+        path = _path(address)
         _bind_path(listener, path)
         own = _identity(path)
         try:
@@ -65,6 +66,15 @@ def _bind_name(listener: socket.socket, address: str) -> None:
         raise UsageError(f"{address!a} is no address to listen on: {error}") from error
 
 
+def _path(address: str) -> Path:
+    """The path without its links, of which none is a stranger's."""
+    try:
+        with reach(address) as place:
+            return Path(place.text)
+    except (OSError, ValueError) as error:
+        raise _unusable(address, error) from error
+
+
 def _bind_path(listener: socket.socket, path: Path) -> None:
     try:
         with _locked(path.parent):
@@ -75,8 +85,6 @@ def _bind_path(listener: socket.socket, path: Path) -> None:
         if error.errno == errno.EADDRINUSE:
             raise _in_use(str(path)) from error
         raise _unusable(str(path), error) from error
-    except ValueError as error:
-        raise UsageError(f"{str(path)!a} is no path: {error}") from error
 
 
 def _make_room(path: Path) -> None:
@@ -148,5 +156,6 @@ def _in_use(address: str) -> UltraPortsError:
     return UltraPortsError(f"another server listens on {address}")
 
 
-def _unusable(address: str, error: OSError) -> UsageError:
-    return UsageError(f"cannot listen on {address!a}: {error.strerror or error}")
+def _unusable(address: str, error: OSError | ValueError) -> UsageError:
+    why = error.strerror if isinstance(error, OSError) else None
+    return UsageError(f"cannot listen on {address!a}: {why or error}")

@@ -11,17 +11,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError, UsageError
+from resolver.host.paths import reach
 from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from resolver.host.paths import Place
 
 LONGEST = 8 << 20  # bytes of an environment file that anybody could mean
 LOCK_SECONDS = 10.0
@@ -42,9 +44,10 @@ def read(path: Path) -> bytes:
     """The content; empty where there is no file.
 
     Raises:
-        UsageError: it cannot be read, is no regular file, or is too long.
+        UsageError: it cannot be read, is no regular file, is a stranger's, or is too long.
     """
-    return _look(_target(path)).raw
+    with _reached(path) as place:
+        return _look(place).raw
 
 
 def check(path: Path) -> bytes:
@@ -53,12 +56,11 @@ def check(path: Path) -> bytes:
     Raises:
         UsageError: it cannot be read, or nothing can be written beside it.
     """
-    folder = _target(path).parent
-    if not folder.is_dir():
-        raise UsageError(f"cannot write {path}: there is no directory {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {path}: nothing may be written to {folder}")
-    return read(path)
+    with _reached(path) as place:
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=place.folder):
+            folder = os.path.dirname(place.text)  # noqa: PTH120 - a text
+            raise UsageError(f"cannot write {path}: nothing may be written to {folder}")
+        return _look(place).raw
 
 
 def update(path: Path, edit: Callable[[bytes], bytes]) -> bytes:
@@ -72,62 +74,52 @@ def update(path: Path, edit: Callable[[bytes], bytes]) -> bytes:
         UsageError: the file cannot be read or replaced, or `edit` says so; nothing was changed.
         UltraPortsError: others keep it busy; nothing was changed.
     """
-    target = _target(path)
+    with _reached(path) as place:
+        try:
+            with _locked(place):
+                for _ in range(_ATTEMPTS):
+                    seen = _look(place)
+                    new = edit(seen.raw)
+                    if new == seen.raw and seen.status is not None:
+                        return new
+                    if _replaced(place, seen, new):
+                        return new
+        except OSError as error:
+            raise UsageError(f"cannot write {place.text}: {error.strerror or error}") from error
+        said = f"{place.text} is being changed by others all the time; nothing was changed"
+        raise UltraPortsError(said)
+
+
+def _reached(path: Path) -> Place:
     try:
-        with _locked(target.parent):
-            for _ in range(_ATTEMPTS):
-                seen = _look(target)
-                new = edit(seen.raw)
-                if new == seen.raw and seen.status is not None:
-                    return new
-                if _replaced(target, seen, new):
-                    return new
-    except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
-    raise UltraPortsError(f"{target} is being changed by others all the time; nothing was changed")
+        return reach(path)
+    except (OSError, ValueError) as error:  # a loop of links, a NUL, a stranger's link
+        why = error.strerror if isinstance(error, OSError) else None
+        raise UsageError(f"cannot write {str(path)!a}: {why or error}") from error
 
 
-def _target(path: Path) -> Path:
+def _look(place: Place) -> _Seen:
     try:
-        target = path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise UsageError(f"cannot write {str(path)!a}: {error}") from error
-    if target.is_symlink():  # only a loop is left as it is
-        raise UsageError(f"cannot write {target}: too many levels of symbolic links")
-    return target
-
-
-def _look(target: Path) -> _Seen:
-    try:
-        with open(target, "rb", opener=_without_waiting) as file:
+        with os.fdopen(place.open(os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise UsageError(f"{target} is no regular file")
+                raise UsageError(f"{place.text} is no regular file")
             raw = file.read(LONGEST + 1)
     except FileNotFoundError:
         return _Seen(b"", None)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else None
-        raise UsageError(f"cannot read {target}: {why or error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {place.text}: {error.strerror or error}") from error
     if len(raw) > LONGEST:
-        raise UsageError(f"{target} is too long for an environment file")
+        raise UsageError(f"{place.text} is too long for an environment file")
     return _Seen(raw, status)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # for a pipe that nobody writes to
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # until it has the mode of the old one: it may hold secrets
-
-
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other writers of this folder out."""
+def _locked(place: Place) -> Iterator[None]:
+    """Keeps other writers of this directory out."""
     import fcntl  # noqa: PLC0415 - POSIX only
 
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place.folder)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -140,6 +132,7 @@ def _locked(folder: Path) -> Iterator[None]:
                 if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
                     raise
             if time.monotonic() > deadline:
+                folder = os.path.dirname(place.text)  # noqa: PTH120 - a text
                 raise UltraPortsError(f"another process keeps {folder} locked; nothing was changed")
             time.sleep(_POLL_SECONDS)
         yield
@@ -147,25 +140,19 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _replaced(target: Path, seen: _Seen, new: bytes) -> bool:
+def _replaced(place: Place, seen: _Seen, new: bytes) -> bool:
     """Puts the new content in place; False where somebody has changed the file meanwhile."""
-    beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
-    try:
-        with open(beside, "xb", opener=_private if seen.status else None) as file:
-            file.write(new)
-            file.flush()
-            if seen.status is not None:
-                _keep(target, file.fileno(), seen.status)
-            os.fsync(file.fileno())
-        if not _unchanged(target, seen):
-            return False
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-    return True
+
+    def ready(descriptor: int) -> bool:
+        if seen.status is not None:
+            _keep(place, descriptor, seen.status)
+        return _unchanged(place, seen)
+
+    # Until it has the mode of the old one it is for nobody else: it may hold secrets.
+    return place.replace(new, 0o600 if seen.status else 0o666, ready)
 
 
-def _keep(target: Path, descriptor: int, status: os.stat_result) -> None:
+def _keep(place: Place, descriptor: int, status: os.stat_result) -> None:
     """Gives the new file the owner, the mode and the attributes of the old one."""
     ours = os.fstat(descriptor)
     if (ours.st_uid, ours.st_gid) != (status.st_uid, status.st_gid):
@@ -173,22 +160,29 @@ def _keep(target: Path, descriptor: int, status: os.stat_result) -> None:
             os.fchown(descriptor, status.st_uid, status.st_gid)
         except PermissionError as error:
             raise UsageError(
-                f"cannot write {target}: it is another user's, or group's, and would not stay so"
+                f"cannot write {place.text}: it is another user's, or group's, "
+                "and would not stay so"
             ) from error
     if hasattr(os, "listxattr"):
         with contextlib.suppress(OSError):  # access control lists; security labels are the system's
-            for name in os.listxattr(target):
-                os.setxattr(descriptor, name, os.getxattr(target, name))
+            _copy_attributes(place, descriptor)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
-def _unchanged(target: Path, seen: _Seen) -> bool:
+def _copy_attributes(place: Place, descriptor: int) -> None:
+    old = place.open(os.O_RDONLY)
     try:
-        now = target.stat()
-    except FileNotFoundError:
-        return seen.status is None
-    then = seen.status
-    return then is not None and _mark(now) == _mark(then)
+        for name in os.listxattr(old):
+            os.setxattr(descriptor, name, os.getxattr(old, name))
+    finally:
+        os.close(old)
+
+
+def _unchanged(place: Place, seen: _Seen) -> bool:
+    now, then = place.status(), seen.status
+    if now is None or then is None:
+        return now is then
+    return _mark(now) == _mark(then)
 
 
 def _mark(status: os.stat_result) -> tuple[int, ...]:
