@@ -141,7 +141,7 @@ def reach(path: str | os.PathLike[str]) -> Place:
         OSError: there is no such directory, or it may not be searched; too many links.
         ValueError: there is a NUL in it.
     """
-    walk = _Walk(os.fspath(path))
+    walk = _Cautious(os.fspath(path))
     try:
         name = walk.last_name()
         place = Place(walk.here, name, os.path.join(walk.text, name), frozenset(walk.leaders))
@@ -175,11 +175,13 @@ def open_or_make(folder: int, name: str, flags: int, mode: int) -> tuple[int, bo
     raise FileExistsError(errno.EEXIST, f"{name} comes and goes")
 
 
-class _Walk:
-    """One resolution of a path: the directory so far, and the words that are left."""
+class Walk:
+    """One resolution of a path: the directory so far, and the words that are left.
+
+    `here` is the directory's descriptor, for whoever asked to close, and `text` its path.
+    """
 
     def __init__(self, path: str) -> None:
-        self.leaders: set[int] = set()
         self.text = "/" if path.startswith("/") else os.getcwd()
         self.here = os.open(self.text if path.startswith("/") else ".", FOLDER)
         self._todo = _words(path)
@@ -200,15 +202,17 @@ class _Walk:
                 return word
         return "."
 
+    def check_link(self, text: str, link: os.stat_result) -> None:
+        """Called before a link is followed; raises OSError where it is not to be."""
+
+    def check_folder(self, text: str, folder: os.stat_result) -> None:
+        """Called when a directory was entered; raises OSError where it is not to be."""
+
     def _follow(self, word: str, link: os.stat_result) -> None:
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if link.st_uid not in _ours():
-            if os.fstat(self.here).st_mode & stat.S_IWOTH:
-                raise _in_public(os.path.join(self.text, word), link)
-            if os.geteuid() == 0:
-                self.leaders.add(link.st_uid)
+        self.check_link(os.path.join(self.text, word), link)
         target = os.readlink(word, dir_fd=self.here)
         self._todo += _words(target)
         if target.startswith("/"):
@@ -226,6 +230,23 @@ class _Walk:
     def _move(self, there: int, text: str) -> None:
         os.close(self.here)
         self.here, self.text = there, text
+        self.check_folder(text, os.fstat(there))
+
+
+class _Cautious(Walk):
+    """A walk that notes whose links it follows, and follows no stranger's in a public place."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.leaders: set[int] = set()
+
+    def check_link(self, text: str, link: os.stat_result) -> None:
+        if link.st_uid in _ours():
+            return
+        if os.fstat(self.here).st_mode & stat.S_IWOTH:
+            raise _in_public(text, link)
+        if os.geteuid() == 0:
+            self.leaders.add(link.st_uid)
 
 
 def _words(path: str) -> list[str]:

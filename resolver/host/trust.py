@@ -18,6 +18,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError, UntrustedError
+from resolver.host.paths import Walk, status
 from resolver.model import Account
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 LONGEST_FILE = 64 << 10  # bytes of a file that a process names
 _MOST_FILES = 1000
-_MOST_LINKS = 40  # as the kernel's own limit (path_resolution(7))
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -185,24 +184,31 @@ def weakness(path: str) -> str:
     caller. Others may write only to directories where they cannot replace what is not theirs: such
     as have the sticky bit (inode(7)).
     """
-    found, links = "/", 0
-    pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+    walk = _Undisputed(path)
     try:
-        while True:
-            status = os.lstat(found)
-            if reason := _open_to_others(found, status):
-                return reason
-            if stat.S_ISLNK(status.st_mode):
-                links += 1
-                target = os.readlink(found)
-                pending += [part for part in reversed(target.split("/")) if part not in {"", "."}]
-                found = "/" if target.startswith("/") else os.path.dirname(found)
-            if not pending or links > _MOST_LINKS:
-                return f"{path} has too many links" if pending else ""
-            part = pending.pop()
-            found = os.path.dirname(found) if part == ".." else os.path.join(found, part)
+        walk.check_folder("/", os.fstat(walk.here))
+        name = walk.last_name()
+        found = status(walk.here, name)
+        if found is None:
+            return f"{path}: {os.strerror(errno.ENOENT)}"
+        return _open_to_others(os.path.join(walk.text, name), found)
+    except UntrustedError as error:
+        return str(error)
     except OSError as error:
-        return f"{found}: {error.strerror}"
+        return f"{path}: {error.strerror}"
+    finally:
+        os.close(walk.here)
+
+
+class _Undisputed(Walk):
+    """A walk that stops at what is in other hands."""
+
+    def check_link(self, text: str, link: os.stat_result) -> None:
+        self.check_folder(text, link)
+
+    def check_folder(self, text: str, folder: os.stat_result) -> None:
+        if reason := _open_to_others(text, folder):
+            raise UntrustedError(reason)
 
 
 def check_file(path: str) -> None:
@@ -211,18 +217,17 @@ def check_file(path: str) -> None:
         raise UntrustedError(reason)
 
 
-def _open_to_others(path: str, status: os.stat_result) -> str:
+def _open_to_others(path: str, found: os.stat_result) -> str:
     """Why an entry is in other hands than root's or the caller's; empty where it is not."""
-    if status.st_uid not in trusted_users():
-        return f"{path} belongs to {user_name(status.st_uid)}"
-    if stat.S_ISLNK(status.st_mode) or (
-        stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    ):
+    if found.st_uid not in trusted_users():
+        return f"{path} belongs to {user_name(found.st_uid)}"
+    mode = found.st_mode
+    if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         return ""
-    if status.st_mode & stat.S_IWOTH:
+    if mode & stat.S_IWOTH:
         return f"everybody may write to {path}"
-    if status.st_mode & stat.S_IWGRP and not _nobody_else_in(status.st_gid):
-        return f"group {status.st_gid} may write to {path}"
+    if mode & stat.S_IWGRP and not _nobody_else_in(found.st_gid):
+        return f"group {found.st_gid} may write to {path}"
     return ""
 
 
@@ -253,10 +258,10 @@ def read_named(path: str, uid: int | None) -> bytes:
     """
     handle = _open_named(path, uid)
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             raise PermissionError(errno.EPERM, "it is no regular file", path)
-        if not _may(uid, status, stat.S_IRUSR):
+        if not _may(uid, found, stat.S_IRUSR):
             raise PermissionError(errno.EACCES, "its user may not read it", path)
         text = b""
         while len(text) <= LONGEST_FILE and (block := os.read(handle, LONGEST_FILE + 1)):
@@ -275,8 +280,8 @@ def named_files(path: str, uid: int | None) -> list[str]:
     """
     folder, name = os.path.split(path)
     try:
-        status = os.stat(folder)
-        names = os.listdir(folder) if _may(uid, status, stat.S_IRUSR | stat.S_IXUSR) else []
+        readable = _may(uid, os.stat(folder), stat.S_IRUSR | stat.S_IXUSR)
+        names = os.listdir(folder) if readable else []
     except OSError:
         return []
     found = fnmatch.filter(sorted(names), name)[:_MOST_FILES]
@@ -291,54 +296,36 @@ def _may(uid: int | None, status: os.stat_result, wanted: int) -> bool:
     return status.st_mode & (wanted >> shift) == wanted >> shift
 
 
+class _Named(Walk):
+    """The way to a file that a process of a user names."""
+
+    def __init__(self, path: str, uid: int | None) -> None:
+        super().__init__(path)
+        self.uid = uid
+
+    def check_link(self, text: str, link: os.stat_result) -> None:
+        if link.st_uid not in trusted_users():
+            raise OSError(errno.ELOOP, f"it is a link of {user_name(link.st_uid)}", text)
+
+    def check_folder(self, text: str, folder: os.stat_result) -> None:
+        if not _may(self.uid, folder, stat.S_IXUSR):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), text)
+
+
 def _open_named(path: str, uid: int | None) -> int:
-    """A descriptor of the file, found step by step from the root directory (openat(2)).
+    """A descriptor of the file; it is looked at first, since to open a device sets things off.
 
     Raises:
-        OSError: there is none, or a link on the way is a stranger's.
+        OSError: there is none, it is no regular file, or a link on the way is a stranger's.
     """
-    pending = [part for part in reversed(path.split("/")) if part not in {"", "."}]
-    if not path.startswith("/") or not pending:
+    if not path.startswith("/"):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    links, folder = 0, os.open("/", _DIRECTORY)
+    walk = _Named(path, uid)
     try:
-        while True:
-            name = pending.pop()
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
-                links += 1
-                target = _target(name, folder, status, links)
-                pending += [part for part in reversed(target.split("/")) if part not in {"", "."}]
-                folder = _enter("/", folder, uid) if target.startswith("/") else folder
-                if not pending:
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            elif pending:
-                folder = _enter(name, folder, uid)
-            else:
-                return _open_regular(name, folder, path)
+        name = walk.last_name()
+        found = status(walk.here, name)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            raise PermissionError(errno.EPERM, "it is no regular file", path)
+        return os.open(name, _FILE, dir_fd=walk.here)
     finally:
-        os.close(folder)
-
-
-def _enter(name: str, folder: int, uid: int | None) -> int:
-    """The descriptor of a directory below `folder`, in whose place it comes."""
-    inner = os.open(name, _DIRECTORY, dir_fd=folder)
-    if not _may(uid, os.fstat(inner), stat.S_IXUSR):
-        os.close(inner)
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
-    os.close(folder)
-    return inner
-
-
-def _target(name: str, folder: int, status: os.stat_result, links: int) -> str:
-    """Where a link leads, if it may be followed."""
-    if links > _MOST_LINKS or status.st_uid not in trusted_users():
-        raise OSError(errno.ELOOP, f"it is a link of {user_name(status.st_uid)}", name)
-    return os.readlink(name, dir_fd=folder)
-
-
-def _open_regular(name: str, folder: int, path: str) -> int:
-    """A file is looked at before it is opened: to open a device can set something off."""
-    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-        raise PermissionError(errno.EPERM, "it is no regular file", path)
-    return os.open(name, _FILE, dir_fd=folder)
+        os.close(walk.here)
