@@ -104,7 +104,7 @@ def test_every_socket_that_exists_is_asked_once(
     with listening(tmp_path / "docker.sock"), listening(tmp_path / "podman" / "podman.sock"):
         alias.symlink_to(tmp_path / "docker.sock")
         daemons = [dockerd("-H", f"unix://{alias}"), dockerd(f"--host=unix://{file}")]
-        found = engines.endpoints(daemons)
+        found = [each.endpoint for each in engines.known_engines(daemons)]
     assert found[0] == "unix:///nonexistent.sock"  # asked all the same: its absence is worth a word
     assert found[1] == f"unix://{alias}"
     assert f"unix://{tmp_path}/podman/podman.sock" in found
