@@ -17,7 +17,7 @@ from itertools import chain, pairwise
 
 from resolver.host.docker_config import context_host, home
 from resolver.host.files import files_in, text_of
-from resolver.host.peer import listener_pid, listener_uid, owner_uid
+from resolver.host.peer import listener, owner_uid
 from resolver.model import EngineState
 from resolver.patterns import pattern
 from resolver.programs import known_as
@@ -48,12 +48,14 @@ _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says no
 def endpoint() -> str:
     """The engine that the docker command line would talk to; else this user's rootless one."""
     chosen = _command_line_endpoint()
+    if chosen != DEFAULT_ENDPOINT or _socket(path_of(chosen) or "/"):
+        return chosen
     rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
-    if chosen == DEFAULT_ENDPOINT and _socket(path_of(chosen) or "/") is None and _socket(rootless):
-        found = _judged(EngineState(f"unix://{rootless}", chosen=False), rootless)
-        if not (found.trouble or found.foreign) or in_container():
-            return found.endpoint
-    return chosen
+    if not _socket(rootless):
+        return chosen
+    found = _judged(EngineState(f"unix://{rootless}", chosen=False), rootless)
+    believed = not (found.trouble or found.foreign) or _is_neighbour(rootless)
+    return found.endpoint if believed else chosen
 
 
 def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
@@ -84,14 +86,12 @@ def chosen_engine() -> EngineState:
 
 
 def _judged(state: EngineState, path: str) -> EngineState:
-    """The engine with the user who listens at its socket, and whether it may be asked.
-
-    In a container, where uids may be mapped and the engine is a neighbour, the chosen one may be.
-    """
-    uid, euid = listener_uid(path, _AT_ONCE), os.geteuid()
-    whose = _owner_of_directory(path)
+    """The engine with the user who listens at its socket, and whether it may be asked."""
+    found = listener(path, _AT_ONCE)
+    uid = found[1] if found else None
+    whose, euid = _owner_of_directory(path), os.geteuid()
     ours = whose in {None, euid}
-    if state.chosen and (ours or in_container() or listener_pid(path, _AT_ONCE) == 0):
+    if state.chosen and (ours or _is_neighbour(path)):
         return replace(state, uid=uid)
     uid = owner_uid(path) if uid is None else uid
     if uid is None:
@@ -101,6 +101,15 @@ def _judged(state: EngineState, path: str) -> EngineState:
     where = "" if ours else f", in the directory of user {whose}"
     trouble = f"{state.endpoint} was not asked: user {uid} listens there{where}"
     return replace(state, uid=uid, trouble=trouble, forbidden=True, asked=False)
+
+
+def _is_neighbour(path: str) -> bool:
+    """Whether the listener is in another PID namespace: beside the container that we run in.
+
+    Uids may be mapped there, and whoever started us has let its socket in.
+    """
+    found = listener(path, _AT_ONCE)
+    return found is not None and found[0] == 0
 
 
 def _owner_of_directory(path: str) -> int | None:

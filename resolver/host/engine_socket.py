@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGEST = 1 << 26  # bytes of an answer; ten thousand containers take some 30 MB
-MOST_VALUES = 4_000_000  # in an answer, each of which takes some 100 bytes when it is decoded
+MOST_VALUES = 2_000_000  # of an answer: decoded, each takes up to 150 bytes and a microsecond
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _NOT_PERMITTED = {errno.EACCES, errno.EPERM}
 

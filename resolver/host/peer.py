@@ -12,18 +12,29 @@ from resolver.model import Pid
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
 
-def listener_pid(path: str, timeout_seconds: float) -> Pid | None:
-    """The process that called listen(2) on the socket; None where that cannot be told.
+def listener(path: str, timeout_seconds: float) -> tuple[Pid, int] | None:
+    """The process and the user that called listen(2) on the socket; None where that is not told.
 
-    Under socket activation it is PID 1, and 0 stands for a process of another PID namespace.
+    Under socket activation it is PID 1, and PID 0 stands for a process of another PID namespace.
     """
-    found = _listener(path, timeout_seconds)
-    return Pid(found[0]) if found else None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout_seconds)
+        try:
+            probe.connect(path)
+        except (OSError, ValueError):  # ValueError: a zero byte in the path
+            return None
+        return _credentials(probe)
+
+
+def listener_pid(path: str, timeout_seconds: float) -> Pid | None:
+    """The process alone."""
+    found = listener(path, timeout_seconds)
+    return found[0] if found else None
 
 
 def listener_uid(path: str, timeout_seconds: float) -> int | None:
-    """The user that called listen(2) on the socket; None where that cannot be told."""
-    found = _listener(path, timeout_seconds)
+    """The user alone."""
+    found = listener(path, timeout_seconds)
     return found[1] if found else None
 
 
@@ -45,17 +56,7 @@ def owner_uid(path: str) -> int | None:
         return None
 
 
-def _listener(path: str, timeout_seconds: float) -> tuple[int, int] | None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(timeout_seconds)
-        try:
-            probe.connect(path)
-        except (OSError, ValueError):  # ValueError: a zero byte in the path
-            return None
-        return _credentials(probe)
-
-
-def _credentials(connection: socket.socket) -> tuple[int, int] | None:
+def _credentials(connection: socket.socket) -> tuple[Pid, int] | None:
     if sys.platform != "linux":
         return None
     try:
@@ -63,4 +64,4 @@ def _credentials(connection: socket.socket) -> tuple[int, int] | None:
     except OSError:
         return None
     pid, uid, _ = _CREDENTIALS.unpack(raw)
-    return pid, uid
+    return Pid(pid), uid
