@@ -1,7 +1,7 @@
 """Another user's program that passes for an engine: what it is asked, it writes down.
 
-It serves files as answers (`FOLDER/json.json` for the list of containers, `FOLDER/ID.json` for one),
-without end where it was told so. It may hold a port besides, and call itself as it likes.
+It serves files as answers (`FOLDER/json.json` for the list of containers, `FOLDER/ID.json` for
+one), without end where it was told so. It may hold a port besides, and call itself as it likes.
 """
 
 from __future__ import annotations
