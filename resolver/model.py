@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+from resolver.patterns import pattern
 from resolver.values import ordered, value
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ PortNumber = NewType("PortNumber", int)
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - named here, never bound here
 ANY_IPV6 = "::"
+_CONTAINER_NAME = pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # names.RestrictedNamePattern of Moby
 
 
 class Transport(StrEnum):
@@ -279,7 +281,9 @@ class Container:
     `published` are the host bindings that it holds or, between two restarts, would take again.
     `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
     `stop_timeout_seconds` is the container's own grace. `sharing` names the containers that live in
-    its network namespace. `client` begins the commands that reach its engine.
+    its network namespace. `client` begins the commands that reach its engine. `uid` is the user
+    who listens at its engine's socket, None where that cannot be told; `foreign` says that it is
+    another user's engine, whose word counts for that user's sockets and processes only.
     """
 
     id: str
@@ -295,6 +299,16 @@ class Container:
     stop_timeout_seconds: int = 10
     sharing: tuple[str, ...] = ()
     client: tuple[str, ...] = ("docker",)
+    uid: int | None = None
+    foreign: bool = False
+
+    @property
+    def handle(self) -> str:
+        """What a command calls it: its name, or its short id where that is no name of Docker's.
+
+        An engine may say that a container is called `--help`, or `$(reboot)`.
+        """
+        return self.name if _CONTAINER_NAME.match(self.name) else self.id[:12]
 
     def label(self, name: str) -> str | None:
         """The value of one label."""
@@ -329,10 +343,12 @@ class EngineState:
 
     `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
     simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
-    not use. `elsewhere` says that its published ports are in another network namespace than ours,
-    and why we think so. `chosen` marks the one that the docker command line would talk to; the
-    others were found beside it. `client` begins the commands that reach the engine. `asked` is
-    False where it was not, since what is seen here explains the ports.
+    not use, or should not. `elsewhere` says that its published ports are in another network
+    namespace than ours, and why we think so. `chosen` marks the one that the docker command line
+    would talk to; the others were found beside it. `client` begins the commands that reach the
+    engine. `asked` is False where it was not: what is seen here explains the ports, or `trouble`
+    says why. `uid` is the user who listens at its socket, None where that cannot be told (tcp,
+    ssh); `foreign` says that it is another user's, which may explain that user's ports only.
     """
 
     endpoint: str
@@ -343,6 +359,8 @@ class EngineState:
     chosen: bool = True
     client: tuple[str, ...] = ("docker",)
     asked: bool = True
+    uid: int | None = None
+    foreign: bool = False
 
     @property
     def unremarkable(self) -> bool:
@@ -351,8 +369,8 @@ class EngineState:
 
     @property
     def silent(self) -> bool:
-        """Whether it might explain a port, and did not answer, even though we may ask."""
-        return self.trouble is not None and not (self.absent or self.forbidden)
+        """Whether it might explain anybody's port, and did not answer, even though we may ask."""
+        return self.trouble is not None and not (self.absent or self.forbidden or self.foreign)
 
 
 @value

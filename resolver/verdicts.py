@@ -84,7 +84,11 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
                 for scan, where in _NARROW.items()
                 if scan is snapshot.scan
             ),
-            *(_SPARED.format(engine.endpoint) for engine in snapshot.engines if not engine.asked),
+            *(
+                _SPARED.format(engine.endpoint)
+                for engine in snapshot.engines
+                if not (engine.asked or engine.trouble)
+            ),
         ),
         scan=snapshot.scan,
         exit_status=worst,

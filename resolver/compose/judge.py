@@ -141,7 +141,7 @@ def _in_the_way(entry: Entry, request: PortRequest, status: Status, stage: Stage
 
 def _orphan(start: str, service: tuple[str, ...], request: PortRequest, stage: Stage) -> Finding:
     container = orphans(stage.reports[request], stage)[0]
-    its, hint = container.label(SERVICE), f"docker stop {container.name}"
+    its, hint = container.label(SERVICE), f"docker stop {container.handle}"
     if is_one_off(container):
         why = "`docker compose run` started it, and `up` leaves it alone"
     elif stage.disabled is None:

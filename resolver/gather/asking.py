@@ -7,14 +7,14 @@ import time
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
 from resolver.host.engine_client import is_local, load_sdk
-from resolver.model import EngineState
+from resolver.model import EngineState, PortRequest
 from resolver.values import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import Container, Policy, PortRequest, Process, Socket
+    from resolver.model import Container, Policy, Process, Socket
 
 
 @value
@@ -38,16 +38,18 @@ def ask_engines(
     Our own container is among them, where an engine knows it. Both are empty where no engine is to
     be asked. The whole takes `docker_timeout_seconds` and a little, and what an engine did not say
     by then is in its `trouble`. Of an engine that was merely found, and whose ports are not ours,
-    no containers are told: they are in nobody's way here. `glance`: every port could be bound, so
-    an answer in which none of them occurs is not read any further.
+    no containers are told: they are in nobody's way here. Another user's engine is asked about that
+    user's sockets alone, and not at all where there are none. `glance`: every port could be bound,
+    so an answer in which none of them occurs is not read any further.
     """
     if not policy.use_docker:
         return (), ()
     own = engines.own_container_id()
-    told = [
-        _located(each, own, sockets, requests)
-        for each in _ask(requests, _container_ids(processes), processes, policy, glance=glance)
+    inquiries = [
+        _inquiry(engine, policy, requests, processes, sockets, glance=glance)
+        for engine in engines.known_engines(processes)
     ]
+    told = [_located(each, own, sockets, requests) for each in _ask(inquiries, policy)]
     told = _distinct(told)
     containers = [
         container
@@ -56,6 +58,38 @@ def ask_engines(
         for container in each.containers
     ]
     return tuple(containers), tuple(each.engine for each in told)
+
+
+def _inquiry(
+    engine: EngineState,
+    policy: Policy,
+    requests: Sequence[PortRequest] | None,
+    processes: Sequence[Process],
+    sockets: Sequence[Socket],
+    *,
+    glance: bool,
+) -> _Inquiry:
+    """What an engine is asked; another user's is asked what concerns that user."""
+    if engine.foreign and engine.trouble is None:
+        processes = [each for each in processes if each.uid == engine.uid]
+        requests = _requests_of(engine.uid, requests, sockets)
+        if not requests:
+            why = (
+                f"{engine.endpoint} was not asked: user {engine.uid}, whose it is, has no such port"
+            )
+            engine = replace(engine, trouble=why, forbidden=True, asked=False)
+    ids = _container_ids(processes)
+    return _Inquiry(engine, policy.docker_timeout_seconds, requests, ids, glance=glance)
+
+
+def _requests_of(
+    uid: int | None, requests: Sequence[PortRequest] | None, sockets: Iterable[Socket]
+) -> list[PortRequest]:
+    """The requests that sockets of a user meet; where every port is asked for, those of them."""
+    bindings = {entry.binding for entry in sockets if entry.uid == uid}
+    if requests is None:
+        return sorted({PortRequest(each.port, each.transport) for each in bindings})
+    return [each for each in requests if any(map(each.meets, bindings))]
 
 
 def _container_ids(processes: Iterable[Process]) -> frozenset[str]:
@@ -81,14 +115,12 @@ def _located(
 def _distinct(told: list[_Answer]) -> list[_Answer]:
     """Each engine once: two endpoints that tell of the same container are one engine's.
 
-    The first stays; where either path leads to ports that are ours, they are.
+    The first stays; where either path leads to ports that are ours, they are. Another user's engine
+    may say what it likes, and is only ever itself.
     """
     found: list[_Answer] = []
     for answer in told:
-        ids = {container.id for container in answer.containers}
-        known = next(
-            (each for each in found if ids & {container.id for container in each.containers}), None
-        )
+        known = next((each for each in found if _is_same(each, answer)), None)
         if known is None:
             found.append(answer)
         elif known.engine.elsewhere and not answer.engine.elsewhere:
@@ -98,28 +130,23 @@ def _distinct(told: list[_Answer]) -> list[_Answer]:
     return found
 
 
-def _ask(
-    requests: Sequence[PortRequest] | None,
-    ids: frozenset[str],
-    processes: Iterable[Process],
-    policy: Policy,
-    *,
-    glance: bool,
-) -> list[_Answer]:
+def _is_same(one: _Answer, other: _Answer) -> bool:
+    if one.engine.foreign or other.engine.foreign:
+        return False
+    return not {each.id for each in one.containers}.isdisjoint(each.id for each in other.containers)
+
+
+def _ask(inquiries: Sequence[_Inquiry], policy: Policy) -> list[_Answer]:
     """Every engine's answer, the chosen one's first; asked side by side.
 
     Loading the SDK is slow, so that does not count.
     """
-    limit = policy.docker_timeout_seconds
-    inquiries = [
-        _Inquiry(endpoint, limit, requests, ids, glance=glance)
-        for endpoint in engines.endpoints(processes)
-    ]
-    if len(inquiries) == 1 and is_local(inquiries[0].endpoint):
-        inquiries[0].ask()  # keeps its own deadline
-    else:
-        _ask_side_by_side(inquiries, limit)
-    return [inquiry.answer(chosen=number == 0) for number, inquiry in enumerate(inquiries)]
+    asked = [inquiry for inquiry in inquiries if inquiry.engine.trouble is None]
+    if len(asked) == 1 and is_local(asked[0].engine.endpoint) and not asked[0].engine.foreign:
+        asked[0].ask()  # keeps its own deadline
+    elif asked:
+        _ask_side_by_side(asked, policy.docker_timeout_seconds)
+    return [inquiry.answer() for inquiry in inquiries]
 
 
 def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> None:
@@ -130,10 +157,10 @@ def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> No
     import threading  # noqa: PLC0415 - mostly there is one engine
 
     deadline = time.monotonic() + limit_seconds
-    if not all(is_local(inquiry.endpoint) for inquiry in inquiries):
+    if not all(is_local(inquiry.engine.endpoint) for inquiry in inquiries):
         deadline += load_sdk()
     threads = [
-        threading.Thread(target=each.ask, name=f"engine {each.endpoint}", daemon=True)
+        threading.Thread(target=each.ask, name=f"engine {each.engine.endpoint}", daemon=True)
         for each in inquiries
     ]
     for thread in threads:
@@ -143,18 +170,18 @@ def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> No
 
 
 class _Inquiry:
-    """One engine that is asked, and what it said so far."""
+    """One engine that is asked, unless its `trouble` says why not, and what it said so far."""
 
     def __init__(
         self,
-        endpoint: str,
+        engine: EngineState,
         limit_seconds: float,
         requests: Sequence[PortRequest] | None,
         ids: frozenset[str],
         *,
         glance: bool,
     ) -> None:
-        self.endpoint = endpoint
+        self.engine = engine
         self._glance = glance
         self._limit = limit_seconds
         self._requests = requests
@@ -167,32 +194,28 @@ class _Inquiry:
         """Asks, and keeps the answer or the error."""
         from resolver.gather.containers import list_containers  # noqa: PLC0415 - no engine, no need
 
-        client = engines.client(self.endpoint)
         try:
             self._containers = list_containers(
-                self.endpoint,
-                self._limit,
-                self._requests,
-                self._ids,
-                client,
-                glance=self._glance,
+                self.engine, self._limit, self._requests, self._ids, glance=self._glance
             )
         except EngineError as error:
             self._error = error
         finally:
             self._over = True
 
-    def answer(self, *, chosen: bool) -> _Answer:
+    def answer(self) -> _Answer:
         """What was said so far; to be called once, when the deadline is over."""
-        state = EngineState(self.endpoint, chosen=chosen, client=engines.client(self.endpoint))
+        state, endpoint = self.engine, self.engine.endpoint
+        if state.trouble is not None:
+            return _Answer(state)
         if not self._over:
-            trouble = f"{self.endpoint} did not answer in {self._limit:g} s"
+            trouble = f"{endpoint} did not answer in {self._limit:g} s"
             return _Answer(replace(state, trouble=trouble))
         if self._error is None and self._containers is None:  # it broke: silence is no answer
-            return _Answer(replace(state, trouble=f"{self.endpoint} could not be asked"))
+            return _Answer(replace(state, trouble=f"{endpoint} could not be asked"))
         if self._error is None:
             return _Answer(state, self._containers or ())
-        nobody = not chosen and isinstance(self._error.__cause__, ConnectionRefusedError)
+        nobody = not state.chosen and isinstance(self._error.__cause__, ConnectionRefusedError)
         return _Answer(
             replace(
                 state,

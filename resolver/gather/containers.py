@@ -1,4 +1,8 @@
-"""Containers and their port mappings, from an engine, as frozen values."""
+"""Containers and their port mappings, from an engine, as frozen values.
+
+An engine may be another user's, or none at all: what has not the form that the Engine API gives is
+no answer, and nothing of it is used.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import socket
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
-from resolver.host.engine_client import EngineClient
+from resolver.host.engine_client import EngineClient, is_container_id
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
 from resolver.patterns import pattern
 from resolver.values import replace
@@ -16,19 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
-    from resolver.model import PortRequest
+    from resolver.model import EngineState, PortRequest
 
 
-_PUBLIC_PORT = pattern(rb'"PublicPort"\s*:\s*"?(\d+)')
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OSError)
+_PUBLIC_PORT = pattern(rb'"PublicPort"\s*:\s*"?(\d{1,5})')
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+_LONGEST = 4096  # characters of a name, an image, a state
+_LARGEST_PORT = 65535
+_LONGEST_STOP_SECONDS = 1_000_000  # what a socket can still wait for; over eleven days
+_OF_COMPOSE = "com.docker.compose."
 
 
 def list_containers(
-    endpoint: str,
+    engine: EngineState,
     timeout_seconds: float,
     requests: Collection[PortRequest] | None,
     ids: Collection[str] = (),
-    client: tuple[str, ...] = ("docker",),
     *,
     glance: bool = False,
 ) -> tuple[Container, ...]:
@@ -36,26 +43,58 @@ def list_containers(
 
     One request lists all, and one more is made for each container in the answer, and for each that
     is between two restarts, when the list does not show its ports. Our own container is always in
-    the answer, if this engine runs it. `client` begins the commands that reach the engine.
-    `glance`: an answer in which none of the ports and ids occurs is not decoded.
+    the answer, if this engine runs it; another user's engine does not. `glance`: an answer in which
+    none of the ports and ids occurs is not decoded.
 
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
-    with EngineClient(endpoint, timeout_seconds) as engine:
-        own = own_container_id()
+    if engine.trouble is not None:
+        raise EngineError(engine.trouble)
+    with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
+        own = None if engine.foreign else own_container_id()
         known = {*ids, own} if own else set(ids)
-        rows = engine.containers(
+        rows = client.containers(
             (lambda text: _concerns(text, requests, known)) if glance else None
         )
         try:
-            found = list(_matching(engine, rows, requests, ids, own))
+            _check_rows(rows)
+            found = list(_matching(client, rows, requests, ids, own))
         except (
             _MALFORMED
         ) as error:  # half an answer would make the rest look as if it were not there
-            raise EngineError(f"{endpoint} answers with what no engine says") from error
+            raise EngineError(f"{engine.endpoint} answers with what no engine says") from error
     found.sort(key=lambda container: (container.name, container.id))
-    return tuple(replace(container, client=client) for container in found)
+    return tuple(_of(engine, container) for container in found)
+
+
+def _of(engine: EngineState, container: Container) -> Container:
+    """A container with what is known of its engine.
+
+    Labels say to whom a container belongs: a compose project of ours, a pod that an orchestrator
+    scales. Another user's engine does not say that; where it was chosen, its projects are meant.
+    """
+    labels = container.labels
+    if engine.foreign:
+        kept = _OF_COMPOSE if engine.chosen else ()
+        labels = tuple(each for each in labels if each[0].startswith(kept))
+    return replace(
+        container, client=engine.client, uid=engine.uid, foreign=engine.foreign, labels=labels
+    )
+
+
+def _check_rows(rows: Iterable[object]) -> None:
+    """Sees to it that each entry of `GET /containers/json` is one of a container.
+
+    Raises:
+        TypeError: it is no object.
+        ValueError: it has no id that an engine gives.
+    """
+    for row in rows:
+        if not isinstance(row, dict):
+            raise TypeError("a container is an object")
+        if not is_container_id(row.get("Id")):
+            raise ValueError("a container's id has 64 hexadecimal digits")
 
 
 def _matching(
@@ -88,7 +127,7 @@ def _concerns(text: bytes, requests: Collection[PortRequest] | None, ids: Collec
     if any(each.encode() in text for each in ids):
         return True
     ports = {request.port for request in requests}
-    return any(int(port) in ports for port in _PUBLIC_PORT.findall(text))
+    return any(int(found[1]) in ports for found in _PUBLIC_PORT.finditer(text))
 
 
 def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | None) -> bool:
@@ -113,27 +152,72 @@ def parse_container(
     published = set(_listed_bindings(row))
     if row.get("State") == "restarting":
         published |= set(_configured_bindings(host))
-    timeout = settings.get("StopTimeout")
     return Container(
-        id=row["Id"],
+        id=_text(row["Id"]),
         name=_name(row),
         engine=endpoint,
-        image=str(row.get("Image", "")),
-        state=str(row.get("State", "")),
+        image=_text(row.get("Image")),
+        state=_text(row.get("State")),
         published=tuple(sorted(published)),
-        labels=tuple(sorted((settings.get("Labels") or row.get("Labels") or {}).items())),
-        network_mode=str((host or row.get("HostConfig") or {}).get("NetworkMode", "")),
+        labels=tuple(sorted(_labels(settings.get("Labels") or row.get("Labels") or {}))),
+        network_mode=_text((host or row.get("HostConfig") or {}).get("NetworkMode")),
         restart_policy=_restart_policy(host.get("RestartPolicy") or {}),
-        auto_remove=bool(host.get("AutoRemove")),
-        stop_timeout_seconds=10 if timeout is None else int(timeout),
+        auto_remove=host.get("AutoRemove") is True,
+        stop_timeout_seconds=_stop_timeout(settings.get("StopTimeout")),
         sharing=tuple(sorted(_sharing(row["Id"], rows))),
     )
 
 
+def _text(found: object) -> str:
+    """What has to be a text, of a length that somebody could want; empty where it is null.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is longer.
+    """
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        raise TypeError("a text was expected")
+    if len(found) > _LONGEST:
+        raise ValueError("a text is too long")
+    return found
+
+
+def _number(found: object) -> int:
+    """What has to be a whole number.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise TypeError("a whole number was expected")
+    return found
+
+
+def _port(found: object) -> PortNumber:
+    number = _number(found)
+    if not 0 < number <= _LARGEST_PORT:
+        raise ValueError("a port was expected")
+    return PortNumber(number)
+
+
+def _labels(found: dict[object, object]) -> Iterator[tuple[str, str]]:
+    for name, label in found.items():
+        if not (isinstance(name, str) and isinstance(label, str)):
+            raise TypeError("a label is a text")
+        yield name, label
+
+
+def _stop_timeout(found: object) -> int:
+    """Seconds; any negative number means never."""
+    return 10 if found is None else max(-1, min(_number(found), _LONGEST_STOP_SECONDS))
+
+
 def _name(row: dict[str, Any]) -> str:
     """The container's own name; links add names with a further slash."""
-    names = [str(name).removeprefix("/") for name in row.get("Names") or ()]
-    return next((name for name in names if "/" not in name), str(row["Id"])[:12])
+    names = [_text(name).removeprefix("/") for name in row.get("Names") or ()]
+    return next((name for name in names if name and "/" not in name), _text(row["Id"])[:12])
 
 
 def _sharing(container_id: str, rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -144,32 +228,34 @@ def _sharing(container_id: str, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _restart_policy(policy: dict[str, Any]) -> str:
-    name = policy.get("Name") or "no"
-    count = policy.get("MaximumRetryCount")
-    return f"{name}:{count}" if count else str(name)
+    name = _text(policy.get("Name")) or "no"
+    count = _number(policy.get("MaximumRetryCount") or 0)
+    return f"{name}:{count}" if count else name
 
 
 def _listed_bindings(row: dict[str, Any]) -> Iterator[Binding]:
     """`Ports` of `GET /containers/json`: one entry for each host address."""
     for port in row.get("Ports") or ():
-        if port.get("PublicPort"):
-            yield from _bindings(port.get("IP") or "", port["PublicPort"], port.get("Type", "tcp"))
+        if public := port.get("PublicPort"):
+            address, transport = _text(port.get("IP")), _text(port.get("Type", "tcp"))
+            yield from _bindings(address, _port(public), transport)
 
 
 def _configured_bindings(host: dict[str, Any]) -> Iterator[Binding]:
     """`HostConfig.PortBindings`: what the container takes when it starts; fixed ports only."""
     for inner, outers in (host.get("PortBindings") or {}).items():
         for outer in filter(None, outers or ()):
-            if str(outer.get("HostPort", "")).isdigit():
+            wanted = _text(outer.get("HostPort"))
+            if wanted.isdecimal() and int(wanted):
                 transport = inner.rpartition("/")[2]
-                yield from _bindings(outer.get("HostIp") or "", int(outer["HostPort"]), transport)
+                yield from _bindings(_text(outer.get("HostIp")), _port(int(wanted)), transport)
 
 
-def _bindings(address: str, port: int, transport: str) -> Iterator[Binding]:
-    if transport not in list(Transport) or not port:  # sctp
+def _bindings(address: str, port: PortNumber, transport: str) -> Iterator[Binding]:
+    if transport not in list(Transport):  # sctp
         return
     for each in [address] if address else [ANY_IPV4, ANY_IPV6]:
-        yield Binding(Transport(transport), _canonical(each), PortNumber(port))
+        yield Binding(Transport(transport), _canonical(each), port)
 
 
 def _canonical(address: str) -> str:

@@ -2,19 +2,26 @@
 
 The chosen one comes first, by the docker command line's own order of precedence: DOCKER_HOST,
 DOCKER_CONTEXT, the current context of its configuration, the default socket; then this user's
-rootless socket. The others are those whose sockets exist here.
+rootless socket. The others are those whose sockets exist here. What was not chosen is asked only
+where this user or root listens; for root also a user's own engine in that user's directory, which
+may explain that user's ports only.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from functools import lru_cache
 from itertools import chain, pairwise
 
+from resolver.host.docker_config import context_host, home
 from resolver.host.files import files_in, text_of
+from resolver.host.peer import listener, owner_uid
+from resolver.model import EngineState
 from resolver.patterns import pattern
 from resolver.programs import known_as
+from resolver.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,33 +40,84 @@ _SYSTEM_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
 _USER_SOCKETS = ("docker.sock", "podman/podman.sock")  # below XDG_RUNTIME_DIR
 _HOME_SOCKETS = (".docker/run/docker.sock", ".docker/desktop/docker.sock",
                  ".orbstack/run/docker.sock", ".colima/default/docker.sock")  # fmt: skip
-_RUNTIME_DIRECTORIES = "/run/user"  # one for each user who is logged in
+_RUNTIME_DIRECTORIES = "/run/user"  # one for each user who is logged in (pam_systemd(8))
+_RUNTIME_DIRECTORY = pattern(r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)")
+_AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says nothing of itself
 
 
 def endpoint() -> str:
     """The engine that the docker command line would talk to; else this user's rootless one."""
     chosen = _command_line_endpoint()
+    if chosen != DEFAULT_ENDPOINT or _socket(path_of(chosen) or "/"):
+        return chosen
     rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
-    if chosen == DEFAULT_ENDPOINT and _socket(path_of(chosen) or "/") is None and _socket(rootless):
-        return f"unix://{rootless}"
-    return chosen
+    if not _socket(rootless):
+        return chosen
+    found = _judged(EngineState(f"unix://{rootless}", chosen=False), rootless)
+    believed = not (found.trouble or found.foreign) or _is_neighbour(rootless)
+    return found.endpoint if believed else chosen
 
 
-def endpoints(processes: Iterable[Process] = ()) -> tuple[str, ...]:
-    """The chosen endpoint, which need not exist, then every other engine's socket that does.
+def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
+    """The chosen engine, which need not exist, then every other one whose socket does.
 
-    Two paths to one socket are one endpoint.
+    Two paths to one socket are one engine. One that is not to be asked, since somebody else
+    listens, says so in its `trouble`.
 
     Args:
         processes: what holds the ports, with all that is above it; a dockerd among them tells by
             its `--host` where it listens.
     """
-    chosen = endpoint()
-    found = {_socket(path_of(chosen) or "/") or (0, 0): chosen}
+    first = chosen_engine()
+    found = {_socket(path_of(first.endpoint) or "/") or (0, 0): first}
     for path in chain(daemon_sockets(processes), _SYSTEM_SOCKETS, _user_sockets()):
-        if identity := _socket(path):
-            found.setdefault(identity, f"unix://{path}")
+        identity = _socket(path)
+        if identity and identity not in found:
+            there = f"unix://{path}"
+            found[identity] = _judged(EngineState(there, chosen=False, client=client(there)), path)
     return tuple(found.values())
+
+
+def chosen_engine() -> EngineState:
+    """The engine that the docker command line would talk to; whether it is there is not known."""
+    chosen = endpoint()
+    state, path = EngineState(chosen, client=client(chosen)), path_of(chosen)
+    return _judged(state, path) if path else state
+
+
+def _judged(state: EngineState, path: str) -> EngineState:
+    """The engine with the user who listens at its socket, and whether it may be asked."""
+    found = listener(path, _AT_ONCE)
+    uid = found[1] if found else None
+    whose, euid = _owner_of_directory(path), os.geteuid()
+    ours = whose in {None, euid}
+    if state.chosen and (ours or _is_neighbour(path)):
+        return replace(state, uid=uid)
+    uid = owner_uid(path) if uid is None else uid
+    if uid is None:
+        return replace(state, trouble=f"there is no engine at {path}", absent=True)
+    if uid in {0, euid} if ours else (euid == 0 and uid == whose):
+        return replace(state, uid=uid, foreign=not ours)
+    where = "" if ours else f", in the directory of user {whose}"
+    trouble = f"{state.endpoint} was not asked: user {uid} listens there{where}"
+    return replace(state, uid=uid, trouble=trouble, forbidden=True, asked=False)
+
+
+def _is_neighbour(path: str) -> bool:
+    """Whether the listener is in another PID namespace: beside the container that we run in.
+
+    Uids may be mapped there, and whoever started us has let its socket in.
+    """
+    found = listener(path, _AT_ONCE)
+    return found is not None and found[0] == 0
+
+
+def _owner_of_directory(path: str) -> int | None:
+    """The user in whose runtime directory a path is or leads; None where it is nobody's."""
+    for each in (os.path.normpath(path), os.path.realpath(path)):
+        if found := _RUNTIME_DIRECTORY.match(each):
+            return int(found[1])
+    return None
 
 
 def client(endpoint: str) -> tuple[str, ...]:
@@ -72,7 +130,7 @@ def client(endpoint: str) -> tuple[str, ...]:
 
 
 def _command_line_endpoint() -> str:
-    return os.environ.get("DOCKER_HOST") or _context_host() or DEFAULT_ENDPOINT
+    return os.environ.get("DOCKER_HOST") or context_host() or DEFAULT_ENDPOINT
 
 
 def path_of(endpoint: str) -> str | None:
@@ -96,16 +154,32 @@ def _user_sockets() -> Iterator[str]:
     if os.geteuid() == 0:
         folders += files_in(_RUNTIME_DIRECTORIES)
     yield from (f"{folder}/{name}" for folder in folders for name in _USER_SOCKETS)
-    yield from (f"{_home()}/{name}" for name in _HOME_SOCKETS)
+    yield from (f"{home()}/{name}" for name in _HOME_SOCKETS)
 
 
 def daemon_sockets(processes: Iterable[Process]) -> Iterator[str]:
-    """Where each dockerd listens (dockerd(8), `--host`), by a path that leads there from here."""
+    """Where each dockerd listens (dockerd(8), `--host`), by a path that leads there from here.
+
+    Anybody can call a process so: only root's and this user's count.
+    """
     for process in processes:
-        if known_as(process, frozenset({"dockerd"})):
+        if known_as(process, frozenset({"dockerd"})) and _is_trusted(process):
             for host in _hosts(process.command):
                 path = path_of(DEFAULT_ENDPOINT if host == "fd://" else host)
                 yield _seen_from_here(process, path or "/")
+
+
+def _is_trusted(process: Process) -> bool:
+    """Whether a process is wholly root's, or wholly this user's: by its real, effective, saved uid.
+
+    A program that changes its user is somebody else's in part (credentials(7)).
+    """
+    uids = {process.uid}
+    if sys.platform == "linux":
+        status = text_of(f"/proc/{process.pid}/status").splitlines()
+        line = next((line for line in status if line.startswith("Uid:")), "")
+        uids = {int(word) for word in line.split()[1:]}
+    return uids in ({0}, {os.geteuid()})
 
 
 def _hosts(command: tuple[str, ...]) -> Iterator[str]:
@@ -158,42 +232,6 @@ def _ids(text: str) -> list[str]:
 def in_container() -> bool:
     """Whether this process runs in a container: the engines leave these files in each."""
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
-
-
-def _context_host() -> str | None:
-    """The endpoint of the chosen docker context; None for the default one."""
-    folder = os.environ.get("DOCKER_CONFIG", f"{_home()}/.docker")
-    name = os.environ.get("DOCKER_CONTEXT") or _field(f"{folder}/config.json", "currentContext")
-    if not isinstance(name, str) or name in {"", "default"}:
-        return None
-    import hashlib  # noqa: PLC0415 - only where a context was chosen
-
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    meta = f"{folder}/contexts/meta/{digest}/meta.json"
-    host = _field(meta, "Endpoints", "docker", "Host")
-    return host if isinstance(host, str) else None
-
-
-def _field(path: str, *keys: str) -> object:
-    """One value out of a JSON file; None where the file or the value is missing."""
-    text = text_of(path)
-    if not text:
-        return None
-    import json  # noqa: PLC0415 - only where there is a file
-
-    try:
-        value: object = json.loads(text)
-    except ValueError:
-        return None
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _home() -> str:
-    """This user's home; nowhere for one who has none (no HOME, and a uid without a name)."""
-    home = os.path.expanduser("~")
-    return home.rstrip("/") if home.startswith("/") else "/nonexistent"
 
 
 def _runtime() -> str:

@@ -9,16 +9,17 @@ socket it is connected to, and nothing is said.
 
 from __future__ import annotations
 
-from resolver.gather.engines import container_id_in, endpoints, path_of
+from resolver.gather.engines import container_id_in, known_engines, path_of
 from resolver.gather.places import is_engine_of_ours
-from resolver.model import EngineState, SocketState
+from resolver.model import SocketState
 from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
+from resolver.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import PortRequest, Process, Socket
+    from resolver.model import EngineState, PortRequest, Process, Socket
 
 SERVING = frozenset({SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED})
 _OTHERS = FORWARDERS | ENGINES | RELAYS
@@ -30,19 +31,16 @@ def unasked(
     """The engines that need not be asked; empty where one has to be.
 
     Those whose ports are not known to be ours have to be, as have those that are not there: an
-    answer comes at once then.
+    answer comes at once then. Another user's engine could explain nothing that this does not.
     """
     if not all(_serves(request, sockets) for request in requests):
         return ()
     if not all(_known(entry, processes) for entry in sockets) or any(map(_of_engines, processes)):
         return ()
-    found = endpoints(processes)
-    if not all(_here(endpoint) for endpoint in found):
+    found = known_engines(processes)
+    if not all(each.foreign or each.trouble or _here(each.endpoint) for each in found):
         return ()
-    return tuple(
-        EngineState(endpoint, chosen=number == 0, asked=False)
-        for number, endpoint in enumerate(found)
-    )
+    return tuple(replace(each, asked=False) for each in found)
 
 
 def _serves(request: PortRequest, sockets: Iterable[Socket]) -> bool:

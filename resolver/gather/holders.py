@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.gather.engines import container_id_in
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
+from resolver.patterns import pattern
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.values import replace
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # States in which a socket of its own keeps others off the port, whoever else is there
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
+# systemd lets a user make cgroups of any name below this one (systemd's "Control Group APIs and
+# Delegation"): whose container a path there names is that user's word
+_DELEGATED = pattern(r"/user@(\d{1,10})\.service(?:/|\Z)")
 _KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 
@@ -34,9 +38,9 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
     found: list[Holder] = []
     for binding, sockets in sorted(_by_binding(snapshot.sockets).items()):
         found.extend(_holders_of(binding, sockets, snapshot))
-    covered = {holder.binding for holder in found if holder.container}
+    covered = {holder.binding for holder in found if _is_vouched_for(holder.container)}
     away = _elsewhere(snapshot)
-    for container in snapshot.containers:
+    for container in filter(_is_vouched_for, snapshot.containers):
         found.extend(
             Holder(binding, SocketState.PUBLISHED, container=container)
             for binding in container.published
@@ -48,6 +52,11 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
     return tuple(_without_connections(found))
 
 
+def _is_vouched_for(container: Container | None) -> bool:
+    """Whether an engine knows the container whose word counts for everybody's ports."""
+    return container is not None and bool(container.engine) and not container.foreign
+
+
 def _redirected(
     requests: Sequence[PortRequest], snapshot: Snapshot, found: list[Holder]
 ) -> list[Holder]:
@@ -55,7 +64,7 @@ def _redirected(
     explained = {
         (holder.binding.transport, holder.binding.port)
         for holder in found
-        if holder.container
+        if _is_vouched_for(holder.container)
         or any(known_as(each, FORWARDERS | ENGINES) for each in holder.processes)
     }
     return [
@@ -91,7 +100,8 @@ def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> 
     orphans = [entry for entry in sockets if not entry.owners]
     if orphans:
         first = orphans[0]
-        container = _publisher(binding, snapshot) or _inhabited([first.cgroup or ""], snapshot)
+        container = _publisher(binding, {first.uid}, snapshot)
+        container = container or _inhabited([first.cgroup or ""], {first.uid}, snapshot)
         yield Holder(
             binding,
             first.state,
@@ -158,7 +168,7 @@ def _holder(
         own.state,
         processes=tuple(family),
         masters=(family[0].identity,),
-        container=_container_of(binding, family, snapshot),
+        container=_container_of(binding, theirs, family, snapshot),
         uid=own.uid,
         inodes=frozenset(entry.inode for entry in theirs),
         peer=own.peer,
@@ -166,35 +176,55 @@ def _holder(
     )
 
 
-def _container_of(binding: Binding, family: list[Process], snapshot: Snapshot) -> Container | None:
+def _container_of(
+    binding: Binding, sockets: list[Socket], family: list[Process], snapshot: Snapshot
+) -> Container | None:
     """The container behind a forwarder or an engine, or the one that the process runs in."""
+    uids = {entry.uid for entry in sockets} | {process.uid for process in family}
     if any(known_as(process, FORWARDERS | ENGINES) for process in family):
-        return _publisher(binding, snapshot)
-    return _inhabited([path for process in family for path in process.cgroups], snapshot)
+        return _publisher(binding, uids, snapshot)
+    paths = [path for process in family for path in process.cgroups]
+    return _inhabited(paths, uids, snapshot)
 
 
-def _inhabited(paths: Iterable[str], snapshot: Snapshot) -> Container | None:
+def _inhabited(
+    paths: Sequence[str], uids: Collection[int | None], snapshot: Snapshot
+) -> Container | None:
     """The container that a cgroup path names, known to an engine or not; never our own."""
     found = next(filter(None, map(container_id_in, paths)), None)
     if found is None or found == snapshot.own_container:
         return None
+    makers = {int(maker) for path in paths for maker in _DELEGATED.findall(path)}
     return next(
-        (each for each in snapshot.containers if each.id == found),
+        (
+            each
+            for each in snapshot.containers
+            if each.id == found and _may_be_of(each, uids) and makers <= {each.uid}
+        ),
         Container(found, found[:12], engine="", state="unknown"),
     )
 
 
-def _publisher(binding: Binding, snapshot: Snapshot) -> Container | None:
+def _publisher(
+    binding: Binding, uids: Collection[int | None], snapshot: Snapshot
+) -> Container | None:
     """The container that publishes exactly this binding, on an engine that shares our ports."""
     elsewhere = _elsewhere(snapshot)
     return next(
         (
             container
             for container in snapshot.containers
-            if binding in container.published and container.engine not in elsewhere
+            if binding in container.published
+            and container.engine not in elsewhere
+            and _may_be_of(container, uids)
         ),
         None,
     )
+
+
+def _may_be_of(container: Container, uids: Collection[int | None]) -> bool:
+    """Whether the engine's word counts for a holder: `uids` made its sockets, and run it."""
+    return not container.foreign or set(uids) == {container.uid}
 
 
 def _elsewhere(snapshot: Snapshot) -> set[str]:

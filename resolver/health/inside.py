@@ -39,9 +39,13 @@ class Containers:
         self._silent: set[str] = set()
 
     def look(self, request: PortRequest, holders: Iterable[Holder]) -> Seen:
-        """What is to be seen behind the port of the containers that publish it."""
+        """What is to be seen behind the port of the containers that publish it.
+
+        Another user's engine could name any process as its container's.
+        """
         found = Seen(None)
-        for container in dict.fromkeys(each.container for each in holders if each.container):
+        theirs = [each.container for each in holders if each.container]
+        for container in dict.fromkeys(each for each in theirs if each.engine and not each.foreign):
             member = self._member(container)
             for mapping in member.published if member else ():
                 if member and request.meets(mapping.outer):
@@ -60,7 +64,7 @@ class Containers:
         if container.engine in self._silent:
             return None
         try:
-            with closing(EngineClient(container.engine, self._timeout)) as engine:
+            with closing(EngineClient(container.engine, self._timeout, container.uid)) as engine:
                 return described(engine.inspect(container.id))
         except StateChangedError:  # it went away in between
             return None

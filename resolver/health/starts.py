@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from resolver.errors import EngineError
 from resolver.gather import engines
 from resolver.gather.asking import ask_engines
-from resolver.host.engine_client import is_local
+from resolver.host.engine_client import is_container_id, is_local
+from resolver.host.engine_socket import connect
 from resolver.model import PortRequest
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable, Mapping, Sequence
 
     from resolver.health.serving import Signature
@@ -42,14 +44,16 @@ class Told:
 
     def take(self, line: bytes) -> None:
         """Counts a start or an end; a line that makes no sense is left out, as are the head's."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             told = json.loads(line)
             actor = told.get("Actor") if isinstance(told, dict) else None
-            name = str(actor.get("ID", "")) if isinstance(actor, dict) else ""
-            if name and told.get("Action") == "start":
+            name = actor.get("ID") if isinstance(actor, dict) else None
+            if not is_container_id(name):
+                return
+            if told.get("Action") == "start":
                 self.starts[name] = self.starts.get(name, 0) + 1
                 self.ended.discard(name)
-            elif name:
+            else:
                 self.ended.add(name)
 
     def forget(self, known: set[str]) -> None:
@@ -59,10 +63,11 @@ class Told:
 
 
 class Stream:
-    """The events of one local engine."""
+    """The events of one local engine; `uid` is the user that has to listen there."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, uid: int | None) -> None:
         self._path = endpoint.removeprefix("unix://")
+        self._uid = uid
         self._connection: socket.socket | None = None
         self._rest = b""
         self._next_try = 0.0
@@ -102,10 +107,12 @@ class Stream:
         """Whether there is a connection now; what happened before it has to be asked for."""
         if time.monotonic() < self._next_try:
             return False
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(_CONNECT_SECONDS)
         try:
-            connection.connect(self._path)
+            connection = connect(self._path, _CONNECT_SECONDS, self._uid)
+        except EngineError:
+            self._next_try = time.monotonic() + _AGAIN_SECONDS
+            return False
+        try:
             connection.sendall(_REQUEST)
         except OSError:
             connection.close()
@@ -155,11 +162,13 @@ class Published:
         if time.monotonic() < self._next_search:
             return False
         self._next_search = time.monotonic() + _AGAIN_SECONDS
-        found = engines.endpoints()
-        for endpoint in found:
-            if is_local(endpoint) and endpoint not in self._streams:
-                self._streams[endpoint] = Stream(endpoint)
-        return not all(map(is_local, found))
+        found = [
+            each for each in engines.known_engines() if not (each.trouble or each.foreign)
+        ]  # another user's engine explains sockets alone, which are seen without it
+        for each in found:
+            if is_local(each.endpoint) and each.endpoint not in self._streams:
+                self._streams[each.endpoint] = Stream(each.endpoint, each.uid)
+        return not all(is_local(each.endpoint) for each in found)
 
     def _ask(self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]) -> None:
         containers, asked = ask_engines(requests, (), sockets, self._policy)
@@ -167,7 +176,9 @@ class Published:
         bindings = [
             (binding, (container.id, self.starts.get(container.id, 0)))
             for container in containers
-            if container.state in _RUNNING and container.id not in self._told.ended
+            if container.state in _RUNNING
+            and not container.foreign
+            and container.id not in self._told.ended
             for binding in container.published
         ]
         if not self.troubles:

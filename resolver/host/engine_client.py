@@ -10,16 +10,28 @@ import os
 import time
 
 from resolver.errors import EngineError, StateChangedError
+from resolver.patterns import pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self, TypeVar
+    from typing import Any, Self, TypeGuard, TypeVar
+
+    from resolver.host.engine_sdk import BoundedClient
 
     _T = TypeVar("_T")
 
 _UNIX = "unix://"
 _OK, _NOT_FOUND = 200, 404
+_ID = pattern(r"[0-9a-f]{64}\Z")
+_LONGEST_MESSAGE = 300  # characters of what an engine says
+# What decoding, or the SDK, makes of an answer that no engine gives
+_NONSENSE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+
+
+def is_container_id(text: object) -> TypeGuard[str]:
+    """Whether it is a container's whole id: 64 hexadecimal digits (Engine API, `Id`)."""
+    return isinstance(text, str) and _ID.match(text) is not None
 
 
 def is_local(endpoint: str) -> bool:
@@ -41,22 +53,24 @@ class EngineClient:
     Args:
         endpoint: `unix://…`, `tcp://…`, `ssh://…` or `npipe://…`.
         timeout_seconds: for each request.
+        uid: the user that has to listen at a unix socket; None for whoever does.
 
     Every call raises:
         EngineAbsentError: there is nothing at the endpoint.
         EngineNotPermittedError: this user may not connect.
-        EngineError: it does not answer, or not as an engine would.
+        EngineError: it does not answer, or not as an engine would; or it is somebody else's.
     """
 
-    def __init__(self, endpoint: str, timeout_seconds: float) -> None:
+    def __init__(self, endpoint: str, timeout_seconds: float, uid: int | None = None) -> None:
         self.endpoint = endpoint
         self._timeout = timeout_seconds
-        self._connection: Any = None  # docker.APIClient, where one is needed
+        self._uid = uid
+        self._connection: BoundedClient | None = None  # where one is needed
 
     @property
-    def _api(self) -> Any:  # noqa: ANN401 - docker.APIClient
+    def _api(self) -> BoundedClient:
         if self._connection is None:
-            self._connection = _connect(self.endpoint, self._timeout)
+            self._connection = _connect(self.endpoint, self._timeout, self._uid)
         return self._connection
 
     def containers(self, concerns: Callable[[bytes], bool] | None = None) -> list[dict[str, Any]]:
@@ -79,6 +93,7 @@ class EngineClient:
             StateChangedError: there is no such container any more.
         """
         answer: dict[str, Any]
+        self._check(container_id)
         if is_local(self.endpoint):
             answer = self._get(f"/containers/{container_id}/json", dict)
         else:
@@ -97,10 +112,20 @@ class EngineClient:
             raise EngineError(f"{self.endpoint} does not say which engine it is")
         return found
 
+    def _check(self, container_id: str) -> None:
+        """Sees to it that an id leads nowhere else when it is part of a path.
+
+        Raises:
+            EngineError: it is no id.
+        """
+        if not is_container_id(container_id):
+            raise EngineError(f"{self.endpoint}: {container_id[:64]!a} is no container's id")
+
     def _get(self, target: str, kind: type, concerns: Callable[[bytes], bool] | None = None) -> Any:  # noqa: ANN401 - JSON
         from resolver.host.engine_http import get  # noqa: PLC0415 - one of two ways
 
-        status, body = get(self.endpoint.removeprefix(_UNIX), target, self._timeout)
+        path = self.endpoint.removeprefix(_UNIX)
+        status, body = get(path, target, self._timeout, self._uid)
         if status == _NOT_FOUND and kind is dict:
             raise StateChangedError("the container is gone")
         text = body.strip()
@@ -110,14 +135,19 @@ class EngineClient:
 
         try:
             answer = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EngineError(f"{self.endpoint} does not answer as an engine") from error
         if status != _OK:
             said = answer.get("message") if isinstance(answer, dict) else None
-            raise EngineError(f"{self.endpoint}: {said or f'status {status}'}")
+            raise self._refusal(said, f"status {status}")
         if not isinstance(answer, kind):
             raise EngineError(f"{self.endpoint} does not answer as an engine")
         return answer
+
+    def _refusal(self, said: object, otherwise: str) -> EngineError:
+        """What an engine says that will not, cut where it is too long for a message."""
+        text = said if isinstance(said, str) and said else otherwise
+        return EngineError(f"{self.endpoint}: {text[:_LONGEST_MESSAGE]}")
 
     def stop(self, container_id: str, seconds: int) -> None:
         """`POST /containers/ID/stop`: its stop signal, and SIGKILL after `seconds`.
@@ -127,16 +157,18 @@ class EngineClient:
         Raises:
             StateChangedError: there is no such container any more.
         """
+        self._check(container_id)
 
         def stop() -> None:
             if seconds < 0:
-                self._api.timeout = None
+                self._api.timeout = None  # type: ignore[assignment] # types-docker: it may be None
             self._api.stop(container_id, timeout=seconds)
 
         self._by_sdk(stop, seconds)
 
     def unpause(self, container_id: str) -> None:
         """`POST /containers/ID/unpause`."""
+        self._check(container_id)
         self._by_sdk(lambda: self._api.unpause(container_id))
 
     def close(self) -> None:
@@ -161,37 +193,39 @@ class EngineClient:
         except docker.errors.NotFound as error:
             raise StateChangedError("the container is gone") from error
         except docker.errors.APIError as error:
-            raise EngineError(f"{self.endpoint}: {error.explanation or error}") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            if _timed_out(error):
+            raise self._refusal(error.explanation, str(error)) from error
+        except (docker.errors.DockerException, RecursionError, *_NONSENSE) as error:
+            if found := _cause(error, EngineError):
+                raise found from error
+            if _cause(error, requests.exceptions.Timeout) or _cause(error, TimeoutError):
                 raise EngineError(f"{self.endpoint} did not answer in {limit:g} s") from error
             raise EngineError(f"{self.endpoint} does not answer as an engine") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EngineError(f"{self.endpoint} does not answer as an engine") from error
 
 
-def _connect(endpoint: str, timeout_seconds: float) -> Any:  # noqa: ANN401 - docker.APIClient
-    import docker  # noqa: PLC0415 - slow to load, and seldom needed
-    from docker.utils import kwargs_from_env  # noqa: PLC0415
+def _connect(endpoint: str, timeout_seconds: float, uid: int | None) -> BoundedClient:
+    from docker.utils import kwargs_from_env  # noqa: PLC0415 - slow to load, and seldom needed
+
+    from resolver.host.engine_sdk import BoundedClient  # noqa: PLC0415
 
     settings: dict[str, Any] = {"base_url": endpoint}
     if endpoint == os.environ.get("DOCKER_HOST"):
-        settings = {**kwargs_from_env()}
-    if endpoint.startswith("ssh://"):
-        settings["use_ssh_client"] = True
-    settings["timeout"] = timeout_seconds
-    return docker.APIClient(**settings, version="auto")
+        settings |= kwargs_from_env()
+    return BoundedClient(
+        settings["base_url"],
+        timeout_seconds,
+        uid,
+        tls=settings.get("tls", False),
+        use_ssh_client=endpoint.startswith("ssh://"),
+    )
 
 
-def _timed_out(error: BaseException | None) -> bool:
-    """Whether a timeout is anywhere among the causes."""
-    import requests.exceptions  # noqa: PLC0415
-
+def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
+    """The first of a kind among an error and its causes."""
     while error is not None:
-        if isinstance(error, (requests.exceptions.Timeout, TimeoutError)):
-            return True
+        if isinstance(error, kind):
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def _expect(kind: type, answer: Any) -> Any:  # noqa: ANN401 - JSON

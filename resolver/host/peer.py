@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -11,30 +12,56 @@ from resolver.model import Pid
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
 
-def listener_pid(path: str, timeout_seconds: float) -> Pid | None:
-    """The process that called listen(2) on the socket; None where that cannot be told.
+def listener(path: str, timeout_seconds: float) -> tuple[Pid, int] | None:
+    """The process and the user that called listen(2) on the socket; None where that is not told.
 
-    Under socket activation it is PID 1, and 0 stands for a process of another PID namespace.
+    Under socket activation it is PID 1, and PID 0 stands for a process of another PID namespace.
     """
-    found = _credentials(path, timeout_seconds)
-    return Pid(found[0]) if found else None
-
-
-def listener_uid(path: str, timeout_seconds: float) -> int | None:
-    """The user that called listen(2) on the socket; None where that cannot be told."""
-    found = _credentials(path, timeout_seconds)
-    return found[1] if found else None
-
-
-def _credentials(path: str, timeout_seconds: float) -> tuple[int, int, int] | None:
-    if sys.platform != "linux":
-        return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout_seconds)
         try:
             probe.connect(path)
-            raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a zero byte in the path
             return None
-    pid, uid, gid = _CREDENTIALS.unpack(raw)
-    return pid, uid, gid
+        return _credentials(probe)
+
+
+def listener_pid(path: str, timeout_seconds: float) -> Pid | None:
+    """The process alone."""
+    found = listener(path, timeout_seconds)
+    return found[0] if found else None
+
+
+def listener_uid(path: str, timeout_seconds: float) -> int | None:
+    """The user alone."""
+    found = listener(path, timeout_seconds)
+    return found[1] if found else None
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """The user that called listen(2) behind a connection; None where that cannot be told."""
+    found = _credentials(connection)
+    return found[1] if found else None
+
+
+def owner_uid(path: str) -> int | None:
+    """The user that a socket's file belongs to: mostly who bound it, and nobody else could.
+
+    For where the listener cannot be asked for: this user may not connect, its queue is full, it has
+    gone, or the platform does not tell.
+    """
+    try:
+        return os.stat(path).st_uid
+    except (OSError, ValueError):
+        return None
+
+
+def _credentials(connection: socket.socket) -> tuple[Pid, int] | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return None
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return Pid(pid), uid

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.errors import UsageError
+from resolver.errors import EngineError, UsageError
 from resolver.host import machine
 from resolver.settings import HOST_VARIABLE, SCOPE_VARIABLE
 
@@ -76,10 +76,13 @@ def engine_scope() -> str:
     """
     from contextlib import closing  # noqa: PLC0415 - only for this scope
 
-    from resolver.gather.engines import endpoint  # noqa: PLC0415
+    from resolver.gather.engines import chosen_engine  # noqa: PLC0415
     from resolver.host.engine_client import EngineClient  # noqa: PLC0415 - slow to load
 
-    with closing(EngineClient(endpoint(), _ENGINE_SECONDS)) as engine:
+    chosen = chosen_engine()
+    if chosen.trouble is not None:
+        raise EngineError(chosen.trouble)
+    with closing(EngineClient(chosen.endpoint, _ENGINE_SECONDS, chosen.uid)) as engine:
         return f"engine:{engine.identity()}"
 
 

@@ -62,6 +62,6 @@ def _row(verdict: str, report: HolderReport) -> tuple[str, ...]:
         verdict,
         classification.kind,
         escape(name, _WIDEST),
-        identifier,
+        escape(identifier, _WIDEST),
         escape(user, _WIDEST),
     )

@@ -195,13 +195,13 @@ def _held(claim: Claim, where: Here) -> str:
 def _published_by(claim: Claim, where: Here) -> str:
     """How the engine's host port was found to be the claim's, as far as the engine knows."""
     from resolver.gather.containers import list_containers  # noqa: PLC0415 - only for this scope
-    from resolver.gather.engines import endpoint  # noqa: PLC0415
+    from resolver.gather.engines import chosen_engine  # noqa: PLC0415
     from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
     from resolver.model import Holder, SocketState  # noqa: PLC0415
 
     found = [
         Holder(binding, SocketState.PUBLISHED, container=container)
-        for container in list_containers(endpoint(), _ENGINE_SECONDS, [claim.request])
+        for container in list_containers(chosen_engine(), _ENGINE_SECONDS, [claim.request])
         for binding in container.published
         if claim.request.meets(binding)
     ]

@@ -104,7 +104,7 @@ def test_every_socket_that_exists_is_asked_once(
     with listening(tmp_path / "docker.sock"), listening(tmp_path / "podman" / "podman.sock"):
         alias.symlink_to(tmp_path / "docker.sock")
         daemons = [dockerd("-H", f"unix://{alias}"), dockerd(f"--host=unix://{file}")]
-        found = engines.endpoints(daemons)
+        found = [each.endpoint for each in engines.known_engines(daemons)]
     assert found[0] == "unix:///nonexistent.sock"  # asked all the same: its absence is worth a word
     assert found[1] == f"unix://{alias}"
     assert f"unix://{tmp_path}/podman/podman.sock" in found
@@ -309,3 +309,16 @@ def test_zones_and_empty_mappings_are_read() -> None:
     details = {"HostConfig": {"PortBindings": {"80/tcp": [None]}}}
     found = parse_container("", row(Ports=ports, State="restarting"), details, [])
     assert [str(binding) for binding in found.published] == ["[fe80::1]:8085/tcp"]
+
+
+def test_a_name_that_is_none_gives_way_to_the_id() -> None:
+    for name in ("web", "web-1", "Web_1.a", "0"):
+        assert parse_container("", row(Names=[f"/{name}"]), {}, []).handle == name
+    for name in ("--help", "-v", "a b", "$(reboot)", "a\n", ".a", "é", "\x1b[2J"):
+        assert parse_container("", row(Names=[f"/{name}"]), {}, []).handle == ID[:12]
+
+
+@pytest.mark.parametrize(("told", "kept"), [(10**400, 1_000_000), (-(10**400), -1), (0, 0)])
+def test_a_timeout_is_one_that_can_be_waited_for(told: int, kept: int) -> None:
+    found = parse_container("", row(), {"Config": {"StopTimeout": told}}, [])
+    assert found.stop_timeout_seconds == kept

@@ -44,7 +44,7 @@ def process(identity: ProcessIdentity = OWNER, name: str = "node", **facts: Any)
 @pytest.fixture(autouse=True)
 def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One engine, whose ports are ours."""
-    monkeypatch.setattr(explained, "endpoints", lambda _: ("unix:///run/e.sock",))
+    monkeypatch.setattr(explained, "known_engines", lambda _: (EngineState("unix:///run/e.sock"),))
     monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: True)
 
 
@@ -119,6 +119,26 @@ def test_a_relay_is_no_engine(
 
 
 def test_an_engine_behind_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ("unix:///run/e.sock", "tcp://10.0.0.9:2375")
-    monkeypatch.setattr(explained, "endpoints", lambda _: found)
+    found = (EngineState("unix:///run/e.sock"), EngineState("tcp://10.0.0.9:2375", chosen=False))
+    monkeypatch.setattr(explained, "known_engines", lambda _: found)
     assert explained.unasked([PORT], [served()], [process()]) == ()
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        EngineState("unix:///run/user/1000/docker.sock", chosen=False, uid=1000, foreign=True),
+        EngineState("unix:///tmp/x.sock", "somebody else listens", chosen=False, forbidden=True),
+    ],
+)
+def test_another_users_engine_need_not_be_known(
+    stranger: EngineState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = EngineState("unix:///run/e.sock")
+    monkeypatch.setattr(explained, "known_engines", lambda _: (own, stranger))
+    monkeypatch.setattr(explained, "is_engine_of_ours", lambda path: path == "/run/e.sock")
+    found = explained.unasked([PORT], [served()], [process()])
+    assert [(each.endpoint, each.asked) for each in found] == [
+        (own.endpoint, False),
+        (stranger.endpoint, False),
+    ]

@@ -78,11 +78,11 @@ class Holders:
     @staticmethod
     def _published(request: PortRequest) -> tuple[Holder, ...]:
         from resolver.gather.containers import list_containers  # noqa: PLC0415 - only this scope
-        from resolver.gather.engines import endpoint  # noqa: PLC0415
+        from resolver.gather.engines import chosen_engine  # noqa: PLC0415
 
         return tuple(
             Holder(binding, SocketState.PUBLISHED, container=container)
-            for container in list_containers(endpoint(), _ENGINE_SECONDS, [request])
+            for container in list_containers(chosen_engine(), _ENGINE_SECONDS, [request])
             for binding in container.published
             if request.meets(binding)
         )

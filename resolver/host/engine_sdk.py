@@ -1,0 +1,163 @@
+"""The Docker SDK's low-level client, with bounds: to whom it talks, and how much it listens to.
+
+For every kind of endpoint. The SDK reads answers as long as they come, decompresses them, and
+follows redirections; its time limit is for each read. None of that is for an engine that may be
+another user's, or anybody's on the network. Loading it is slow: import this where it is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import docker
+import requests
+from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
+from docker.utils.config import find_config_file
+
+from resolver.errors import EngineError
+from resolver.host.docker_config import is_ours, is_plain
+from resolver.host.engine_socket import LARGEST, check_size, connect
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from docker.tls import TLSConfig
+    from requests.adapters import BaseAdapter
+
+_BLOCK = 1 << 14
+
+
+class BoundedClient(docker.APIClient):
+    """`docker.APIClient` for requests that are answered once: no streams.
+
+    What does not fit into the bounds raises ValueError, and what takes longer than the request's
+    timeout `requests.exceptions.ReadTimeout`, or what `requests` raises where a connection fails.
+
+    Args:
+        endpoint: `unix://…`, `tcp://…`, `ssh://…` or `npipe://…`.
+        timeout_seconds: for each request; over a unix socket, for the whole answer.
+        uid: the user that has to listen at a unix socket; None for whoever does.
+        tls: as for `docker.APIClient`.
+        use_ssh_client: as for `docker.APIClient`.
+
+    Raises:
+        EngineError: Docker's configuration file cannot be read to its end.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_seconds: float,
+        uid: int | None = None,
+        *,
+        tls: TLSConfig | bool = False,
+        use_ssh_client: bool = False,
+    ) -> None:
+        self._uid = uid
+        self._config: dict[str, Any] = {}
+        path = str(find_config_file() or "")
+        if path and not is_plain(path):  # the SDK would open it, whatever it is
+            raise EngineError(f"{path} is no regular file of at most 1 MiB")
+        self._believes = is_ours(path)
+        super().__init__(
+            base_url=endpoint,
+            version="auto",
+            timeout=timeout_seconds,  # type: ignore[arg-type] # types-docker: fractions are taken too
+            tls=tls,
+            use_ssh_client=use_ssh_client,
+        )
+
+    @property
+    def _general_configs(self) -> dict[str, Any]:
+        """What the SDK has read of Docker's configuration, if its author is this user or root."""
+        return self._config
+
+    @_general_configs.setter
+    def _general_configs(self, found: object) -> None:
+        self._config = found if isinstance(found, dict) and self._believes else {}
+
+    def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
+        """As for any session; a unix socket's connections are ours."""
+        if isinstance(adapter, UnixHTTPAdapter):
+            adapter = _Adapter(f"http+unix://{adapter.socket_path}", adapter.timeout)
+            adapter.uid = self._uid
+        super().mount(prefix, adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: an engine redirects nobody, and what claims to be one may lead us anywhere."""
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        **kwargs: Any,  # noqa: ANN401 - as requests.Session has it
+    ) -> requests.Response:
+        """Sends one request, and reads the whole of its answer.
+
+        Raises:
+            ValueError: the answer is longer than any engine's, or compressed.
+            requests.exceptions.RequestException: it did not come, or not in time.
+        """
+        limit = kwargs.get("timeout")
+        deadline = time.monotonic() + limit if isinstance(limit, (int, float)) else None
+        request.headers["Accept-Encoding"] = "identity"
+        response = super().send(request, **(kwargs | {"stream": True}))
+        try:
+            response._content = _body(response, deadline)  # noqa: SLF001 - what `requests` would set
+            response.encoding = "utf-8"  # guessing at it takes longer than anything else
+        finally:
+            response.close()
+        return response
+
+
+def _body(response: requests.Response, deadline: float | None) -> bytes:
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError("the answer is compressed")
+    body = bytearray()
+    for block in response.iter_content(_BLOCK):
+        body += block
+        if len(body) > LARGEST:
+            raise ValueError("the answer is too long")
+        if deadline is not None and time.monotonic() > deadline:
+            raise requests.exceptions.ReadTimeout("the answer takes too long")
+    whole = bytes(body)
+    check_size(whole)
+    return whole
+
+
+class _Connection(UnixHTTPConnection):
+    """A connection whose listener is looked at before anything is sent."""
+
+    uid: int | None = None
+
+    def connect(self) -> None:
+        """Connects within the connection's timeout.
+
+        Raises:
+            EngineError: there is no engine, or somebody else's.
+        """
+        self.sock = connect(self.unix_socket, self.timeout, self.uid)
+
+
+class _Pool(UnixHTTPConnectionPool):
+    uid: int | None = None
+
+    def _new_conn(self) -> _Connection:  # type: ignore[override] # as types-docker has it
+        connection = _Connection(self.base_url, self.socket_path)
+        connection.uid = self.uid
+        return connection
+
+
+class _Adapter(UnixHTTPAdapter):
+    uid: int | None = None
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> _Pool:  # noqa: ARG002
+        """As the SDK's, with connections of ours; each request brings its own timeout."""
+        with self.pools.lock:
+            pool: _Pool | None = self.pools.get(url)
+            if pool is None:
+                pool = _Pool(str(url), self.socket_path, self.timeout)
+                pool.uid = self.uid
+                self.pools[url] = pool
+        return pool

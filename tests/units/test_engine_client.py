@@ -1,0 +1,290 @@
+"""The client of an engine, on both ways: whom it talks to, and how much it listens to."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from resolver.errors import EngineAbsentError, EngineError, StateChangedError
+from resolver.gather.containers import list_containers
+from resolver.host import docker_config
+from resolver.host.engine_client import EngineClient
+from resolver.host.engine_sdk import BoundedClient
+from resolver.host.engine_socket import DeadlineSocket
+from resolver.model import EngineState, PortNumber, PortRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+ID = "0123456789abcdef" * 4
+VERSION = b'{"ApiVersion": "1.41"}'
+NONSENSE = "does not answer as an engine"
+OTHER = 65533  # nobody who runs tests
+
+
+def said(body: bytes, *head: bytes, status: bytes = b"200 OK") -> Iterator[bytes]:
+    length = b"Content-Length: %d" % len(body)
+    yield b"\r\n".join((b"HTTP/1.1 " + status, length, *head, b"", b""))
+    yield body
+
+
+def without_end(text: bytes = b" " * (1 << 16)) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n\r\n["
+    while True:
+        yield text
+
+
+def chunks_without_end() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    while True:
+        yield b"10000\r\n" + b" " * (1 << 16) + b"\r\n"
+
+
+def drop_by_drop() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n\r\n["
+    while True:
+        time.sleep(0.1)
+        yield b" "
+
+
+def heads_without_end() -> Iterator[bytes]:
+    while True:
+        yield b"HTTP/1.1 100 Continue\r\n\r\n"
+        time.sleep(0.01)
+
+
+class Engine:
+    """Says to every question what it was given to say; `asked` has the request lines."""
+
+    def __init__(self, listener: socket.socket, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.asked: list[str] = []
+        self.reply: Callable[[], Iterator[bytes]] = lambda: said(b"[]")
+        self._listener = listener
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+            while line := lines.readline():
+                while lines.readline().strip():
+                    pass
+                question = line.decode().strip()
+                version = "/version" in question
+                if not version:
+                    self.asked.append(question)
+                for part in said(VERSION) if version else self.reply():
+                    connection.sendall(part)
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine behind a unix socket, which is read without the SDK, and one behind TCP."""
+    if request.param == "unix":
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "e.sock"))
+        listener.listen()
+        endpoint = f"unix://{tmp_path}/e.sock"
+    else:
+        listener = socket.create_server(("127.0.0.1", 0))
+        endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    with listener:
+        found = Engine(listener, endpoint)
+        thread = threading.Thread(target=found.serve)
+        thread.start()
+        yield found
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def bounded(engine: Engine, seconds: float = 20.0) -> BoundedClient:
+    """The SDK's client, over either kind of endpoint."""
+    return BoundedClient(engine.endpoint, seconds)
+
+
+@pytest.mark.parametrize("reply", [without_end, chunks_without_end])
+def test_an_answer_without_end_is_none(
+    engine: Engine, reply: Callable[[], Iterator[bytes]]
+) -> None:
+    engine.reply = reply
+    with EngineClient(engine.endpoint, 30) as client, pytest.raises(EngineError, match=NONSENSE):
+        client.containers()
+    with contextlib.closing(bounded(engine)) as api, pytest.raises(ValueError, match="too long"):
+        api.containers()
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'[{"a":' * 100_000, b"[" + b"{}," * 2_000_000 + b"{}]", b"4", b"\xff"]
+)
+def test_what_cannot_be_decoded_is_no_answer(engine: Engine, body: bytes) -> None:
+    engine.reply = lambda: said(body)
+    with EngineClient(engine.endpoint, 30) as client, pytest.raises(EngineError, match=NONSENSE):
+        client.containers()
+
+
+@pytest.mark.parametrize("engine", ["unix"], indirect=True)
+@pytest.mark.parametrize("reply", [drop_by_drop, heads_without_end])
+def test_an_answer_that_never_comes_to_an_end_is_late(
+    engine: Engine, reply: Callable[[], Iterator[bytes]]
+) -> None:
+    """Over TCP, the SDK's limit is for each read; what asks there is given up by its caller."""
+    engine.reply = reply
+    begun = time.monotonic()
+    with EngineClient(engine.endpoint, 0.5) as client, pytest.raises(EngineError):
+        client.containers()
+    with (
+        contextlib.closing(bounded(engine, 0.5)) as api,
+        pytest.raises((requests.exceptions.Timeout, requests.exceptions.ConnectionError)),
+    ):
+        api.stop(ID, timeout=0)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_compressed_answer_is_none(engine: Engine) -> None:
+    bomb = gzip.compress(b" " * (1 << 24))
+    engine.reply = lambda: said(bomb, b"Content-Encoding: gzip")
+    with contextlib.closing(bounded(engine)) as api, pytest.raises(ValueError, match="compressed"):
+        api.containers()
+
+
+def test_an_engine_leads_nowhere_else(engine: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0.2)
+        place = b"Location: http://127.0.0.1:%d/" % elsewhere.getsockname()[1]
+        engine.reply = lambda: said(b"[]", place, status=b"307 Temporary Redirect")
+        with contextlib.closing(bounded(engine)) as api:
+            api.containers()
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+    assert len(engine.asked) == 1
+
+
+def test_what_an_engine_says_is_cut_to_a_message(engine: Engine) -> None:
+    body = json.dumps({"message": "a" * 1_000_000}).encode()
+    engine.reply = lambda: said(body, status=b"500 Internal Server Error")
+    with EngineClient(engine.endpoint, 30) as client:
+        for ask in (client.containers, lambda: client.stop(ID, 0)):
+            with pytest.raises(EngineError, match="aaa") as raised:
+                ask()
+            assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", "../../containers/x", f"{ID}/../x", f"{ID}\n", ID.upper(), f"{ID}?a=b"]
+)
+def test_no_id_that_is_none_gets_into_a_request(engine: Engine, name: str) -> None:
+    with EngineClient(engine.endpoint, 30) as client:
+        for ask in (client.inspect, client.unpause, lambda name: client.stop(name, 0)):
+            with pytest.raises(EngineError, match="is no container's id"):
+                ask(name)
+    assert engine.asked == []
+
+
+def test_an_id_gets_there(engine: Engine) -> None:
+    engine.reply = lambda: said(b'{"message": "no"}', status=b"404 Not Found")
+    with EngineClient(engine.endpoint, 30) as client:
+        for ask in (client.inspect, client.unpause, lambda name: client.stop(name, 0)):
+            with pytest.raises(StateChangedError):
+                ask(ID)
+    assert len(engine.asked) == 3
+
+
+@pytest.mark.parametrize("engine", ["unix"], indirect=True)
+def test_nothing_is_sent_to_another_listener(engine: Engine) -> None:
+    """A path can lead to another socket by now: to root's engine, for instance."""
+    with EngineClient(engine.endpoint, 30, OTHER) as client:
+        for ask in (client.containers, client.identity, lambda: client.stop(ID, 0)):
+            with pytest.raises(EngineError, match=f"user {os.geteuid()} listens there"):
+                ask()
+    assert engine.asked == []
+    with EngineClient(engine.endpoint, 30, os.geteuid()) as client:
+        assert client.containers() == []
+        client.stop(ID, 0)
+    assert len(engine.asked) == 2
+
+
+def test_an_engine_that_is_absent_is_absent_for_the_sdk_too(tmp_path: Path) -> None:
+    with EngineClient(f"unix://{tmp_path}/none.sock", 5) as client:
+        with pytest.raises(EngineAbsentError):
+            client.containers()
+        with pytest.raises(EngineAbsentError):
+            client.stop(ID, 0)
+
+
+@pytest.mark.parametrize("changes", [{"Id": "a"}, {"Names": [1]}, {"Ports": [{"PublicPort": 1.5}]}])
+def test_a_list_of_what_are_no_containers_is_no_answer(
+    engine: Engine, changes: dict[str, object]
+) -> None:
+    row = {"Id": ID, "Names": ["/a"], "Ports": [{"PublicPort": 80, "Type": "tcp"}], **changes}
+    bodies = iter([json.dumps([row]).encode(), b"{}"])
+    engine.reply = lambda: said(next(bodies))
+    with pytest.raises(EngineError, match="what no engine says"):
+        list_containers(EngineState(engine.endpoint), 30, [PortRequest(PortNumber(80))])
+
+
+def test_a_timeout_is_for_everything_that_follows() -> None:
+    near, far = socket.socketpair()
+    with far, DeadlineSocket(fileno=near.detach()) as connection:
+        connection.settimeout(0.3)
+        far.sendall(b"a")
+        assert connection.recv(1) == b"a"
+        time.sleep(0.3)
+        far.sendall(b"b")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(5)
+        assert connection.recv(1) == b"b"
+        connection.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+
+
+# --- Docker's configuration -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    return tmp_path / "config.json"
+
+
+@pytest.mark.root
+def test_a_strangers_configuration_adds_nothing_to_a_request(engine: Engine, config: Path) -> None:
+    config.write_text('{"HttpHeaders": {"X-Evil": "1"}, "currentContext": "evil"}')
+    assert bounded(engine)._general_configs  # noqa: SLF001 - what the SDK has made of it
+    os.chown(config, OTHER, OTHER)
+    assert not docker_config.is_ours(str(config))
+    with contextlib.closing(bounded(engine)) as api:
+        assert not api._general_configs  # noqa: SLF001
+
+
+def test_a_configuration_without_end_is_not_opened(engine: Engine, config: Path) -> None:
+    os.mkfifo(config)
+    assert docker_config.context_host() is None
+    with (
+        EngineClient(engine.endpoint, 5) as client,
+        pytest.raises(EngineError, match="no regular file"),
+    ):
+        client.stop(ID, 0)
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"currentContext": "%s"}' % ("a" * (1 << 20))])
+def test_a_configuration_that_is_absurd_chooses_nothing(config: Path, text: str) -> None:
+    config.write_text(text)
+    assert docker_config.context_host() is None
