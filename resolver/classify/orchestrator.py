@@ -63,6 +63,8 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     container = holder.container
     if container is None:
         return _ingress(holder, snapshot, run)
+    if container.foreign:  # another user's engine may say what it likes of root's clusters
+        return None
     judges: tuple[tuple[str, Callable[[Container, CommandRunner], _Work]], ...] = (
         (_SERVICE_NAME, _swarm),
         (_POD, _kubernetes),

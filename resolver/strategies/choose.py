@@ -167,7 +167,7 @@ def _container_step(each: Classification, policy: Policy) -> Step:
         if each.holder.hidden:
             verdict, commands = Verdict.HIDDEN, tuple(map(_with_sudo, commands))
         return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
-    stop = Command((*container.client, "stop", container.name))
+    stop = Command((*container.client, "stop", container.handle))
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
@@ -184,7 +184,7 @@ def _container_undo(container: Container) -> tuple[Command, ...]:
     if container.auto_remove:
         words = (*container.client, "run", "…", container.image)
         return (Command(words, "--rm: it is removed when stopped"),)
-    return (Command((*container.client, "start", container.name)),)
+    return (Command((*container.client, "start", container.handle)),)
 
 
 def _with_sudo(command: Command) -> Command:

@@ -71,7 +71,7 @@ class _StopRequest(threading.Thread):
         self._observer.did(action)
 
     def _command(self, *words: str) -> str:
-        return shellwords.join((*self.container.client, *words, self.container.name))
+        return shellwords.join((*self.container.client, *words, self.container.handle))
 
     def _request(self, engine: EngineClient) -> None:
         """A paused process cannot react to its stop signal, so it is woken up first."""
