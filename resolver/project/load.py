@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from resolver import dotenv
@@ -48,7 +49,7 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
         services=shared(services),
         pool=found.pool if found else (),
         environment=chosen,
-        notes=left_out + left,
+        notes=left_out + left + _foreign(found.path if found else None, root / ".env", local),
     )
 
 
@@ -95,6 +96,18 @@ def _dotenv(
         return dotenv.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[str, ...]:
+    """What root is told where the files that were read are another user's."""
+    if os.geteuid() != 0:
+        return ()
+    used = [each for each in (file, env if local else None) if each]
+    doubts = {each: why for each in used if (why := place.doubt(each))}
+    if not doubts:
+        return ()
+    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
+    return (f"{why}: ports and names are read from {names}, and no command of it is run",)
 
 
 def _of_environment(entry: file.Entry, found: file.Contents | None, chosen: str) -> Service:
