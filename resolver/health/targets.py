@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.health.model import Target
-from resolver.project.place import doubt
+from resolver.project.reading import doubt
 from resolver.values import replace, value
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.project import file, place
+from resolver.project import file, place, reading
 from resolver.project.model import Project, Service
 from resolver.project.probe import shown
 from resolver.settings import ENVIRONMENT_VARIABLE
@@ -91,7 +91,7 @@ def _dotenv(
         return {}, ()
     if why := place.objection(path, start):
         return {}, (f"{path} is left out: {why}",)
-    text = without(place.read(path, "surrogateescape"))
+    text = without(reading.read(path, "surrogateescape"))
     try:
         return dotenv.parse(text, environ), ()
     except UsageError as error:
@@ -103,7 +103,7 @@ def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[st
     if os.geteuid() != 0:
         return ()
     used = [each for each in (file, env if local else None) if each]
-    doubts = {each: why for each in used if (why := place.doubt(each))}
+    doubts = {each: why for each in used if (why := reading.doubt(each))}
     if not doubts:
         return ()
     names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))

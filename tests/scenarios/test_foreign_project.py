@@ -31,7 +31,7 @@ READER = """
 import sys, time
 from pathlib import Path
 from resolver.errors import UsageError
-from resolver.project.place import read
+from resolver.project.reading import read
 read_once, until = 0, time.monotonic() + 3
 while time.monotonic() < until:
     try:

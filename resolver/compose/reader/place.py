@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.interpolation import shown
-from resolver.project.place import doubt, open_regular
+from resolver.project.reading import doubt, open_regular
 from resolver.values import value
 
 if TYPE_CHECKING:
