@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Collection
 
-    Answer = Callable[[str], Awaitable[Reply]]
+    Answer = Callable[[Request], Awaitable[Reply]]
 
 MOST_CONNECTIONS = 64
 LONGEST_HEAD = 16 << 10  # bytes
@@ -36,7 +36,7 @@ class Server:
     """Serves one listening socket.
 
     Args:
-        answer: gives the reply for a path.
+        answer: gives the reply for a request.
         names: by which this server may be called, beside `localhost` and IP addresses.
         say: is told of what should not have happened.
     """
@@ -89,7 +89,7 @@ class Server:
         request = Request("")
         try:
             request = await self._request(reader)
-            reply = await self._answer(request.path)
+            reply = await self._answer(request)
         except RefusedError as error:
             reply = _plain(error.status, str(error))
         except (UltraPortsError, RuntimeError, ValueError, LookupError, TypeError) as error:
