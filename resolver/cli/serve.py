@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +52,14 @@ def serve(
             help="A name by which this server may be called, beside localhost and IP addresses.",
         ),
     ] = None,
+    token_file: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Has a token: who sends it sees everything. Mode 600."),
+    ] = "",
+    make_token: Annotated[
+        bool,
+        typer.Option("--make-token", help="Make a token, and print the page's URL with it."),
+    ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
     quiet: Quiet = False,
@@ -60,10 +69,12 @@ def serve(
     \b
       ultra-ports serve                       every service of the project file
       ultra-ports serve api redis 5432
+      ultra-ports serve --make-token          its URL with a token comes on stderr
       ultra-ports serve --listen 0.0.0.0:9485 --host-name ports.example.com
 
     Shows whether services work: /healthz (JSON, status 200 or 503), /metrics (Prometheus), and / (a
-    page that keeps itself up to date). It only looks. Ends on Ctrl-C or SIGTERM.
+    page that keeps itself up to date). It only looks. Ends on Ctrl-C or SIGTERM. Command lines,
+    directories, reasons and advice are for those who send `Authorization: Bearer TOKEN`.
     """  # noqa: D415, D301 - a help text
     from resolver import api  # noqa: PLC0415 - `-h` needs none of it
     from resolver.health import exporter, serve  # noqa: PLC0415
@@ -71,15 +82,18 @@ def serve(
     from resolver.health.targets import targets  # noqa: PLC0415
 
     names, where = _names(host_name or ()), serve.address(listen)
+    token = _token(token_file, make=make_token)
     asked = targets(ports or (), os.environ)
     options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
     policy = api.policy({**options, "complete": False})
     background = exporter.Background(asked, os.environ, use_docker=not no_docker)
-    answers = exporter.Exporter(lambda: check_targets(asked, policy, os.environ), background)
+    answers = exporter.Exporter(lambda: check_targets(asked, policy, os.environ), background, token)
     with serve.listening(where) as listener:
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:
                 _say(note)
+        if make_token:
+            _say(f"everything is shown at {_url(listener)}#token={token.decode()}")
         print(_url(listener), flush=True)
         server = serve.Server(answers.answer, names, _say)
         return _run(server, listener, answers, background)
@@ -87,6 +101,16 @@ def serve(
 
 def _say(message: str) -> None:
     print(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+
+
+def _token(file: str, *, make: bool) -> bytes:
+    from resolver.health import tokens  # noqa: PLC0415 - `-h` needs none of it
+
+    if file and make:
+        raise UsageError("--token-file and --make-token are two tokens: one is wanted")
+    if file:
+        return tokens.read(Path(file))
+    return tokens.made() if make else b""
 
 
 def _names(wanted: Sequence[str]) -> frozenset[str]:
@@ -103,7 +127,7 @@ def _exposed(listener: socket.socket) -> tuple[str, ...]:
         return ()
     warning = (
         f"WARNING: whoever can reach {host} can read which programs and containers hold these "
-        "ports, with their command lines; there is no password"
+        "ports; a token would cross the network in clear text"
     )
     return (warning,)
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
+from resolver.health import public
 from resolver.health.model import HealthReport
 from resolver.report import health as report_health
 from resolver.values import value
@@ -61,9 +62,11 @@ def status(found: Checked) -> int:
     return HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def body(found: Checked) -> bytes:
-    """The envelope of `health --json`."""
+def body(found: Checked, *, details: bool) -> bytes:
+    """The envelope of `health --json`; without `details` what everybody may see of it."""
     report = found.report or HealthReport(time.time(), (), (found.error,))
+    if not details:
+        report = public.report(report)
     envelope = report_health.envelope(report)
     if found.report is None:
         envelope |= {"healthy": False, "exit_status": found.exit_status}

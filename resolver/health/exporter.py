@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
-from resolver.health import metrics
+from resolver.health import metrics, public, tokens
 from resolver.health.checked import asked, body, checked, status
 from resolver.health.latest import Latest
 from resolver.health.page import page
@@ -19,6 +19,7 @@ from resolver.values import value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from resolver.health.heads import Request
     from resolver.health.model import HealthReport
     from resolver.health.targets import Targets
     from resolver.leases.model import Lease
@@ -47,39 +48,48 @@ class Exporter:
     Args:
         check: makes a check, and may take its time.
         background: what is watched all the while; None where nothing is.
+        token: by which whoever sends it sees the whole report; empty where nobody shall.
     """
 
     def __init__(
-        self, check: Callable[[], HealthReport], background: Background | None = None
+        self,
+        check: Callable[[], HealthReport],
+        background: Background | None = None,
+        token: bytes = b"",
     ) -> None:
         self.latest = Latest(lambda: checked(check))
         self._background = background
+        self._token = token
         self._page = page()
         self._answers = {"/": self._document, "/healthz": self._healthz, "/metrics": self._metrics}
 
-    async def answer(self, path: str) -> Reply:
-        """The response for a path."""
-        if path not in self._answers:
+    async def answer(self, request: Request) -> Reply:
+        """The response for a request."""
+        if request.path not in self._answers:
             known = ", ".join(self._answers)
             return Reply(_NOT_FOUND, _TEXT, f"there is {known}\n".encode())
-        return await self._answers[path]()
+        return await self._answers[request.path](request)
 
-    async def _document(self) -> Reply:
+    async def _document(self, _: Request) -> Reply:
+        """The page, which has nothing in it: what it shows it asks /healthz for."""
         return Reply(_OK, _HTML, self._page.body, self._page.policy)
 
-    async def _healthz(self) -> Reply:
+    async def _healthz(self, request: Request) -> Reply:
         found = await asked(self.latest)
-        return Reply(status(found), _JSON, body(found))
+        details = tokens.is_right(self._token, request.token)
+        return Reply(status(found), _JSON, body(found, details=details))
 
-    async def _metrics(self) -> Reply:
+    async def _metrics(self, _: Request) -> Reply:
+        """Labels are for everybody, whoever asks: a series is not to change its name."""
         found = await asked(self.latest)
         behind = self._background
+        leases = behind.leases if behind else None
         seen = metrics.Seen(
-            found.report,
+            found.report and public.report(found.report),
             found.seconds,
             behind.looks if behind else None,
             behind.respawns if behind else None,
-            behind.leases if behind else None,
+            None if leases is None else tuple(map(public.lease, leases)),
             await asyncio.to_thread(outcomes.read, os.environ),
         )
         return Reply(_OK, metrics.CONTENT_TYPE, metrics.exposition(seen).encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from resolver.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 LOCALHOST = "localhost"
 METHODS = ("GET", "HEAD")
@@ -24,10 +24,14 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{0,5})?", re.A
 
 @value
 class Request:
-    """A request that may be answered; `path` is as it was sent, without the query."""
+    """A request that may be answered; `path` is as it was sent, without the query.
+
+    `token` is what came as `Authorization: Bearer TOKEN` (RFC 6750), empty without.
+    """
 
     path: str
     bodiless: bool = False  # HEAD
+    token: bytes = b""
 
 
 class RefusedError(Exception):
@@ -52,17 +56,18 @@ def parse(head: bytes, names: Collection[str] = ()) -> Request:
     line = _LINE.fullmatch(first)
     if line is None:
         raise RefusedError(400, "this is no HTTP/1.1 request")
-    method, target, minor = line[1].decode(), line[2].decode(), line[3]
-    hosts = _hosts(rest)
-    if len(hosts) > 1 or (not hosts and minor == b"1"):
+    method, target = line[1].decode(), line[2].decode()
+    fields = list(_fields(rest))
+    hosts = [text.decode("latin-1") for name, text in fields if name == b"host"]
+    if len(hosts) != 1:  # in HTTP/1.0 too: a page's request by another name is told by it alone
         raise RefusedError(400, "a request names one host")
-    if hosts and not is_ours(hosts[0], names):
+    if not is_ours(hosts[0], names):
         raise RefusedError(403, "this is not the name of this server: see serve --host-name")
     if method not in METHODS:
         raise RefusedError(405, "nothing can be changed here: GET and HEAD are all there is")
     if not target.startswith("/"):
         raise RefusedError(400, "a request names a path")
-    return Request(target.partition("?")[0], bodiless=method == "HEAD")
+    return Request(target.partition("?")[0], bodiless=method == "HEAD", token=_token(fields))
 
 
 def is_ours(host: str, names: Collection[str] = ()) -> bool:
@@ -83,12 +88,17 @@ def is_address(text: str) -> bool:
     return "%" not in text  # a zone, which means something on one machine only
 
 
-def _hosts(lines: list[bytes]) -> list[str]:
-    found = []
+def _fields(lines: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The name of each header field, in lower case, and what it says."""
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise RefusedError(400, "a header field makes no sense")
-        if field[1].lower() == b"host":
-            found.append(field[2].decode("latin-1"))
-    return found
+        yield field[1].lower(), field[2]
+
+
+def _token(fields: list[tuple[bytes, bytes]]) -> bytes:
+    """The one bearer token; other ways of authorization are for whoever stands in between."""
+    given = [text for name, text in fields if name == b"authorization"]
+    scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+    return token.strip(b" ") if scheme.lower() == b"bearer" else b""

@@ -116,7 +116,7 @@ def _doubt(found: Findings) -> str:
     if found.away and not heard(found.answers):
         return f"it is published where it cannot be asked from here: {found.away}"
     if found.target.untrusted:
-        return f"its command is not run: {found.target.untrusted}"
+        return f"not run: {found.target.untrusted}"
     unclear = [each.reason for each in _command(found) if not each.good]
     if unclear or found.target.request.transport is Transport.TCP:
         return unclear[0] if unclear else ""

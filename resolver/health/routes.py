@@ -8,7 +8,8 @@
 
 `asgi` and `wsgi` are ready-made for every service of the project file. Each answers whatever path
 it is mounted at, checks at most once a second however many ask, and keeps no request of the
-application waiting: a check has a thread of its own. Who may ask is the application's business.
+application waiting: a check has a thread of its own. Who may ask is the application's business:
+only with `details=True` does it show command lines, directories, reasons and advice.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ class Asgi:
     Args:
         wanted: names of services, or ports, as for `resolver.health.check`; none asks for every
             service of the project file.
+        details: whether everything is shown, as by `health --json`.
         options: as for `resolver.health.check`.
     """
 
-    def __init__(self, *wanted: str | int, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *wanted: str | int, details: bool = False, **options: Any) -> None:  # noqa: ANN401
         self._latest = _latest(wanted, options)
+        self._details = details
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request; the lifespan is agreed to, a websocket is refused."""
@@ -65,7 +68,7 @@ class Asgi:
             await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, _REFUSED, _REFUSAL)
         else:
             found = await asked(self._latest)
-            text = body(found)
+            text = body(found, details=self._details)
             fields = {**_FIELDS, "Content-Length": str(len(text))}
             await _send(send, status(found), fields, b"" if scope["method"] == "HEAD" else text)
 
@@ -85,8 +88,9 @@ async def _send(send: Send, number: int, fields: dict[str, str], text: bytes) ->
 class Wsgi:
     """A WSGI app (PEP 3333); arguments as for `Asgi`."""
 
-    def __init__(self, *wanted: str | int, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *wanted: str | int, details: bool = False, **options: Any) -> None:  # noqa: ANN401
         self._latest = _latest(wanted, options)
+        self._details = details
 
     def __call__(self, environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers one request."""
@@ -97,7 +101,7 @@ class Wsgi:
             found = self._latest.ask().result(PATIENCE_SECONDS)
         except TimeoutError:
             found = late(PATIENCE_SECONDS)
-        number, text = HTTPStatus(status(found)), body(found)
+        number, text = HTTPStatus(status(found)), body(found, details=self._details)
         fields = {**_FIELDS, "Content-Length": str(len(text))}
         start_response(f"{number.value} {number.phrase}", [*fields.items()])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]

@@ -2,7 +2,8 @@
 
 Whoever connects is nobody's friend. A connection has so many seconds for its request and as many
 for taking the response, so many bytes for its head, and there are so many of them at a time; what
-goes beyond is ended. Bodies are not read, and what is pipelined is not answered.
+goes beyond is ended, and `slots.py` says whose. Bodies are not read, and what is pipelined is not
+answered.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING
 from resolver.errors import UltraPortsError, UsageError
 from resolver.health.exporter import NO_CONTENT, Reply
 from resolver.health.heads import METHODS, RefusedError, Request, is_address, parse
+from resolver.health.slots import Slot, Slots, who
+from resolver.host.tcp_peer import uid_of_peer
 from resolver.model import PortNumber, PortRequest
 from resolver.reservations.holding import endpoint
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Hashable
 
-    Answer = Callable[[str], Awaitable[Reply]]
+    Answer = Callable[[Request], Awaitable[Reply]]
 
 MOST_CONNECTIONS = 64
 LONGEST_HEAD = 16 << 10  # bytes
@@ -32,11 +35,29 @@ _LOCALHOST = "127.0.0.1"
 _LAST_PORT = 65535
 
 
+class Connection:
+    """One connection; `answered`: the response has begun, and nothing else may be written."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.answered = False
+        self.task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Ends it at once, for want of room; says so where that can still be said."""
+        if not self.answered:
+            self.writer.write(response(_plain(503, "too many connections"), Request("")))
+        self.writer.transport.abort()
+        if self.task is not None:
+            self.task.cancel()
+
+
 class Server:
     """Serves one listening socket.
 
     Args:
-        answer: gives the reply for a path.
+        answer: gives the reply for a request.
         names: by which this server may be called, beside `localhost` and IP addresses.
         say: is told of what should not have happened.
     """
@@ -45,6 +66,7 @@ class Server:
         self._answer = answer
         self._names = frozenset(name.lower() for name in names)
         self._say = say
+        self._slots: Slots[Connection] = Slots(MOST_CONNECTIONS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, listener: socket.socket, ended: asyncio.Event) -> None:
@@ -67,34 +89,38 @@ class Server:
         self._say(f"{context.get('message')}: {context.get('exception')!r}")
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        crowded = len(self._tasks) >= MOST_CONNECTIONS
-        connected = self._connected(reader, writer, crowded=crowded)
-        task = asyncio.get_running_loop().create_task(connected)
+        slot = Slot(_peer(writer), Connection(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._connected(slot))
+        slot.connection.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if excess := self._slots.enter(slot):
+            excess.connection.end()
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, crowded: bool
-    ) -> None:
+    async def _connected(self, slot: Slot[Connection]) -> None:
+        connection = slot.connection
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if crowded:
-                    writer.write(response(_plain(503, "too many connections"), Request("")))
-                else:
-                    await self._one(reader, writer)
+                await self._one(slot, connection.reader, connection.writer)
         finally:
-            writer.transport.abort()
+            self._slots.leave(slot)
+            connection.writer.transport.abort()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _one(
+        self, slot: Slot[Connection], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         request = Request("")
         try:
             request = await self._request(reader)
-            reply = await self._answer(request.path)
+            slot.busy = True
+            reply = await self._answer(request)
         except RefusedError as error:
             reply = _plain(error.status, str(error))
         except (UltraPortsError, RuntimeError, ValueError, LookupError, TypeError) as error:
             self._say(f"{request.path}: {type(error).__name__}: {error}")
             reply = _plain(500, "this failed; see what the server says")
+        slot.busy = False
+        slot.connection.answered = True
         await _send(response(reply, request), reader, writer)
 
     async def _request(self, reader: asyncio.StreamReader) -> Request:
@@ -106,6 +132,13 @@ class Server:
         except asyncio.LimitOverrunError:
             raise RefusedError(431, "the head of the request is too long") from None
         return parse(head.removesuffix(b"\r\n\r\n"), self._names)
+
+
+def _peer(writer: asyncio.StreamWriter) -> Hashable:
+    """Who made the connection; nobody in particular where it has gone already."""
+    connection = writer.get_extra_info("socket")
+    peer = writer.get_extra_info("peername")
+    return who(peer[0], uid_of_peer(connection)) if connection and peer else None
 
 
 async def _send(data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,20 +1,18 @@
-"""Arguments → what is to be checked; and whether a command that a project file names may be run."""
+"""Arguments → what is to be checked, and why a command that a project file names is not run."""
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from typing import TYPE_CHECKING
 
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.health.model import Target
+from resolver.project.reading import doubt
 from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from resolver.project.model import Probe, Project, Service
 
@@ -87,7 +85,7 @@ def _of(service: Service, project: Project | None) -> Target:
     if project is None:
         return target
     runs = service.health is not None and service.health.kind == "command"
-    untrusted = objection(project.file) if runs and project.file else ""
+    untrusted = doubt(project.file) if runs and project.file else ""
     place = str(project.root)
     return replace(target, place=place, project=project.name, untrusted=untrusted)
 
@@ -98,22 +96,3 @@ def _project(environ: Mapping[str, str]) -> Project:
     from resolver.project.names import working_directory  # noqa: PLC0415
 
     return with_leases(load(working_directory(), environ), environ)
-
-
-def objection(file: Path) -> str:
-    """Why what a project file says must not be run by this user; empty where it may be.
-
-    Stricter than for reading it (`place.objection`): the file, a link to it, and its directory have
-    to be this user's, root's, or those of who called sudo, and not everybody may write to them.
-    """
-    caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
-    trusted = {0, os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
-    try:
-        looked = {file: file.stat(), file.parent: file.parent.stat()}
-        owners = {file.lstat().st_uid, *(each.st_uid for each in looked.values())}
-    except OSError as error:
-        return f"{file} cannot be looked at: {error.strerror}"
-    for path, seen in looked.items():
-        if seen.st_mode & stat.S_IWOTH:
-            return f"everybody may write to {path}"
-    return "" if owners <= trusted else f"{file} or its directory belongs to another user"

@@ -1,4 +1,4 @@
-"""Questions to the Linux kernel over netlink(7): one dump at a time, as raw messages.
+"""Questions to the Linux kernel over netlink(7): one at a time, answered in raw messages.
 
 What a message means is the business of who asks.
 """
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_REQUEST = 0x1  # NLM_F_REQUEST
+_REQUEST_DUMP = 0x301  # with NLM_F_DUMP
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _HEADER = struct.Struct("=IHHII")
@@ -44,6 +45,20 @@ def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
                 _check(body)
                 return
             yield body
+
+
+def ask(netlink: socket.socket, kind: int, request: bytes) -> bytes:
+    """The body of the one message that answers; arguments as for `dump`.
+
+    Raises:
+        OSError: there is no such thing, or the kernel refuses.
+    """
+    netlink.send(_HEADER.pack(_HEADER.size + len(request), kind, _REQUEST, 1, 0) + request)
+    for answer, _, body in _messages(netlink.recv(1 << 17)):
+        if answer != _ERROR:
+            return body
+        _check(body)
+    raise OSError(errno.ENODATA, "netlink: no answer")
 
 
 def _check(end: bytes) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.project.place import exists, folders, objection, read
+from resolver.project.place import exists, folders, objection
 from resolver.project.probe import read_probe, shown
+from resolver.project.reading import read
 from resolver.values import value
 
 if TYPE_CHECKING:

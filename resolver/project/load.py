@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.project import file, place
+from resolver.project import file, place, reading
 from resolver.project.model import Project, Service
 from resolver.project.probe import shown
 from resolver.settings import ENVIRONMENT_VARIABLE
@@ -48,7 +49,7 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
         services=shared(services),
         pool=found.pool if found else (),
         environment=chosen,
-        notes=left_out + left,
+        notes=left_out + left + _foreign(found.path if found else None, root / ".env", local),
     )
 
 
@@ -90,11 +91,23 @@ def _dotenv(
         return {}, ()
     if why := place.objection(path, start):
         return {}, (f"{path} is left out: {why}",)
-    text = without(place.read(path, "surrogateescape"))
+    text = without(reading.read(path, "surrogateescape"))
     try:
         return dotenv.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[str, ...]:
+    """What root is told where the files that were read are another user's."""
+    if os.geteuid() != 0:
+        return ()
+    used = [each for each in (file, env if local else None) if each]
+    doubts = {each: why for each in used if (why := reading.doubt(each))}
+    if not doubts:
+        return ()
+    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
+    return (f"{why}: ports and names are read from {names}, and no command of it is run",)
 
 
 def _of_environment(entry: file.Entry, found: file.Contents | None, chosen: str) -> Service:

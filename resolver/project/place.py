@@ -10,14 +10,10 @@ from __future__ import annotations
 import os
 import stat
 
-from resolver.errors import UsageError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_LONGEST = 1 << 20  # bytes of a project file, or an environment file, that anybody could mean
 
 
 def folders(start: Path) -> Iterator[Path]:
@@ -62,26 +58,6 @@ def objection(path: Path, start: Path) -> str:
 def _known_users() -> set[int]:
     caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
     return {0, os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
-
-
-def read(path: Path, errors: str = "strict") -> str:
-    """The text of a file, which is UTF-8; `errors` is for what is not, as in `bytes.decode`.
-
-    Raises:
-        UsageError: it cannot be read, is no regular file, is too long, or is not text.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep us waiting
-            raise UsageError(f"{path} is no regular file")
-        with path.open("rb") as file:
-            raw = file.read(_LONGEST + 1)
-        if len(raw) > _LONGEST:
-            raise UsageError(f"{path} is too long: over {_LONGEST} bytes")
-        return raw.decode("utf-8", errors)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error}") from error
 
 
 def exists(path: Path) -> bool:

@@ -88,9 +88,15 @@ class Serving:
             client.sendall(sent)
             return answered(client)
 
-    def health(self) -> Any:  # noqa: ANN401 - JSON
+    def health(self, *, token: str = "") -> Any:  # noqa: ANN401 - JSON
         """The envelope."""
-        return json.loads(self.get().text)
+        fields = {"Authorization": f"Bearer {token}"} if token else {}
+        return json.loads(self.get(**fields).text)
+
+    @property
+    def token(self) -> str:
+        """The token that `--make-token` has made."""
+        return self.stderr.partition("#token=")[2].split("\n")[0]
 
 
 def answered(client: socket.socket) -> Response:

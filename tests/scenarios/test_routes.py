@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from resolver.health.public import LEFT_OUT
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import wait_until
@@ -22,7 +23,9 @@ STARLETTE = """
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from resolver.health.routes import Asgi, asgi
-application = Starlette(routes=[Route("/healthz", asgi), Mount("/ports", Asgi(PORT))])
+application = Starlette(
+    routes=[Route("/healthz", asgi), Mount("/ports", Asgi(PORT)), Mount("/all", Asgi(details=True))]
+)
 """
 FASTAPI = """
 from fastapi import FastAPI
@@ -40,7 +43,9 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from resolver.health.routes import Wsgi, wsgi
 flask = Flask(__name__)
-application = DispatcherMiddleware(flask, {"/healthz": wsgi, "/ports": Wsgi(PORT)})
+application = DispatcherMiddleware(flask, {
+    "/healthz": wsgi, "/ports": Wsgi(PORT), "/all": Wsgi(details=True)
+})
 
 @flask.get("/own")
 def own():
@@ -147,6 +152,15 @@ def test_mounted_beside_other_routes(lab: Lab, site: Site) -> None:
     assert site.ask(path="/own").status == expected
 
 
+@pytest.mark.parametrize("site", ["starlette", "flask"], indirect=True)
+def test_command_lines_are_for_who_asks_for_them(lab: Lab, site: Site) -> None:
+    lab.start("answering", site.api, "--padding=--password=hunter2")
+    wait_until(lambda: site.ask().status == 200, "it is healthy")
+    assert b"hunter2" not in site.ask().body
+    assert b"hunter2" not in site.ask(path="/ports/").body
+    assert b"hunter2" in site.ask(path="/all/").body
+
+
 @pytest.mark.parametrize("site", ["fastapi", "gunicorn"], indirect=True)
 def test_a_project_file_that_makes_no_sense(site: Site) -> None:
     site.file.write_text("[services.api]\nport = 'none'\n")
@@ -156,4 +170,5 @@ def test_a_project_file_that_makes_no_sense(site: Site) -> None:
     told = json.loads(response.body)
     assert response.status == 503
     assert (told["healthy"], told["exit_status"]) == (False, 2)
-    assert "ultra-ports.toml" in told["notes"][0]
+    assert str(site.file.parent) not in response.body.decode()
+    assert told["notes"] == [LEFT_OUT]

@@ -67,8 +67,8 @@ def test_services_are_shown_and_kept_up_to_date(lab: Lab, page: Page, shop: Shop
     assert ultra("reserve", "api", str(shop.api), "--ttl", "1h").status == 0
     server = lab.start("answering", shop.api)
     lab.start("answering", shop.web)
-    with Serving() as serving:
-        page.visit(serving.url)
+    with Serving("--make-token") as serving:
+        page.visit(f"{serving.url}#token={serving.token}")
         wait_until(lambda: cards(page, "healthy") == 2, "both are shown")
         api = text(page, "article")
         page.value("window.untouched = true")
@@ -93,14 +93,30 @@ def test_services_are_shown_and_kept_up_to_date(lab: Lab, page: Page, shop: Shop
 def test_names_are_text(lab: Lab, page: Page, shop: Shop) -> None:
     assert ultra("reserve", "api", str(shop.api), "--ttl", "1h").status == 0
     lab.start("answering", shop.api, "--name", HOSTILE_NAME)
-    with Serving() as serving:
-        page.visit(serving.url)
+    with Serving("--make-token") as serving:
+        page.visit(f"{serving.url}#token={serving.token}")
         wait_until(lambda: cards(page, "healthy") == 1, "it is shown")
 
         assert HOSTILE_NAME in text(page)
         assert HOSTILE_FOLDER in text(page)
         assert page.value("document.querySelector('#evil, #services img, #services b')") is None
         assert page.value("document.body.id") == ""
+
+
+def test_without_the_token_it_shows_less(lab: Lab, page: Page, shop: Shop) -> None:
+    assert ultra("reserve", "api", str(shop.api), "--ttl", "1h").status == 0
+    server = lab.start("answering", shop.api)
+    with Serving("--make-token") as serving:
+        page.visit(serving.url)
+        wait_until(lambda: cards(page, "healthy") == 1, "it is shown")
+        without = text(page)
+        page.value(f"location.hash = 'token={serving.token}'")
+        wait_until(lambda: HOSTILE_FOLDER in text(page), "it shows the rest, without a reload")
+        assert "left out" not in text(page)
+
+    assert str(server.pid) in without
+    assert HOSTILE_FOLDER not in without
+    assert "left out" in without
 
 
 def test_no_other_script_runs(page: Page, shop: Shop) -> None:
@@ -147,8 +163,8 @@ def test_it_fits_a_phone(lab: Lab, page: Page, shop: Shop) -> None:
         deviceScaleFactor=2,
         mobile=True,
     )
-    with Serving() as serving:
-        page.visit(serving.url)
+    with Serving("--make-token") as serving:
+        page.visit(f"{serving.url}#token={serving.token}")
         wait_until(lambda: cards(page, "healthy") == 1, "it is shown")
         assert page.value("innerWidth") == 360
         assert page.value("document.documentElement.scrollWidth") <= 360

@@ -242,12 +242,12 @@ def test_bytes_that_are_no_text(tmp_path: Path, raw: bytes) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "compose.yaml")
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is no regular file"):
         reader.read(ComposeArguments(), {}, tmp_path)
 
 
 def test_files_that_have_no_end(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no file|MiB"):
+    with pytest.raises(UsageError, match=r"no regular file|MiB"):
         reader.read(ComposeArguments(("/dev/zero",)), {}, tmp_path)
 
 

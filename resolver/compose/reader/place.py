@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.interpolation import shown
+from resolver.project.reading import doubt, open_regular
 from resolver.values import value
 
 if TYPE_CHECKING:
@@ -57,7 +58,18 @@ def find(arguments: ComposeArguments, environ: Mapping[str, str], cwd: Path) -> 
     files, notes = _files(arguments.files, known, cwd)
     if not files:
         raise UsageError(f"there is no compose file in {cwd} or above", "-f FILE names one")
-    return Found(files, files[0].parent, known, notes)
+    return Found(files, files[0].parent, known, notes + _foreign(files))
+
+
+def _foreign(files: Iterable[Path]) -> tuple[str, ...]:
+    """What root is told where the compose files are another user's."""
+    if os.geteuid() != 0:
+        return ()
+    doubts = {each: why for each in files if _exists(each) and (why := doubt(each))}
+    if not doubts:
+        return ()
+    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
+    return (f"{why}: what {names} says would be started with the rights of root",)
 
 
 def over(upper: Mapping[str, str], lower: Mapping[str, str]) -> dict[str, str]:
@@ -160,10 +172,10 @@ def read_text(path: Path, largest: int) -> str:
     Raises:
         UsageError: it cannot be read, is none of that, or is no text.
     """
+    if path == Path(os.devnull):  # by which compose is told that there is none
+        return ""
     try:
-        if not path.is_file() and path.exists() and path != Path(os.devnull):
-            raise UsageError(f"{path} is no file")  # a pipe or a terminal would be waited for
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(largest + 1)
         if len(raw) > largest:
             raise UsageError(f"{path}: more than {largest >> 20} MiB is too much")
