@@ -195,7 +195,7 @@ def weakness(path: str) -> str:
     except UntrustedError as error:
         return str(error)
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        return f"{path}: {os.strerror(error.errno or errno.EIO)}"
     finally:
         os.close(walk.here)
 
@@ -323,8 +323,7 @@ def _open_named(path: str, uid: int | None) -> int:
     walk = _Named(path, uid)
     try:
         name = walk.last_name()
-        found = status(walk.here, name)
-        if found is None or not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.stat(name, dir_fd=walk.here, follow_symlinks=False).st_mode):
             raise PermissionError(errno.EPERM, "it is no regular file", path)
         return os.open(name, _FILE, dir_fd=walk.here)
     finally:

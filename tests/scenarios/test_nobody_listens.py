@@ -177,7 +177,7 @@ def test_rules_of_iptables(line: str, ports: list[tuple[int, int]], target: str)
     found = list(parse_rule("iptables", line))
     assert [(each.first, each.last) for each in found] == ports
     assert {each.target for each in found} <= {target}
-    assert all(each.delete.startswith("iptables -t nat -D ") for each in found)
+    assert all(each.delete[:4] == ("iptables", "-t", "nat", "-D") for each in found)
 
 
 @pytest.mark.parametrize(
@@ -204,5 +204,5 @@ def test_rules_of_nftables(right: object, ports: list[tuple[int, int]]) -> None:
     assert [(each.first, each.last) for each in found] == ports
     for each in found:
         assert each.target == "10.0.0.5:8080"
-        assert each.delete == "nft delete rule ip nat pre handle 7"
+        assert " ".join(each.delete) == "nft delete rule ip nat pre handle 7"
     assert not list(parse_nftables({"expr": [{"accept": None}]}))

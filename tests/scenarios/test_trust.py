@@ -56,7 +56,7 @@ def pretend(
 ) -> Server:
     """A stranger's process called `name` in `folder`, above a server on the port."""
     given = [word for each in variables.items() for word in ("--variable", "=".join(each))]
-    words = ("--name", name, "--folder", str(folder), *given, port, *more)
+    words = ("--name", name, "--folder", str(folder), *given, str(port), *more)
     return lab.start("pretending", *words, prefix=(*becoming(uid), *DETACHED), log=False)
 
 

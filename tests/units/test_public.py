@@ -18,6 +18,7 @@ from resolver.leases.model import Lease, Owner
 from resolver.model import (
     Binding,
     Classification,
+    Command,
     Container,
     Holder,
     HolderReport,
@@ -48,7 +49,7 @@ SHOWN = {
 }
 IDENTITY = ProcessIdentity(Pid(7), 1)
 PROCESS = Process(
-    IDENTITY, WORD, (WORD,), WORD, WORD, WORD, 0, (IDENTITY,), (WORD,), ((WORD, WORD),)
+    IDENTITY, WORD, (WORD,), WORD, WORD, WORD, 0, (0, 0, 0), (IDENTITY,), (WORD,), ((WORD, WORD),)
 )
 CONTAINER = Container(
     WORD, WORD, WORD, WORD, WORD, (), ((WORD, WORD),), WORD, WORD, sharing=(WORD,)
@@ -56,9 +57,12 @@ CONTAINER = Container(
 BINDING = Binding(Transport.TCP, WORD, PORT)
 HOLDER = Holder(
     BINDING, SocketState.LISTENING, (PROCESS,), (IDENTITY,), CONTAINER,
-    Redirect(Transport.TCP, 1, 2, WORD, WORD, WORD), hidden=WORD, cgroup=WORD, peer=WORD,
+    Redirect(Transport.TCP, 1, 2, WORD, WORD, (WORD,)), hidden=WORD, cgroup=WORD, peer=WORD,
 )  # fmt: skip
-STEP = KillStep((BINDING,), (PROCESS,), (PROCESS,), frozenset(), WORD, (WORD,), commands=(WORD,))
+COMMAND = Command((WORD,), WORD, WORD)
+STEP = KillStep(
+    (BINDING,), (PROCESS,), (PROCESS,), frozenset(), WORD, (COMMAND,), commands=(COMMAND,)
+)
 REPORT = HealthReport(
     1.0,
     (
@@ -73,7 +77,7 @@ REPORT = HealthReport(
                     Classification(
                         HOLDER, Kind.SERVICE,
                         manager=Manager(WORD, WORD, WORD, ((WORD,),), ((WORD,),)),
-                        chain=(WORD,), evidence=(WORD,), reason=WORD, commands=(WORD,),
+                        chain=(WORD,), evidence=(WORD,), reason=WORD, commands=(COMMAND,),
                         respawners=(PROCESS,), harm=WORD, spared=WORD,
                     ),
                     STEP,

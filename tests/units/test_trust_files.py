@@ -90,7 +90,7 @@ def test_neither_a_socket_nor_a_folder_is_a_file(folder: Path) -> None:
             server.accept()
     assert refusal(folder, 0) == errno.EPERM
     assert refusal(f"{folder}/..", 0) == errno.EPERM
-    assert refusal(link(folder / "root", "/"), 0) == errno.EISDIR
+    assert refusal(link(folder / "root", "/"), 0) == errno.EPERM
 
 
 @pytest.mark.parametrize("uid", [0, STRANGER])
@@ -173,7 +173,7 @@ def test_only_absolute_paths_are_named(folder: Path, monkeypatch: pytest.MonkeyP
     made(folder / "file")
     monkeypatch.chdir(folder)
     for path in ("file", "./file", "", "/", ".", "//", str(folder / "nothing")):
-        assert refusal(path, 0) == errno.ENOENT
+        assert refusal(path, 0) == (errno.EPERM if path in {"/", "//"} else errno.ENOENT)
     assert refusal(folder / "file" / "inner", 0) == errno.ENOTDIR
 
 

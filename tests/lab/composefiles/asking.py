@@ -34,7 +34,7 @@ class Runner:
     environ: Mapping[str, str]
     patience_seconds: float = 60.0
 
-    def __call__(self, argv: Sequence[str], *, timeout_seconds: float) -> Completed:
+    def __call__(self, argv: Sequence[str], *, timeout_seconds: float, **_: object) -> Completed:
         """The protocol's; which version answers is asked once, and not by each of the cases."""
         if tuple(argv) == VERSION and "PATH" not in self.environ:
             return version()
