@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from resolver import rounds, verdicts, verify
+from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
 from resolver.gather.holders import holders
 from resolver.gather.surroundings import remarks
 from resolver.model import Diagnosis
+from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from resolver.model import (
-        Outcome,
         Policy,
         PortReport,
         PortRequest,
@@ -70,32 +70,25 @@ def resolve(
 
 def carry_out(
     requests: Sequence[PortRequest],
-    proofs: dict[PortRequest, Proof],
+    proofs: Mapping[PortRequest, Proof],
     diagnosis: Diagnosis,
     policy: Policy,
     effects: Effects,
 ) -> list[PortReport]:
     """Applies the plan, proves what came of it, and does so again where a port was taken back."""
-    done: dict[PortRequest, PortReport] = {}
-    ended: tuple[Process, ...] = ()
-    pending = list(requests)
+    reports: dict[PortRequest, PortReport] = {}
+    this = Round(tuple(requests), diagnosis, proofs)
     for number in range(policy.rounds):
-        outcomes = apply(diagnosis.plan, policy, effects)
-        patience = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
-        proofs |= _settle(pending, diagnosis, outcomes, patience, effects)
-        unsure = rounds.unsure(pending, diagnosis, outcomes, proofs)
-        ended += rounds.ended_processes(outcomes)
-        after = diagnose(unsure, proofs, policy, effects, ended)
-        found = {
-            each: verdicts.applied(each, diagnosis, outcomes, proofs[each], after, policy)
-            for each in pending
-        }
-        done |= {each: verdicts.continued(done.get(each), new) for each, new in found.items()}
-        pending = [each for each, new in found.items() if rounds.is_open(new, after)]
-        diagnosis = after
-        if not pending:
+        settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
+        this = replace(this, outcomes=apply(this.before.plan, policy, effects))
+        this = replace(this, proofs=_settle(this, settle_seconds, effects))
+        ended = this.ended_processes
+        this = replace(this, after=diagnose(this.to_diagnose, this.proofs, policy, effects, ended))
+        reports |= this.reports(policy, reports)
+        this = this.next(reports)
+        if not this.requests:
             break
-    return [done[each] for each in requests]
+    return [reports[each] for each in requests]
 
 
 def prove(requests: Sequence[PortRequest], effects: Effects) -> dict[PortRequest, Proof]:
@@ -125,22 +118,12 @@ def diagnose(
     return Diagnosis(snapshot, plan)
 
 
-def _settle(
-    requests: Sequence[PortRequest],
-    diagnosis: Diagnosis,
-    outcomes: Sequence[Outcome],
-    settle_seconds: float,
-    effects: Effects,
-) -> dict[PortRequest, Proof]:
-    """New proofs: what the outcomes touched is bound, watched, and bound once more."""
-    touched = [each for each in requests if rounds.touched(each, outcomes)]
-    if not touched:
-        return prove(requests, effects)
-    held = rounds.ended_inodes(diagnosis, outcomes)
-    patience = rounds.patience_seconds(outcomes)
-    verify.await_release(touched, held, effects.list_sockets, effects.clock, patience)
-    proofs = prove(touched, effects)
-    freed = [each for each in touched if proofs[each].free]
-    if freed:
-        verify.watch(freed, settle_seconds, effects.list_sockets, effects.clock)
-    return prove(requests, effects)
+def _settle(this: Round, settle_seconds: float, effects: Effects) -> Mapping[PortRequest, Proof]:
+    """The latest proofs: what steps were applied for is bound, watched, and bound once more."""
+    if tried := [each for each in this.requests if this.tried(each)]:
+        held, patience = this.ended_inodes, this.patience_seconds
+        verify.await_release(tried, held, effects.list_sockets, effects.clock, patience)
+        proofs = prove(tried, effects)
+        if freed := [each for each in tried if proofs[each].free]:
+            verify.watch(freed, settle_seconds, effects.list_sockets, effects.clock)
+    return {**this.proofs, **prove(this.requests, effects)}
