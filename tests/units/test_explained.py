@@ -57,7 +57,7 @@ def ports_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: True)
 
 
-def patience(  # noqa: PLR0913 - the rule's own arguments
+def patience(
     requests: Sequence[PortRequest] | None,
     sockets: Sequence[Socket],
     processes: Sequence[Process],
