@@ -86,7 +86,6 @@ class Scan(StrEnum):
 
     COMPLETE = "complete"  # in every process
     CGROUP = "cgroup"  # in the cgroup that each socket was made in: another owner is not seen
-    FORWARDERS = "forwarders"  # among an engine's forwarders, where a NAT rule of its leads on
 
 
 class Result(StrEnum):
@@ -652,9 +651,8 @@ class Policy:
 
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
     owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
-    and engines that could add little are not asked. `patient` gives such engines their whole time
-    where they are asked. `euid` is the caller's effective user id, and `again` the command line
-    that an advice repeats behind `sudo`.
+    and engines that could add little are not asked. `euid` is the caller's effective user id, and
+    `again` the command line that an advice repeats behind `sudo`.
     """
 
     grace_seconds: float = 5.0
@@ -666,6 +664,5 @@ class Policy:
     stop_services: bool = False
     use_docker: bool = True
     complete: bool = True
-    patient: bool = True
     euid: int = 0
     again: tuple[str, ...] = ("ultra-ports",)

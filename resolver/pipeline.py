@@ -59,7 +59,7 @@ def resolve(
     first look at ports that could all be bound has found; it counts while they still can be.
     """
     proofs = prove(requests, effects)
-    policy = replace(policy, complete=True, patient=False)
+    policy = replace(policy, complete=True)
     first = diagnose(requests, proofs, policy, effects, seen=seen)
     if policy.dry_run:
         ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]

@@ -25,7 +25,7 @@ def plan(
     requests: Sequence[PortRequest], policy: Policy, effects: Effects
 ) -> tuple[Report, PlanFile]:
     """Says what `resolve` would do, for people and as a plan that `apply` takes."""
-    policy = replace(policy, complete=True, patient=False)
+    policy = replace(policy, complete=True)
     proofs = prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
     ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
@@ -42,7 +42,7 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
         PlanChangedError: a holder changed, or another machine is meant; nothing was touched.
     """
     requests, then = stored.requests, planfile.policy_for(stored, policy)
-    then = replace(then, complete=True, patient=False)
+    then = replace(then, complete=True)
     _refuse(stored, planfile.other_machine(stored, this_machine()))
     proofs = prove(requests, effects)
     first = diagnose(requests, proofs, then, effects)

@@ -46,7 +46,6 @@ _WORST_FIRST = (
 )
 _NARROW = {
     Scan.CGROUP: "owners were looked for in the cgroup of each socket",
-    Scan.FORWARDERS: "owners were looked for among the engine's forwarders",
 }
 _SPARED = "{} was not asked: every owner is known, none works for an engine; --complete asks it"
 

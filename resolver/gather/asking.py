@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from typing import TYPE_CHECKING
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
+from resolver.gather.containers import list_containers
+from resolver.gather.explained import patience_seconds
+from resolver.gather.places import elsewhere
+from resolver.gather.redirects import UNREAD, Nat
 from resolver.host.engine_client import is_local, load_sdk
 from resolver.model import EngineState, PortRequest
 from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -30,8 +35,7 @@ def ask_engines(
     processes: Sequence[Process],
     sockets: tuple[Socket, ...],
     policy: Policy,
-    *,
-    glance: bool = False,
+    nat: Nat = UNREAD,
 ) -> tuple[tuple[Container, ...], tuple[EngineState, ...]]:
     """The containers that publish a requested port or run one of the processes, and how it went.
 
@@ -39,17 +43,17 @@ def ask_engines(
     be asked. The whole takes `docker_timeout_seconds` and a little, and what an engine did not say
     by then is in its `trouble`. Of an engine that was merely found, and whose ports are not ours,
     no containers are told: they are in nobody's way here. Another user's engine is asked about that
-    user's sockets alone, and not at all where there are none. `glance`: every port could be bound,
-    so an answer in which none of them occurs is not read any further.
+    user's sockets alone, and not at all where there are none.
     """
     if not policy.use_docker:
         return (), ()
+    known = engines.known_engines(processes)
+    limit = patience_seconds(known, requests, sockets, processes, nat, policy)
+    if not limit:
+        return (), tuple(replace(each, asked=False) for each in known)
     own = engines.own_container_id()
-    inquiries = [
-        _inquiry(engine, policy, requests, processes, sockets, glance=glance)
-        for engine in engines.known_engines(processes)
-    ]
-    told = [_located(each, own, sockets, requests) for each in _ask(inquiries, policy)]
+    inquiries = [_inquiry(each, limit, requests, processes, sockets) for each in known]
+    told = [_located(each, own, sockets, requests) for each in _ask(inquiries, limit)]
     told = _distinct(told)
     containers = [
         container
@@ -62,12 +66,10 @@ def ask_engines(
 
 def _inquiry(
     engine: EngineState,
-    policy: Policy,
+    limit_seconds: float,
     requests: Sequence[PortRequest] | None,
     processes: Sequence[Process],
     sockets: Sequence[Socket],
-    *,
-    glance: bool,
 ) -> _Inquiry:
     """What an engine is asked; another user's is asked what concerns that user."""
     if engine.foreign and engine.trouble is None:
@@ -79,7 +81,7 @@ def _inquiry(
             )
             engine = replace(engine, trouble=why, forbidden=True, asked=False)
     ids = _container_ids(processes)
-    return _Inquiry(engine, policy.docker_timeout_seconds, requests, ids, glance=glance)
+    return _Inquiry(engine, limit_seconds, requests, ids)
 
 
 def _requests_of(
@@ -106,8 +108,6 @@ def _located(
 ) -> _Answer:
     if answer.engine.trouble is not None:
         return answer
-    from resolver.gather.places import elsewhere  # noqa: PLC0415 - only where one answered
-
     away = elsewhere(answer.engine.endpoint, answer.containers, own, sockets, requests)
     return replace(answer, engine=replace(answer.engine, elsewhere=away))
 
@@ -136,7 +136,7 @@ def _is_same(one: _Answer, other: _Answer) -> bool:
     return not {each.id for each in one.containers}.isdisjoint(each.id for each in other.containers)
 
 
-def _ask(inquiries: Sequence[_Inquiry], policy: Policy) -> list[_Answer]:
+def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_Answer]:
     """Every engine's answer, the chosen one's first; asked side by side.
 
     Loading the SDK is slow, so that does not count.
@@ -145,7 +145,7 @@ def _ask(inquiries: Sequence[_Inquiry], policy: Policy) -> list[_Answer]:
     if len(asked) == 1 and is_local(asked[0].engine.endpoint) and not asked[0].engine.foreign:
         asked[0].ask()  # keeps its own deadline
     elif asked:
-        _ask_side_by_side(asked, policy.docker_timeout_seconds)
+        _ask_side_by_side(asked, limit_seconds)
     return [inquiry.answer() for inquiry in inquiries]
 
 
@@ -154,8 +154,6 @@ def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> No
 
     What comes too late is dropped: the threads do not keep the process alive.
     """
-    import threading  # noqa: PLC0415 - mostly there is one engine
-
     deadline = time.monotonic() + limit_seconds
     if not all(is_local(inquiry.engine.endpoint) for inquiry in inquiries):
         deadline += load_sdk()
@@ -178,11 +176,8 @@ class _Inquiry:
         limit_seconds: float,
         requests: Sequence[PortRequest] | None,
         ids: frozenset[str],
-        *,
-        glance: bool,
     ) -> None:
         self.engine = engine
-        self._glance = glance
         self._limit = limit_seconds
         self._requests = requests
         self._ids = ids
@@ -192,12 +187,8 @@ class _Inquiry:
 
     def ask(self) -> None:
         """Asks, and keeps the answer or the error."""
-        from resolver.gather.containers import list_containers  # noqa: PLC0415 - no engine, no need
-
         try:
-            self._containers = list_containers(
-                self.engine, self._limit, self._requests, self._ids, glance=self._glance
-            )
+            self._containers = list_containers(self.engine, self._limit, self._requests, self._ids)
         except EngineError as error:
             self._error = error
         finally:

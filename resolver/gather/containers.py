@@ -12,7 +12,6 @@ from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient, is_container_id
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
-from resolver.patterns import pattern
 from resolver.values import replace
 
 TYPE_CHECKING = False
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from resolver.model import EngineState, PortRequest
 
 
-_PUBLIC_PORT = pattern(rb'"PublicPort"\s*:\s*"?(\d{1,5})')
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 _LONGEST = 4096  # characters of a name, an image, a state
 _LARGEST_PORT = 65535
@@ -36,15 +34,12 @@ def list_containers(
     timeout_seconds: float,
     requests: Collection[PortRequest] | None,
     ids: Collection[str] = (),
-    *,
-    glance: bool = False,
 ) -> tuple[Container, ...]:
     """The containers that publish a requested port, or whose id is in `ids`, sorted by name.
 
     One request lists all, and one more is made for each container in the answer, and for each that
     is between two restarts, when the list does not show its ports. Our own container is always in
-    the answer, if this engine runs it; another user's engine does not. `glance`: an answer in which
-    none of the ports and ids occurs is not decoded.
+    the answer, if this engine runs it; another user's engine does not.
 
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
@@ -53,10 +48,7 @@ def list_containers(
         raise EngineError(engine.trouble)
     with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
         own = None if engine.foreign else own_container_id()
-        known = {*ids, own} if own else set(ids)
-        rows = client.containers(
-            (lambda text: _concerns(text, requests, known)) if glance else None
-        )
+        rows = client.containers()
         try:
             _check_rows(rows)
             found = list(_matching(client, rows, requests, ids, own))
@@ -118,16 +110,6 @@ def _matching(
             continue
         if container.id in ids or _wanted(container.published, requests):
             yield container
-
-
-def _concerns(text: bytes, requests: Collection[PortRequest] | None, ids: Collection[str]) -> bool:
-    """Whether a list of containers has anything to do with the requests; mostly it has not."""
-    if requests is None or b"restarting" in text:
-        return True
-    if any(each.encode() in text for each in ids):
-        return True
-    ports = {request.port for request in requests}
-    return any(int(found[1]) in ports for found in _PUBLIC_PORT.finditer(text))
 
 
 def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | None) -> bool:

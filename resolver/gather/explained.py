@@ -1,53 +1,56 @@
-"""Whether the sockets and processes of this machine explain the ports, without an engine's word.
+"""Which engines are asked, and for how long: the one rule.
 
 An engine's port has a socket of the engine's or of a forwarder, or a NAT rule; its containers have
-their ids in their cgroups. Where every requested port is served, every owner is known, and nobody
-among them or above them is of that kind, an engine could add nothing but a container that is
-between two restarts, whose port somebody else has taken. To learn who listens behind an engine's
-socket it is connected to, and nothing is said.
+their ids in their cgroups. An engine is asked where something points to it: such a socket, cgroup
+or rule, a port that nobody explains, or one that is free, and may be a container's that is between
+two restarts. Where every requested port is served, every owner is known, and nobody among them or
+above them is of that kind, an engine could add nothing but a container between two restarts whose
+port somebody else has taken: then it gets little time, or is not asked at all. To learn who listens
+behind an engine's socket it is connected to, and nothing is said.
 """
 
 from __future__ import annotations
 
-from resolver.gather.engines import container_id_in, known_engines, path_of
-from resolver.gather.places import is_engine_of_ours
-from resolver.model import SocketState
-from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
-from resolver.values import replace
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from resolver.gather.engines import container_id_in, path_of
+from resolver.gather.places import is_engine_of_ours
+from resolver.gather.sockets import is_served
+from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
+from resolver.settings import EXPLAINED_SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import EngineState, PortRequest, Process, Socket
+    from resolver.gather.redirects import Nat
+    from resolver.model import EngineState, Policy, PortRequest, Process, Socket
 
-SERVING = frozenset({SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED})
 _OTHERS = FORWARDERS | ENGINES | RELAYS
 
 
-def unasked(
-    requests: Sequence[PortRequest], sockets: Sequence[Socket], processes: Sequence[Process]
-) -> tuple[EngineState, ...]:
-    """The engines that need not be asked; empty where one has to be.
+def patience_seconds(
+    known: Iterable[EngineState],
+    requests: Sequence[PortRequest] | None,
+    sockets: Sequence[Socket],
+    processes: Sequence[Process],
+    nat: Nat,
+    policy: Policy,
+) -> float:
+    """How long the engines are waited for; 0 where they are not asked.
 
-    Those whose ports are not known to be ours have to be, as have those that are not there: an
-    answer comes at once then. Another user's engine could explain nothing that this does not.
+    An engine whose ports are not known to be ours has to be asked, and so has one that is not
+    there: an answer comes at once then. Another user's could explain nothing that this does not.
     """
-    if not all(_serves(request, sockets) for request in requests):
-        return ()
+    limit = policy.docker_timeout_seconds
+    if not requests or not nat.readable or nat.redirects:
+        return limit
+    if not all(is_served(request, sockets) for request in requests):
+        return limit
     if not all(_known(entry, processes) for entry in sockets) or any(map(_of_engines, processes)):
-        return ()
-    found = known_engines(processes)
-    if not all(each.foreign or each.trouble or _here(each.endpoint) for each in found):
-        return ()
-    return tuple(replace(each, asked=False) for each in found)
-
-
-def _serves(request: PortRequest, sockets: Iterable[Socket]) -> bool:
-    return any(
-        entry.state in SERVING and request.meets(entry.binding, v6only=entry.v6only)
-        for entry in sockets
-    )
+        return limit
+    if not all(each.foreign or each.trouble or _here(each.endpoint) for each in known):
+        return limit
+    return limit * EXPLAINED_SHARE if policy.complete else 0.0
 
 
 def _known(entry: Socket, processes: Iterable[Process]) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
 
 from resolver.errors import StateChangedError
-from resolver.gather import procfs
 from resolver.host.files import text_of
 from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
 from resolver.model import Pid, Process, ProcessIdentity
-from resolver.settings import GATHERER_VARIABLE
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_T = TypeVar("_T")
 _CAP_SYS_PTRACE = 19
 
 
@@ -46,7 +46,12 @@ def ancestors_of(identity: ProcessIdentity) -> tuple[ProcessIdentity, ...]:
 
 
 def describe(identities: Iterable[ProcessIdentity]) -> tuple[Process, ...]:
-    """The facts about each process that still exists, and about all their ancestors; sorted."""
+    """The facts about each process that still exists, and about all their ancestors; sorted.
+
+    Where /proc is another PID namespace's, nothing is known of any.
+    """
+    if not proc_is_ours():
+        return ()
     parents: dict[Pid, ProcessIdentity | None] = {}
     lines: dict[ProcessIdentity, tuple[ProcessIdentity, ...]] = {}
     for identity in identities:
@@ -54,8 +59,7 @@ def describe(identities: Iterable[ProcessIdentity]) -> tuple[Process, ...]:
         lines[identity] = line
         for number, ancestor in enumerate(line):
             lines.setdefault(ancestor, line[number + 1 :])
-    describe_one = _way()
-    found = (describe_one(identity, lines[identity]) for identity in sorted(lines))
+    found = (_describe_one(identity, lines[identity]) for identity in sorted(lines))
     return tuple(process for process in found if process is not None)
 
 
@@ -83,21 +87,102 @@ def _parent(pid: Pid, parents: dict[Pid, ProcessIdentity | None]) -> ProcessIden
 
 def _parent_pid(pid: Pid) -> Pid:
     """The parent's PID, 0 where there is none or it cannot be read."""
-    if sys.platform != "linux":
-        from resolver.gather import portable  # noqa: PLC0415 - Linux has /proc
-
-        return portable.parent(pid)
-    found = procfs.stat(pid)
-    return found.parent if found else Pid(0)
+    try:
+        return Pid(psutil.Process(pid).ppid() if proc_is_ours() else 0)
+    except psutil.Error:
+        return Pid(0)
 
 
-def _way() -> Callable[[ProcessIdentity, tuple[ProcessIdentity, ...]], Process | None]:
-    """How one process is described: from /proc where there is one, else through psutil."""
-    if sys.platform == "linux" and os.environ.get(GATHERER_VARIABLE) != "psutil":
-        return procfs.describe
-    from resolver.gather import portable  # noqa: PLC0415 - one of two ways
+def _describe_one(
+    identity: ProcessIdentity, ancestors: tuple[ProcessIdentity, ...]
+) -> Process | None:
+    """The facts about one process; None where it has ended, or its PID is another's by now."""
+    try:
+        source = psutil.Process(identity.pid)
+        with source.oneshot():
+            process = _read(identity, ancestors, source)
+        return process if identify(identity.pid) == identity else None
+    except (psutil.NoSuchProcess, StateChangedError):
+        return None
 
-    return portable.describe
+
+def _read(
+    identity: ProcessIdentity, ancestors: tuple[ProcessIdentity, ...], source: psutil.Process
+) -> Process:
+    uids, no_variables = _allowed(source.uids, None), dict[str, str]()
+    return Process(
+        identity=identity,
+        name=_allowed(source.name, "?"),
+        command=_words(_allowed(source.cmdline, [])),
+        executable=_allowed(source.exe, "") or None,
+        cwd=_folder(_allowed(source.cwd, "")),
+        user=_user(source),
+        uid=None if uids is None else uids.real,
+        uids=None if uids is None else (uids.real, uids.effective, uids.saved),
+        ancestors=ancestors,
+        cgroups=_cgroups(identity.pid),
+        environment=tuple(sorted(_allowed(source.environ, no_variables).items())),
+        on_terminal=_on_terminal(identity.pid),
+        stopped=_allowed(source.status, "") == psutil.STATUS_STOPPED,
+        signalable=_signalable(identity.pid),
+    )
+
+
+def _allowed(read: Callable[[], _T], otherwise: _T) -> _T:
+    """What `read` returns, or `otherwise` where this user may not know it."""
+    try:
+        return read()
+    except psutil.ZombieProcess:
+        return otherwise
+    except psutil.NoSuchProcess:
+        raise
+    except (psutil.AccessDenied, OSError, UnicodeError):
+        return otherwise
+
+
+def _words(command: list[str]) -> tuple[str, ...]:
+    """The command line, without the empty words that a program leaves when it retitles itself."""
+    while command and not command[-1]:
+        command = command[:-1]
+    return tuple(command)
+
+
+def _folder(path: str) -> str | None:
+    """The working directory, where it still exists, as far as this user may know."""
+    return path if path and _allowed(lambda: os.path.isdir(path), otherwise=True) else None
+
+
+def _user(source: psutil.Process) -> str | None:
+    try:
+        return _allowed(source.username, "") or None
+    except KeyError:  # a uid without a name
+        return None
+
+
+def _cgroups(pid: Pid) -> tuple[str, ...]:
+    """Its place in each hierarchy, once: what follows the second colon of a line (cgroups(7))."""
+    lines = text_of(f"/proc/{pid}/cgroup").splitlines()
+    paths = (line.split(":", 2)[2] for line in lines if line.count(":") > 1)
+    return tuple(dict.fromkeys(paths))
+
+
+def _on_terminal(pid: Pid) -> bool:
+    """Whether descriptor 0 is a terminal (pts(4), console(4))."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/0").startswith(("/dev/pts/", "/dev/tty"))
+    except OSError:
+        return False
+
+
+def _signalable(pid: Pid) -> bool:
+    """Whether kill(2) would be permitted; signal 0 checks that and sends nothing."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        return True
+    return True
 
 
 def _has_capability(number: int) -> bool:

@@ -6,14 +6,19 @@ a `hostPort`, sends what arrives to somewhere else while a plain bind still succ
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import CommandFailedError
+from resolver.host.netfilter import may_redirect
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -26,11 +31,29 @@ _SAVES = ("iptables", "ip6tables")
 _LEADING = pattern(r"(?:KUBE|CNI)-")
 
 
-def list_redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:
-    """The rules that capture any of the requested ports; empty where none does, or none is shown.
+@value
+class Nat:
+    """The NAT rules on the requested ports, and whether rules could be read at all."""
 
-    Reading the rules takes CAP_NET_ADMIN: without it nothing can be said.
+    readable: bool
+    redirects: tuple[Redirect, ...] = ()
+
+
+UNREAD = Nat(readable=False)
+
+
+def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner) -> Nat:
+    """The rules that capture any of the requested ports; only root may read them.
+
+    The tools are run only where the kernel says that some rule could matter.
     """
+    if requests is None or sys.platform != "linux" or os.geteuid() != 0:
+        return UNREAD
+    may = may_redirect()
+    return Nat(may is not None, _redirects(requests, run) if may else ())
+
+
+def _redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:
     found = [rule for tool in _SAVES for rule in _of_iptables(tool, run)]
     found += _of_nftables(run)
     wanted = {rule for rule in found if any(rule.captures(request) for request in requests)}
@@ -97,8 +120,6 @@ def _of_nftables(run: CommandRunner) -> Iterator[Redirect]:
     text = _output(("nft", "-j", "list", "ruleset"), run)
     if not text:
         return
-    import json  # noqa: PLC0415 - mostly there is no nft
-
     try:
         answer = json.loads(text)
     except ValueError:

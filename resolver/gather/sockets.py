@@ -1,126 +1,54 @@
-"""Sockets by port through psutil: the portable way, where the kernel cannot be asked directly.
-
-It cannot see sockets that are bound without listening, nor IPV6_V6ONLY, and it names one owner of a
-shared socket; `owners.py` finds the others where the platform has /proc.
-"""
+"""The sockets on ports: from the kernel where it answers, else from psutil."""
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from typing import TYPE_CHECKING
 
-from resolver.errors import StateChangedError
-from resolver.gather.owners import socket_facts
-from resolver.host.identity import identify
-from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
-from resolver.values import replace
+from resolver.gather import psutil_sockets, sock_diag
+from resolver.model import SocketState
+from resolver.settings import GATHERER_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from resolver.model import PortRequest, ProcessIdentity
+    from resolver.model import PortRequest, Socket
 
-_SERVING = {SocketState.LISTENING, SocketState.UNCONNECTED}
-# psutil's names of TCP states in which a process that serves nobody still has the port
-_OWNERLESS = {"TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING"}
+SERVING = frozenset({SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED})
 
 
 def list_sockets(
     requests: Sequence[PortRequest] | None, *, connections: bool = False
 ) -> tuple[Socket, ...]:
-    """The sockets on any of the requested ports, sorted; `owners` holds at most one process.
+    """The sockets on the requested ports, or on every port where `requests` is None.
 
-    Without privilege, macOS lets psutil see only this user's sockets: what is missing is found by
-    the bind proof.
+    `connections`: those that are connected or closing, too.
     """
-    found: dict[tuple[Binding, SocketState, str | None, int], Socket] = {}
-    entries = [_socket(row, pid, index) for index, (row, pid) in enumerate(_rows())]
-    for entry in _with_v6only(entries):
-        if entry.state in {SocketState.CONNECTED, SocketState.CLOSING} and not (
-            connections or entry.binding.transport is Transport.UDP
-        ):
-            continue
-        if requests is None or any(
-            request.meets(entry.binding, v6only=entry.v6only) for request in requests
-        ):
-            found[entry.binding, entry.state, entry.peer, entry.inode] = entry
-    return tuple(sorted(found.values(), key=lambda entry: (entry.binding, entry.inode)))
-
-
-def _with_v6only(entries: list[Socket]) -> Iterator[Socket]:
-    """Tells that a `::` socket is IPv6-only where another one has the same port on IPv4.
-
-    They could not both be there otherwise, but for SO_REUSEPORT; then the next round shows it.
-    """
-    on_ipv4 = {
-        (entry.binding.transport, entry.binding.port)
-        for entry in entries
-        if entry.state in _SERVING and ":" not in entry.binding.address
-    }
-    for entry in entries:
-        both = (entry.binding.transport, entry.binding.port) in on_ipv4
-        yield replace(entry, v6only=True) if both and entry.binding.address == ANY_IPV6 else entry
-
-
-def _rows() -> Iterator[tuple[Any, int | None]]:
-    """The rows of psutil, each with its owner's PID where that is known."""
-    import psutil  # noqa: PLC0415 - only this path needs it
-
-    try:
-        rows = [(row, row.pid) for row in psutil.net_connections(kind="inet")]
-    except psutil.AccessDenied:
-        rows = list(_rows_of_each_process())
-    return ((row, pid) for row, pid in rows if row.laddr)
-
-
-def _rows_of_each_process() -> Iterator[tuple[Any, int | None]]:
-    """What macOS shows an unprivileged user: the sockets of the processes it may look into."""
-    import psutil  # noqa: PLC0415 - only this path needs it
-
-    for process in psutil.process_iter():
+    if sys.platform == "linux" and os.environ.get(GATHERER_VARIABLE) != "psutil":
         try:
-            rows = process.net_connections(kind="inet")
-        except psutil.Error:
-            continue
-        yield from ((row, process.pid) for row in rows)
+            return sock_diag.list_sockets(requests, connections=connections)
+        except OSError:  # no sock_diag in this kernel or sandbox
+            pass
+    return psutil_sockets.list_sockets(requests, connections=connections)
 
 
-def _socket(row: Any, pid: int | None, index: int) -> Socket:  # noqa: ANN401 - psutil's named tuple, as it comes
-    transport = Transport.TCP if row.type == socket.SOCK_STREAM else Transport.UDP
-    address = row.laddr.ip.removeprefix("::ffff:") if "." in row.laddr.ip else row.laddr.ip
-    peer = None
-    if row.raddr:
-        peer = str(Binding(transport, row.raddr.ip, PortNumber(row.raddr.port)))
-    inode, uid = _facts(row, pid)
-    return Socket(
-        binding=Binding(transport, address, PortNumber(row.laddr.port)),
-        state=_state(row, pid, transport),
-        inode=inode or -1 - index,
-        uid=uid,
-        peer=peer,
-        owners=tuple(_owner(pid)),
+def occupying(requests: Sequence[PortRequest] | None) -> tuple[Socket, ...]:
+    """What occupies the requested ports: connections only where nothing serves there."""
+    if requests is not None and not requests:
+        return ()
+    found = list_sockets(requests)
+    unserved = [each for each in requests or () if not is_served(each, found)]
+    if not unserved:
+        return found
+    known = {(entry.binding, entry.inode) for entry in found}
+    more = list_sockets(unserved, connections=True)
+    return (*found, *(each for each in more if (each.binding, each.inode) not in known))
+
+
+def is_served(request: PortRequest, sockets: Sequence[Socket]) -> bool:
+    """Whether a socket that serves, or could begin to, is on the requested port."""
+    return any(
+        entry.state in SERVING and request.meets(entry.binding, v6only=entry.v6only)
+        for entry in sockets
     )
-
-
-def _state(row: Any, pid: int | None, transport: Transport) -> SocketState:  # noqa: ANN401
-    if transport is Transport.UDP:
-        return SocketState.CONNECTED if row.raddr else SocketState.UNCONNECTED
-    if row.status == "LISTEN":
-        return SocketState.LISTENING
-    if pid is None and row.status in _OWNERLESS:
-        return SocketState.CLOSING
-    return SocketState.CONNECTED
-
-
-def _facts(row: Any, pid: int | None) -> tuple[int | None, int | None]:  # noqa: ANN401
-    """The socket's inode and its maker, through its owner's descriptor, where that can be read."""
-    found = socket_facts(pid, row.fd) if pid and row.fd >= 0 else None
-    return found or (None, None)
-
-
-def _owner(pid: int | None) -> Iterator[ProcessIdentity]:
-    if pid:
-        try:
-            yield identify(Pid(pid))
-        except StateChangedError:
-            return

@@ -58,3 +58,18 @@ def _threads(pid: Pid) -> Iterator[str]:
     except OSError:
         return
     yield from (f"{folder}/{name}/fd" for name in names if int(name) != pid)
+
+
+def socket_facts(pid: int, descriptor: int) -> tuple[int, int] | None:
+    """The inode of one socket of a process, and the user who made it.
+
+    None where it has gone or may not be read.
+    """
+    path = f"/proc/{pid}/fd/{descriptor}"
+    try:
+        if not os.readlink(path).startswith(PREFIX):
+            return None
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_uid

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.cli import ultra
-from tests.lab.engine import forwarders
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import stays_free, wait_until
 
@@ -106,31 +105,6 @@ def test_resolve_looks_everywhere(lab: Lab, group: Path) -> None:
     (holder,) = run.port(f"{port}/tcp")["holders"]
     assert {each["pid"] for each in holder["processes"]} == before
     assert stays_free(port, 0.5)
-
-
-@pytest.mark.engine
-def test_the_forwarders_of_a_published_port_are_found_among_themselves(engine: Engine) -> None:
-    port = free_port()
-    engine.publish(f"{port}:80").wait_for(port)
-    scan, found = owners(port)
-    assert scan in {"forwarders", "cgroup"}, "the latter where the engine has a cgroup of its own"
-    assert found == forwarders(port)
-    assert owners(port, "--complete") == ("complete", found)
-    told = ultra("who", "-v", "--no-docker", str(port)).stderr
-    assert "--complete looks into every process" in told
-
-
-@pytest.mark.engine
-def test_a_port_beside_that_is_no_forwarders_is_looked_for_everywhere(
-    lab: Lab, engine: Engine
-) -> None:
-    port, other = free_port(), free_port()
-    engine.publish(f"{port}:80").wait_for(port)
-    server = lab.start("answering", other)
-    run = ultra("who", "--json", str(port), str(other))
-    (holder,) = run.port(f"{other}/tcp")["holders"]
-    assert [each["pid"] for each in holder["processes"]] == [server.pid]
-    assert run.json["scan"] != "forwarders"
 
 
 @pytest.mark.engine

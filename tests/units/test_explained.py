@@ -1,25 +1,31 @@
-"""When no engine has to be asked: every port served, every owner known, nobody working for one."""
+"""When no engine has to be waited for: every port served, every owner known, none an engine's."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resolver.gather import explained, places
+from resolver.gather.redirects import UNREAD, Nat
 from resolver.model import (
     Binding,
     EngineState,
     Pid,
+    Policy,
     PortNumber,
     PortRequest,
     Process,
     ProcessIdentity,
+    Redirect,
     Socket,
     SocketState,
     Transport,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OWNER = ProcessIdentity(Pid(4711), 1)
 PARENT = ProcessIdentity(Pid(47), 1)
@@ -41,16 +47,43 @@ def process(identity: ProcessIdentity = OWNER, name: str = "node", **facts: Any)
     return Process(identity, name, (name,), **facts)
 
 
+ENGINE = EngineState("unix:///run/e.sock")
+LIMIT = 2.0
+
+
 @pytest.fixture(autouse=True)
-def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One engine, whose ports are ours."""
-    monkeypatch.setattr(explained, "known_engines", lambda _: (EngineState("unix:///run/e.sock"),))
+def ports_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published ports of every engine at a socket are ours."""
     monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: True)
 
 
+def patience(
+    requests: Sequence[PortRequest] | None,
+    sockets: Sequence[Socket],
+    processes: Sequence[Process],
+    known: Sequence[EngineState] = (ENGINE,),
+    nat: Nat = Nat(readable=True),  # noqa: B008 - frozen
+    *,
+    complete: bool = False,
+) -> float:
+    policy = Policy(complete=complete, docker_timeout_seconds=LIMIT)
+    return explained.patience_seconds(known, requests, sockets, processes, nat, policy)
+
+
 def test_a_local_server_needs_no_engine() -> None:
-    (state,) = explained.unasked([PORT], [served()], [process(), process(PARENT, "bash")])
-    assert state == EngineState("unix:///run/e.sock", asked=False)
+    line = [process(), process(PARENT, "bash")]
+    assert patience([PORT], [served()], line) == 0
+    assert patience([PORT], [served()], line, complete=True) == LIMIT / 8
+
+
+def test_rules_of_the_packet_filter_may_lead_to_a_container() -> None:
+    rule = Redirect(Transport.TCP, 8085, 8085, "10.9.0.1:80", "iptables chain DOCKER", ())
+    for nat in (UNREAD, Nat(readable=True, redirects=(rule,))):
+        assert patience([PORT], [served()], [process()], nat=nat) == LIMIT
+
+
+def test_where_every_port_is_asked_for_engines_are() -> None:
+    assert patience(None, [served()], [process()]) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -66,7 +99,7 @@ def test_a_local_server_needs_no_engine() -> None:
     ids=["hidden", "half hidden", "the kernel's", "a connection", "closing", "another transport"],
 )
 def test_what_explains_nothing(socket: Socket) -> None:
-    assert explained.unasked([PORT], [socket], [process()]) == ()
+    assert patience([PORT], [socket], [process()]) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -83,17 +116,17 @@ def test_what_explains_nothing(socket: Socket) -> None:
     ],
 )
 def test_whoever_works_for_an_engine(other: Process) -> None:
-    assert explained.unasked([PORT], [served()], [process(), other]) == ()
+    assert patience([PORT], [served()], [process(), other]) == LIMIT
 
 
 def test_a_second_port_that_nobody_serves() -> None:
     free = PortRequest(PortNumber(8086))
-    assert explained.unasked([PORT, free], [served()], [process()]) == ()
+    assert patience([PORT, free], [served()], [process()]) == LIMIT
 
 
 def test_an_engine_whose_ports_are_not_known_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: False)
-    assert explained.unasked([PORT], [served()], [process()]) == ()
+    assert patience([PORT], [served()], [process()]) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -118,10 +151,9 @@ def test_a_relay_is_no_engine(
     assert places.is_engine_of_ours("/run/e.sock") is ours
 
 
-def test_an_engine_behind_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = (EngineState("unix:///run/e.sock"), EngineState("tcp://10.0.0.9:2375", chosen=False))
-    monkeypatch.setattr(explained, "known_engines", lambda _: found)
-    assert explained.unasked([PORT], [served()], [process()]) == ()
+def test_an_engine_behind_no_socket() -> None:
+    found = (ENGINE, EngineState("tcp://10.0.0.9:2375", chosen=False))
+    assert patience([PORT], [served()], [process()], found) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -134,11 +166,5 @@ def test_an_engine_behind_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_users_engine_need_not_be_known(
     stranger: EngineState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = EngineState("unix:///run/e.sock")
-    monkeypatch.setattr(explained, "known_engines", lambda _: (own, stranger))
     monkeypatch.setattr(explained, "is_engine_of_ours", lambda path: path == "/run/e.sock")
-    found = explained.unasked([PORT], [served()], [process()])
-    assert [(each.endpoint, each.asked) for each in found] == [
-        (own.endpoint, False),
-        (stranger.endpoint, False),
-    ]
+    assert patience([PORT], [served()], [process()], (ENGINE, stranger)) == 0
