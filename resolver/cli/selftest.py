@@ -133,6 +133,8 @@ def _compose() -> str:
 
 
 def _state() -> str:
+    from resolver.host import own_files  # noqa: PLC0415
+    from resolver.host.paths import ForeignFileError  # noqa: PLC0415
     from resolver.leases.state import state_directory  # noqa: PLC0415
     from resolver.project.names import current  # noqa: PLC0415
 
@@ -143,6 +145,12 @@ def _state() -> str:
     if found.reason:
         return f"none: {found.reason}"
     path = found.path
+    try:
+        own_files.folder(path).close()
+    except ForeignFileError as error:
+        return f"{path} is not used: {error.strerror}"
+    except OSError:  # it is made when it is needed
+        pass
     there = next(each for each in (path, *path.parents) if os.path.exists(each))  # noqa: PTH110
     able = os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)  # noqa: PTH112
     return f"{path} {'can be written' if able else f'cannot be written (see {there})'}"

@@ -50,6 +50,10 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the directory."""
         os.close(self.descriptor)
 
     @property
@@ -140,7 +144,7 @@ def folder(path: str | os.PathLike[str], *, make: bool = False) -> Folder:
     """
     found = _made(path) if make else Folder(path)
     if found.shared and not found.status.st_mode & stat.S_ISVTX:
-        found.__exit__()
+        found.close()
         quoted = shlex.quote(found.path)
         raise ForeignFileError(
             "others may remove files from it "
@@ -172,7 +176,8 @@ def acting(uid: int, gid: int) -> Iterator[None]:
 
     SQLite, above all, opens files by path, and what it finds there may have it delete others: a
     journal that names one (sqlite.org/fileformat2.html, "the super-journal"). On Linux it is about
-    this thread alone (setfsuid(2)); elsewhere the process's effective user changes meanwhile.
+    this thread alone (setfsuid(2)), and threads that it starts meanwhile, which is to be avoided;
+    elsewhere the process's effective user changes meanwhile. Root's groups stay.
 
     Raises:
         PermissionError: this root may not become that user, as in some containers.

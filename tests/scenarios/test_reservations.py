@@ -545,7 +545,7 @@ def test_an_unknown_service_needs_a_port(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_what_this_user_may_not_bind_is_not_proved_free(as_nobody: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
+        Path(folder).chmod(0o1777)
         env = {"ULTRA_PORTS_STATE": folder}
         run = ultra("reserve", "x", "1", prefix=as_nobody, env=env, cwd=Path("/"))
         assert (run.status, run.stdout) == (4, ""), run.stderr

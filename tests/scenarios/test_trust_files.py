@@ -205,6 +205,50 @@ def test_a_users_ledger_is_opened_with_the_users_rights(
     assert {each.stat().st_uid for each in made} == {NOBODY}
 
 
+def test_root_acts_as_the_user_in_one_thread_alone(home: Path) -> None:
+    """proc_pid_status(5): the fourth number is the user whose rights count for files."""
+    code = (
+        "import os, threading\n"
+        "from resolver.host.own_files import acting\n"
+        "def rights():\n"
+        "    text = open('/proc/thread-self/status').read()\n"
+        "    print(text.partition('Uid:')[2].split()[3], end=' ', flush=True)\n"
+        "rights()\n"
+        "now = threading.Event()\n"
+        "other = threading.Thread(target=lambda: (now.wait(), rights()))\n"
+        "other.start()\n"
+        "with acting(65534, 65534):\n"
+        "    rights()\n"
+        "    now.set(); other.join()\n"
+        "    with acting(65534, 65534): pass\n"
+        "    rights()\n"
+        "rights()\n"
+    )
+    assert in_python(code, home) == "0 65534 0 65534 0"
+
+
+def test_root_acts_as_the_user_where_threads_cannot(home: Path) -> None:
+    """As on macOS, whose own code this runs: the process's effective user changes."""
+    code = (
+        "import os, sys\n"
+        "sys.platform = 'darwin'\n"
+        "from resolver.host.own_files import folder\n"
+        "with folder(sys.argv[1] + '/new/state', make=True) as there:\n"
+        "    os.close(there.open('file'))\n"
+        "print(os.geteuid(), os.getegid())\n"
+    )
+    assert in_python(code, home) == "0 0"
+    made = (home / "new", home / "new" / "state", home / "new" / "state" / "file")
+    assert {each.stat().st_uid for each in made} == {NOBODY}
+
+
+def in_python(code: str, *arguments: object) -> str:
+    """What the code prints."""
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_what_only_root_may_read_can_still_be_loaded(home: Path, tmp_path: Path) -> None:
     """With the user's rights nothing of this package is loaded: root's may be for root alone."""
     copy = tmp_path / "copy"
