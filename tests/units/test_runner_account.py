@@ -37,6 +37,7 @@ from tests.units.test_runner_account import COMMANDS, NOBODY
 
 main, terminal = os.openpty()
 os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # of a session without one: it becomes its own
+os.dup2(terminal, 0)
 os.dup2(os.open(sys.argv[1], os.O_RDONLY), 77, inheritable=True)
 os.setgroups([4, 27])
 os.environ["SECRET"] = "hunter2"

@@ -230,6 +230,8 @@ def test_what_others_could_change_is_passed_over(
     assert trust.program("tool") == str(first)
     WEAKENED[how](first)
     assert trust.program("tool") == str(second)
+    assert run_command(["tool"], timeout_seconds=5).status == 0
+    assert (second.parent / "ran").exists()
     search_path(first.parent)
     with pytest.raises(UntrustedError, match=r"tool is not run: .*/a"):
         trust.program("tool")
