@@ -84,6 +84,16 @@ def test_both_places_are_told_apart_and_freed(engine: Engine, runner: Runner) ->
     assert stays_free(port)
 
 
+def test_a_rootless_engines_socket_that_was_let_in_is_believed(engine: Engine, image: str) -> None:
+    """In /run/user/1000 of a container, uids may be mapped: who listens there says nothing."""
+    port, path = free_port(), "/run/user/1000/docker.sock"
+    web = published(engine, port)
+    runner = runners.start(engine, image, f"--volume={engine.socket}:{path}")
+    run = runner.ultra("who", "--json", str(port), DOCKER_HOST=f"unix://{path}")
+    (name,) = {each["container"]["name"] for each in holders(run, port)}
+    assert name == web.name
+
+
 def test_a_free_port_says_for_which_places(runner: Runner) -> None:
     port = free_port()
     run = runner.ultra("resolve", *FAST, str(port))

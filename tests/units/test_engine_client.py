@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from resolver.errors import EngineAbsentError, EngineError, StateChangedError
-from resolver.gather.containers import list_containers
+from resolver.gather import containers
 from resolver.host import docker_config
 from resolver.host.engine_client import EngineClient
 from resolver.host.engine_sdk import BoundedClient
@@ -233,7 +233,18 @@ def test_a_list_of_what_are_no_containers_is_no_answer(
     bodies = iter([json.dumps([row]).encode(), b"{}"])
     engine.reply = lambda: said(next(bodies))
     with pytest.raises(EngineError, match="what no engine says"):
-        list_containers(EngineState(engine.endpoint), 30, [PortRequest(PortNumber(80))])
+        containers.list_containers(EngineState(engine.endpoint), 30, [PortRequest(PortNumber(80))])
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_only_an_engine_of_ours_knows_our_own_container(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, foreign: bool
+) -> None:
+    monkeypatch.setattr(containers, "own_container_id", lambda: ID)
+    engine.reply = lambda: said(json.dumps([{"Id": ID, "Names": ["/own"]}]).encode())
+    state = EngineState(engine.endpoint, foreign=foreign)
+    found = containers.list_containers(state, 30, [PortRequest(PortNumber(80))])
+    assert [each.name for each in found] == ([] if foreign else ["own"])
 
 
 def test_a_timeout_is_for_everything_that_follows() -> None:
