@@ -92,6 +92,14 @@ def service(patience_seconds: float = 0.0) -> StopServiceStep:
     return StopServiceStep((BINDING,), manager, "stop web.service")
 
 
+def forwarded(container: Container) -> Planned:
+    """A container's port that its engine's forwarder listens on here."""
+    planned = local(100)
+    holder = replace(planned.classification.holder, container=container)
+    step = StopContainerStep((BINDING,), container, "stop web")
+    return Planned(replace(planned.classification, holder=holder), step)
+
+
 def in_state(planned: Planned, state: SocketState) -> Planned:
     holder = replace(planned.classification.holder, state=state)
     return replace(planned, classification=replace(planned.classification, holder=holder))
@@ -106,6 +114,7 @@ WEB_AWAY = replace(WEB, engine=AWAY.endpoint)
 OLD, OLDER, NEW = local(100), local(101), local(200)
 SPARED, REFUSING = local(102, advice=ADVISED), local(103, advice=REFUSED)
 CONNECTION = in_state(NEW, SocketState.CONNECTED)
+FORWARDED = forwarded(WEB)
 STOPPED = published(WEB, StopContainerStep((BINDING,), WEB, "stop web"))
 SERVED = published(WEB, service())
 RESTARTING = published(replace(WEB, state="restarting"), service())
@@ -158,6 +167,9 @@ TABLE = {
     "not taken: the other one is left": Line(
         ((OLD, DONE), (REFUSING, None)), IN_USE, (REFUSING,), REFUSED, "leave 103"
     ),
+    "not taken: by the same forwarder": Line(
+        ((FORWARDED, DONE),), IN_USE, (FORWARDED,), HELD, "by nothing that has a process"
+    ),
     # One whom no step ended is in the way
     "left: failed": Line(((OLD, FAILED),), IN_USE, (OLD,), HELD, "is failed"),
     "left: skipped": Line(((OLD, SKIPPED),), IN_USE, (), HELD, "is skipped"),
@@ -194,11 +206,14 @@ TABLE = {
         *(((published(WEB_AWAY, STOPPED.step), DONE),), BOUND, (), FREED, "is done"),
         seen_after=NO_ANSWER,
     ),
-    "engine: none, there was a socket": Line(
-        ((OLD, DONE), (STOPPED, FAILED)), BOUND, (), HELD, "is failed", seen_after=NO_ANSWER
+    "engine: answers": Line(
+        ((STOPPED, DONE),), BOUND, (), FREED, "is done", seen_after=Snapshot(engines=(HERE,))
+    ),
+    "engine: not needed for a forwarder": Line(
+        ((FORWARDED, DONE),), BOUND, (), FREED, "is done", seen_after=NO_ANSWER
     ),
     # Bound, and nobody is left
-    "ended": Line(((OLD, DONE),), BOUND, (), FREED, "is done", seen_after=NO_ANSWER),
+    "ended": Line(((OLD, DONE),), BOUND, (), FREED, "is done"),
     "ended, another had gone": Line(((OLD, GONE), (OLDER, DONE)), BOUND, (), FREED, "is done"),
     "gone": Line(((OLD, GONE),), BOUND, (), FREE, "its holder had already gone"),
     "gone, after all": Line(((OLD, FAILED),), BOUND, (), FREE, "its holder had already gone"),
@@ -227,6 +242,8 @@ def test_a_port_that_was_not_here_is_freed_on_its_engines_word() -> None:
         for end, told in ((DONE, notes), (GONE, [])):
             found = Line(((stop, end),), BOUND, seen_before=engines).round.report(PORT, ROOT)
             assert [note.partition(",")[0] for note in found.notes] == told
+    here = Line(((forwarded(WEB_AWAY), DONE),), BOUND, seen_before=engines)
+    assert not here.round.report(PORT, ROOT).notes
 
 
 def test_connections_that_linger_are_noted() -> None:
@@ -269,13 +286,24 @@ def test_which_ports_are_diagnosed_again(line: Line, *, again: bool) -> None:
     assert line.round.to_diagnose == ([PORT] if again else [])
 
 
+def test_the_holders_of_a_port_are_those_who_would_collide() -> None:
+    loopback = replace(PORT, address="127.0.0.1")
+    elsewhere = local(300, binding=replace(BINDING, address="127.0.0.2"))
+    any_ipv6 = local(301, binding=replace(BINDING, address="::"))
+    ipv6_only = replace(any_ipv6.classification.holder, v6only=True)
+    only = replace(any_ipv6, classification=replace(any_ipv6.classification, holder=ipv6_only))
+    plan = Plan((OLD, elsewhere, any_ipv6, only))
+    found = Round((loopback,), Diagnosis(plan=plan), {}).holders_before(loopback)
+    assert [each.step for each in found] == [OLD.step, any_ipv6.step]
+
+
 def test_a_step_is_tried_for_the_ports_of_its_bindings() -> None:
     this = Line(((OLD, FAILED),), IN_USE).round
     assert (this.tried(PORT), this.tried(OTHER_PORT)) == (True, False)
 
 
 def test_what_was_ended_is_remembered_in_every_later_round() -> None:
-    before = ((OLD, DONE), (OLDER, GONE), (NEW, FAILED))
+    before = ((OLD, DONE), (OLDER, GONE), (NEW, FAILED), (STOPPED, DONE))
     this = Line(before, IN_USE, seen_before=Snapshot(ended=(process(1),))).round
     assert this.ended_processes == (process(1), process(100), process(101))
 
