@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
@@ -14,19 +16,10 @@ from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
 from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import (
-        Policy,
-        PortReport,
-        PortRequest,
-        Process,
-        Proof,
-        Report,
-        Snapshot,
-    )
+    from resolver.model import Policy, PortReport, PortRequest, Process, Proof, Report, Snapshot
     from resolver.strategies import Effects
 
 

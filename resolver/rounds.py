@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import (
     Diagnosis,
     HolderReport,
@@ -16,7 +18,6 @@ from resolver.model import (
 from resolver.values import replace, value
 from resolver.verdicts import blocked, holders_of, is_in_the_way, lingering_notes, unexplained
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -53,7 +53,7 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
     return verdicts.report("apply", ports, first.snapshot)
 
 
-def _refuse(stored: PlanFile, changed: str) -> None:
-    if changed:
-        said = f"the plan no longer fits, and nothing was touched: {changed}"
-        raise PlanChangedError(said, verdicts.refused("apply", stored.requests, said))
+def _refuse(stored: PlanFile, reason: str) -> None:
+    if reason:
+        message = f"the plan no longer fits, and nothing was touched: {reason}"
+        raise PlanChangedError(message, verdicts.refused("apply", stored.requests, message))

@@ -5,6 +5,8 @@ What became of the ports once steps were applied is in `rounds`, which builds on
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import (
     AdviseStep,
     ExitStatus,
@@ -20,7 +22,6 @@ from resolver.model import (
 from resolver.shell import join
 from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV4, ANY_IPV6, Proof, SocketState, Transport
 from resolver.settings import RELEASE_SECONDS, WATCH_INTERVAL_SECONDS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -37,15 +37,12 @@ def prove(request: PortRequest, list_sockets: Watcher) -> Proof:
         return Proof(free=True)
     bound, lingering = False, ""
     for family, address in _addresses(request):
-        outcome = _bind(request, family, address, reuse=False)
-        if outcome == errno.EADDRINUSE and (left := _only_connections(request, list_sockets)):
-            outcome = _bind(request, family, address, reuse=True)
-            lingering = left if outcome == 0 else lingering
+        outcome, left = _bind_despite_connections(request, family, address, list_sockets)
         if outcome in _NO_SUCH_FAMILY and request.address is None:
             continue
         if outcome != 0:
             return _failed(request, address, outcome)
-        bound = True
+        bound, lingering = True, left or lingering
     if not bound:
         return Proof(free=None, reason="this machine has neither IPv4 nor IPv6")
     return Proof(free=True, lingering=lingering)
@@ -90,6 +87,16 @@ def _binds_both_at_once(request: PortRequest) -> bool:
     except OSError:
         return False
     return True
+
+
+def _bind_despite_connections(
+    request: PortRequest, family: socket.AddressFamily, address: str, list_sockets: Watcher
+) -> tuple[int, str]:
+    """0, or the errno of bind(2); and what connections made it bind with SO_REUSEADDR only."""
+    outcome = _bind(request, family, address, reuse=False)
+    if outcome == errno.EADDRINUSE and (left := _only_connections(request, list_sockets)):
+        return _bind(request, family, address, reuse=True), left
+    return outcome, ""
 
 
 def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool) -> int:
@@ -146,20 +153,11 @@ def await_release(
 
 def watch(
     requests: Collection[PortRequest], seconds: float, list_sockets: Watcher, clock: Clock
-) -> bool:
-    """Watches that no socket takes any of the ports; False as soon as one does.
-
-    Args:
-        requests: ports that have just been freed.
-        seconds: how long.
-        list_sockets: read-only.
-        clock: monotonic.
-    """
+) -> None:
+    """Watches ports that have just been freed for so long, or until a socket takes one of them."""
     deadline = clock.now() + seconds
-    while True:
-        if requests and _in_the_way(list_sockets(list(requests))):
-            return False
+    while not _in_the_way(list_sockets(list(requests))):
         left = deadline - clock.now()
         if left <= 0:
-            return True
+            return
         clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
