@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.exceptions import TyperException
 
-from resolver import glance, pipeline, portspec
-from resolver.api import effects, policy
 from resolver.cli import quick
 from resolver.cli.app import build
-from resolver.gather import list_sockets
-from resolver.host.runner import run_command
 from tests.lab.namespaces import network_namespace
-from tests.lab.ports import free_port, free_range
+from tests.lab.ports import free_port
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -76,23 +72,6 @@ def test_the_commonest_lines_are_read_quickly(words: list[str]) -> None:
 )
 def test_the_others_are_left_to_typer(words: list[str]) -> None:
     assert quick.read(words) is None
-
-
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_a_first_look_says_what_the_pipeline_says(*, dry_run: bool) -> None:
-    first = free_range(3)
-    wanted = portspec.parse([f"{first}-{first + 2}", f"127.0.0.1:{first}", f"{first}/udp"])
-    allowed = policy({"dry_run": dry_run})
-    seen = glance.free("resolve", wanted, allowed, run_command, list_sockets)
-    assert seen is not None
-    assert seen == pipeline.resolve(wanted, allowed, effects(None))
-
-
-def test_a_first_look_has_no_answer_for_a_port_that_is_held(lab: Lab) -> None:
-    port = free_port()
-    lab.start("answering", port)
-    wanted = portspec.parse([str(port), str(free_port())])
-    assert glance.free("resolve", wanted, policy({}), run_command, list_sockets) is None
 
 
 HEAVY = {"docker", "psutil", "tabulate", "rich", "typer", "requests", "dataclasses", "inspect"}
