@@ -7,7 +7,7 @@ import sys
 import time
 
 from resolver import __version__
-from resolver.cli.store import say
+from resolver.cli.output import say
 from resolver.errors import UsageError
 from resolver.log import NAME
 from resolver.report.escape import escape
