@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from resolver import glance
+from resolver import pipeline, planfile, stored
 from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
@@ -13,16 +14,15 @@ from resolver.leases import assigned, remarks
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
+from resolver.strategies import Effects
 from resolver.values import fields_of, replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from resolver.model import Outcome, Report, Step
     from resolver.project.names import Wanted
     from resolver.protocols import Observer
-    from resolver.strategies import Effects
 
 
 class Silent:
@@ -60,8 +60,6 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     Raises:
         UsageError: a port or an option that makes no sense.
     """
-    from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
-
     wanted = names.wanted(map(str, ports), assigned.current) if ports else None
     requests = wanted.requests if wanted else None
     report = _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
@@ -82,13 +80,8 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
     Raises:
         UsageError: a port or an option that makes no sense; nothing was touched.
     """
-    wanted, allowed = _wanted(ports), policy(options)
-    seen = glance.look(wanted.requests, allowed, run_command, list_sockets)
-    report = glance.report("resolve", wanted.requests, allowed, seen) if seen else None
-    if report is None:
-        from resolver import pipeline  # noqa: PLC0415 - a free port needs none of it
-
-        report = pipeline.resolve(wanted.requests, allowed, effects(observer), seen)
+    wanted = _wanted(ports)
+    report = pipeline.resolve(wanted.requests, policy(options), effects(observer))
     return wanted.on(_counted(_with_reservations(report)))
 
 
@@ -106,8 +99,6 @@ def plan(*ports: int | str, observer: Observer | None = None, **options: Any) ->
     Raises:
         UsageError: a port or an option that makes no sense.
     """
-    from resolver import planfile, stored  # noqa: PLC0415 - seldom
-
     wanted = _wanted(ports)
     report, made = stored.plan(wanted.requests, policy(options), effects(observer))
     return wanted.on(report), planfile.write(made)
@@ -126,8 +117,6 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
         UsageError: the text is no plan, or an option makes no sense; nothing was touched.
         PlanChangedError: a holder has changed since; nothing was touched.
     """
-    from resolver import planfile, stored  # noqa: PLC0415 - seldom
-
     return _counted(stored.apply(planfile.read(text), policy(options), effects(observer)))
 
 
@@ -164,6 +153,4 @@ def policy(options: dict[str, Any]) -> Policy:
 
 def effects(observer: Observer | None) -> Effects:
     """The real clock and commands."""
-    from resolver.strategies import Effects  # noqa: PLC0415 - a free port needs none of it
-
     return Effects(SystemClock(), run_command, observer or Silent(), list_sockets)

@@ -19,7 +19,7 @@ from resolver.values import replace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import Policy, PortReport, PortRequest, Process, Proof, Report, Snapshot
+    from resolver.model import Policy, PortReport, PortRequest, Process, Proof, Report
     from resolver.strategies import Effects
 
 
@@ -40,20 +40,14 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     return verdicts.report("who", ports, diagnosis.snapshot)
 
 
-def resolve(
-    requests: Sequence[PortRequest],
-    policy: Policy,
-    effects: Effects,
-    seen: Snapshot | None = None,
-) -> Report:
+def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> Report:
     """Frees the requested ports where that does no harm, and proves it by binding them.
 
-    A port that is taken back is worked on again, up to `policy.rounds` times. `seen` is what a
-    first look at ports that could all be bound has found; it counts while they still can be.
+    A port that is taken back is worked on again, up to `policy.rounds` times.
     """
     proofs = prove(requests, effects)
     policy = replace(policy, complete=True)
-    first = diagnose(requests, proofs, policy, effects, seen=seen)
+    first = diagnose(requests, proofs, policy, effects)
     if policy.dry_run:
         ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]
         return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True)
@@ -95,15 +89,12 @@ def diagnose(
     policy: Policy,
     effects: Effects,
     ended: tuple[Process, ...] = (),
-    seen: Snapshot | None = None,
 ) -> Diagnosis:
     """One look at the machine, and what would be done; `proofs` spare it what could be bound."""
     free = frozenset(request for request, proof in proofs.items() if proof.free)
     if requests is not None and not requests:
         return Diagnosis()
-    if seen is None or requests is None or not free.issuperset(requests):
-        seen = gather(requests, policy, free, effects.run)
-    snapshot = replace(seen, ended=ended)
+    snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     plan = choose(found, policy, snapshot.own)
     if requests is not None and not policy.force:

@@ -12,6 +12,10 @@ LONGEST_MESSAGE = 1000  # characters: it may quote names that came from stranger
 
 def main() -> None:
     """Entry point of `ultra-ports`: the one place where errors become a line and a status."""
+    if hasattr(
+        sys, "set_lazy_imports"
+    ):  # Python 3.15 loads what is used, when it is used (PEP 810)
+        sys.set_lazy_imports("all")
     _open_streams()
     try:
         status = _run()
@@ -46,24 +50,20 @@ def _open_streams() -> None:
 
 
 def _run() -> int:
-    from resolver.cli import quick  # noqa: PLC0415 - so that Ctrl-C is handled from the start
-    from resolver.errors import UltraPortsError  # noqa: PLC0415
-    from resolver.settings import LOG_VARIABLE  # noqa: PLC0415
+    """Loads the rest, now that Ctrl-C and errors are told as they should be."""
+    from resolver.errors import UltraPortsError
+    from resolver.report.escape import escape
+    from resolver.settings import LOG_VARIABLE
 
     try:
         if os.environ.get(LOG_VARIABLE):
-            from resolver.cli.logs import begin  # noqa: PLC0415 - only where it is wanted
+            from resolver.cli.logs import begin
 
             begin(os.environ[LOG_VARIABLE])
-        status = quick.run(sys.argv[1:])
-        if status is not None:
-            return status
-        from resolver.cli.app import run  # noqa: PLC0415 - typer is slow to load
+        from resolver.cli.app import run
 
         return run()
     except UltraPortsError as error:
-        from resolver.report.escape import escape  # noqa: PLC0415 - seldom
-
         said = escape(str(error), LONGEST_MESSAGE)
         print(f"ultra-ports: {said}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return int(error.status)

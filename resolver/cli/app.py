@@ -1,68 +1,95 @@
-"""The typer application: loads the file of the command that was typed, and no other."""
+"""The typer application: its commands, and the loading of the one that was typed, and no other."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 from resolver import __version__
-from resolver.cli.commands import COMMANDS, EPILOG
+from resolver.cli.options import EPILOG
 from resolver.model import ExitStatus
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+COMMANDS = {
+    "resolve": ("ports", "Free ports without doing harm, and prove it by binding them."),
+    "who": ("ports", "Say who holds ports, why, and what would free them; touch nothing."),
+    "apply": ("plan", "Do what a plan file says, if no holder has changed since."),
+    "health": ("health", "Say whether services work: who holds each port, and what it answers."),
+    "preflight": (
+        "compose",
+        "Say what a compose project would publish, and what is in its way; touch nothing.",
+    ),
+    "up": ("up", "Free a compose project's ports, start it, and prove that it answers."),
+    "env": ("env", "Print the port of a service, or .env.example."),
+    "portserver": ("portserver", "Lend ports to programs that use python_portpicker."),
+    "shell-init": ("shell", "Print clear_port and kill_api_ports for your shell."),
+    "assign": (
+        "assign",
+        "Give each service a port of its own, and tell those who depend on it.",
+    ),
+    "run": ("run", "Run a program on ports of its own, kept from others until it takes them."),
+    "reserve": (
+        "reservations",
+        "Reserve a port for a service, so that no other project takes it.",
+    ),
+    "release": ("reservations", "End reservations of this project."),
+    "reservations": ("reservations", "List what is reserved, for whom, and until when."),
+    "wait": ("wait", "Wait until ports are free, held or healthy, and then run a program."),
+    "watch": ("watch", "Show what happens to ports, as it happens; touch nothing."),
+    "serve": ("serve", "Show whether services work: a page, /healthz and /metrics."),
+    "config": ("config", "Show every setting, and where it came from."),
+    "selftest": ("selftest", "Prove on this machine that held ports are kept from others."),
+}
+"""In the order of the overview: the module, in which each is a function, and what it is for."""
+_COMPLETION = {"install_completion", "show_completion"}
 
 
 class LazyGroup(TyperGroup):
-    """Builds a command when it is asked for: a command line names one of many."""
+    """Knows every command by its name and its line of help; loads the one that was typed."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the parent's own signature
         super().__init__(**options)
-        self.commands: Any = dict.fromkeys(COMMANDS)  # names alone, for lists and suggestions
+        self.commands = {
+            name: TyperCommand(name, short_help=summary) for name, (_, summary) in COMMANDS.items()
+        }
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override] # noqa: ANN401, ARG002
-        """The command of this name; None where there is none."""
-        return build(cmd_name) if cmd_name in COMMANDS else None
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - vendored classes
+        """The command that was typed, loaded, and the rest of the line."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name else None, rest
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - vendored classes
+        """Runs it; Ctrl-C is told in `main`, where typer would end without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
 
 
-def build(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
-    """Loads one command's file and makes typer's command of its function."""
-    entry = COMMANDS[name]
-    module = import_module(entry.module)
-    function: Callable[..., int] = getattr(module, entry.function)
-    single = typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings=_SETTINGS,
-    )
-    single.command(
+def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
+    """Loads a command's module, and makes typer's command of its function."""
+    module = import_module(f"resolver.cli.{COMMANDS[name][0]}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(
         name,
         epilog=getattr(module, "EPILOG", None),
-        short_help=entry.summary,
-        context_settings={**_SETTINGS, **entry.settings},
-    )(function)
-    return typer.main.get_command(single)
+        context_settings=getattr(module, "CONTEXT_SETTINGS", None),
+    )(getattr(module, name.replace("-", "_")))
+    return typer.main.get_command(alone)
 
 
 app = typer.Typer(
     name="ultra-ports",
     cls=LazyGroup,
-    add_completion=False,
     rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings=_SETTINGS,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-"""The application; its commands are listed in `commands.py`."""
 
 
 def _version(wanted: bool) -> None:
@@ -95,8 +122,12 @@ def _app(
 
 def run() -> int:
     """Runs the command line of this process and returns its exit status."""
+    command = typer.main.get_command(app)
+    for option in command.params:
+        if isinstance(option, TyperOption) and option.name in _COMPLETION:
+            option.hidden = True  # the help is about ports
     try:
-        result = app(standalone_mode=False)
+        result = command(standalone_mode=False)
     except TyperException as error:
         print(f"ultra-ports: {error.format_message()}", file=sys.stderr)
         return int(ExitStatus.USAGE)

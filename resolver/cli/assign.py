@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.options import NoDocker, Verbose
-from resolver.cli.output import fit
+from resolver import __version__
+from resolver.cli.options import NoDocker, ProjectName, Verbose
+from resolver.cli.output import say
+from resolver.cli.override import Override
 from resolver.cli.store import opened
+from resolver.cli.told import EnvFile
 from resolver.errors import UsageError
+from resolver.leases.scope import current as current_scope
+from resolver.leases.words import seconds
+from resolver.project.load import load
+from resolver.project.names import working_directory
+from resolver.reservations.assigning import assign as assigning
+from resolver.reservations.assigning.assign import Assigned, Terms, label
+from resolver.reservations.assigning.wishes import spoken_for, wishes
+from resolver.reservations.telling import formats
+from resolver.reservations.telling.envfile import without_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from resolver.cli.told import EnvFile
     from resolver.project.model import Project
-    from resolver.reservations.assigning.assign import Assigned, Terms
     from resolver.reservations.assigning.pool import Wish
 
 EPILOG = """\b
@@ -69,9 +79,7 @@ def assign(
     ttl: Annotated[
         str, typer.Option(metavar="TIME", help="How long the ports stay leased: 90s, 10m, 8h, 2d.")
     ] = "8h",
-    project: Annotated[
-        str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
-    ] = "",
+    project: ProjectName = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be assigned; write nothing.")
     ] = False,
@@ -95,73 +103,44 @@ def assign(
     another, one that is its own from now on: the same project in the same directory
     gets the same ports again. What changed, and why, is said on stderr.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations.assigning import assign as assigning  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.reservations.assigning.wishes import wishes  # noqa: PLC0415
-
     if rewrite and env_file is None:
         raise UsageError("--rewrite is about the file of --env-file: name one")
     if compose_files and form is not Format.COMPOSE:
         raise UsageError("--file is about --format compose")
-    found = _project()
+    found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
     wanted = wishes(services or [], found)
-    say = _nothing if quiet else _say
-    terms = _terms(wanted, found, ttl, project)
-    terms = _with(terms, strict=strict, dry_run=dry_run, use_docker=not no_docker)
-    file = _env_file(env_file, keep=bool(services), rewrites=rewrite)
-    printed = _printer(form, wanted, compose_files or [], say)
-    _notes(found, wanted, say)
-    with opened(found.root) as store:
-        assigned = assigning.assign(wanted, terms, store)
-        if not (store.lasting or dry_run):
-            say(["nothing keeps these ports for the project: the store cannot be written"])
-        if terms.scope.startswith("engine:"):
-            say(["what is no container on the engine's host is not seen from here"])
-    _story(assigned, say if verbose else _nothing, say)
-    if file is not None:
-        say(file.preview(assigned) if dry_run else file.write(assigned, os.environ))
-    print(printed(assigned, terms), end="")
-    return 0
-
-
-def _project() -> Project:
-    """The project of the working directory, as it is without what an earlier call wrote."""
-    from resolver.project.load import load  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.project.names import working_directory  # noqa: PLC0415
-    from resolver.reservations.telling.envfile import without_block  # noqa: PLC0415
-
-    return load(working_directory(), os.environ, without_block)
-
-
-def _terms(wanted: Sequence[Wish], found: Project, ttl: str, project: str) -> Terms:
-    from resolver.leases.scope import current as current_scope  # noqa: PLC0415
-    from resolver.leases.words import seconds  # noqa: PLC0415
-    from resolver.reservations.assigning.assign import Terms  # noqa: PLC0415
-    from resolver.reservations.assigning.wishes import spoken_for  # noqa: PLC0415
-
-    return Terms(
+    tell = _nothing if quiet else say
+    terms = Terms(
         scope=current_scope(os.environ),
         project=project or found.name,
         place=str(found.root),
         pool=found.pool,
         spoken_for=spoken_for(wanted, found),
         ttl_seconds=seconds(ttl),
+        strict=strict,
+        dry_run=dry_run,
+        use_docker=not no_docker,
     )
-
-
-def _with(terms: Terms, *, strict: bool, dry_run: bool, use_docker: bool) -> Terms:
-    from resolver.values import replace  # noqa: PLC0415
-
-    return replace(terms, strict=strict, dry_run=dry_run, use_docker=use_docker)
+    file = _env_file(env_file, keep=bool(services), rewrites=rewrite)
+    printed = _printer(form, wanted, compose_files or [], tell)
+    _notes(found, wanted, tell)
+    with opened(found.root) as store:
+        assigned = assigning.assign(wanted, terms, store)
+        if not (store.lasting or dry_run):
+            tell(["nothing keeps these ports for the project: the store cannot be written"])
+        if terms.scope.startswith("engine:"):
+            tell(["what is no container on the engine's host is not seen from here"])
+    _story(assigned, tell if verbose else _nothing, tell)
+    if file is not None:
+        tell(file.preview(assigned) if dry_run else file.write(assigned, os.environ))
+    print(printed(assigned, terms), end="")
+    return 0
 
 
 def _env_file(path: str | None, *, keep: bool, rewrites: bool) -> EnvFile | None:
     """The file, which makes sense so far: what cannot be written is found out before anything."""
     if path is None:
         return None
-    from pathlib import Path  # noqa: PLC0415 - seldom
-
-    from resolver.cli.told import EnvFile  # noqa: PLC0415
-
     file = EnvFile(Path(path), keep=keep, rewrites=rewrites)
     file.check()
     return file
@@ -171,16 +150,12 @@ def _printer(
     form: Format,
     wanted: Sequence[Wish],
     files: Sequence[str],
-    say: Callable[[Iterable[str]], None],
+    tell: Callable[[Iterable[str]], None],
 ) -> Callable[[Sequence[Assigned], Terms], str]:
     """What makes the text for stdout; a compose file is read at once, before anything is done."""
-    from resolver.reservations.telling import formats  # noqa: PLC0415
-
     if form is Format.COMPOSE:
-        from resolver.cli.override import Override  # noqa: PLC0415 - seldom
-
         override = Override.read(files, wanted)
-        say(override.notes)
+        tell(override.notes)
         return lambda assigned, _: override.text(assigned)
     if form is Format.JSON:
         return lambda assigned, terms: formats.json_text(assigned, _about(terms))
@@ -189,8 +164,6 @@ def _printer(
 
 
 def _about(terms: Terms) -> dict[str, object]:
-    from resolver import __version__  # noqa: PLC0415
-
     return {
         "tool": {"name": "ultra-ports", "version": __version__},
         "command": "assign",
@@ -202,30 +175,21 @@ def _about(terms: Terms) -> dict[str, object]:
     }
 
 
-def _notes(found: Project, wanted: Sequence[Wish], say: Callable[[Iterable[str]], None]) -> None:
+def _notes(found: Project, wanted: Sequence[Wish], tell: Callable[[Iterable[str]], None]) -> None:
     names = {wish.service for wish in wanted}
     said = (note for each in found.services if each.name in names for note in each.notes)
-    say(dict.fromkeys((*found.notes, *said)))
+    tell(dict.fromkeys((*found.notes, *said)))
 
 
 def _story(
     assigned: Sequence[Assigned],
     mention: Callable[[Iterable[str]], None],
-    say: Callable[[Iterable[str]], None],
+    tell: Callable[[Iterable[str]], None],
 ) -> None:
-    from resolver.reservations.assigning.assign import label  # noqa: PLC0415
-
     for each in assigned:
-        say(each.said)
+        tell(each.said)
         if not each.said:
             mention([f"{each.wish.service}: {label(each.request)} ({each.source})"])
-
-
-def _say(messages: Iterable[str]) -> None:
-    from resolver.report.escape import escape  # noqa: PLC0415 - seldom
-
-    for message in messages:
-        print(fit(f"ultra-ports: {escape(message, 600)}"), file=sys.stderr)
 
 
 def _nothing(_: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.store import say
+from resolver.cli.output import say
 from resolver.errors import UltraPortsError
 from resolver.project.names import current as current_project
 from resolver.report.settings import Row, hidden_password

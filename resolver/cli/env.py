@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import typer
 
-from resolver.cli.options import PRINT_EPILOG
+from resolver.cli.options import PRINT_EPILOG, ProjectName
+from resolver.cli.output import say
 from resolver.errors import UsageError
+from resolver.leases.assigned import leased
+from resolver.project import example as examples
+from resolver.project import file
+from resolver.project.names import current, working_directory
+from resolver.reservations.telling.lookup import lookup
 
 EPILOG = PRINT_EPILOG
 
@@ -22,9 +27,7 @@ def env(
     example: Annotated[
         bool, typer.Option("--example", help="Print the text of .env.example.")
     ] = False,
-    project: Annotated[
-        str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
-    ] = "",
+    project: ProjectName = "",
 ) -> int:
     """Examples:
 
@@ -43,29 +46,15 @@ def env(
 
 
 def _example() -> str:
-    from resolver.project import example, file  # noqa: PLC0415 - seldom
-    from resolver.project.names import working_directory  # noqa: PLC0415
-
     contents, notes = file.find(working_directory())
-    _say(notes)
-    return example.example(contents)
+    say(notes)
+    return examples.example(contents)
 
 
 def _value(name: str, called: str) -> str:
     """The value to print."""
-    from resolver.leases.assigned import leased  # noqa: PLC0415 - seldom
-    from resolver.project.names import current  # noqa: PLC0415
-    from resolver.reservations.telling.lookup import lookup  # noqa: PLC0415
-
     project = current()
     found = lookup(name, project, leased(os.environ, project, called))
     notes = (note for each in project.services if each.name == name for note in each.notes)
-    _say((*project.notes, *notes))
+    say((*project.notes, *notes))
     return found
-
-
-def _say(notes: tuple[str, ...]) -> None:
-    from resolver.report.escape import escape  # noqa: PLC0415 - seldom
-
-    for note in notes:
-        print(f"ultra-ports: {escape(note, 400)}", file=sys.stderr)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.options import DockerTimeout, Json, NoDocker, Quiet
-from resolver.cli.output import fit
+from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet
+from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
+from resolver.health.checking import check
+from resolver.project.probe import read_probe
+from resolver.report.health import envelope, table
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.health.model import HealthReport
     from resolver.project.model import Probe
 
 EPILOG = """\b
@@ -59,7 +60,7 @@ def health(
     ] = None,
     json: Json = False,
     no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = 2.0,
+    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     quiet: Quiet = False,
 ) -> int:
     """Examples:
@@ -75,8 +76,6 @@ def health(
     free -> held -> accepts -> speaks: each level includes the ones before it. Healthy is
     who gives the answer that the probe wants; without a probe, who accepts connections.
     """  # noqa: D415, D301 - a help text
-    from resolver.health import check  # noqa: PLC0415 - once the command line was read
-
     report = check(
         *(wanted or []),
         timeout_seconds=timeout,
@@ -84,31 +83,17 @@ def health(
         docker_timeout_seconds=docker_timeout,
         probe=_probe(probe),
     )
-    _show(report, json=json, quiet=quiet)
+    if not (quiet and report.healthy):
+        say(report.notes)
+    if json:
+        print_json(envelope(report))
+    elif not quiet:
+        print(fit(table(report)))
     return 0 if report.healthy else 1
 
 
 def _probe(text: str) -> Probe | None:
-    if not text:
-        return None
-    from resolver.project.probe import read_probe  # noqa: PLC0415 - seldom
-
     try:
-        return read_probe(text)
+        return read_probe(text) if text else None
     except UsageError as error:
         raise UsageError(f"--probe: {error}") from error
-
-
-def _show(report: HealthReport, *, json: bool, quiet: bool) -> None:
-    from resolver.report.escape import escape  # noqa: PLC0415
-    from resolver.report.health import envelope, table  # noqa: PLC0415
-
-    if report.notes and not (quiet and report.healthy):
-        print(*(fit(f"ultra-ports: {escape(note)}") for note in report.notes), sep="\n",
-              file=sys.stderr)  # fmt: skip
-    if json:
-        import json as encoder  # noqa: PLC0415 - only for --json
-
-        print(encoder.dumps(envelope(report), indent=2))
-    elif not quiet:
-        print(fit(table(report)))

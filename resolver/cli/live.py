@@ -14,6 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from resolver.cli.output import fit
+from resolver.report.events import HEADERS, line, row
+from resolver.report.table import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -142,9 +144,6 @@ def _draw_until_left(watching: Watch, interval: float) -> None:
 
 def _lines(watching: Watch, past: Iterable[Event], height: int) -> Iterator[str]:
     """What is shown, at most `height` lines."""
-    from resolver.report.events import HEADERS, line, row  # noqa: PLC0415 - after the first look
-    from resolver.report.table import columns  # noqa: PLC0415
-
     rows = [row(story, watching.lease_on(story.request)) for story in watching.stories]
     rows = [each for each in rows if watching.is_narrow or each[1] == "held"]
     recent = [line(event) for event in past]

@@ -1,12 +1,30 @@
-"""Options that several commands have, for typer."""
+"""Options that several commands have, for typer, and what they mean."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from shutil import which
+from typing import Annotated, Any
 
 import typer
 
+from resolver.errors import UsageError
+from resolver.model import Policy
+from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
+
+EPILOG = """\b
+Exit status:
+  0  every port is free: bound for proof, and still free after --settle
+  1  still held, or taken back
+  2  usage: nothing was touched
+  3  advisory or refusal: nothing was touched, the right command is printed
+  4  hidden or not permitted: what to run with sudo is printed
+  5  undecidable: the engine did not answer, and nothing local explains the port
+  130  interrupted
+Several ports: the worst, in the order 1, 5, 4, 3, 0.
+`who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
 
 PRINT_EPILOG = """\b
 Exit status:
@@ -18,14 +36,17 @@ PORT_HELP = (
     "8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, the name of a service (api), "
     "or a comma list."
 )
+DEFAULT = Policy()
 
 
-def _seconds(value: float) -> float:
+def seconds(value: float) -> float:
+    """A time that the user may choose, for typer."""
     if not 0 <= value <= LONGEST_SECONDS:
         raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
     return value
 
 
+Ports = Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
 NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
 DockerTimeout = Annotated[
@@ -33,20 +54,59 @@ DockerTimeout = Annotated[
     typer.Option(
         "--docker-timeout",
         metavar="SECONDS",
-        callback=_seconds,
+        callback=seconds,
         help="How long an engine may take.",
     ),
 ]
 Grace = Annotated[
     float,
-    typer.Option(metavar="SECONDS", callback=_seconds, help="Time between SIGTERM and SIGKILL."),
+    typer.Option(metavar="SECONDS", callback=seconds, help="Time between SIGTERM and SIGKILL."),
 ]
 Settle = Annotated[
     float,
-    typer.Option(metavar="SECONDS", callback=_seconds, help="How long a freed port is watched."),
+    typer.Option(metavar="SECONDS", callback=seconds, help="How long a freed port is watched."),
+]
+StopServices = Annotated[
+    bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
 ]
+Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Ask before each step.")]
+ProjectName = Annotated[
+    str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
+
+
+def policy(*, no_docker: bool = False, **given: Any) -> dict[str, Any]:  # noqa: ANN401 - several types
+    """The fields of `Policy` that the options stand for; an advice repeats this command line."""
+    unit = {"grace": "grace_seconds", "settle": "settle_seconds"}
+    unit["docker_timeout"] = "docker_timeout_seconds"
+    fields = {unit.get(name, name): each for name, each in given.items()}
+    return {"use_docker": not no_docker, "again": command_line(), **fields}
+
+
+def wanted(ports: list[str] | None, *, everything: bool = False) -> list[str]:
+    """The ports that were given, and those of every service of the project file for `--all`.
+
+    Raises:
+        UsageError: one is empty, as a shell variable may be.
+    """
+    if any(not port for port in ports or ()):
+        raise UsageError("'' is not a port: it is empty")
+    return [*(ports or ()), *(names.everything() if everything else ())]
+
+
+def command_line() -> tuple[str, ...]:
+    """This command line as it can be typed behind sudo, which has a search path of its own."""
+    name = "ultra-ports"
+    path = None
+    if os.geteuid() != 0:
+        path = which(name)
+    if path is None and sys.argv[0].endswith(name):
+        path = os.path.abspath(sys.argv[0])  # noqa: PTH100 - a link in a search path stays a link
+    if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
+        name = path
+    return (name, *sys.argv[1:])

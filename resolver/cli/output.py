@@ -1,11 +1,21 @@
-"""Prints a report: data on stdout, messages on stderr, in whatever the terminal can show."""
+"""Prints: data on stdout, messages on stderr, in whatever the terminal can show."""
 
 from __future__ import annotations
 
+import json as encoder
 import sys
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from resolver.cli import LONGEST_MESSAGE
+from resolver.report import machine
+from resolver.report.escape import escape
+from resolver.report.table import table
+from resolver.report.tree import tree
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from resolver.model import Report
 
 _PLAIN = str.maketrans({"→": "->", "…": "..."})
@@ -13,19 +23,23 @@ _PLAIN = str.maketrans({"→": "->", "…": "..."})
 
 def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
     """The report on stdout, what is said beside it on stderr."""
-    notes = (*report.notes, *(report.asides if verbose else ()))
-    if notes and not (quiet and report.exit_status == 0):
-        from resolver.report.escape import escape  # noqa: PLC0415 - seldom
-
-        print(*(fit(f"ultra-ports: {escape(note)}") for note in notes), sep="\n", file=sys.stderr)
+    if not (quiet and report.exit_status == 0):
+        say((*report.notes, *(report.asides if verbose else ())))
     if json:
-        import json as encoder  # noqa: PLC0415 - only for --json
-
-        from resolver.report.machine import envelope  # noqa: PLC0415
-
-        print(encoder.dumps(envelope(report), indent=2))
+        print_json(machine.envelope(report))
     elif not quiet:
         print(fit(_text(report)))
+
+
+def say(messages: Iterable[str]) -> None:
+    """Messages on stderr, a line each."""
+    for message in messages:
+        print(fit(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}"), file=sys.stderr, flush=True)
+
+
+def print_json(envelope: dict[str, Any]) -> None:
+    """One envelope on stdout."""
+    print(encoder.dumps(envelope, indent=2))
 
 
 def _text(report: Report) -> str:
@@ -33,9 +47,6 @@ def _text(report: Report) -> str:
         return "no port is held" if report.command == "who" else "no port has to be freed"
     if not any(port.holders or port.notes or port.verdict != "free" for port in report.ports):
         return "\n".join(f"{port.title} {port.verdict}: {port.reason}" for port in report.ports)
-    from resolver.report.table import table  # noqa: PLC0415 - a free port needs none of it
-    from resolver.report.tree import tree  # noqa: PLC0415
-
     return f"{table(report.ports)}\n\n{tree(report.ports)}".rstrip()
 
 

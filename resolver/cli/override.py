@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
+from resolver.compose.model import ComposeArguments
+from resolver.compose.read import read
 from resolver.errors import UsageError
+from resolver.host.runner import run_command
+from resolver.project.names import working_directory
 from resolver.reservations.telling.formats import Entry, compose_text
 
 if TYPE_CHECKING:
@@ -42,11 +46,6 @@ class Override:
         Raises:
             UsageError: there is none, it makes no sense, or it publishes none of these services.
         """
-        from resolver.compose.model import ComposeArguments  # noqa: PLC0415
-        from resolver.compose.read import read  # noqa: PLC0415
-        from resolver.host.runner import run_command  # noqa: PLC0415
-        from resolver.project.names import working_directory  # noqa: PLC0415
-
         arguments = ComposeArguments(files=tuple(files))
         project = read(arguments, os.environ, working_directory(), run_command)
         return cls.of(project, wanted)

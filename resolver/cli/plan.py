@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from resolver.cli import commands
-from resolver.cli.answers import command_line
+from resolver import api
+from resolver.cli import options
 from resolver.cli.files import load
 from resolver.cli.options import (
+    DEFAULT,
     DockerTimeout,
     Force,
     Grace,
@@ -23,7 +24,7 @@ from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import PlanChangedError
 
-EPILOG = commands.EPILOG
+EPILOG = options.EPILOG
 
 PLAN_HELP = "What `resolve --plan-out` wrote; - is stdin."
 
@@ -31,11 +32,11 @@ PLAN_HELP = "What `resolve --plan-out` wrote; - is stdin."
 def apply(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help=PLAN_HELP)],
     json: Json = False,
-    grace: Grace = 5.0,
-    settle: Settle = 1.0,
+    grace: Grace = DEFAULT.grace_seconds,
+    settle: Settle = DEFAULT.settle_seconds,
     force: Force = False,
     no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = 2.0,
+    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -48,20 +49,16 @@ def apply(
     Does what the plan says, and proves the ports free by binding them. Where any
     holder has changed since, it says which, touches nothing, and exits 3.
     """  # noqa: D415, D301 - a help text
-    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
-
+    policy = options.policy(
+        grace=grace,
+        settle=settle,
+        force=force,
+        no_docker=no_docker,
+        docker_timeout=docker_timeout,
+    )
     terminal = Terminal(asks=False)
     try:
-        report = api.apply(
-            load(plan),
-            observer=terminal,
-            grace_seconds=grace,
-            settle_seconds=settle,
-            force=force,
-            use_docker=not no_docker,
-            docker_timeout_seconds=docker_timeout,
-            again=command_line(),
-        )
+        report = api.apply(load(plan), observer=terminal, **policy)
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130

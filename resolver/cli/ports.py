@@ -1,4 +1,4 @@
-"""`ultra-ports resolve` and `ultra-ports who`: their options, for typer."""
+"""`ultra-ports resolve` and `ultra-ports who`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ from typing import Annotated
 
 import typer
 
-from resolver.cli import answers, commands
+from resolver import api
+from resolver.cli import files, options
 from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
 from resolver.cli.options import (
-    PORT_HELP,
+    DEFAULT,
     DockerTimeout,
     Force,
     Grace,
+    Interactive,
     Json,
     NoDocker,
+    Ports,
     Quiet,
     Settle,
+    StopServices,
     Verbose,
 )
+from resolver.cli.output import show
+from resolver.cli.progress import Terminal
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
 
-EPILOG = commands.EPILOG
+EPILOG = options.EPILOG
 
 
 def resolve(
-    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    ports: Ports = None,
     everything: Annotated[
         bool, typer.Option("--all", help="The port of every service of the project file.")
     ] = False,
@@ -40,17 +46,13 @@ def resolve(
         ),
     ] = None,
     json: Json = False,
-    grace: Grace = 5.0,
-    settle: Settle = 1.0,
-    stop_services: Annotated[
-        bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
-    ] = False,
+    grace: Grace = DEFAULT.grace_seconds,
+    settle: Settle = DEFAULT.settle_seconds,
+    stop_services: StopServices = False,
     force: Force = False,
-    interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Ask before each step.")
-    ] = False,
+    interactive: Interactive = False,
     no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = 2.0,
+    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     compose: Annotated[
         bool, typer.Option("--compose", help="Also what others hold of a compose project's ports.")
     ] = False,
@@ -73,55 +75,50 @@ def resolve(
 
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
-    arguments = arguments_of(file, profile, project)
-    if compose:
-        from resolver.cli.compose import resolve as resolve_project  # noqa: PLC0415 - seldom
-
-        return resolve_project(
-            arguments,
-            ports or [],
-            everything=everything,
-            plan_out=plan_out,
-            interactive=interactive,
-            json=json,
-            quiet=quiet,
-            verbose=verbose,
-            dry_run=dry_run,
-            grace_seconds=grace,
-            settle_seconds=settle,
-            stop_services=stop_services,
-            force=force,
-            use_docker=not no_docker,
-            docker_timeout_seconds=docker_timeout,
-        )
-    if arguments != ComposeArguments():
+    about = arguments_of(file, profile, project)
+    if about != ComposeArguments() and not compose:
         raise UsageError("-f, --profile and --project go with --compose")
-    return answers.resolve(
-        ports or [],
-        everything=everything,
+    if plan_out == files.STREAM and json:
+        raise UsageError("--json and --plan-out - both want stdout")
+    if not (ports or everything or compose):
+        raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
+    wanted = options.wanted(ports, everything=everything)
+    policy = options.policy(
         dry_run=dry_run,
-        plan_out=plan_out,
-        json=json,
         grace=grace,
         settle=settle,
         stop_services=stop_services,
         force=force,
-        interactive=interactive,
         no_docker=no_docker,
         docker_timeout=docker_timeout,
-        quiet=quiet,
-        verbose=verbose,
     )
+    terminal, plans = Terminal(asks=interactive), plan_out is not None
+    try:
+        if compose:
+            from resolver.cli.compose import resolve_project
+
+            report, plan = resolve_project(about, wanted, terminal, policy, plans=plans)
+        elif plans:
+            report, plan = api.plan(*wanted, **policy)
+        else:
+            report, plan = api.resolve(*wanted, observer=terminal, **policy), ""
+        if plan_out is not None and plan:
+            files.save(plan, plan_out)
+    except KeyboardInterrupt:
+        terminal.interrupted()
+        return 130
+    show(report, json=json, quiet=quiet or plan_out == files.STREAM, verbose=verbose)
+    return int(report.exit_status)
 
 
 def who(
-    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    ports: Ports = None,
     json: Json = False,
     complete: Annotated[
         bool, typer.Option("--complete", help="Look into every process, ask every engine.")
     ] = False,
     no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = 2.0,
+    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -135,12 +132,7 @@ def who(
     Says who holds the ports, what would bring them back, and what would free them.
     Touches nothing.
     """  # noqa: D415, D301 - a help text
-    return answers.who(
-        ports or [],
-        json=json,
-        complete=complete,
-        no_docker=no_docker,
-        docker_timeout=docker_timeout,
-        quiet=quiet,
-        verbose=verbose,
-    )
+    policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
+    report = api.who(*options.wanted(ports), **policy)
+    show(report, json=json, quiet=quiet, verbose=verbose)
+    return int(report.exit_status)

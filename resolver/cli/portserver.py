@@ -7,16 +7,27 @@ import resource
 import shlex
 import signal
 import socket
-import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resolver import portspec
+from resolver.cli import output
+from resolver.cli.options import Quiet
 from resolver.cli.store import opened
 from resolver.errors import UsageError
-from resolver.report.escape import escape
+from resolver.host.clock import SystemClock
+from resolver.leases import words
+from resolver.leases.owner import here
+from resolver.leases.scope import current
+from resolver.model import Transport
+from resolver.project import place
+from resolver.project.names import working_directory
+from resolver.reservations.lending.lending import Lending, Terms
+from resolver.reservations.lending.listening import listening
+from resolver.reservations.lending.portserver import Portserver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
 VARIABLE = "PORTSERVER_ADDRESS"  # what the clients of python_portpicker read
 DEFAULT_ADDRESS = "@unittest-portserver"  # both are those of python_portpicker's own server
 DEFAULT_POOL = "15000-24999"
-LONGEST_MESSAGE = 400
 _OWN_DESCRIPTORS = 192  # for everything but holds and processes: clients, the store, the loader
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,7 +58,7 @@ def portserver(
         bool,
         typer.Option("--plain", help="Do not hold the ports: for servers without SO_REUSEADDR."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Also say which process gets which port.")
     ] = False,
@@ -63,16 +73,6 @@ def portserver(
     Lends ports to programs that use python_portpicker, each for as long as its process
     lives. Ends on Ctrl-C or SIGTERM; who has a port by then keeps its lease.
     """  # noqa: D415, D301 - a help text
-    from resolver.host.clock import SystemClock  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.leases import words  # noqa: PLC0415
-    from resolver.leases.owner import here  # noqa: PLC0415
-    from resolver.leases.scope import current  # noqa: PLC0415
-    from resolver.project import place  # noqa: PLC0415
-    from resolver.project.names import working_directory  # noqa: PLC0415
-    from resolver.reservations.lending.lending import Lending, Terms  # noqa: PLC0415
-    from resolver.reservations.lending.listening import listening  # noqa: PLC0415
-    from resolver.reservations.lending.portserver import Portserver  # noqa: PLC0415
-
     address = _address(listen)
     spare = _spare_descriptors()
     terms = Terms(
@@ -85,7 +85,7 @@ def portserver(
 
     def say(message: str, *, aside: bool = False) -> None:
         if verbose or not (aside or quiet):
-            print(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+            output.say([message])
 
     clock = SystemClock()
     root = place.root(working_directory())
@@ -105,9 +105,6 @@ def _address(text: str) -> str:
 
 
 def _ports(text: str) -> tuple[int, ...]:
-    from resolver import portspec  # noqa: PLC0415 - `-h` does not need it
-    from resolver.model import Transport  # noqa: PLC0415
-
     found = portspec.parse([text])
     if any(each.address or each.transport is not Transport.TCP for each in found):
         raise UsageError(f"{text!a} is no pool: ports and ranges alone, such as {DEFAULT_POOL}")

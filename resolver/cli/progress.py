@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from resolver import log
 from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Outcome, Step
 

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.store import opened, say
+from resolver import portspec
+from resolver.cli.keeping import keep
+from resolver.cli.output import print_json, say
+from resolver.cli.store import opened
 from resolver.errors import StoreError, UsageError
+from resolver.gather.processes import ancestors_of
+from resolver.host.identity import identify
+from resolver.leases import owner as owners
+from resolver.leases import scope as scopes
+from resolver.leases.words import is_service, seconds
+from resolver.model import Pid
 from resolver.project.names import current as current_project
+from resolver.project.names import working_directory
+from resolver.project.place import root
+from resolver.report.reservations import envelope, table, whose
+from resolver.reservations import release as releasing
+from resolver.reservations import reserve as reserving
+from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.leases.model import Lease, Owner
     from resolver.leases.owner import Here
-    from resolver.model import PortRequest
+    from resolver.model import PortRequest, ProcessIdentity
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
-    from resolver.reservations.reserve import Order
 
 EPILOG = """\b
 Exit status:
@@ -77,9 +91,6 @@ def reserve(
     Prints the port. It is reserved where it can be bound now, or where the project's
     own server has it. Exits 1 where it is somebody else's, and says whose.
     """  # noqa: D415, D301 - a help text
-    from resolver.leases import owner as owners  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.reservations import reserve as reserving  # noqa: PLC0415
-
     if hold and owner is not None:
         raise UsageError("--hold and --for both say how long: only one of them is wanted")
     where = owners.here(os.environ)
@@ -96,11 +107,9 @@ def reserve(
         except OSError:  # a full disk, or a reader that has left: nobody knows of the port
             reserving.undo(reserved, store)
             raise
-        _say_of(reserved.lease, f"is reserved for {_whose(reserved.lease)}: {reserved.because}")
+        _say_of(reserved.lease, f"is reserved for {whose(reserved.lease)}: {reserved.because}")
         if reserved.hold is None:
             return 0
-        from resolver.cli.keeping import keep  # noqa: PLC0415 - only with --hold
-
         with reserved.hold:
             return keep(reserved.lease, store, order.ttl_seconds)
 
@@ -128,9 +137,6 @@ def release(
 
     Ends reservations of this project. What holds a port is not touched.
     """  # noqa: D415, D301 - a help text
-    from resolver.leases import scope as scopes  # noqa: PLC0415
-    from resolver.reservations import release as releasing  # noqa: PLC0415
-
     if everything == bool(wanted):
         raise UsageError("NAME, PORT or --all is wanted", "ultra-ports release -h")
     found = current_project()
@@ -171,13 +177,11 @@ def reservations(
 
     Lists what is reserved. What has expired, or whose owner has ended, is not.
     """  # noqa: D415, D301 - a help text
-    from resolver.leases import scope as scopes  # noqa: PLC0415 - `-h` needs none of it
-
-    with opened(_root()) as store:
+    with opened(root(working_directory())) as store:
         _check_readable(store)
         over = _lastingly(store, store.prune()) if prune else ()
         for lease in over:
-            _say_of(lease, f"is forgotten: it was reserved for {_whose(lease)}")
+            _say_of(lease, f"is forgotten: it was reserved for {whose(lease)}")
         leases = store.leases(None if everywhere else scopes.current(os.environ, scope))
         leases = tuple(each for each in leases if project in {None, each.project})
         if json:
@@ -189,14 +193,10 @@ def reservations(
 
 def _order(
     service: str, port: str | None, found: Project, project: str | None, scope: str, ttl: str | None
-) -> Order:
-    from resolver.leases import scope as scopes  # noqa: PLC0415
-    from resolver.leases.words import is_service, seconds  # noqa: PLC0415
-    from resolver.reservations.reserve import Order  # noqa: PLC0415
-
+) -> reserving.Order:
     if not is_service(service):
         raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
-    return Order(
+    return reserving.Order(
         service=service,
         requests=_requests(service, port, found),
         ttl_seconds=None if ttl is None else seconds(ttl),
@@ -214,8 +214,6 @@ def _project_name(given: str | None, found: Project) -> str:
 
 def _requests(service: str, port: str | None, found: Project) -> tuple[PortRequest, ...]:
     """The ports that are asked for: those given, the service's own, or the project's pool."""
-    from resolver import portspec  # noqa: PLC0415
-
     if port is not None:
         return portspec.parse([port])
     known = any(each.name == service for each in found.services)
@@ -224,12 +222,8 @@ def _requests(service: str, port: str | None, found: Project) -> tuple[PortReque
     return (found.service(service).request,)
 
 
-def _owned(order: Order, where: Here, *, hold: bool, pid: int | None) -> Order:
-    from resolver.leases import owner as owners  # noqa: PLC0415
-    from resolver.leases.scope import ENGINE  # noqa: PLC0415
-    from resolver.values import replace  # noqa: PLC0415
-
-    if hold and order.scope.startswith(f"{ENGINE}:"):
+def _owned(order: reserving.Order, where: Here, *, hold: bool, pid: int | None) -> reserving.Order:
+    if hold and order.scope.startswith(f"{scopes.ENGINE}:"):
         raise UsageError(
             "--hold keeps a port of this network namespace, not one of an engine's host"
         )
@@ -239,23 +233,15 @@ def _owned(order: Order, where: Here, *, hold: bool, pid: int | None) -> Order:
     return replace(order, owner=owned, held=hold)
 
 
-def _wanted(arguments: Sequence[str], *, everything: bool) -> Any:  # noqa: ANN401 - loaded late
-    from resolver import portspec  # noqa: PLC0415
-    from resolver.leases.words import is_service  # noqa: PLC0415
-    from resolver.reservations.release import Wanted  # noqa: PLC0415
-
+def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Wanted:
     words = [word.strip() for argument in arguments for word in argument.split(",")]
     names = tuple(word for word in words if is_service(word))
     ports = portspec.parse([word for word in words if not is_service(word)])
-    return Wanted(names, ports, everything)
+    return releasing.Wanted(names, ports, everything)
 
 
-def _line() -> tuple[Any, ...]:
+def _line() -> tuple[ProcessIdentity, ...]:
     """This process and its ancestors."""
-    from resolver.gather.processes import ancestors_of  # noqa: PLC0415
-    from resolver.host.identity import identify  # noqa: PLC0415
-    from resolver.model import Pid  # noqa: PLC0415
-
     own = identify(Pid(os.getpid()))
     return (own, *ancestors_of(own))
 
@@ -281,20 +267,6 @@ def _lastingly(store: LeaseStore, ended: tuple[Lease, ...]) -> tuple[Lease, ...]
     return ended
 
 
-def _root() -> Any:  # noqa: ANN401 - a Path
-    """The project's root; a list needs no project file that makes sense."""
-    from resolver.project.names import working_directory  # noqa: PLC0415
-    from resolver.project.place import root  # noqa: PLC0415
-
-    return root(working_directory())
-
-
-def _whose(lease: Lease) -> str:
-    from resolver.report.reservations import whose  # noqa: PLC0415
-
-    return whose(lease)
-
-
 def _say_of(lease: Lease, what: str) -> None:
     say([f"{lease.request} {what}"])
 
@@ -309,17 +281,10 @@ def _tell(lease: Lease, store: LeaseStore, *, json: bool) -> None:
 
 
 def _print_json(command: str, store: LeaseStore, leases: Sequence[Lease]) -> None:
-    import json as encoder  # noqa: PLC0415 - only for --json
-
-    from resolver.report.reservations import envelope  # noqa: PLC0415
-
-    print(encoder.dumps(envelope(command, store.where, leases, lasting=store.lasting), indent=2))
+    print_json(envelope(command, store.where, leases, lasting=store.lasting))
 
 
 def _print_table(leases: Sequence[Lease], *, everywhere: bool) -> None:
-    from resolver.leases import owner as owners  # noqa: PLC0415
-    from resolver.report.reservations import table  # noqa: PLC0415
-
     if not leases:
         say(["nothing is reserved"])
         return

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli import LONGEST_MESSAGE
+from resolver.cli import output
+from resolver.cli.options import ProjectName
 from resolver.errors import UsageError
+from resolver.leases.owner import here, myself
+from resolver.leases.scope import ENGINE
+from resolver.leases.scope import current as current_scope
+from resolver.leases.store import open_store
+from resolver.project.names import current
+from resolver.reservations.assigning.assign import Assigned, Terms, assign
+from resolver.reservations.assigning.wishes import spoken_for, wishes
+from resolver.reservations.holding.child import NotStartedError
+from resolver.reservations.holding.running import Leases, Manner, Running
+from resolver.reservations.telling.formats import variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +29,6 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
-    from resolver.reservations.assigning.assign import Assigned
 
 EPILOG = """\b
 Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
@@ -27,6 +36,7 @@ Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
   2    usage
   126  CMD cannot be executed
   127  CMD was not found"""
+CONTEXT_SETTINGS = {"allow_interspersed_args": False}
 
 PORT_HELP = (
     "A service, and the port that it would like: api:8085, api:8000-8100, api:127.0.0.1:53/udp, "
@@ -41,9 +51,7 @@ def run(
     ports: Annotated[
         list[str] | None, typer.Option("--port", "-p", metavar="NAME[:PORT]", help=PORT_HELP)
     ] = None,
-    project: Annotated[
-        str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
-    ] = "",
+    project: ProjectName = "",
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a port is taken; take no other one.")
     ] = False,
@@ -74,11 +82,6 @@ def run(
         raise UsageError("there is no command to run", "ultra-ports run --port api:8085 -- CMD")
     if plain and pass_socket:
         raise UsageError("--plain lets go of the ports, --pass-socket hands them over: choose one")
-    from resolver.leases.store import open_store  # noqa: PLC0415
-    from resolver.project.names import current  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.reservations.holding.child import NotStartedError  # noqa: PLC0415
-    from resolver.reservations.holding.running import Leases, Manner, Running  # noqa: PLC0415
-    from resolver.reservations.telling.formats import variables  # noqa: PLC0415
 
     mention = say if verbose else _nothing
     root = current()
@@ -112,12 +115,6 @@ def _assign(
     ports: Sequence[str], root: Project, name: str, store: LeaseStore, *, strict: bool
 ) -> tuple[Assigned, ...]:
     """A port for each service, leased to this process."""
-    from resolver.leases.owner import here, myself  # noqa: PLC0415
-    from resolver.leases.scope import ENGINE  # noqa: PLC0415
-    from resolver.leases.scope import current as current_scope  # noqa: PLC0415
-    from resolver.reservations.assigning.assign import Terms, assign  # noqa: PLC0415
-    from resolver.reservations.assigning.wishes import spoken_for, wishes  # noqa: PLC0415
-
     scope = current_scope(os.environ)
     if scope.startswith(f"{ENGINE}:"):  # CMD binds here, and the lease would be for there
         raise UsageError("the engine's host has its own ports: none of them can be held from here")
@@ -151,10 +148,8 @@ def filled(argument: str, services: Mapping[str, PortRequest]) -> str:
 
 def say(text: str) -> None:
     """A line on stderr; nobody has to be there to read it."""
-    from resolver.report.escape import escape  # noqa: PLC0415
-
     with suppress(OSError):
-        print(f"ultra-ports: {escape(text, LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+        output.say([text])
 
 
 def _nothing(_: str) -> None:

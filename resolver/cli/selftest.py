@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from resolver import __version__
 from resolver.cli.options import Json
+from resolver.cli.output import print_json, say
 from resolver.errors import UltraPortsError
+from resolver.gather import list_sockets, sock_diag
+from resolver.gather.asking import ask_engines
+from resolver.host import own_files
+from resolver.host.paths import ForeignFileError
+from resolver.host.runner import run_command
+from resolver.leases.state import state_directory
+from resolver.model import Policy, PortNumber, PortRequest
+from resolver.project.names import current
 from resolver.report.escape import escape
+from resolver.reservations.holding.endpoint import bound
+from resolver.reservations.holding.selftest import checks, comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +45,6 @@ def selftest(json: Json = False) -> int:
     Proves on this machine that a held port is kept from others, with 64 racing
     processes and ports that it picks itself. Touches nothing else.
     """  # noqa: D415, D301 - a help text
-    from resolver.reservations.holding.selftest import checks, comparison  # noqa: PLC0415
-
     done = list(_shown(checks(), quiet=json))
     status = 0 if all(check.passed for check in done) else 1
     instead, around = comparison(), dict(_surroundings())
@@ -47,7 +56,7 @@ def selftest(json: Json = False) -> int:
     for name, found in around.items():
         print(f"{name:<10} {escape(found)}")
     if status:
-        print("ultra-ports: not everything is as promised here", file=sys.stderr)
+        say(["not everything is as promised here"])
     return status
 
 
@@ -59,10 +68,6 @@ def _shown(found: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
 
 
 def _print_json(done: list[Check], instead: str, around: dict[str, str], status: int) -> None:
-    import json as encoder  # noqa: PLC0415 - only for --json
-
-    from resolver import __version__  # noqa: PLC0415
-
     envelope = {
         "schema": SCHEMA,
         "tool": {"name": "ultra-ports", "version": __version__},
@@ -80,7 +85,7 @@ def _print_json(done: list[Check], instead: str, around: dict[str, str], status:
         "comparison": instead,
         "surroundings": around,
     }
-    print(encoder.dumps(envelope, indent=2))
+    print_json(envelope)
 
 
 def _surroundings() -> Iterator[tuple[str, str]]:
@@ -94,10 +99,6 @@ def _surroundings() -> Iterator[tuple[str, str]]:
 
 def _gatherer() -> str:
     """Which way to list sockets there is, and whether it shows those that are only held."""
-    from resolver.gather import list_sockets, sock_diag  # noqa: PLC0415
-    from resolver.model import PortNumber, PortRequest  # noqa: PLC0415
-    from resolver.reservations.holding.endpoint import bound  # noqa: PLC0415
-
     try:
         sock_diag.list_sockets([PortRequest(PortNumber(1))])
         way = "sock_diag"
@@ -111,9 +112,6 @@ def _gatherer() -> str:
 
 
 def _engine() -> str:
-    from resolver.gather.asking import ask_engines  # noqa: PLC0415
-    from resolver.model import Policy, PortNumber, PortRequest  # noqa: PLC0415
-
     try:
         _, asked = ask_engines([PortRequest(PortNumber(1))], (), (), Policy())
     except UltraPortsError as error:
@@ -123,8 +121,6 @@ def _engine() -> str:
 
 
 def _compose() -> str:
-    from resolver.host.runner import run_command  # noqa: PLC0415
-
     try:
         done = run_command(("docker", "compose", "version", "--short"), timeout_seconds=5)
     except UltraPortsError as error:
@@ -133,11 +129,6 @@ def _compose() -> str:
 
 
 def _state() -> str:
-    from resolver.host import own_files  # noqa: PLC0415
-    from resolver.host.paths import ForeignFileError  # noqa: PLC0415
-    from resolver.leases.state import state_directory  # noqa: PLC0415
-    from resolver.project.names import current  # noqa: PLC0415
-
     try:
         found = state_directory(os.environ, lambda: current().root)
     except UltraPortsError as error:

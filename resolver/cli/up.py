@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.answers import command_line
-from resolver.cli.compose import print_json, tell, wish
+from resolver.cli import options
+from resolver.cli.compose import tell, wish
 from resolver.cli.compose_options import COMPOSE_EPILOG, Files, Profiles, ProjectName, arguments_of
-from resolver.cli.options import DockerTimeout, Force, Grace, Json, Quiet, Settle, Verbose
-from resolver.cli.output import fit
+from resolver.cli.options import (
+    DEFAULT,
+    DockerTimeout,
+    Force,
+    Grace,
+    Interactive,
+    Json,
+    Quiet,
+    Settle,
+    StopServices,
+    Verbose,
+)
+from resolver.cli.output import fit, print_json
 from resolver.cli.progress import Terminal
+from resolver.compose.launch import launch
+from resolver.compose.up import start
 from resolver.errors import UsageError
 from resolver.model import ExitStatus
+from resolver.report.launch import envelope, text
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
@@ -37,16 +51,12 @@ def up(
         typer.Option(metavar="SECONDS", help="How long a server may take until it answers."),
     ] = 10.0,
     json: Json = False,
-    grace: Grace = 5.0,
-    settle: Settle = 1.0,
-    stop_services: Annotated[
-        bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
-    ] = False,
+    grace: Grace = DEFAULT.grace_seconds,
+    settle: Settle = DEFAULT.settle_seconds,
+    stop_services: StopServices = False,
     force: Force = False,
-    interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Ask before each step.")
-    ] = False,
-    docker_timeout: DockerTimeout = 2.0,
+    interactive: Interactive = False,
+    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -63,33 +73,26 @@ def up(
     """  # noqa: D415, D301 - a help text
     if not 0 <= wait <= LONGEST_SECONDS:
         raise UsageError(f"--wait {wait:g}: a time from 0 to {LONGEST_SECONDS} seconds is wanted")
-    options: dict[str, Any] = {
-        "grace_seconds": grace,
-        "settle_seconds": settle,
-        "stop_services": stop_services,
-        "force": force,
-        "docker_timeout_seconds": docker_timeout,
-        "again": command_line(),
-    }
+    policy = options.policy(
+        grace=grace,
+        settle=settle,
+        stop_services=stop_services,
+        force=force,
+        docker_timeout=docker_timeout,
+    )
     wanted = wish(arguments_of(file, profile, project))
     terminal = Terminal(asks=interactive)
     try:
-        from resolver.compose.launch import launch  # noqa: PLC0415 - `-h` needs none of it
-
-        start = _starter(json=json, quiet=quiet)
-        done = launch(wanted, arguments or [], start, terminal, wait, **options)
+        run = _starter(json=json, quiet=quiet)
+        done = launch(wanted, arguments or [], run, terminal, wait, **policy)
     except KeyboardInterrupt:
         terminal.interrupted()
         return int(ExitStatus.INTERRUPTED)
     terminal.clear()
     tell(done.preflight, quiet=quiet, verbose=verbose)
     if json:
-        from resolver.report.launch import envelope  # noqa: PLC0415 - only for --json
-
         print_json(envelope(done))
     elif not quiet or done.exit_status:
-        from resolver.report.launch import text  # noqa: PLC0415
-
         print(fit(text(done)))
     return int(done.exit_status)
 
@@ -100,7 +103,6 @@ def _starter(*, json: bool, quiet: bool) -> Callable[[Sequence[str]], int]:
     A quiet one is told what compose said when it failed. Compose's stdout is no data of ours:
     beside an envelope, it goes to stderr.
     """
-    from resolver.compose.up import start  # noqa: PLC0415 - `-h` needs none of it
 
     def run(argv: Sequence[str]) -> int:
         if not quiet:

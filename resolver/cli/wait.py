@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from resolver.cli import LONGEST_MESSAGE
+from resolver.cli import options
 from resolver.cli.options import NoDocker, Quiet
-from resolver.cli.output import fit
+from resolver.cli.output import fit, say
 from resolver.errors import UsageError
-from resolver.settings import LONGEST_SECONDS
+from resolver.health import remote
+from resolver.health import wait as waiting
+from resolver.health.targets import targets
+from resolver.host.clock import SystemClock
+from resolver.leases import assigned
+from resolver.project import names
+from resolver.report.escape import escape
+from resolver.report.events import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +48,6 @@ _PATIENCE_SECONDS = 0.5  # of waiting that need no explanation
 _AS_BEFORE = ("SIGPIPE", "SIGXFSZ")  # which Python ignores, and programs do not expect
 
 
-def _seconds(value: float) -> float:
-    if not 0 <= value <= LONGEST_SECONDS:
-        raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
-    return value
-
-
 def wait(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="PORT... [-- CMD ARG...]", help=PORT_HELP)
@@ -55,7 +56,7 @@ def wait(
         str, typer.Option(metavar="free|held|healthy", help="What the ports shall be.")
     ] = "",
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", callback=_seconds, help="0: one look.")
+        float, typer.Option(metavar="SECONDS", callback=options.seconds, help="0: one look.")
     ] = 60.0,
     no_docker: NoDocker = False,
     quiet: Quiet = False,
@@ -79,7 +80,7 @@ def wait(
         unmet = _wait(conditions, timeout, until, " ".join(ports), quiet=quiet)
     if unmet:
         for each in unmet:
-            _say(f"not {until} after {timeout:g} s: {each.title} {each.why}")
+            say([f"not {until} after {timeout:g} s: {each.title} {each.why}"])
         return 1
     if command:
         _become(command)
@@ -99,21 +100,13 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condition]:
-    from resolver.health import remote  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.health import wait as waiting  # noqa: PLC0415
-    from resolver.health.targets import targets  # noqa: PLC0415
-    from resolver.host.clock import SystemClock  # noqa: PLC0415
-    from resolver.leases import assigned  # noqa: PLC0415
-    from resolver.project import names  # noqa: PLC0415
-
     if until not in list(waiting.Until):
         said = f"{until!a} is nothing to wait for" if until else "--until is missing"
         raise UsageError(f"{said}: free, held or healthy is wanted")
     here, away = remote.sorted_out(ports)
     if not here and not away:
         raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
-    if any(not item for item in here):
-        raise UsageError("'' is not a port: it is empty")
+    here = options.wanted(here)
     if away and until == waiting.Until.FREE:
         raise UsageError(f"whether {away[0]}, of another machine, is free cannot be told from here")
     found: list[Condition] = [remote.Accepting(away)] if away else []
@@ -121,11 +114,11 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
         return found
     if until == waiting.Until.HEALTHY:
         asked = targets(here, os.environ)
-        _mention(asked.notes)
+        say(asked.notes)
         health = waiting.Healthy(asked, os.environ, SystemClock(), use_docker=use_docker)
         return [health, *found]
     wanted = names.wanted(here, assigned.current)
-    _mention(wanted.notes)
+    say(wanted.notes)
     if until == waiting.Until.FREE:
         return [waiting.Free(wanted, SystemClock(), use_docker=use_docker)]
     return [waiting.Held(wanted, use_docker=use_docker), *found]
@@ -134,20 +127,16 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
 def _wait(
     conditions: Sequence[Condition], timeout: float, until: str, ports: str, *, quiet: bool
 ) -> tuple[Unmet, ...]:
-    from resolver.health.wait import wait as wait_for  # noqa: PLC0415
-    from resolver.host.clock import SystemClock  # noqa: PLC0415
-    from resolver.report.events import duration  # noqa: PLC0415
-
     if os.getpid() == 1:  # the kernel keeps signals without a handler from the first process
         signal.signal(signal.SIGTERM, _terminated)
     begun = time.monotonic()
     line = _Line(until, shows=sys.stderr.isatty() and not quiet)
     try:
-        unmet = wait_for(conditions, timeout, SystemClock(), line.tell)
+        unmet = waiting.wait(conditions, timeout, SystemClock(), line.tell)
     finally:
         line.clear()
     if not unmet and not quiet:
-        _say(f"{until} after {duration(time.monotonic() - begun)}: {ports}")
+        say([f"{until} after {duration(time.monotonic() - begun)}: {ports}"])
     return unmet
 
 
@@ -161,8 +150,6 @@ class _Line:
         self._longest = 0.0
 
     def tell(self, unmet: Sequence[Unmet], seconds_left: float) -> None:
-        from resolver.report.escape import escape  # noqa: PLC0415
-
         self._longest = max(self._longest, seconds_left)
         if not self._shows or self._longest - seconds_left < _PATIENCE_SECONDS:
             return
@@ -188,23 +175,12 @@ def _become(command: list[str]) -> NoReturn:
     try:
         os.execvp(command[0], command)  # noqa: S606 - without a shell
     except (FileNotFoundError, NotADirectoryError):
-        _say(f"{command[0]!a}: command not found")
+        say([f"{command[0]!a}: command not found"])
         raise typer.Exit(_NOT_FOUND) from None
     except OSError as error:
-        _say(f"{command[0]!a}: {error.strerror}")
+        say([f"{command[0]!a}: {error.strerror}"])
         raise typer.Exit(_NOT_EXECUTABLE) from None
 
 
 def _terminated(number: int, _: object) -> NoReturn:
     raise typer.Exit(_BY_SIGNAL + number)
-
-
-def _mention(notes: Sequence[str]) -> None:
-    for note in notes:
-        _say(note)
-
-
-def _say(text: str) -> None:
-    from resolver.report.escape import escape  # noqa: PLC0415
-
-    print(fit(f"ultra-ports: {escape(text, LONGEST_MESSAGE)}"), file=sys.stderr)

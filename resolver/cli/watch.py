@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as encoder
 import os
 import select
 import sys
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.options import PORT_HELP, NoDocker
-from resolver.cli.output import fit
-from resolver.errors import UsageError
+from resolver.cli import live, options
+from resolver.cli.options import NoDocker, Ports
+from resolver.cli.output import fit, say
+from resolver.health.watch import Watch
+from resolver.leases import assigned
+from resolver.project import names
+from resolver.report.events import envelope, line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from resolver.health.events import Event
-    from resolver.health.watch import Watch
     from resolver.project.names import Wanted
 
 EPILOG = """\b
@@ -37,7 +41,7 @@ def _interval(value: float) -> float:
 
 
 def watch(
-    ports: Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)] = None,
+    ports: Ports = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object for each event, on a line of its own.")
     ] = False,
@@ -59,35 +63,27 @@ def watch(
     reservations. On a terminal it is a live view; q ends it. Touches nothing. What comes
     and goes between two looks is not seen.
     """  # noqa: D415, D301 - a help text
-    from resolver.health.watch import Watch  # noqa: PLC0415 - `-h` needs none of it
-
-    wanted = _wanted(ports or [])
+    wanted = _wanted(options.wanted(ports))
     watching = Watch(
         wanted.requests if wanted else None,
         wanted.services if wanted else None,
         use_docker=not no_docker,
     )
-    for note in wanted.notes if wanted else ():
-        _say(note)
+    say(wanted.notes if wanted else ())
     try:
         if json or not _is_live():
             _lines(watching, interval, _as_json if json else _as_line)
         else:
-            from resolver.cli.live import show  # noqa: PLC0415 - only on a terminal
-
-            show(watching, interval)
+            live.show(watching, interval)
+    except KeyboardInterrupt:  # its usual end
+        return 130
     finally:
         watching.close()
     return 0
 
 
-def _wanted(ports: Sequence[str]) -> Wanted | None:
+def _wanted(ports: list[str]) -> Wanted | None:
     """What to watch; None: every port that is held."""
-    from resolver.leases import assigned  # noqa: PLC0415 - after the command line was read
-    from resolver.project import names  # noqa: PLC0415
-
-    if any(not port for port in ports):
-        raise UsageError("'' is not a port: it is empty")
     if not ports:
         project = assigned.current()
         ports = [service.name for service in project.services] if project.file else []
@@ -116,20 +112,8 @@ def _reader_has_gone(seconds: float) -> bool:
 
 
 def _as_line(event: Event) -> str:
-    from resolver.report.events import line  # noqa: PLC0415
-
     return fit(line(event))
 
 
 def _as_json(event: Event) -> str:
-    import json as encoder  # noqa: PLC0415 - only for --json
-
-    from resolver.report.events import envelope  # noqa: PLC0415
-
     return encoder.dumps(envelope(event))
-
-
-def _say(text: str) -> None:
-    from resolver.report.escape import escape  # noqa: PLC0415 - seldom
-
-    print(fit(f"ultra-ports: {escape(text)}"), file=sys.stderr)

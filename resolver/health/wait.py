@@ -10,12 +10,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from resolver import api, glance
+from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
 from resolver.health.serving import Sieve, check_local
 from resolver.health.starts import Published
-from resolver.host.runner import run_command
 from resolver.model import Verdict
 from resolver.report.events import names as names_of
 from resolver.values import value
@@ -157,13 +156,8 @@ class Free:
 
     def _of_engines(self) -> dict[PortRequest, str]:
         """What could be bound, and is not free for all that: an engine forwards it."""
-        requests = self._wanted.requests
-        if glance.free("wait", requests, self._policy, run_command, list_sockets) is not None:
-            return {}
-        from resolver import pipeline  # noqa: PLC0415 - seldom
-
         self._next_look = self._clock.now() + _LOOK_AGAIN_SECONDS
-        report = pipeline.who(requests, self._policy, api.effects(None))
+        report = pipeline.who(self._wanted.requests, self._policy, api.effects(None))
         return {
             port.request: f"is {port.verdict}: {port.reason}"
             for port in report.ports

@@ -1,10 +1,13 @@
-"""Where the command's streams lead, be it nowhere; and what a quick answer may load."""
+"""Where the command's streams lead, be it nowhere; Ctrl-C; and what an answer may load."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +79,35 @@ def test_a_long_grace_shows_its_progress_on_a_terminal(lab: Lab) -> None:
     assert stays_free(port)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("who", "--complete"), ("who", "-v", "--complete"), ("resolve", "--dry-run"), ("preflight",)],
+    ids=" ".join,
+)
+def test_ctrl_c_while_an_engine_is_asked(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "silent.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    Path("compose.yml").write_text(f'services: {{a: {{image: a, ports: ["{port}:80"]}}}}')
+    ports = () if words[0] == "preflight" else (str(port),)
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(path))
+        engine.listen()
+        engine.settimeout(20)
+        with running(*words, *ports, "--docker-timeout", "60") as popen:
+            asked, _ = engine.accept()
+            with asked:
+                popen.send_signal(signal.SIGINT)
+                stdout, stderr = popen.communicate(timeout=10)
+
+    assert (popen.returncode, stdout) == (130, "")
+    assert stderr.startswith("ultra-ports: interrupted")
+    assert len(stderr.splitlines()) == 1
+
+
 def test_a_free_port_loads_nothing_heavy() -> None:
     run = ultra(
         "resolve", str(free_port()), "--no-docker", prefix=[sys.executable, "-X", "importtime"]
@@ -85,3 +117,11 @@ def test_a_free_port_loads_nothing_heavy() -> None:
     loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
     assert "resolver.portspec" in loaded, "the list of imports is not what it seems"
     assert not loaded & {"docker", "psutil", "tabulate", "rich", "requests", "pydantic"}
+
+
+def test_the_overview_loads_no_command() -> None:
+    run = ultra("-h", prefix=[sys.executable, "-X", "importtime"])
+
+    loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+    assert "resolver.cli.app" in loaded, "the list of imports is not what it seems"
+    assert not loaded & {"resolver.cli.ports", "resolver.pipeline", "resolver.gather"}

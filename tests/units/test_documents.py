@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resolver.classify import CLASSIFIERS
-from resolver.cli.commands import EPILOG
+from resolver.cli.options import EPILOG
 from resolver.model import ExitStatus
 from tests.lab.cli import ultra
 
