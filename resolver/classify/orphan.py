@@ -54,6 +54,7 @@ def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
     """Whether this very engine said which containers it has."""
     return any(
         state.asked
+        and not state.foreign
         and state.trouble is None
         and state.elsewhere is None
         and state.endpoint.startswith("unix://")

@@ -25,7 +25,8 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 
 def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classification:
-    trouble = next((engine.trouble for engine in snapshot.engines if engine.trouble), None)
+    troubled = (engine for engine in snapshot.engines if not engine.unremarkable)
+    trouble = next((engine.trouble for engine in troubled if engine.trouble), None)
     silent = any(engine.silent for engine in snapshot.engines)
     if not snapshot.engines:
         trouble = "no engine was asked"

@@ -61,7 +61,9 @@ class _StopRequest(threading.Thread):
 
     def run(self) -> None:
         try:
-            with closing(EngineClient(self.container.engine, self._timeout)) as engine:
+            with closing(
+                EngineClient(self.container.engine, self._timeout, self.container.uid)
+            ) as engine:
                 self._request(engine)
         except (StateChangedError, EngineError) as error:
             self.error = error

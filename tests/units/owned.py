@@ -6,11 +6,11 @@ import contextlib
 import grp
 import os
 import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STRANGER, NAMELESS = 65534, 54321  # the user nobody, and a user id that nobody has
 ENV = os.path.realpath("/usr/bin/env")  # root's program, as are the folders above it
@@ -77,3 +77,8 @@ def empty_group() -> int:
         for each in grp.getgrall()
         if each.gr_gid and not each.gr_mem and each.gr_gid not in primary
     )
+
+
+def descriptors() -> list[str]:
+    """The numbers of this process's open files."""
+    return sorted(each.name for each in Path("/proc/self/fd").iterdir())

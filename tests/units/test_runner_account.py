@@ -8,7 +8,6 @@ import pwd
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +17,11 @@ from resolver.host import runner
 from resolver.host.runner import run_command
 from resolver.model import Account
 from tests.lab.processes import alive, wait_until
-from tests.units.owned import STRANGER, as_user, made
+from tests.units.owned import STRANGER, as_user, descriptors, made
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab.processes import Lab
 
 ENTRY = pwd.getpwuid(STRANGER)
@@ -261,9 +262,9 @@ def test_what_ends_in_time_may_leave_somebody(pids: Path) -> None:
 
 
 def test_no_descriptor_stays_open(pids: Path) -> None:
-    before = sorted(each.name for each in Path("/proc/self/fd").iterdir())
+    before = descriptors()
     run_command(["true"], timeout_seconds=10)
     for words in (["sh", "-c", FAMILY + "wait", str(pids)], ["/nonexistent"]):
         with pytest.raises(CommandFailedError):
             run_command(words, timeout_seconds=0.3)
-    assert sorted(each.name for each in Path("/proc/self/fd").iterdir()) == before
+    assert descriptors() == before

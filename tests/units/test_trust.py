@@ -6,6 +6,8 @@ import errno
 import grp
 import os
 import pwd
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,12 +15,14 @@ import pytest
 from resolver.errors import CommandFailedError, UntrustedError
 from resolver.host import trust
 from resolver.host.runner import run_command
+from tests.lab.processes import ROOT
 from tests.units.owned import (
     ENV,
     NAMELESS,
     STRANGER,
     as_user,
     chain,
+    descriptors,
     directory,
     empty_group,
     full_group,
@@ -179,6 +183,33 @@ def test_a_group_of_ones_own_is_trusted_by_oneself_alone(folder: Path) -> None:
     assert trust.weakness(str(file)) == f"group {alone.pw_gid} may write to {file}"
     with as_user(alone.pw_uid):
         assert trust.weakness(str(file)) == ""
+
+
+IN_ANOTHER_ROOT = """
+import os, sys
+from resolver.host import trust
+
+os.chroot(sys.argv[1])
+print(trust.weakness("/file"))
+"""
+
+
+def test_the_root_directory_counts_too(folder: Path) -> None:
+    made(folder / "file")
+    asking = [sys.executable, "-c", IN_ANOTHER_ROOT, str(folder)]
+    assert subprocess.check_output(asking, text=True, cwd=ROOT) == "\n"
+    give(folder, NAMELESS)
+    assert subprocess.check_output(asking, text=True, cwd=ROOT) == "/ belongs to #54321\n"
+
+
+def test_no_descriptor_stays_open(folder: Path) -> None:
+    made(directory(folder / "inner") / "file")
+    link(folder / "loop", "loop")
+    made(folder / "theirs", uid=STRANGER)
+    before = descriptors()
+    for path in ("inner/file", "inner/../inner", "inner/no", "no/no", "loop", "theirs", "."):
+        trust.weakness(f"{folder}/{path}")
+    assert descriptors() == before
 
 
 # --- program: which file a command's first word stands for ----------------------------------------

@@ -14,7 +14,17 @@ import pytest
 
 from resolver.host import trust
 from tests.lab.processes import alive, stays, wait_until
-from tests.units.owned import NAMELESS, STRANGER, as_user, chain, directory, give, link, made
+from tests.units.owned import (
+    NAMELESS,
+    STRANGER,
+    as_user,
+    chain,
+    descriptors,
+    directory,
+    give,
+    link,
+    made,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("strangers")]
 
@@ -175,10 +185,6 @@ def test_only_absolute_paths_are_named(folder: Path, monkeypatch: pytest.MonkeyP
     for path in ("file", "etc/passwd", "", "/", ".", "//", str(folder / "nothing")):
         assert refusal(path, 0) == (errno.EPERM if path in {"/", "//"} else errno.ENOENT)
     assert refusal(folder / "file" / "inner", 0) == errno.ENOTDIR
-
-
-def descriptors() -> list[str]:
-    return sorted(each.name for each in Path("/proc/self/fd").iterdir())
 
 
 def test_no_descriptor_stays_open(folder: Path) -> None:
