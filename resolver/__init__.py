@@ -8,13 +8,13 @@ package costs nothing.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 __all__ = ["Policy", "Report", "__version__", "apply", "health", "plan", "resolve", "who"]
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from resolver import health
     from resolver.api import apply, plan, resolve, who
     from resolver.model import Policy, Report
@@ -27,8 +27,6 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol's own signature
     """Loads a public name on first use (PEP 562)."""
-    from importlib import import_module  # noqa: PLC0415 - only when a name is asked for
-
     if name == "health":
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import PATIENCE_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,7 @@ SUPERVISORS = frozenset(
 _SCRIPTS = frozenset({"supervisord", "circusd", "circus.circusd"})  # run by a Python
 
 
-@value
-class Supervised:
+class Supervised(Struct, frozen=True):
     """A holder below the supervisor that is nearest to it.
 
     `line` runs from the holder's master up to the process that the supervisor itself started.
@@ -48,8 +48,7 @@ class Supervised:
         return ("sudo",) if self.supervisor.uid == 0 else ()
 
 
-@value
-class Service:
+class Service(Struct, frozen=True):
     """What a supervisor says of one of its services; `policy` and `evidence` are its own words.
 
     `stop` and `start` are empty where it is not known how to reach the supervisor.

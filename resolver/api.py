@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from resolver import pipeline, planfile, stored
 from resolver.errors import UsageError
@@ -15,11 +17,8 @@ from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
 from resolver.strategies import Effects
-from resolver.values import fields_of, replace
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from resolver.model import Outcome, Report, Step
     from resolver.project.names import Wanted
     from resolver.protocols import Observer
@@ -144,7 +143,7 @@ def policy(options: dict[str, Any]) -> Policy:
         UsageError: an unknown option, or a time that is negative.
     """
     for name, value in options.items():
-        if name not in fields_of(Policy):
+        if name not in Policy.__struct_fields__:
             raise UsageError(f"there is no option {name!r}")
         if name.endswith("_seconds") and not 0 <= value <= LONGEST_SECONDS:
             raise UsageError(f"{name} is {value}: 0 to {LONGEST_SECONDS} seconds are wanted")

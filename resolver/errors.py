@@ -16,9 +16,10 @@ UltraPortsError                 status, message, hint
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import ExitStatus
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Report
 

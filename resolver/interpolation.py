@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _BRACED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+?])(.*))?\}", re.ASCII)
 
 
-@value
-class Interpolated:
+class Interpolated(Struct, frozen=True):
     """A text with its variables filled in.
 
     `unset` names those that left nothing where they stood, since they are not set, or empty. A

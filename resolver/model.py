@@ -7,28 +7,18 @@ Unknown facts are `None` next to a field that holds the reason.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
+from typing import NewType
 
-from resolver.patterns import pattern
-from resolver.values import ordered, value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NewType
-else:
-
-    def NewType(name: str, of: type) -> Callable[[int], int]:  # noqa: ARG001, N802
-        """A name for type checkers alone: `typing` takes longer to load than this module."""
-        return of
-
+from msgspec import Struct
 
 Pid = NewType("Pid", int)
 PortNumber = NewType("PortNumber", int)
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - named here, never bound here
 ANY_IPV6 = "::"
-_CONTAINER_NAME = pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # names.RestrictedNamePattern of Moby
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # names.RestrictedNamePattern of Moby
 
 
 class Transport(StrEnum):
@@ -123,8 +113,7 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
-@ordered
-class Binding:
+class Binding(Struct, frozen=True, order=True):
     """A local endpoint: canonical address text without brackets, and a port of 1 to 65535."""
 
     transport: Transport
@@ -136,8 +125,7 @@ class Binding:
         return f"{host}:{self.port}/{self.transport}"
 
 
-@ordered
-class PortRequest:
+class PortRequest(Struct, frozen=True, order=True):
     """One port that somebody asked about; `address` None means every address of the machine."""
 
     port: PortNumber
@@ -165,8 +153,7 @@ class PortRequest:
         return ANY_IPV4 in {wanted, held} and ":" not in wanted + held
 
 
-@ordered
-class ProcessIdentity:
+class ProcessIdentity(Struct, frozen=True, order=True):
     """A process for as long as it lives: its PID and when it started.
 
     `start_time` is in clock ticks since boot on Linux (proc_pid_stat(5), field 22) and in
@@ -177,8 +164,7 @@ class ProcessIdentity:
     start_time: int
 
 
-@value
-class Command:
+class Command(Struct, frozen=True):
     """A command line for people: `argv`, to be run in `folder`, with a `comment` for its reader.
 
     Whoever prints it quotes each word for itself (`report.commands.shell_line`).
@@ -189,8 +175,7 @@ class Command:
     folder: str | None = None
 
 
-@value
-class Account:
+class Account(Struct, frozen=True):
     """A user as whom a manager's commands are run, with what they need in their environment."""
 
     uid: int
@@ -206,8 +191,7 @@ class Account:
         return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
 
 
-@value
-class Process:
+class Process(Struct, frozen=True):
     """The facts about one process at the time of the scan.
 
     `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
@@ -252,8 +236,7 @@ class Process:
         return dict(self.environment).get(name)
 
 
-@ordered
-class Socket:
+class Socket(Struct, frozen=True, order=True):
     """A socket that occupies a port; `inode` 0 means that no process owns it any more.
 
     `v6only` is None where it is not known or does not apply; `cgroup_id` is the cgroup v2 id, which
@@ -273,8 +256,7 @@ class Socket:
     owners: tuple[ProcessIdentity, ...] = ()
 
 
-@value
-class Container:
+class Container(Struct, frozen=True):
     """What an engine says of one container.
 
     `published` are the host bindings that it holds or, between two restarts, would take again.
@@ -314,8 +296,7 @@ class Container:
         return dict(self.labels).get(name)
 
 
-@ordered
-class Redirect:
+class Redirect(Struct, frozen=True, order=True):
     """A NAT rule that captures the ports `first` to `last`, inclusive, of `address` or of all.
 
     `where` names its chain, and `delete` is the command that removes it.
@@ -336,8 +317,7 @@ class Redirect:
         return self.address == ANY_IPV4 or request.address in {None, self.address, ANY_IPV4}
 
 
-@value
-class EngineState:
+class EngineState(Struct, frozen=True):
     """One engine endpoint and how it answered.
 
     `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
@@ -372,8 +352,7 @@ class EngineState:
         return self.trouble is not None and not (self.absent or self.forbidden or self.foreign)
 
 
-@value
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """All that was gathered in one scan; every tuple is sorted.
 
     `processes` holds the owners, their ancestors and the caller's own line, by identity;
@@ -400,8 +379,7 @@ class Snapshot:
         return next((found for found in self.processes if found.identity == identity), None)
 
 
-@value
-class Holder:
+class Holder(Struct, frozen=True):
     """One owner (a process with its family, or a container) of one binding.
 
     `processes` has the masters first: owners that have no other owner above them. `hidden` is the
@@ -431,8 +409,7 @@ class Holder:
         return self.processes[0] if self.processes else None
 
 
-@value
-class Manager:
+class Manager(Struct, frozen=True):
     """What would start a holder again, and the commands that end and begin it.
 
     `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
@@ -451,8 +428,7 @@ class Manager:
     patience_seconds: float = 0.0
 
 
-@value
-class Classification:
+class Classification(Struct, frozen=True):
     """What a holder is, what would bring it back, and how that is known.
 
     `respawners` are parents that start the holder again, and can be ended with it: the topmost
@@ -478,8 +454,7 @@ class Classification:
     spared: str = ""
 
 
-@value
-class KillStep:
+class KillStep(Struct, frozen=True):
     """End a process family: its masters first, then those of its members that stay.
 
     `inodes` are the sockets by which it holds the port: without them it is left to finish in peace,
@@ -498,8 +473,7 @@ class KillStep:
     commands: tuple[Command, ...] = ()
 
 
-@value
-class StopContainerStep:
+class StopContainerStep(Struct, frozen=True):
     """Stop a container through its engine."""
 
     bindings: tuple[Binding, ...]
@@ -510,8 +484,7 @@ class StopContainerStep:
     commands: tuple[Command, ...] = ()
 
 
-@value
-class StopServiceStep:
+class StopServiceStep(Struct, frozen=True):
     """Stop a managed service through its manager's own command."""
 
     bindings: tuple[Binding, ...]
@@ -522,8 +495,7 @@ class StopServiceStep:
     commands: tuple[Command, ...] = ()
 
 
-@value
-class AdviseStep:
+class AdviseStep(Struct, frozen=True):
     """Touch nothing; say why, and what to run instead. `verdict` is what it makes of the port."""
 
     bindings: tuple[Binding, ...]
@@ -537,16 +509,14 @@ class AdviseStep:
 Step = KillStep | StopContainerStep | StopServiceStep | AdviseStep
 
 
-@value
-class Planned:
+class Planned(Struct, frozen=True):
     """A classified holder and the step that was chosen for it; holders may share one step."""
 
     classification: Classification
     step: Step
 
 
-@value
-class Plan:
+class Plan(Struct, frozen=True):
     """The chosen steps in the order in which they are applied, each once."""
 
     planned: tuple[Planned, ...] = ()
@@ -557,16 +527,14 @@ class Plan:
         return tuple(dict.fromkeys(planned.step for planned in self.planned))
 
 
-@value
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """What one look at the machine came to."""
 
     snapshot: Snapshot = Snapshot()
     plan: Plan = Plan()
 
 
-@value
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a step ended, why, and what was done, in order, in words."""
 
     step: Step
@@ -575,8 +543,7 @@ class Outcome:
     actions: tuple[str, ...] = ()
 
 
-@value
-class Proof:
+class Proof(Struct, frozen=True):
     """What came of binding the requested addresses.
 
     `free` True: bound. `free` False: EADDRINUSE, on `where`. `free` None: this user or machine
@@ -590,8 +557,7 @@ class Proof:
     lingering: str = ""
 
 
-@value
-class HolderReport:
+class HolderReport(Struct, frozen=True):
     """One holder from gathering to outcome; `outcome` is None where nothing was applied."""
 
     classification: Classification
@@ -599,8 +565,7 @@ class HolderReport:
     outcome: Outcome | None = None
 
 
-@value
-class PortReport:
+class PortReport(Struct, frozen=True):
     """The end of the story for one requested port.
 
     `services` are the names by which it was asked for.
@@ -622,8 +587,7 @@ class PortReport:
         )
 
 
-@value
-class Report:
+class Report(Struct, frozen=True):
     """The answer to one call: a report for each requested port, in the order of the request."""
 
     command: str
@@ -636,8 +600,7 @@ class Report:
     scan: Scan = Scan.COMPLETE
 
 
-@value
-class Completed:
+class Completed(Struct, frozen=True):
     """What a command gave back."""
 
     status: int
@@ -645,8 +608,7 @@ class Completed:
     stderr: str
 
 
-@value
-class Policy:
+class Policy(Struct, frozen=True):
     """What the caller allows and how long things may take; times are in seconds.
 
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every

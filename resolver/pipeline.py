@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
@@ -14,7 +16,6 @@ from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,6 +12,9 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver import __version__, portspec
 from resolver.errors import UsageError
 from resolver.model import (
@@ -22,7 +25,6 @@ from resolver.model import (
     StopContainerStep,
 )
 from resolver.shape import misfit
-from resolver.values import fields_of, replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,8 +64,7 @@ _FILE = {
 }
 
 
-@value
-class PlanFile:
+class PlanFile(Struct, frozen=True):
     """A plan in terms of identities. `options` are those that shape a plan."""
 
     machine: Mapping[str, str]
@@ -184,8 +185,12 @@ def _plain(part: object) -> Any:  # noqa: ANN401 - JSON
         return {name: getattr(part, name) for name in _CONTAINER}
     if isinstance(part, Manager):
         return {name: _plain(getattr(part, name)) for name in _MANAGER}
-    if (names := fields_of(part)) and not isinstance(part, Binding):
-        return {name: _plain(getattr(part, name)) for name in names if name not in _WORDS}
+    if isinstance(part, Struct) and not isinstance(part, Binding):
+        return {
+            name: _plain(getattr(part, name))
+            for name in part.__struct_fields__
+            if name not in _WORDS
+        }
     return _plain_items(part)
 
 

@@ -8,18 +8,18 @@ port    := 1 to 65535 in ASCII digits
 
 from __future__ import annotations
 
+import re
 import socket
+from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.patterns import pattern
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PORT = 65535
-_ITEM = pattern(
+_ITEM = re.compile(
     r"(?a)(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
     r"(?:/(?P<transport>tcp|udp))?",
 )

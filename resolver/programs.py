@@ -5,7 +5,8 @@ Facts from the projects' own documentation, and from watching them hold ports.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 

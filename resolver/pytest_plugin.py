@@ -120,7 +120,7 @@ def _cleared_ports(request: pytest.FixtureRequest, clear_port: ClearPort) -> Non
 @pytest.fixture(scope="session")
 def _ultra_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     """The ports of this process."""
-    from resolver.reservations.testrun import Ports  # noqa: PLC0415 - for who needs it
+    from resolver.reservations.testrun import Ports
 
     with _explained():
         ports = Ports(os.environ, tmp_path_factory.getbasetemp().parent)
@@ -131,7 +131,7 @@ def _ultra_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
 @contextmanager
 def _explained(what: str = "") -> Iterator[None]:
     """Makes a failure of the test, in words, of what cannot be done."""
-    from resolver.errors import UltraPortsError  # noqa: PLC0415
+    from resolver.errors import UltraPortsError
 
     try:
         yield
@@ -140,9 +140,9 @@ def _explained(what: str = "") -> Iterator[None]:
 
 
 def _requests(ports: tuple[int | str, ...]) -> list[PortRequest]:
-    from resolver.errors import UsageError  # noqa: PLC0415
-    from resolver.leases import assigned  # noqa: PLC0415
-    from resolver.project import names  # noqa: PLC0415
+    from resolver.errors import UsageError
+    from resolver.leases import assigned
+    from resolver.project import names
 
     if not ports:
         raise UsageError("no port was given")
@@ -150,8 +150,8 @@ def _requests(ports: tuple[int | str, ...]) -> list[PortRequest]:
 
 
 def _free(requests: list[PortRequest], options: dict[str, Any]) -> None:
-    from resolver import api  # noqa: PLC0415
-    from resolver.report.tree import tree  # noqa: PLC0415
+    from resolver import api
+    from resolver.report.tree import tree
 
     report = api.resolve(*map(str, requests), **{"settle_seconds": _SETTLE_SECONDS, **options})
     if report.exit_status:
@@ -161,10 +161,10 @@ def _free(requests: list[PortRequest], options: dict[str, Any]) -> None:
 
 def _free_again(requests: list[PortRequest], options: dict[str, Any]) -> None:
     """Ends what the test has left on its ports, and tells of it; an error where it must stay."""
-    from resolver import api  # noqa: PLC0415
-    from resolver.gather import list_sockets  # noqa: PLC0415
-    from resolver.report.tree import tree  # noqa: PLC0415
-    from resolver.verify import prove  # noqa: PLC0415
+    from resolver import api
+    from resolver.gather import list_sockets
+    from resolver.report.tree import tree
+    from resolver.verify import prove
 
     deadline = time.monotonic() + _AFTER_SECONDS
     left = requests

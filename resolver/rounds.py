@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.model import (
     Diagnosis,
     HolderReport,
@@ -15,7 +18,6 @@ from resolver.model import (
     StopServiceStep,
     Verdict,
 )
-from resolver.values import replace, value
 from resolver.verdicts import blocked, holders_of, is_in_the_way, lingering_notes, unexplained
 
 if TYPE_CHECKING:
@@ -27,8 +29,7 @@ _CHANGED = {Result.DONE, Result.GONE}
 _FREE = {Verdict.FREE, Verdict.FREED}
 
 
-@value
-class Round:
+class Round(Struct, frozen=True):
     """One round: the plan of `before` is applied, ports are bound, and some are diagnosed again.
 
     It fills as it goes. `outcomes` say how each applied step ended; `proofs` are the latest, from

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver import planfile, verdicts
 from resolver.errors import PlanChangedError
 from resolver.host.machine import this_machine
 from resolver.pipeline import carry_out, diagnose, prove
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

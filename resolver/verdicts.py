@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver.model import (
     AdviseStep,
     ExitStatus,
@@ -20,7 +22,6 @@ from resolver.model import (
     Verdict,
 )
 from resolver.shell import join
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import Classification, Command, Kind
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner

@@ -7,9 +7,10 @@ SCM_RIGHTS), which would be ended for it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import Classification, Command, Kind, SocketState
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner

@@ -13,6 +13,9 @@ from configparser import ConfigParser, Error
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -26,7 +29,6 @@ from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -39,8 +41,7 @@ _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its pr
 _ANSWER_SECONDS = "3"
 
 
-@value
-class _Watcher:
+class _Watcher(Struct, frozen=True):
     """What circusd says of the watcher that started a process."""
 
     name: str

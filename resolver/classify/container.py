@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import Classification, Command, Confidence, Kind, Respawn, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner

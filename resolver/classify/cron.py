@@ -7,15 +7,18 @@ may. It is asked late, after the reloaders: a job may be a loop.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Classification, Kind
-from resolver.patterns import pattern
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,12 +28,11 @@ if TYPE_CHECKING:
 _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
 _SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d/*")
-_ENTRY = pattern(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
+_ENTRY = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
 _USEFUL = 8  # a command of fewer characters says nothing
 
 
-@value
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One line of a table."""
 
     table: str

@@ -10,17 +10,17 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import known_as
-from resolver.values import value
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 
-@value
-class _Product:
+class _Product(Struct, frozen=True):
     """A product that forwards ports.
 
     `commands` are shell lines of our own, with `{port}`, `{transport}` and `{uid}`, the forwarder's

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pwd
+from typing import TYPE_CHECKING
 
 from resolver.model import Classification, Confidence, Kind, Respawn
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner

@@ -9,14 +9,15 @@ KeepAlive). Recorded facts, see tests/units/test_recorded_managers.py: nothing h
 from __future__ import annotations
 
 import os
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -31,12 +32,11 @@ _AIRPLAY_SETTINGS = Command(
 _OPENED = ("application.", "[0x")
 _HOMEBREW = "homebrew.mxcl."
 # Of what `launchctl print` says
-_PLIST = pattern(r"(?m)^\s*path = (/.*\.plist)$")
-_PROPERTIES = pattern(r"(?m)^\s*properties = (.*)$")
+_PLIST = re.compile(r"(?m)^\s*path = (/.*\.plist)$")
+_PROPERTIES = re.compile(r"(?m)^\s*properties = (.*)$")
 
 
-@value
-class _Job:
+class _Job(Struct, frozen=True):
     """A job of launchd; `target` is the name by which launchctl(1) wants it (`gui/501/LABEL`)."""
 
     label: str

@@ -9,9 +9,12 @@ manager stops, monit starts again. What monit would not start again is left to t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import psutil
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.ancestry import own_line, seen_from
 from resolver.errors import CommandFailedError, StateChangedError
@@ -28,9 +31,7 @@ from resolver.model import (
     Process,
     Respawn,
 )
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,14 +40,13 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
-_HEADING = pattern(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
-_OTHER_HEADING = pattern(r"^\S")
-_FACT = pattern(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
+_HEADING = re.compile(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
+_OTHER_HEADING = re.compile(r"^\S")
+_FACT = re.compile(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
 _STARTS = ("restart", "start")
 
 
-@value
-class _Daemon:
+class _Daemon(Struct, frozen=True):
     """A running monit, its control file if it was given one, and as whom it is asked."""
 
     process: Process
@@ -64,8 +64,7 @@ class _Daemon:
         return ("sudo",) if self.process.uid == 0 else ()
 
 
-@value
-class _Check:
+class _Check(Struct, frozen=True):
     """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it."""
 
     name: str

@@ -10,18 +10,19 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.patterns import pattern
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from resolver.model import Binding, Container, EngineState, Holder, Snapshot
     from resolver.protocols import CommandRunner
@@ -31,18 +32,17 @@ _NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
 _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
 _ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
 _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
-_LABEL = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_INGRESS = pattern(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_INGRESS = re.compile(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
-    ("deployment", pattern(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
-    ("statefulset", pattern(r"(.+)-\d+")),
-    ("daemonset", pattern(rf"(.+)-{_SAFE}{{5}}")),
+    ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
+    ("statefulset", re.compile(r"(.+)-\d+")),
+    ("daemonset", re.compile(rf"(.+)-{_SAFE}{{5}}")),
 )
 
 
-@value
-class _Work:
+class _Work(Struct, frozen=True):
     """What an orchestrator keeps running; `stop` is empty where it did not confirm that.
 
     `advice` is printed then, for somebody who knows how to reach it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from resolver.host.files import read
 from resolver.host.peer import listener_pid
@@ -16,7 +17,6 @@ from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner

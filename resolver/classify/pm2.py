@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.peer import listener_uid
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,15 +30,14 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-_TITLE = pattern(r"PM2 v\S+: God Daemon \((.*)\)")
+_TITLE = re.compile(r"PM2 v\S+: God Daemon \((.*)\)")
 _UNKNOWN_POLICY = "autorestart unknown"
 # What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)
-_PLAIN_NAME = pattern(r"[A-Za-z_][\w@-]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w@-]*")
 _SOCKET_SECONDS = 0.5
 
 
-@value
-class _Daemon:
+class _Daemon(Struct, frozen=True):
     """A God daemon, its PM2_HOME, and the user as whom it is asked, where that is not the caller.
 
     `program` is `pm2`, or its path where only its node's folder has it.
@@ -59,8 +60,7 @@ class _Daemon:
         return Command((*(self.account.prefix if self.account else ()), *self.control, *words))
 
 
-@value
-class _Application:
+class _Application(Struct, frozen=True):
     """One process of `pm2 jlist`."""
 
     number: int

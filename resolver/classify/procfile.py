@@ -8,16 +8,17 @@ no command that stops them: a SIGTERM ends them with all that they run, as Ctrl-
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.family import descendants
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -31,12 +32,11 @@ _NAMES = {
     "process-compose": "PC_PROC_NAME",
 }
 _STARTING = {"honcho", "foreman", "nf"}  # these have other commands than `start`, too
-_NUMBER = pattern(r"(?<![\w.])\d+(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 _MANY = 6  # PIDs named of those that would end too
 
 
-@value
-class _Runner:
+class _Runner(Struct, frozen=True):
     """A runner, what it calls the holder (empty where it does not say), and what starts it all."""
 
     kind: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import ENGINES, FORWARDERS, SYSTEM, known_as
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner

@@ -9,14 +9,14 @@ is not the caller's to end.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from resolver.host.family import descendants
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, is_interactive, is_shell, known_as, untouchable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -34,9 +34,9 @@ _FLAGGED = {
     "dotnet": {"watch"},
 }
 _WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
-_LOOP = pattern(r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b")
-_COMMAND_OPTION = pattern(r"-[a-z]*c")
-_BETWEEN_WORDS = pattern(r"[\s;&|]+")
+_LOOP = re.compile(r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b")
+_COMMAND_OPTION = re.compile(r"-[a-z]*c")
+_BETWEEN_WORDS = re.compile(r"[\s;&|]+")
 # Terminals, multiplexers, editors and tools that started the server for somebody
 _FOREIGN = SESSION_HOSTS | {
     "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",

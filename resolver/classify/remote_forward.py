@@ -8,17 +8,18 @@ session is never ended from here.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from resolver.model import Classification, Command, Kind, Respawn
-from resolver.patterns import pattern
 from resolver.programs import known_as
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _DAEMONS = frozenset({"sshd", "sshd-session"})
-_SESSION = pattern(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
+_SESSION = re.compile(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
 _DISPLAYS = range(6010, 6100)  # X11DisplayOffset 10 and up (sshd_config(5))
 
 

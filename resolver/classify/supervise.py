@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.ancestry import (
     Service,
     Supervised,
@@ -24,7 +26,6 @@ from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Confidence, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +41,7 @@ _DAEMONTOOLS_STATUS = re.compile(r"up \(pid (\d+)\) \d+ seconds")
 _WANTED_BYTE = 17
 
 
-@value
-class State:
+class State(Struct, frozen=True):
     """What a supervisor says of one process of a service: the program's, or its log's.
 
     `want_up` is None where that is not known. `words` are the supervisor's own.
@@ -53,8 +53,7 @@ class State:
     words: str
 
 
-@value
-class _Family:
+class _Family(Struct, frozen=True):
     """One kind of supervisor.
 
     `status` prints the state of a service directory and `control` changes it; `stop`, `up` and

@@ -13,13 +13,15 @@ from configparser import ConfigParser, Error
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
@@ -31,8 +33,7 @@ _PROGRAMS = ("program:", "fcgi-program:")
 _UNKNOWN_POLICY = "autorestart unknown"
 
 
-@value
-class _Program:
+class _Program(Struct, frozen=True):
     """A supervised program, and how to reach its supervisord: by its configuration file."""
 
     group: str

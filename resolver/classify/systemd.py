@@ -9,7 +9,11 @@ that does.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
@@ -24,10 +28,8 @@ from resolver.model import (
     Respawn,
     Transport,
 )
-from resolver.patterns import pattern
 from resolver.programs import SESSION_HOSTS, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,13 +40,12 @@ if TYPE_CHECKING:
 # Units that hold ports for others, or run other people's work
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
 _UNITS = (".service", ".scope")
-_USER_MANAGER = pattern(r"/user@(\d+)\.service/")
-_LISTEN = pattern(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
+_USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
+_LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
 _PROPERTIES = "Id,MainPID,Restart,TriggeredBy,ActiveState,NRestarts,FragmentPath,UnitFileState"
 
 
-@value
-class _Unit:
+class _Unit(Struct, frozen=True):
     """A unit's name and the user whose manager runs it; `uid` None means the system's."""
 
     name: str

@@ -7,14 +7,16 @@ that others share (ControlMaster), and an autossh that starts its ssh again.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,8 +27,8 @@ _SSH = frozenset({"ssh"})
 _AUTOSSH = frozenset({"autossh"})
 _KUBERNETES = frozenset({"kubectl", "oc"})
 _SHORT = 2  # PORT:/remote/socket; longer ones are [ADDRESS:]PORT:HOST:HOSTPORT
-_PARTS = pattern(r":(?![^\[]*\])|/(?=\d+$)")  # of [HOST:]PORT:HOST:PORT, [::1] included
-_MASTER = pattern(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
+_PARTS = re.compile(r":(?![^\[]*\])|/(?=\d+$)")  # of [HOST:]PORT:HOST:PORT, [::1] included
+_MASTER = re.compile(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
 _WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"  # ssh(1): the options that take an argument
 _KUBE_VALUES = frozenset(
     {"-n", "--namespace", "-s", "--server", "--context", "--cluster", "--kubeconfig", "--user",
@@ -34,8 +36,7 @@ _KUBE_VALUES = frozenset(
 )  # fmt: skip
 
 
-@value
-class _Ssh:
+class _Ssh(Struct, frozen=True):
     """The words of an ssh command line that matter; `forwards` has (`L` or `D`, value) pairs."""
 
     host: str

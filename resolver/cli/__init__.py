@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from resolver.errors import UltraPortsError
+from resolver.report.escape import escape
+from resolver.settings import LOG_VARIABLE
+
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 1000  # characters: it may quote names that came from strangers
@@ -51,10 +55,6 @@ def _open_streams() -> None:
 
 def _run() -> int:
     """Loads the rest, now that Ctrl-C and errors are told as they should be."""
-    from resolver.errors import UltraPortsError
-    from resolver.report.escape import escape
-    from resolver.settings import LOG_VARIABLE
-
     try:
         if os.environ.get(LOG_VARIABLE):
             from resolver.cli.logs import begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json as encoder
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,10 @@ import typer
 
 from resolver.cli.output import say
 from resolver.errors import UltraPortsError
+from resolver.leases.scope import current, kind
+from resolver.leases.state import state_directory
 from resolver.project.names import current as current_project
-from resolver.report.settings import Row, hidden_password
+from resolver.report.settings import Row, envelope, hidden_password, table
 from resolver.settings import (
     HOST_VARIABLE,
     SCOPE_VARIABLE,
@@ -45,14 +48,8 @@ def config(
     say([*project.notes, *(note for each in project.services for note in each.notes)])
     say([*_strangers(), *_mistakes()])
     if json:
-        import json as encoder  # noqa: PLC0415 - only for --json
-
-        from resolver.report.settings import envelope  # noqa: PLC0415
-
         print(encoder.dumps(envelope(rows), indent=2))
     else:
-        from resolver.report.settings import table  # noqa: PLC0415
-
         print(table(rows))
     return 0
 
@@ -73,8 +70,6 @@ def _variables(project: Project) -> Iterator[Row]:
 
 
 def _state(project: Project, what: str) -> Row:
-    from resolver.leases.state import state_directory  # noqa: PLC0415 - only here
-
     found = state_directory(os.environ, lambda: project.root)
     origin = _ENVIRONMENT if found.origin == STATE_VARIABLE else found.origin
     value = f"none: {found.reason}" if found.reason else str(found.path)
@@ -82,8 +77,6 @@ def _state(project: Project, what: str) -> Row:
 
 
 def _project(project: Project) -> Iterator[Row]:
-    from resolver.leases.scope import current  # noqa: PLC0415 - only here
-
     source = str(project.file) if project.file else _DEFAULT
     pool = ", ".join(f"{first}-{last}" for first, last in project.pool)
     named = project.name != project.root.name
@@ -116,8 +109,6 @@ def _strangers() -> Iterator[str]:
 
 def _mistakes() -> Iterator[str]:
     """Settings whose value the commands that use them would refuse."""
-    from resolver.leases.scope import kind  # noqa: PLC0415 - only here
-
     try:
         kind(os.environ)
     except UltraPortsError as error:

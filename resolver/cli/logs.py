@@ -12,13 +12,13 @@ from resolver import __version__
 from resolver.cli.output import say
 from resolver.errors import UsageError
 from resolver.host.paths import ForeignFileError, reach
-from resolver.log import NAME
 from resolver.report.escape import escape
 from resolver.settings import LOG_VARIABLE
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
+NAME = "ultra-ports"
 LEVELS = ("debug", "info", "warning", "error")
 _LINE = "%(asctime)s %(process)d %(levelname)s %(message)s"
 _LONGEST = 2000
@@ -63,7 +63,7 @@ def begin(setting: str) -> None:
     logging.raiseExceptions = False  # a disk that has become full is told nobody with a traceback
     handler = _handler(path)
     handler.setFormatter(_Lines(_LINE))
-    log = logging.getLogger(NAME)
+    log = logging.getLogger("resolver")
     log.setLevel(level.upper())
     log.addHandler(handler)
     log.propagate = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as encoder
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resolver.cli import LONGEST_MESSAGE
 from resolver.report import machine
@@ -14,7 +14,6 @@ from resolver.report.tree import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from resolver.model import Report
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver import log
 from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
     from resolver.model import Outcome, Step
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 0.5  # seconds of waiting that need no explanation
 

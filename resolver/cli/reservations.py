@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.cli.keeping import keep
@@ -25,7 +26,6 @@ from resolver.project.place import root
 from resolver.report.reservations import envelope, table, whose
 from resolver.reservations import release as releasing
 from resolver.reservations import reserve as reserving
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -11,8 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resolver import api
 from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
 from resolver.errors import UsageError
+from resolver.health import exporter, tokens
+from resolver.health import serve as serving
+from resolver.health.checking import check_targets
+from resolver.health.targets import targets
+from resolver.leases import outcomes
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -76,26 +83,21 @@ def serve(
     page that keeps itself up to date). It only looks. Ends on Ctrl-C or SIGTERM. Command lines,
     directories, reasons and advice are for those who send `Authorization: Bearer TOKEN`.
     """  # noqa: D415, D301 - a help text
-    from resolver import api  # noqa: PLC0415 - `-h` needs none of it
-    from resolver.health import exporter, serve  # noqa: PLC0415
-    from resolver.health.checking import check_targets  # noqa: PLC0415
-    from resolver.health.targets import targets  # noqa: PLC0415
-
-    names, where = _names(host_name or ()), serve.address(listen)
+    names, where = _names(host_name or ()), serving.address(listen)
     token = _token(token_file, make=make_token)
     asked = targets(ports or (), os.environ)
     options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
     policy = api.policy({**options, "complete": False})
     background = exporter.Background(asked, os.environ, use_docker=not no_docker)
     answers = exporter.Exporter(lambda: check_targets(asked, policy, os.environ), background, token)
-    with serve.listening(where) as listener:
+    with serving.listening(where) as listener:
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:
                 _say(note)
         if make_token:
             _say(f"everything is shown at {_url(listener)}#token={token.decode()}")
         print(_url(listener), flush=True)
-        server = serve.Server(answers.answer, names, _say)
+        server = serving.Server(answers.answer, names, _say)
         return _run(server, listener, answers, background)
 
 
@@ -104,8 +106,6 @@ def _say(message: str) -> None:
 
 
 def _token(file: str, *, make: bool) -> bytes:
-    from resolver.health import tokens  # noqa: PLC0415 - `-h` needs none of it
-
     if file and make:
         raise UsageError("--token-file and --make-token are two tokens: one is wanted")
     if file:
@@ -134,8 +134,6 @@ def _exposed(listener: socket.socket) -> tuple[str, ...]:
 
 def _uncounted() -> tuple[str, ...]:
     """Has `resolve` count what it comes to from now on; else the reason why it does not."""
-    from resolver.leases import outcomes  # noqa: PLC0415
-
     try:
         outcomes.begin(os.environ)
     except OSError as error:
@@ -150,8 +148,6 @@ def _url(listener: socket.socket) -> str:
 
 def _run(server: Server, listener: socket.socket, answers: Exporter, background: Background) -> int:
     """Serves until a signal comes; a second one does not wait for what is under way."""
-    import asyncio  # noqa: PLC0415 - `-h` does not need it
-
     background.start()
     ended_by = asyncio.run(_serve(server, listener))
     answers.latest.interrupt(_LAST_SECONDS)
@@ -164,8 +160,6 @@ async def _serve(server: Server, listener: socket.socket) -> int:
 
     What our caller made us ignore, as nohup(1) does, stays ignored.
     """
-    import asyncio  # noqa: PLC0415
-
     loop, ended, ended_by = asyncio.get_running_loop(), asyncio.Event(), [0]
 
     def end(number: int) -> None:

@@ -15,9 +15,10 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.gather.engines import container_id_in
 from resolver.model import Transport
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +32,14 @@ _LISTENING, _UNCONNECTED = "0A", "07"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - connected to, not bound
 
 
-@value
-class Answer:
+class Answer(Struct, frozen=True):
     """Whether one published port of one container answers: `good` None where nobody can tell."""
 
     good: bool | None
     reason: str
 
 
-@value
-class Listener:
+class Listener(Struct, frozen=True):
     """A serving socket in a container; `queue` is how many connections wait to be accepted."""
 
     address: str

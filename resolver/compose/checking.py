@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver import api
 from resolver.compose import answering, conflicts
 from resolver.compose.answering import Answer
@@ -14,7 +17,6 @@ from resolver.gather import engines
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Verdict
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +30,7 @@ _ASK_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
 
-@value
-class Checked:
+class Checked(Struct, frozen=True):
     """One published port of one container, or an entry that no container publishes.
 
     `outer` is None where nothing is published, and `container` empty where there is none.

@@ -6,11 +6,13 @@ Asked through the docker command line, which finds that engine as compose does: 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from resolver.errors import CommandFailedError
 from resolver.model import Binding, PortNumber, Transport
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +28,14 @@ ONE_OFF = "com.docker.compose.oneoff"
 RUNNING = "running"
 
 
-@value
-class Mapping:
+class Mapping(Struct, frozen=True):
     """A container's own port, and where the engine publishes it."""
 
     target: int
     outer: Binding
 
 
-@value
-class Member:
+class Member(Struct, frozen=True):
     """One container of a project, running or not.
 
     `pid` is that of its first process as the engine sees it; 0 where it does not run. `one_off`
@@ -89,8 +89,6 @@ def _complaint(question: str, answer: Completed) -> str:
 
 
 def _parsed(text: str) -> list[Member]:
-    import json  # noqa: PLC0415 - only where there is a container
-
     try:
         return [described(each) for each in json.loads(text)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.model import ExitStatus
-from resolver.values import value
 
 if TYPE_CHECKING:
     from resolver.compose.model import ComposeProject, Published
@@ -63,8 +64,7 @@ class Status(StrEnum):
     UNCHECKED = "unchecked"
 
 
-@value
-class Finding:
+class Finding(Struct, frozen=True):
     """One line about the project, and the next step where there is one that helps."""
 
     level: Level
@@ -75,8 +75,7 @@ class Finding:
     hint: str = ""
 
 
-@value
-class Machine:
+class Machine(Struct, frozen=True):
     """What decides which ports are a risk here.
 
     `ephemeral` are the ports that the kernel gives to outgoing connections, and `reserved` those
@@ -90,8 +89,7 @@ class Machine:
     engine_uid: int | None = None
 
 
-@value
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry of a service's ports, and how it stands with it; `requests` are its host ports."""
 
     published: Published
@@ -100,8 +98,7 @@ class Entry:
     requests: tuple[PortRequest, ...] = ()
 
 
-@value
-class Preflight:
+class Preflight(Struct, frozen=True):
     """All that is known before `docker compose up`.
 
     `taken` are the ports that outsiders hold and the project needs; `report` has the diagnosis of

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from resolver import api, verdicts
 from resolver.compose.findings import Status
 from resolver.compose.roles import beside, is_replaced
 from resolver.errors import UsageError
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.compose import checking, freeing
 from resolver.compose import up as compose_up
 from resolver.compose.findings import Code, Preflight
 from resolver.compose.preflight import Wish, preflight
 from resolver.compose.startup import understood
 from resolver.model import ExitStatus
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 NAME_VARIABLE = "COMPOSE_PROJECT_NAME"
 
 
-@value
-class Launch:
+class Launch(Struct, frozen=True):
     """How far it went: what was not begun is None or empty.
 
     `refusal` says why nothing was started. `command` is compose's, and `compose_status` what it

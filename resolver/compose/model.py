@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@value
-class Published:
+class Published(Struct, frozen=True):
     """One entry of a service's `ports:`.
 
     `first` and `last` are the host ports, inclusive: one container takes one of them (the engine
@@ -36,8 +35,7 @@ class Published:
     where: str = ""
 
 
-@value
-class ComposeService:
+class ComposeService(Struct, frozen=True):
     """One enabled service; `replicas` is how many containers it would have (0: none)."""
 
     name: str
@@ -46,8 +44,7 @@ class ComposeService:
     network_mode: str = ""
 
 
-@value
-class ComposeProject:
+class ComposeProject(Struct, frozen=True):
     """An enabled part of a compose project.
 
     `files` are absolute, in the order in which they override one another. `source` says who read
@@ -62,8 +59,7 @@ class ComposeProject:
     notes: tuple[str, ...] = ()
 
 
-@value
-class ComposeArguments:
+class ComposeArguments(Struct, frozen=True):
     """What the command line says of the project: `-f`, `--profile` and `--project`.
 
     Empty fields mean what they mean to compose: `COMPOSE_FILE`, `COMPOSE_PROFILES`,

@@ -6,13 +6,15 @@ Its answer has everything resolved, and leaves unchecked what the engine will re
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from resolver.compose.model import ComposeService
 from resolver.compose.reader.published import publish
 from resolver.errors import CommandFailedError, UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,7 @@ _LOGGED = re.compile(r"(?:time=\S+ )?level=(?:warning|info|debug) ")  # logfmt, 
 _LONGEST = 300  # characters of a message
 
 
-@value
-class Answer:
+class Answer(Struct, frozen=True):
     """What the command said of a project."""
 
     command: tuple[str, ...]
@@ -102,8 +103,6 @@ def _said(done: Completed) -> str:
 
 
 def _answer(question: tuple[str, ...], text: str) -> Answer:
-    import json  # noqa: PLC0415 - for this answer only
-
     try:
         given = json.loads(text)
         services = tuple(

@@ -9,11 +9,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver import api, verify
 from resolver.compose import conflicts, judge
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.findings import Code, Finding, Level, Machine, Preflight, Status
 from resolver.compose.model import ComposeArguments, ComposeProject, ComposeService
+from resolver.compose.read import read
 from resolver.compose.roles import Stage, orphans
 from resolver.errors import CommandFailedError, UltraPortsError, UsageError
 from resolver.gather import engines, list_sockets
@@ -22,7 +26,6 @@ from resolver.gather.surroundings import ephemeral_ports
 from resolver.host.peer import listener_uid
 from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Report
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,8 +38,7 @@ _FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # i
 _CONNECT_SECONDS = 0.5
 
 
-@value
-class Wish:
+class Wish(Struct, frozen=True):
     """What the caller wants to start.
 
     `arguments` name the project; `services` are the only ones that count, all where it is empty,
@@ -134,8 +136,6 @@ def _about_away(stage: Stage) -> tuple[str, ...]:
 
 
 def _read(arguments: ComposeArguments, wish: Wish) -> ComposeProject:
-    from resolver.compose.read import read  # noqa: PLC0415 - the reader is a house of its own
-
     return read(arguments, wish.environ, wish.cwd, run_command)
 
 

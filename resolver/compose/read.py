@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.compose import plugin
+from msgspec.structs import replace
+
+from resolver.compose import plugin, reader
 from resolver.compose.model import ComposeProject
 from resolver.errors import UsageError
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +36,6 @@ def read(
     Raises:
         UsageError: there is no such project, or a file of it makes no sense.
     """
-    from resolver.compose import reader  # noqa: PLC0415 - with the YAML library, when it is wanted
-
     if "-" in arguments.files:
         reader.place.find(arguments, environ, cwd)  # refuses it
     try:
@@ -52,8 +51,6 @@ def read(
 
 def _ours(arguments: ComposeArguments, environ: Mapping[str, str], cwd: Path) -> str:
     """What our reader says of files that compose does not take: it knows the line."""
-    from resolver.compose import reader  # noqa: PLC0415 - seldom
-
     try:
         reader.read(arguments, environ, cwd)
     except UsageError as error:
@@ -65,8 +62,6 @@ def _both(
     answer: plugin.Answer, arguments: ComposeArguments, environ: Mapping[str, str], cwd: Path
 ) -> ComposeProject:
     """Compose's answer, with what only our reader can tell."""
-    from resolver.compose import reader  # noqa: PLC0415 - seldom
-
     source = " ".join(answer.command)
     try:
         found = reader.place.find(arguments, environ, cwd)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.compose.containers import ONE_OFF, PROJECT, SERVICE
 from resolver.compose.findings import Status
 from resolver.model import ANY_IPV6, Kind, PortReport, Verdict
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -33,8 +34,7 @@ class Role(StrEnum):
     FORWARDER = "forwarder"  # of a container that no engine told of
 
 
-@value
-class Stage:
+class Stage(Struct, frozen=True):
     """What has to be known to judge.
 
     `engine` is the endpoint that compose talks to. `away` says why its ports are not this

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,7 @@ _UNFIT = {
 }
 
 
-@value
-class Startup:
+class Startup(Struct, frozen=True):
     """The services that are named, the scale that is asked for, and what becomes of orphans."""
 
     services: tuple[str, ...] = ()

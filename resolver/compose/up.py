@@ -6,6 +6,7 @@ The command is run with the caller's own streams; whether to run it is decided e
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -63,8 +64,6 @@ def with_dependencies(words: Sequence[str], services: Sequence[str]) -> tuple[st
     Raises:
         UsageError: compose knows no such service, or does not say.
     """
-    import json  # noqa: PLC0415 - only where services are named
-
     done = run_command((*words, *_CONFIG, *services), timeout_seconds=_ASK_SECONDS)
     try:
         found: dict[str, Any] = json.loads(done.stdout)["services"] if not done.status else {}

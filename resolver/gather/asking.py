@@ -6,6 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
 from resolver.gather.containers import list_containers
@@ -14,7 +17,6 @@ from resolver.gather.places import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
 from resolver.host.engine_client import is_local, load_sdk
 from resolver.model import EngineState, PortRequest
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     from resolver.model import Container, Policy, Process, Socket
 
 
-@value
-class _Answer:
+class _Answer(Struct, frozen=True):
     """What one engine said."""
 
     engine: EngineState

@@ -7,17 +7,17 @@ no answer, and nothing of it is used.
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient, is_container_id
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
-from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from typing import Any
 
     from resolver.model import EngineState, PortRequest
 

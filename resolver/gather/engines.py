@@ -10,20 +10,21 @@ may explain that user's ports only.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from functools import lru_cache
 from itertools import chain, pairwise
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from resolver.host.docker_config import context_host, home
 from resolver.host.files import files_in, text_of
 from resolver.host.peer import listener, owner_uid
 from resolver.model import EngineState
-from resolver.patterns import pattern
 from resolver.programs import known_as
-from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _ID_LENGTH = 64
-_CONTAINER_ID = pattern(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # Mounted into every container from the engine's folder for it (Docker and Podman alike)
-_CONTAINER_FILES = pattern(r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) ")
+_CONTAINER_FILES = re.compile(
+    r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
+)
 # Where engines put their sockets: Docker ("Daemon socket option", "Rootless mode", "Docker
 # Desktop"), podman-system-service(1), OrbStack and Colima by their own documentation
 _SYSTEM_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
@@ -41,7 +44,7 @@ _USER_SOCKETS = ("docker.sock", "podman/podman.sock")  # below XDG_RUNTIME_DIR
 _HOME_SOCKETS = (".docker/run/docker.sock", ".docker/desktop/docker.sock",
                  ".orbstack/run/docker.sock", ".colima/default/docker.sock")  # fmt: skip
 _RUNTIME_DIRECTORIES = "/run/user"  # one for each user who is logged in (pam_systemd(8))
-_RUNTIME_DIRECTORY = pattern(r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)")
+_RUNTIME_DIRECTORY = re.compile(r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)")
 _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says nothing of itself
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from resolver.gather.engines import container_id_in
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
-from resolver.patterns import pattern
 from resolver.programs import ENGINES, FORWARDERS, known_as
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 # systemd lets a user make cgroups of any name below this one (systemd's "Control Group APIs and
 # Delegation"): whose container a path there names is that user's word
-_DELEGATED = pattern(r"/user@(\d{1,10})\.service(?:/|\Z)")
+_DELEGATED = re.compile(r"/user@(\d{1,10})\.service(?:/|\Z)")
 _KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 

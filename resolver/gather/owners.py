@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver.errors import StateChangedError
 from resolver.gather.cgroups import members_of, paths_of
 from resolver.host.descriptors import open_sockets
@@ -15,7 +17,6 @@ from resolver.host.identity import identify
 from resolver.host.processes import pids as every_pid
 from resolver.host.shares import shared
 from resolver.model import Pid, Scan
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

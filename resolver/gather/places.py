@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container, own_container_id
+from resolver.gather.processes import ancestors_of
 from resolver.host.files import text_of
-from resolver.host.identity import proc_is_ours
+from resolver.host.identity import identify, proc_is_ours
 from resolver.host.peer import listener_pid
 from resolver.programs import ENGINES, RELAYS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -91,9 +93,6 @@ def _shares_ours(pid: Pid) -> bool | None:
         ours = os.stat("/proc/self/ns/net")
         if _is(pid, ours):
             return True
-        from resolver.gather.processes import ancestors_of  # noqa: PLC0415 - seldom
-        from resolver.host.identity import identify  # noqa: PLC0415
-
         line = ancestors_of(identify(pid))
         return any(_is(each.pid, ours) for each in line if _name(each.pid) == "rootlesskit")
     except (OSError, StateChangedError):
@@ -110,8 +109,6 @@ def _name(pid: Pid) -> str:
 
 def _far_away(endpoint: str) -> str | None:
     """Why the endpoint is not this machine's; None where it may be."""
-    from urllib.parse import urlsplit  # noqa: PLC0415 - slow to load, and mostly it is a socket
-
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     if not host or host in _LOOPBACK or _is_our_address(host):

@@ -10,12 +10,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from msgspec.structs import replace
 
 from resolver.errors import StateChangedError
 from resolver.host.descriptors import socket_facts
 from resolver.host.identity import identify
 from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from resolver.errors import CommandFailedError
 from resolver.host.netfilter import may_redirect
 from resolver.model import ANY_IPV4, Redirect, Transport
-from resolver.patterns import pattern
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
 
 _SAVES = ("iptables", "ip6tables")
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
-_LEADING = pattern(r"(?:KUBE|CNI)-")
+_LEADING = re.compile(r"(?:KUBE|CNI)-")
 
 
-@value
-class Nat:
+class Nat(Struct, frozen=True):
     """The NAT rules on the requested ports, and whether rules could be read at all."""
 
     readable: bool

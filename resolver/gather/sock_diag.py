@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resolver.host.netlink import attributes, dump
 from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
-from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -38,8 +39,7 @@ _PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_U
 _FEW = 8  # up to so many ports are asked for one by one
 
 
-@value
-class _Row:
+class _Row(Struct, frozen=True):
     """One inet_diag_msg with the two attributes that matter."""
 
     family: int

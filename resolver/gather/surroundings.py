@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
 from resolver.host.files import text_of
 from resolver.host.processes import pids
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

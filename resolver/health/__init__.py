@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["check"]
@@ -17,6 +18,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol's own s
     """Loads a public name on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only when a name is asked for
-
     return getattr(import_module("resolver.health.checking"), name)

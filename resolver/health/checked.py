@@ -8,11 +8,12 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UltraPortsError
 from resolver.health import public
 from resolver.health.model import HealthReport
 from resolver.report import health as report_health
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 30.0  # for a check; probes may be slow, and an engine too
 
 
-@value
-class Checked:
+class Checked(Struct, frozen=True):
     """A check, or why it could not be made; `seconds` is how long it took."""
 
     report: HealthReport | None

@@ -11,14 +11,17 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from resolver import api, verdicts
+from resolver import api, pipeline, verdicts
 from resolver.errors import UltraPortsError, UsageError
 from resolver.health import belonging, judging
+from resolver.health.commands import Order, run
 from resolver.health.inside import Containers, Seen
 from resolver.health.model import Belongs, HealthReport, Level
 from resolver.health.probes import Question, ask, exists
 from resolver.health.talks import Appointment, converse
 from resolver.health.targets import Targets, targets
+from resolver.leases.owner import here
+from resolver.leases.remarks import living
 from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transport, Verdict
 from resolver.settings import LONGEST_SECONDS
 
@@ -98,8 +101,6 @@ def check_targets(
 
 def diagnosed(requests: Sequence[PortRequest], policy: Policy) -> Report:
     """Who holds the ports, without binding any."""
-    from resolver import pipeline  # noqa: PLC0415 - once the arguments have been read
-
     once = list(dict.fromkeys(requests))
     diagnosis = pipeline.diagnose(once, {}, policy, api.effects(None))
     ports = [verdicts.diagnosed(each, diagnosis, None, policy) for each in once]
@@ -116,8 +117,6 @@ class _Judge:
         environ: Mapping[str, str],
         away: Mapping[str, str],
     ) -> None:
-        from resolver.leases.owner import here  # noqa: PLC0415
-
         self._leases = leases
         self._containers = containers
         self._here = here(environ)
@@ -186,8 +185,6 @@ def _appointments(
             yield Appointment(partial(ask, question), seconds)
     held = report.verdict is not Verdict.FREE
     if probe and probe.kind == "command" and held and not target.untrusted:
-        from resolver.health.commands import Order, run  # noqa: PLC0415 - seldom
-
         order = Order(probe.command, target.place, {**environ, "PORT": str(request.port)})
         yield Appointment(partial(run, order), seconds)
 
@@ -208,8 +205,6 @@ def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[st
 
 def _leases(environ: Mapping[str, str]) -> tuple[tuple[Lease, ...], tuple[str, ...]]:
     """What is reserved here, and why that cannot be told."""
-    from resolver.leases.remarks import living  # noqa: PLC0415
-
     try:
         return living(environ), ()
     except UltraPortsError as error:

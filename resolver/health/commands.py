@@ -14,9 +14,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
+from msgspec import Struct
+
 from resolver.health.model import Answer, Level
 from resolver.health.talks import READ, Wait
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -29,8 +31,7 @@ _QUOTED = 120  # characters of its last line
 _FIRST_TICK_SECONDS, _LONGEST_TICK_SECONDS = 0.005, 0.05
 
 
-@value
-class Order:
+class Order(Struct, frozen=True):
     """A command, where it is run, and in which environment."""
 
     argv: tuple[str, ...]
@@ -148,8 +149,6 @@ def _is_known(child: subprocess.Popen[bytes]) -> bool:
 
 def _kill_family(child: subprocess.Popen[bytes]) -> None:
     """Its descendants, in whatever group they are; psutil compares when each was started."""
-    import psutil  # noqa: PLC0415 - only where a command does not end
-
     try:
         family = psutil.Process(child.pid).children(recursive=True)
     except psutil.Error:

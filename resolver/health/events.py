@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from resolver.leases.model import Lease
@@ -27,8 +27,7 @@ class EventKind(StrEnum):
     NOTE = "note"  # what cannot be seen, and why; about no port in particular
 
 
-@value
-class Event:
+class Event(Struct, frozen=True):
     """One thing that happened, at `at` seconds since the epoch: that is when it was seen.
 
     Attributes:

@@ -7,6 +7,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
 from resolver.health.checked import asked, body, checked, status
@@ -14,7 +16,6 @@ from resolver.health.latest import Latest
 from resolver.health.page import page
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.leases import outcomes
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,8 +33,7 @@ NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
 _OK, _NOT_FOUND = 200, 404
 
 
-@value
-class Reply:
+class Reply(Struct, frozen=True):
     """A response without what every one has; `policy` is its Content-Security-Policy."""
 
     status: int

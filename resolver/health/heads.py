@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -22,8 +22,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTA
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{0,5})?", re.ASCII)
 
 
-@value
-class Request:
+class Request(Struct, frozen=True):
     """A request that may be answered; `path` is as it was sent, without the query.
 
     `token` is what came as `Authorization: Bearer TOKEN` (RFC 6750), empty without.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.compose import answering
 from resolver.compose.containers import described
 from resolver.errors import StateChangedError, UltraPortsError
 from resolver.host.engine_client import EngineClient
 from resolver.model import Transport
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from resolver.model import Container, Holder, PortRequest
 
 
-@value
-class Seen:
+class Seen(Struct, frozen=True):
     """`listens` None: the container could not be looked into. `problem` says what is wrong there.
 
     A program that listens may have the problem that it takes no connection.

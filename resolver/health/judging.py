@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.health.model import Belongs, Level, ServiceHealth
 from resolver.model import Kind, SocketState, Transport, Verdict
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,7 @@ _ORDER = (Level.FREE, Level.HELD, Level.ACCEPTS, Level.SPEAKS)
 _SERVES_UDP = {SocketState.UNCONNECTED, SocketState.BOUND}
 
 
-@value
-class Findings:
+class Findings(Struct, frozen=True):
     """All that is known of one target. `report` is `who`'s, made without binding the port.
 
     `away` says why the ports that its engine publishes cannot be asked from here; empty else.

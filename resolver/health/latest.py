@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from concurrent.futures import Future
@@ -53,8 +54,6 @@ class Latest(Generic[_T]):
             thread = self._thread
         if thread is None or not thread.is_alive():
             return
-        import ctypes  # noqa: PLC0415 - for this alone
-
         raised = ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), raised)
         thread.join(seconds)

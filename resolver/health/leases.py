@@ -6,6 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import StoreError
 from resolver.health.events import EventKind
 from resolver.leases import rules
@@ -13,9 +15,9 @@ from resolver.leases.model import Entry
 from resolver.leases.owner import here, is_dead
 from resolver.leases.scope import current
 from resolver.leases.state import state_directory
-from resolver.leases.stores import memory
+from resolver.leases.store import open_store
+from resolver.leases.stores import database, memory
 from resolver.settings import STORE_VARIABLE
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +32,7 @@ _ASK_SECONDS = 1.0  # a store that others keep for us is asked so often
 _PATIENCE_SECONDS = 5.0  # until one that cannot be read is tried again
 
 
-@value
-class Change:
+class Change(Struct, frozen=True):
     """What became of one lease: one of the `LEASE_` kinds, and why it ended by itself."""
 
     kind: EventKind
@@ -103,8 +104,6 @@ class Leases:
         if stamp is None:
             return {}
         if stamp != self._stamp:
-            from resolver.leases.stores import database  # noqa: PLC0415 - loads sqlite3
-
             found = database.read(self._place.ledger)
             settled = time.time_ns() - max(time_ns for _, time_ns, _ in stamp) > _COARSE_NANOSECONDS
             self._stamp = stamp if settled else None
@@ -112,8 +111,6 @@ class Leases:
         return self._entries
 
     def _asked(self) -> tuple[Lease, ...]:
-        from resolver.leases.store import open_store  # noqa: PLC0415 - seldom
-
         if self._store is None:
             self._store = open_store(self._environ, self._root)
         return self._store.leases(self._scope)

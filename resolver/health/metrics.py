@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver import __version__
 from resolver.report.escape import escape
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +29,7 @@ _LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 Labels = tuple[tuple[str, str], ...]
 
 
-@value
-class Seen:
+class Seen(Struct, frozen=True):
     """What there is to tell; None stands for what is not known, and is left out.
 
     `seconds` is how long the check took. `respawns` were seen since the start of whoever tells, in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from resolver.model import HolderReport, PortRequest
@@ -31,8 +31,7 @@ class Belongs(StrEnum):
     UNKNOWN = "unknown"  # hidden, or nothing says whose it is
 
 
-@value
-class Target:
+class Target(Struct, frozen=True):
     """What is to be checked: a service of the project, or a port alone (`name` is then empty).
 
     `project` and `place` are the name and the root directory of the service's project. `untrusted`
@@ -47,8 +46,7 @@ class Target:
     untrusted: str = ""
 
 
-@value
-class Answer:
+class Answer(Struct, frozen=True):
     """What one address said to the probe; a command's answer has no address.
 
     A command that succeeds counts as SPEAKS, and one that cannot be run as UNKNOWN.
@@ -65,8 +63,7 @@ class Answer:
     good: bool = False
 
 
-@value
-class ServiceHealth:
+class ServiceHealth(Struct, frozen=True):
     """One target from holder to answer; `healthy` None: that cannot be said, for the `reason`.
 
     `inside` is what was seen in the network namespace of the container behind a published port:
@@ -86,8 +83,7 @@ class ServiceHealth:
     notes: tuple[str, ...] = ()
 
 
-@value
-class HealthReport:
+class HealthReport(Struct, frozen=True):
     """All targets, in the order in which they were asked for; `at` is seconds since the epoch."""
 
     at: float

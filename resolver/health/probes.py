@@ -6,10 +6,12 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from resolver.health import tls
 from resolver.health.line import Line, TooLongError, connect
 from resolver.health.model import Answer, Level
 from resolver.health.speaking import SPEAKERS, Said
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 0.3  # for a forwarder to hang up, where nothing listens behind it
 
 
-@value
-class Question:
+class Question(Struct, frozen=True):
     """What is asked, and where; `forwarded` says that a forwarder may accept for a program."""
 
     address: str
@@ -91,8 +92,6 @@ def _speak(question: Question, line: Line) -> Generator[Wait, None, Said]:
         return (yield from _silent(question, line))
     if probe.kind != "https":
         return (yield from SPEAKERS[probe.kind](line, probe, question.port))
-    from resolver.health import tls  # noqa: PLC0415 - slow to load, and seldom needed
-
     secure = tls.SecureLine(line.connection, probe.host)
     try:
         try:

@@ -10,11 +10,12 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
 from resolver.health.serving import is_local
 from resolver.health.wait import Unmet
 from resolver.portspec import MAX_PORT
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,8 +29,7 @@ _TRY_SECONDS = 3.0
 _AGAIN_SECONDS, _STILL_SECONDS = 0.25, 1.0  # after a failure, and after a success
 
 
-@value
-class Remote:
+class Remote(Struct, frozen=True):
     """A TCP port of another machine, or of a name that has to be looked up."""
 
     host: str

@@ -13,11 +13,13 @@ import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from resolver.errors import UltraPortsError, UsageError
+from resolver import api
+from resolver.errors import ReservedError, UltraPortsError, UsageError
 from resolver.health.exporter import NO_CONTENT, Reply
 from resolver.health.heads import METHODS, RefusedError, Request, is_address, parse
 from resolver.health.slots import Slot, Slots, who
 from resolver.host.tcp_peer import uid_of_peer
+from resolver.leases.remarks import name
 from resolver.model import PortNumber, PortRequest
 from resolver.reservations.holding import endpoint
 
@@ -221,14 +223,9 @@ def listening(request: PortRequest) -> socket.socket:
 
 
 def _explained(request: PortRequest, error: OSError) -> UltraPortsError:
-    from resolver.errors import ReservedError  # noqa: PLC0415 - seldom
-
     found = endpoint.explained(request, error)
     if not isinstance(found, ReservedError):
         return found
-    from resolver import api  # noqa: PLC0415 - seldom
-    from resolver.leases.remarks import name  # noqa: PLC0415
-
     holders = api.who(str(request)).ports[0].holders
     names = ", ".join(dict.fromkeys(name(each.classification.holder) for each in holders))
     if not names:

@@ -12,9 +12,10 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver import __version__
 from resolver.health.line import TooLongError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     Speaker = Callable[[Line, Probe, int], Generator[Wait, None, "Said"]]
 
 
-@value
-class Said:
+class Said(Struct, frozen=True):
     """What came of a question.
 
     `speaks` says whether the answer was in the protocol's own terms, and `good` whether it is the

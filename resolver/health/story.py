@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.health.events import Event, EventKind
 from resolver.model import SocketState
 from resolver.programs import ENGINES, known_as
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,8 +25,7 @@ _HOLDING = {
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
 
-@value
-class Instant:
+class Instant(Struct, frozen=True):
     """When a look was taken: seconds since the epoch, and seconds of a clock that never jumps."""
 
     at: float

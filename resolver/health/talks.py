@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,7 @@ AT_ONCE = 100  # conversations: each takes a descriptor or two, of which there m
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-@value
-class Wait:
+class Wait(Struct, frozen=True):
     """Until a descriptor can be read or written, or for so many seconds, whichever comes first.
 
     `descriptor` -1: only for the time. `seconds` None: only for the descriptor.
@@ -39,8 +38,7 @@ class Wait:
 Talk = Generator[Wait, None, "Answer"]
 
 
-@value
-class Appointment:
+class Appointment(Struct, frozen=True):
     """A conversation that is to be begun, and how many seconds it may take from then on."""
 
     begin: Callable[[], Talk]

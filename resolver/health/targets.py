@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.health.model import Target
+from resolver.leases.assigned import with_leases
+from resolver.project.load import load
+from resolver.project.names import working_directory
 from resolver.project.reading import doubt
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,8 +24,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no port begins with a letter
 
 
-@value
-class Targets:
+class Targets(Struct, frozen=True):
     """What is to be checked, each once, in the order given; and what is to be said beside it."""
 
     wanted: tuple[Target, ...]
@@ -91,8 +95,4 @@ def _of(service: Service, project: Project | None) -> Target:
 
 
 def _project(environ: Mapping[str, str]) -> Project:
-    from resolver.leases.assigned import with_leases  # noqa: PLC0415
-    from resolver.project.load import load  # noqa: PLC0415 - a port alone needs no TOML
-    from resolver.project.names import working_directory  # noqa: PLC0415
-
     return with_leases(load(working_directory(), environ), environ)

@@ -10,14 +10,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
+from resolver.health.checking import check_targets, diagnosed
 from resolver.health.serving import Sieve, check_local
 from resolver.health.starts import Published
 from resolver.model import Verdict
 from resolver.report.events import names as names_of
-from resolver.values import value
 from resolver.verify import prove
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ class Until(StrEnum):
     HEALTHY = "healthy"  # as `health` says
 
 
-@value
-class Unmet:
+class Unmet(Struct, frozen=True):
     """One port that is not as it is wanted, and why that is; both for people."""
 
     title: str
@@ -132,8 +133,6 @@ class Free:
 
     def explain(self) -> tuple[Unmet, ...]:
         """See `Condition`: who holds what is held."""
-        from resolver.health.checking import diagnosed  # noqa: PLC0415 - only where it failed
-
         found = dict(self._unmet or {})
         for port in diagnosed(list(found), self._policy).ports:
             by = names_of(port.holders)
@@ -227,8 +226,6 @@ class Healthy:
         self._look.close()
 
     def _check(self, seconds_left: float) -> tuple[Unmet, ...]:
-        from resolver.health.checking import check_targets  # noqa: PLC0415 - slow to load
-
         limit = max(seconds_left, _LONGEST_PAUSE_SECONDS)
         timeout = limit if limit < self._longest else None
         report = check_targets(self._asked, self._policy, self._environ, timeout)

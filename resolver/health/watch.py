@@ -13,6 +13,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver import api, pipeline, verdicts
 from resolver.gather import list_sockets
 from resolver.health.events import Event, EventKind
@@ -25,7 +27,6 @@ from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.project.names import working_directory
 from resolver.project.place import root
 from resolver.reservations.assigning.ephemeral import ephemeral_range
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,12 +6,11 @@ FIFO of that name would never end.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from typing import BinaryIO
 
 _LARGEST = 1 << 20  # bytes of a file
 
@@ -22,8 +21,6 @@ def context_host() -> str | None:
     name = os.environ.get("DOCKER_CONTEXT") or _field(f"{folder}/config.json", "currentContext")
     if not isinstance(name, str) or name in {"", "default"}:
         return None
-    import hashlib  # noqa: PLC0415 - only where a context was chosen
-
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
     meta = f"{folder}/contexts/meta/{digest}/meta.json"
     host = _field(meta, "Endpoints", "docker", "Host")
@@ -89,8 +86,6 @@ def _field(path: str, *keys: str) -> object:
     text = _text_of(path)
     if not text:
         return None
-    import json  # noqa: PLC0415 - only where there is a file
-
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):

@@ -6,24 +6,24 @@ request for a list, where the high-level one inspects each container.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, TypeVar
 
 from resolver.errors import EngineError, StateChangedError
-from resolver.patterns import pattern
+from resolver.host.engine_http import get
+from resolver.host.engine_sdk import BoundedClient
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self, TypeGuard, TypeVar
-
-    from resolver.host.engine_sdk import BoundedClient
 
     _T = TypeVar("_T")
 
 _UNIX = "unix://"
 _OK, _NOT_FOUND = 200, 404
-_ID = pattern(r"[0-9a-f]{64}\Z")
+_ID = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST_MESSAGE = 300  # characters of what an engine says
 # What decoding, or the SDK, makes of an answer that no engine gives
 _NONSENSE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -42,7 +42,7 @@ def is_local(endpoint: str) -> bool:
 def load_sdk() -> float:
     """Loads the SDK, which is slow; returns how many seconds that took."""
     begun = time.monotonic()
-    import docker  # noqa: F401, PLC0415
+    import docker  # noqa: F401
 
     return time.monotonic() - begun
 
@@ -118,14 +118,10 @@ class EngineClient:
             raise EngineError(f"{self.endpoint}: {container_id[:64]!a} is no container's id")
 
     def _get(self, target: str, kind: type) -> Any:  # noqa: ANN401 - JSON
-        from resolver.host.engine_http import get  # noqa: PLC0415 - one of two ways
-
         path = self.endpoint.removeprefix(_UNIX)
         status, body = get(path, target, self._timeout, self._uid)
         if status == _NOT_FOUND and kind is dict:
             raise StateChangedError("the container is gone")
-        import json  # noqa: PLC0415 - not where the answer is of no concern
-
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -177,8 +173,8 @@ class EngineClient:
 
     def _by_sdk(self, ask: Callable[[], _T], extra_seconds: float = 0) -> _T:
         """What `ask` returns, with the SDK's errors as ours; never by the words of a message."""
-        import docker.errors  # noqa: PLC0415 - the SDK is slow to load, and seldom needed
-        import requests.exceptions  # noqa: PLC0415
+        import docker.errors
+        import requests.exceptions
 
         limit = self._timeout + extra_seconds
         try:
@@ -196,9 +192,7 @@ class EngineClient:
 
 
 def _connect(endpoint: str, timeout_seconds: float, uid: int | None) -> BoundedClient:
-    from docker.utils import kwargs_from_env  # noqa: PLC0415 - slow to load, and seldom needed
-
-    from resolver.host.engine_sdk import BoundedClient  # noqa: PLC0415
+    from docker.utils import kwargs_from_env
 
     settings: dict[str, Any] = {"base_url": endpoint}
     if endpoint == os.environ.get("DOCKER_HOST"):

@@ -7,20 +7,20 @@ here.
 
 from __future__ import annotations
 
+import re
 import time
+from typing import TYPE_CHECKING
 
 from resolver.errors import EngineError
 from resolver.host.engine_socket import LARGEST, check_size, connect
-from resolver.patterns import pattern
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
 _LONGEST_HEAD = 1 << 16
-_STATUS = pattern(rb"HTTP/1\.[01] (\d{3})\b")
-_LENGTH = pattern(rb"(?i)\r\ncontent-length: *(\d{1,18}) *(?:\r\n|$)")
-_CHUNKED = pattern(rb"(?i)\r\ntransfer-encoding: *chunked *(?:\r\n|$)")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d{1,18}) *(?:\r\n|$)")
+_CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked *(?:\r\n|$)")
 _END_OF_HEAD, _LAST_CHUNK = b"\r\n\r\n", b"\r\n0\r\n\r\n"
 
 

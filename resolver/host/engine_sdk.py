@@ -8,7 +8,7 @@ another user's, or anybody's on the network. Loading it is slow: import this whe
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import docker
 import requests
@@ -21,8 +21,6 @@ from resolver.host.docker_config import is_ours, is_plain
 from resolver.host.engine_socket import LARGEST, check_size, connect
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from docker.tls import TLSConfig
     from requests.adapters import BaseAdapter
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.host.peer import peer_uid
-
-if TYPE_CHECKING:
-    from typing import Any
 
 LARGEST = 1 << 26  # bytes of an answer; ten thousand containers take some 30 MB
 MOST_VALUES = 2_000_000  # of an answer: decoded, each takes up to 150 bytes and a microsecond

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import psutil
+
 from resolver.model import Pid
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,8 +24,6 @@ def descendants(pid: Pid) -> frozenset[Pid]:
 
 
 def _parents() -> Iterable[tuple[Pid, Pid]]:
-    import psutil  # noqa: PLC0415 - only where a respawner is suspected
-
     for process in psutil.process_iter(["ppid", "status"]):
         if process.info["status"] != psutil.STATUS_ZOMBIE and process.info["ppid"] is not None:
             yield Pid(process.pid), Pid(process.info["ppid"])

@@ -6,6 +6,8 @@ import os
 import sys
 from functools import lru_cache
 
+import psutil
+
 from resolver.errors import StateChangedError
 from resolver.host.files import read
 from resolver.model import Pid, ProcessIdentity
@@ -91,8 +93,6 @@ def is_alive(identity: ProcessIdentity) -> bool:
 
 
 def _portable_start_time(pid: Pid) -> int:
-    import psutil  # noqa: PLC0415 - Linux never needs it here
-
     try:
         return round(psutil.Process(pid).create_time() * 1000)
     except psutil.NoSuchProcess as error:

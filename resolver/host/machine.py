@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+import psutil
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc_sys_kernel(5), random(4)
 
 
@@ -21,8 +23,6 @@ def _boot() -> str:
     """Changes with every boot; on Linux it is the kernel's own random id."""
     if _BOOT_ID.exists():
         return _BOOT_ID.read_text(encoding="ascii").strip()
-    import psutil  # noqa: PLC0415 - Linux has a boot id
-
     return f"{platform.node()} {round(psutil.boot_time())}"
 
 

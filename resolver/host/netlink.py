@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import struct
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator

@@ -8,6 +8,7 @@ with a `sudo` that leaves HOME alone: what is made there is the user's, and noth
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shlex
@@ -195,8 +196,6 @@ def acting(uid: int, gid: int) -> Iterator[None]:
 
 def _filesystem_user() -> Callable[[int, int], tuple[int, int]]:
     """What changes the user and group of this thread's file accesses, and returns the former."""
-    import ctypes  # noqa: PLC0415 - only for root in another user's directory
-
     library = ctypes.CDLL(None)
     for function in (library.setfsuid, library.setfsgid):
         function.argtypes, function.restype = [ctypes.c_uint32], ctypes.c_uint32

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+import psutil
 
 from resolver.host.files import read
 from resolver.model import Pid
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,8 +42,6 @@ def _comm(pid: Pid) -> bytes:
 
 
 def _portable(name: str) -> Iterator[Pid]:
-    import psutil  # noqa: PLC0415 - Linux never needs it here
-
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == name:
             yield Pid(process.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from resolver import log
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.model import Completed
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.model import Account
+
+log = logging.getLogger(__name__)
 
 # A question must not open a pager, ask for a password, or answer in another language.
 _QUIET = {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "PAGER": "cat"}

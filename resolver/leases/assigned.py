@@ -7,14 +7,17 @@ and the project file.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from resolver.errors import StoreError
+from resolver.leases.scope import current as current_scope
 from resolver.leases.state import state_directory
+from resolver.leases.store import open_store
 from resolver.project import names
 from resolver.settings import STORE_VARIABLE
-from resolver.values import replace
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -71,10 +74,7 @@ def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict
         place = state_directory(environ, lambda: project.root)
         if not (place.was_used and place.ledger.is_file()):
             return {}
-    from resolver.leases.scope import current  # noqa: PLC0415 - seldom
-    from resolver.leases.store import open_store  # noqa: PLC0415
-
-    scope, called = current(environ), name or project.name
+    scope, called = current_scope(environ), name or project.name
     store = open_store(environ, project.root)
     try:
         last = store.recall(scope, called, str(project.root))

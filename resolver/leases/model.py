@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from resolver.model import ANY_IPV4, ANY_IPV6, Pid, PortNumber, PortRequest, Transport
-from resolver.values import value
 
 
-@value
-class Owner:
+class Owner(Struct, frozen=True):
     """The process that a lease lives and dies with.
 
     A PID means something in one boot and one PID namespace only: elsewhere the lease is judged by
@@ -20,8 +20,7 @@ class Owner:
     start_time: int
 
 
-@value
-class Claim:
+class Claim(Struct, frozen=True):
     """What somebody asks for: one endpoint in one scope, for a service of a project.
 
     `scope` names the port space: a network namespace of this machine, or the engine whose host
@@ -48,8 +47,7 @@ class Claim:
         return PortRequest(self.port, self.transport, self.address)
 
 
-@value
-class Lease:
+class Lease(Struct, frozen=True):
     """A claim that was granted.
 
     `token` is new with each grant and grows: whoever gives a lease back or renews it names the
@@ -76,8 +74,7 @@ class Lease:
         return PortRequest(self.port, self.transport, self.address)
 
 
-@value
-class Entry:
+class Entry(Struct, frozen=True):
     """A lease as a store keeps it: `ends` is in seconds since the boot `boot`; None: never."""
 
     lease: Lease

@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import StateChangedError, UsageError
 from resolver.host import machine
 from resolver.host.identity import proc_is_ours, start_time
 from resolver.leases.model import Owner
+from resolver.leases.scope import host_scope
 from resolver.model import Pid
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +27,7 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_
 _ENDED = frozenset(b"ZXx")  # proc_pid_stat(5), field 3
 
 
-@value
-class Here:
+class Here(Struct, frozen=True):
     """What the owners of leases are compared with.
 
     `host_scope` names this machine's own ports, whichever boot it is in.
@@ -44,8 +45,6 @@ class Here:
 
 def here(environ: Mapping[str, str]) -> Here:
     """This process's surroundings."""
-    from resolver.leases.scope import host_scope  # noqa: PLC0415 - it knows more than needed
-
     found = machine.this_machine()
     return Here(found["boot"], found["pid_namespace"], host_scope(environ))
 

@@ -6,16 +6,27 @@ more: whoever wants a port freed is not to fail for it.
 
 from __future__ import annotations
 
-from resolver.errors import UltraPortsError
-from resolver.leases.state import OUTCOMES, state_directory
-from resolver.project.place import root
-from resolver.settings import STORE_VARIABLE
-from resolver.values import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from msgspec.structs import replace
+
+from resolver.errors import UltraPortsError
+from resolver.leases import rules, scope
+from resolver.leases.belonging import Belonging, belonging
+from resolver.leases.model import collide
+from resolver.leases.outcomes import count
+from resolver.leases.owner import here
+from resolver.leases.state import OUTCOMES, state_directory
+from resolver.leases.store import open_store
+from resolver.leases.stores.database import read
+from resolver.leases.stores.memory import present
+from resolver.project.place import root
+from resolver.report.reservations import whose
+from resolver.settings import STORE_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
 
     from resolver.leases.model import Entry, Lease
     from resolver.leases.owner import Here
@@ -41,8 +52,6 @@ def counted(report: Report, environ: Mapping[str, str]) -> Report:
     except UltraPortsError:
         return report
     if place.was_used and _exists(place.path / OUTCOMES):
-        from resolver.leases.outcomes import count  # noqa: PLC0415 - seldom
-
         count(report, environ)
     return report
 
@@ -59,18 +68,12 @@ def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> 
     path = place.ledger if place.was_used else None
     if path is None or not _exists(path):
         return ()
-    from resolver.leases.stores.database import read  # noqa: PLC0415 - seldom
-
     found = [entry for entry in read(path) if ports is None or entry.lease.port in ports]
     return _alive(found, environ) if found else ()
 
 
 def _alive(entries: Iterable[Entry], environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    """Those of this scope that are alive. Most ports are nobody's: then none of it is loaded."""
-    from resolver.leases import rules, scope  # noqa: PLC0415
-    from resolver.leases.owner import here  # noqa: PLC0415
-    from resolver.leases.stores.memory import present  # noqa: PLC0415
-
+    """Those of this scope that are alive."""
     where, wanted = here(environ), scope.current(environ)
     now = present(where.boot)
     return tuple(
@@ -81,9 +84,6 @@ def _alive(entries: Iterable[Entry], environ: Mapping[str, str]) -> tuple[Lease,
 
 
 def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    from resolver.leases import scope  # noqa: PLC0415 - seldom
-    from resolver.leases.store import open_store  # noqa: PLC0415
-
     store = open_store(environ, _working_directory())
     try:
         return store.leases(scope.current(environ))
@@ -92,9 +92,6 @@ def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
 
 
 def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, str]) -> Report:
-    from resolver.leases.model import collide  # noqa: PLC0415 - seldom
-    from resolver.leases.owner import here  # noqa: PLC0415
-
     where = here(environ)
     leases = tuple(leases)
     ports = []
@@ -105,9 +102,6 @@ def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, st
 
 
 def _note(port: PortReport, lease: Lease, where: Here) -> str:
-    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
-    from resolver.report.reservations import whose  # noqa: PLC0415 - seldom
-
     said = f"reserved for {whose(lease)}"
     found: dict[Belonging, list[str]] = {kind: [] for kind in Belonging}
     for report in (*port.retaken_by, *(() if port.verdict == "freed" else port.holders)):
@@ -130,8 +124,6 @@ def name(holder: Holder) -> str:
 
 
 def _working_directory() -> Path:
-    from pathlib import Path  # noqa: PLC0415 - slow to load, and seldom needed
-
     try:
         return Path.cwd()
     except OSError:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from resolver.errors import ReservedError, UsageError
 from resolver.leases.model import Entry, Lease, collide
 from resolver.leases.owner import is_dead
 from resolver.report.reservations import service, whose
 from resolver.settings import LEASE_SECONDS
-from resolver.values import replace, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
 _STEP_SECONDS = 1.0  # a smaller difference of the clocks is their drift
 
 
-@value
-class Moment:
+class Moment(Struct, frozen=True):
     """Now, in seconds: since the epoch by the wall clock, and since the boot that is named."""
 
     wall: float
@@ -35,8 +36,7 @@ class Moment:
     since_boot: float
 
 
-@value
-class Granted:
+class Granted(Struct, frozen=True):
     """What a store has to do for an acquisition: to forget some leases, and to keep others."""
 
     forgotten: tuple[Lease, ...]

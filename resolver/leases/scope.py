@@ -8,13 +8,17 @@ the boot at the latest; `engine:ID` the ports that an engine's host publishes fo
 from __future__ import annotations
 
 import hashlib
+import platform
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import EngineError, UsageError
+from resolver.gather.engines import chosen_engine
 from resolver.host import machine
+from resolver.host.engine_client import EngineClient
 from resolver.settings import HOST_VARIABLE, SCOPE_VARIABLE
 
 if TYPE_CHECKING:
@@ -74,11 +78,6 @@ def engine_scope() -> str:
     Raises:
         EngineError: it does not answer, or not as an engine would.
     """
-    from contextlib import closing  # noqa: PLC0415 - only for this scope
-
-    from resolver.gather.engines import chosen_engine  # noqa: PLC0415
-    from resolver.host.engine_client import EngineClient  # noqa: PLC0415 - slow to load
-
     chosen = chosen_engine()
     if chosen.trouble is not None:
         raise EngineError(chosen.trouble)
@@ -97,8 +96,6 @@ def _machine_name() -> str:
                 return hashlib.sha256(f"ultra-ports {found}".encode()).hexdigest()[:16]
         except (OSError, ValueError):
             continue
-    import platform  # noqa: PLC0415 - seldom
-
     return platform.node() or "unknown"
 
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resolver.errors import UsageError
 from resolver.host.files import is_shared
-from resolver.patterns import pattern
 from resolver.settings import STATE_VARIABLE
-from resolver.values import value
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 NAME = "ultra-ports"
 LEDGER = "leases.db"
 COPIES = ("leases.1", "leases.2")  # in place of it, in a directory that users share
 OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
-_VARIABLE = pattern(r"(?a)\$(?:(\w+)|\{(\w+)\})")
+_VARIABLE = re.compile(r"(?a)\$(?:(\w+)|\{(\w+)\})")
 
 
-@value
-class StateDirectory:
+class StateDirectory(Struct, frozen=True):
     """An absolute path as text, and which setting it came from. `reason`: why there is none."""
 
     text: str
@@ -35,8 +34,6 @@ class StateDirectory:
     @property
     def path(self) -> Path:
         """The directory."""
-        from pathlib import Path  # noqa: PLC0415 - slow to load, and mostly nothing is reserved
-
         return Path(self.text)
 
     @property

@@ -8,6 +8,11 @@ from resolver.errors import StoreError, UsageError
 from resolver.host import own_files
 from resolver.leases.owner import here
 from resolver.leases.state import state_directory
+from resolver.leases.stores.database import read
+from resolver.leases.stores.files import UnwritableError
+from resolver.leases.stores.ledger import Ledger
+from resolver.leases.stores.memory import MemoryStore
+from resolver.leases.stores.redis_store import RedisStore
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -39,8 +44,6 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
     where = here(environ)
     address = environ.get(STORE_VARIABLE, "").strip()
     if address.startswith(REDIS):
-        from resolver.leases.stores.redis_store import RedisStore  # noqa: PLC0415 - an extra
-
         store: LeaseStore = RedisStore(address, where)
         return store
     if address:
@@ -51,9 +54,6 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
 
 
 def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
-    from resolver.leases.stores.files import UnwritableError  # noqa: PLC0415 - sqlite3
-    from resolver.leases.stores.ledger import Ledger  # noqa: PLC0415
-
     place = state_directory(environ, lambda: project_root)
     reason = place.reason
     if not reason:
@@ -69,8 +69,6 @@ def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> Leas
 
 def _memory(place: StateDirectory, reason: str, where: Here) -> LeaseStore:
     """A store that lives in memory, with the leases of a ledger that can only be read."""
-    from resolver.leases.stores.memory import MemoryStore  # noqa: PLC0415 - seldom
-
     what = "reservations cannot be kept" + ("" if place.reason else f" in {place.text}")
     warning = f"{what}: {reason}; they are forgotten when this command ends"
     try:
@@ -88,8 +86,6 @@ def _readable(place: StateDirectory) -> tuple[Entry, ...]:
         StoreError: there is one, and it cannot be read.
         OSError: whether there is one cannot be told.
     """
-    from resolver.leases.stores.database import read  # noqa: PLC0415 - seldom
-
     try:
         place.ledger.stat()
     except (FileNotFoundError, NotADirectoryError):

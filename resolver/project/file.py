@@ -10,12 +10,13 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.place import exists, folders, objection
 from resolver.project.probe import read_probe, shown
 from resolver.project.reading import read
-from resolver.values import value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +35,7 @@ _KEYS = frozenset({"project", "pool", "services", "environments"})
 _SERVICE_KEYS = frozenset({"port", "protocol", "address", "variable", "health"})
 
 
-@value
-class Entry:
+class Entry(Struct, frozen=True):
     """One service as the file has it."""
 
     name: str
@@ -44,8 +44,7 @@ class Entry:
     health: Probe | None = None
 
 
-@value
-class Contents:
+class Contents(Struct, frozen=True):
     """A project file that makes sense. `environments` maps each to the ports that differ there."""
 
     path: Path

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
@@ -13,7 +15,6 @@ from resolver.project import file, place, reading
 from resolver.project.model import Project, Service
 from resolver.project.probe import shown
 from resolver.settings import ENVIRONMENT_VARIABLE
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

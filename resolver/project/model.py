@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
 
 
-@value
-class Probe:
+class Probe(Struct, frozen=True):
     """How to ask a service whether it works.
 
     `kind` is `tcp`, `http`, `https`, `redis`, `postgres` or `command`. `host` and `path` are for
@@ -30,8 +30,7 @@ class Probe:
     timeout_seconds: float = 2.0
 
 
-@value
-class Service:
+class Service(Struct, frozen=True):
     """One service: its port, the variable that decides it, and where its port came from.
 
     `standard` is what the project file says, whatever the variables are; `by_environment` that an
@@ -49,8 +48,7 @@ class Service:
     notes: tuple[str, ...] = ()
 
 
-@value
-class Project:
+class Project(Struct, frozen=True):
     """All that is known of a project.
 
     `root` is absolute. `file` is the project file, None where there is none: then the services are

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.patterns import pattern
-from resolver.values import replace, value
+from resolver.project.load import load
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from resolver.model import PortRequest, Report
     from resolver.project.model import Project, Service
 
-_NAME = pattern(r"(?a)[A-Za-z][A-Za-z0-9_-]*")  # no port begins with a letter
+_NAME = re.compile(r"(?a)[A-Za-z][A-Za-z0-9_-]*")  # no port begins with a letter
 
 
-@value
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What the arguments ask for: ports, the services that were named for them, and what to say."""
 
     requests: tuple[PortRequest, ...]
@@ -97,8 +99,6 @@ def current() -> Project:
     Raises:
         UsageError: the working directory is gone, or the project makes no sense.
     """
-    from resolver.project.load import load  # noqa: PLC0415 - a port alone needs no TOML
-
     return load(working_directory(), os.environ)
 
 
@@ -108,8 +108,6 @@ def working_directory() -> Path:
     Raises:
         UsageError: it is gone.
     """
-    from pathlib import Path  # noqa: PLC0415 - a port alone needs no project
-
     try:
         return Path.cwd()
     except OSError as error:

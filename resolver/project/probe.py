@@ -6,10 +6,11 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from resolver.errors import UsageError
 from resolver.project.model import Probe
 from resolver.settings import LONGEST_SECONDS
-from resolver.values import replace
 
 _WORDS = frozenset({"tcp", "http", "https", "redis", "postgres"})
 _KEYS = frozenset({"probe", "status", "timeout"})

@@ -6,14 +6,13 @@ import contextlib
 import os
 import pwd
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from resolver.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
 _LONGEST = 1 << 20  # bytes of a project file, or an environment file, that anybody could mean
 

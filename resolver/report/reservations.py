@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from tabulate import tabulate
+
 from resolver import __version__
 from resolver.report.escape import escape
 
@@ -56,8 +58,6 @@ def table(leases: Sequence[Lease], names: Mapping[Owner, str], *, scopes: bool =
         names: what the owners' processes are called, for those that can be seen.
         scopes: whether there is a column for the scope.
     """
-    from tabulate import tabulate  # noqa: PLC0415 - only for this command
-
     headers = (*_HEADERS, "SCOPE") if scopes else _HEADERS
     rows = [_row(lease, names)[: len(headers)] for lease in leases]
     return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)

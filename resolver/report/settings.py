@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+from tabulate import tabulate
+
 from resolver import __version__
 from resolver.report.escape import escape
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +19,7 @@ _HEADERS = ("SETTING", "VALUE", "FROM")
 _LONGEST = 200
 
 
-@value
-class Row:
+class Row(Struct, frozen=True):
     """One setting: its value, "" where it has none, where that came from, and what it is for."""
 
     name: str
@@ -29,8 +30,6 @@ class Row:
 
 def table(rows: Iterable[Row]) -> str:
     """A row for each setting."""
-    from tabulate import tabulate  # noqa: PLC0415 - only for this command
-
     shown = [
         (escape(row.name), escape(row.value, _LONGEST), escape(row.origin, _LONGEST))
         for row in rows

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resolver.model import AdviseStep, Confidence, Result, Verdict
 from resolver.report.escape import escape
 from resolver.shell import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

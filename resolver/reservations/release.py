@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import ReservedError, UsageError
 from resolver.model import ProcessIdentity
 from resolver.report.reservations import whose
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
 
 
-@value
-class Caller:
+class Caller(Struct, frozen=True):
     """Who asks: the project's name and root, and the caller's own line, itself first.
 
     `named`: the project was named, so that it may be one of another directory.
@@ -30,8 +30,7 @@ class Caller:
     forced: bool = False
 
 
-@value
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is to be released: services, ports, or everything of the project."""
 
     services: tuple[str, ...] = ()

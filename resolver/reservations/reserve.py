@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from resolver import api
 from resolver.errors import PortNotPermittedError, ReservedError
+from resolver.gather import list_sockets
+from resolver.gather.containers import list_containers
+from resolver.gather.engines import chosen_engine
 from resolver.leases import rules
+from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim
+from resolver.leases.remarks import name
 from resolver.leases.scope import ENGINE
+from resolver.model import Holder, SocketState
+from resolver.reservations.holding.hold import Hold
 from resolver.settings import RESERVATION_SECONDS
-from resolver.values import replace, value
+from resolver.verify import prove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +32,11 @@ if TYPE_CHECKING:
     from resolver.leases.owner import Here
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
-    from resolver.reservations.holding.hold import Hold
 
 _ENGINE_SECONDS = 2.0
 
 
-@value
-class Order:
+class Order(Struct, frozen=True):
     """What is wanted: one of `requests`, the first that is to be had.
 
     `place` is the project's root. `ttl_seconds` None: as long as the owner lives, or 8 hours where
@@ -44,8 +53,7 @@ class Order:
     held: bool = False
 
 
-@value
-class Reserved:
+class Reserved(Struct, frozen=True):
     """A lease, how the port was found to be the caller's, and the hold where one was wanted.
 
     `earlier` is the lease that it renewed.
@@ -155,8 +163,6 @@ def _proved(order: Order, claim: Claim, lease: Lease, where: Here) -> Reserved:
     if order.scope.startswith(f"{ENGINE}:"):
         return Reserved(lease, _published_by(claim, where))
     if order.held:
-        from resolver.reservations.holding.hold import Hold  # noqa: PLC0415 - seldom
-
         hold = Hold.take(claim.request)
         return Reserved(lease, "this process keeps it", hold)
     return Reserved(lease, _bindable(claim, where))
@@ -164,9 +170,6 @@ def _proved(order: Order, claim: Claim, lease: Lease, where: Here) -> Reserved:
 
 def _bindable(claim: Claim, where: Here) -> str:
     """How the port was found to be the claim's: it can be bound, or its own server has it."""
-    from resolver.gather import list_sockets  # noqa: PLC0415 - not for a hold
-    from resolver.verify import prove  # noqa: PLC0415
-
     proof = prove(claim.request, list_sockets)
     if proof.free:
         return f"it can be bound ({proof.lingering})" if proof.lingering else "it can be bound"
@@ -176,11 +179,6 @@ def _bindable(claim: Claim, where: Here) -> str:
 
 
 def _held(claim: Claim, where: Here) -> str:
-    from resolver import api  # noqa: PLC0415 - only for a port that is held
-    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
-    from resolver.leases.remarks import name  # noqa: PLC0415
-    from resolver.values import replace  # noqa: PLC0415
-
     found = [each.classification.holder for each in api.who(str(claim.request)).ports[0].holders]
     names = ", ".join(dict.fromkeys(map(name, found))) or "somebody who cannot be seen"
     project = replace(claim, owner=None)  # its project's server is as good as the owner's own
@@ -194,11 +192,6 @@ def _held(claim: Claim, where: Here) -> str:
 
 def _published_by(claim: Claim, where: Here) -> str:
     """How the engine's host port was found to be the claim's, as far as the engine knows."""
-    from resolver.gather.containers import list_containers  # noqa: PLC0415 - only for this scope
-    from resolver.gather.engines import chosen_engine  # noqa: PLC0415
-    from resolver.leases.belonging import Belonging, belonging  # noqa: PLC0415
-    from resolver.model import Holder, SocketState  # noqa: PLC0415
-
     found = [
         Holder(binding, SocketState.PUBLISHED, container=container)
         for container in list_containers(chosen_engine(), _ENGINE_SECONDS, [claim.request])

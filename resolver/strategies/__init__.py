@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
 from resolver.model import (
     AdviseStep,
     KillStep,
@@ -10,16 +14,16 @@ from resolver.model import (
     StopContainerStep,
     StopServiceStep,
 )
-from resolver.values import value
+from resolver.strategies.kill import kill
+from resolver.strategies.stop_container import stop_container
+from resolver.strategies.stop_service import stop_service
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.model import Plan, Policy, Step
     from resolver.protocols import Clock, CommandRunner, Observer, Watcher
 
 
-@value
-class Effects:
+class Effects(Struct, frozen=True):
     """What the strategies reach the world through."""
 
     clock: Clock
@@ -45,19 +49,13 @@ def apply(plan: Plan, policy: Policy, effects: Effects) -> tuple[Outcome, ...]:
 
 
 def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
-    """One strategy is one module, loaded when its first step is applied."""
+    """One strategy is one module."""
     match step:
         case KillStep():
-            from resolver.strategies.kill import kill  # noqa: PLC0415
-
             return kill(step, policy, effects)
         case StopContainerStep():
-            from resolver.strategies.stop_container import stop_container  # noqa: PLC0415
-
             return stop_container(step, policy, effects.clock, effects.observer)
         case StopServiceStep():
-            from resolver.strategies.stop_service import stop_service  # noqa: PLC0415
-
             return stop_service(step, effects.run, effects.observer)
         case AdviseStep():
             return Outcome(step, Result.SKIPPED, step.why)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver.model import (
     AdviseStep,
     Classification,
@@ -24,7 +26,6 @@ from resolver.model import (
     Verdict,
 )
 from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

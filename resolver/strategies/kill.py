@@ -12,8 +12,10 @@ import select
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import psutil
+from msgspec import Struct
 
 from resolver.errors import StateChangedError
 from resolver.host.descriptors import open_sockets
@@ -51,8 +53,7 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
             return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(run.actions))
 
 
-@dataclass(slots=True)
-class _Target:
+class _Target(Struct):
     """A process to end; `handle` is its pidfd, None where the platform has none."""
 
     process: Process
@@ -105,8 +106,7 @@ class _Target:
             raise PermissionError(f"not permitted to signal {self.process}") from error
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """One kill in progress; `actions` grows with everything that is done."""
 
     step: KillStep
@@ -203,8 +203,6 @@ def _ended_with_masters(run: _Run, deadline: float) -> bool:
 
 
 def _portably_ended(process: Process) -> bool:
-    import psutil  # noqa: PLC0415 - Linux has pidfds
-
     try:
         status = psutil.Process(process.pid).status()
     except psutil.Error:
@@ -213,8 +211,6 @@ def _portably_ended(process: Process) -> bool:
 
 
 def _portably_signal(process: Process, number: signal.Signals) -> None:
-    import psutil  # noqa: PLC0415 - Linux has pidfds
-
     try:
         source = psutil.Process(process.pid)
         if not is_alive(process.identity):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from resolver import shellwords
 from resolver.errors import EngineError, EngineNotPermittedError, StateChangedError
 from resolver.host.engine_client import EngineClient
 from resolver.model import Outcome, Result
@@ -73,7 +73,7 @@ class _StopRequest(threading.Thread):
         self._observer.did(action)
 
     def _command(self, *words: str) -> str:
-        return shellwords.join((*self.container.client, *words, self.container.handle))
+        return shlex.join((*self.container.client, *words, self.container.handle))
 
     def _request(self, engine: EngineClient) -> None:
         """A paused process cannot react to its stop signal, so it is woken up first."""

@@ -22,7 +22,6 @@ from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
 from resolver.settings import LEASE_SECONDS
-from resolver.values import fields_of
 
 HERE = here({})
 ME = myself(HERE)
@@ -61,7 +60,7 @@ CLAIMS = st.builds(
 
 
 def fields(claim: Claim) -> dict[str, Any]:
-    return {name: getattr(claim, name) for name in fields_of(Claim)}
+    return {name: getattr(claim, name) for name in Claim.__struct_fields__}
 
 
 @dataclass

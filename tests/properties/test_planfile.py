@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from resolver import planfile
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.strategies.choose import choose
-from resolver.values import replace
 from tests.properties.test_planner import policies
 from tests.properties.worlds import World, worlds
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from resolver import pipeline
 from resolver.api import Silent
@@ -30,7 +31,6 @@ from resolver.gather import list_sockets
 from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Policy, PortNumber, PortRequest, Report
 from resolver.strategies import Effects
-from resolver.values import replace
 from tests.conftest import NOBODY
 from tests.lab.cli import ultra
 from tests.lab.dying_engine import cut_short, dying_engine

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from pathlib import Path
@@ -220,8 +221,6 @@ def test_a_damaged_ledger(tmp_path: Path, here: Path) -> None:
 
 
 def test_another_programs_database_is_an_error(tmp_path: Path, here: Path) -> None:
-    import sqlite3  # noqa: PLC0415
-
     with contextlib.closing(sqlite3.connect(tmp_path / "leases.db")) as database, database:
         database.execute("CREATE TABLE history (page TEXT)")
     run = reserve(tmp_path, here, free_port())

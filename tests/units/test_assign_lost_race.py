@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.errors import ReservedError
 from resolver.leases import scope
@@ -16,7 +17,6 @@ from resolver.leases.stores.ledger import Ledger
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.reservations.assigning.assign import Terms, assign
 from resolver.reservations.assigning.pool import Wish
-from resolver.values import replace
 from tests.lab.ports import free_port
 
 if TYPE_CHECKING:

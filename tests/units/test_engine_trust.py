@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.gather import asking, engines
 from resolver.gather.holders import holders
@@ -33,7 +34,6 @@ from resolver.model import (
     Verdict,
 )
 from resolver.report.table import table
-from resolver.values import replace
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable

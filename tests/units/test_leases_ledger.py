@@ -25,7 +25,7 @@ from resolver.leases.stores.database import read
 from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
-from tests.lab.processes import MARK, ROOT, wait_until
+from tests.lab.processes import MARK, PACKAGES, ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def leasing(path: Path, *arguments: str | int) -> Iterator[subprocess.Popen[str]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: ""},
+        env={**os.environ, "PYTHONPATH": PACKAGES, MARK: ""},
     ) as popen:
         try:
             yield popen
@@ -129,7 +129,7 @@ def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path, *, damaged
     (folder / "state").mkdir()
     done = subprocess.run(
         [sys.executable, "-S", "-m", "tests.lab.dying", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         check=True,
@@ -474,7 +474,7 @@ def test_a_process_that_is_hidden_is_not_taken_for_dead(as_nobody: tuple[str, ..
     mount = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
     done = subprocess.run(
         [UNSHARE, "--mount", "sh", "-c", mount, "sh", *as_nobody, sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,7 @@ from resolver.errors import StoreError
 from resolver.leases.state import COPIES
 from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.shared import SharedLedger
-from tests.lab.processes import ROOT, wait_until
+from tests.lab.processes import PACKAGES, wait_until
 from tests.units.test_leases_ledger import FIRST, HERE, claim, leasing, lines
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path) -> None:
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-S", "-m", "tests.lab.dying", str(folder / COPIES[0])],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         check=True,

@@ -7,6 +7,7 @@ import pwd
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.classify import supervisord, systemd
 from resolver.errors import CommandFailedError
@@ -26,7 +27,6 @@ from resolver.model import (
     SocketState,
     Transport,
 )
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

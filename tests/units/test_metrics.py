@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from resolver.health.metrics import Seen, exposition
@@ -26,7 +27,6 @@ from resolver.model import (
     Verdict,
 )
 from resolver.report.escape import escape
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from resolver.model import Pid

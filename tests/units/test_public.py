@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from resolver.health import public, tokens
 from resolver.health.metrics import Seen, exposition
@@ -38,7 +39,6 @@ from resolver.model import (
 )
 from resolver.project.model import Probe
 from resolver.report.health import envelope
-from resolver.values import replace
 
 PORT = PortNumber(8085)
 WORD = "word"  # stands for every text: each is replaced by the name of its field

@@ -10,6 +10,7 @@ import pwd
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.classify import desktop, launchd, pm2, procfile, remote_forward, tunnel
 from resolver.errors import CommandFailedError
@@ -37,7 +38,6 @@ from resolver.model import (
 )
 from resolver.shell import shell_line
 from resolver.strategies.choose import choose
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

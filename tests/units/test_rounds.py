@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.model import (
     AdviseStep,
@@ -39,7 +40,6 @@ from resolver.model import (
     Verdict,
 )
 from resolver.rounds import Round
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from resolver.model import Step

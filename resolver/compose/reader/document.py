@@ -9,14 +9,14 @@ those of Go's yaml.v3, which compose uses: YAML 1.2's, and 1.1's octal `0777`, b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from resolver.compose.reader.nodes import roots
 from resolver.compose.reader.tree import DEEPEST, Budget, Items, Number, Place, Table, Text
 from resolver.errors import UsageError
 from resolver.interpolation import shown
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,7 @@ _WIDEST = 1 << 63
 _DROPPED = object()
 
 
-@value
-class Document:
+class Document(Struct, frozen=True):
     """One document: its value, and the routes of what it marks `!reset` or `!override`.
 
     A route is the keys from the top: what stands there in the files before is to be forgotten.
@@ -65,8 +64,7 @@ def documents(text: str, path: Path, budget: Budget) -> Iterator[Document]:
         yield Document(None if top is _DROPPED else top, tuple(builder.forgotten))
 
 
-@dataclass(slots=True)
-class _Builder:
+class _Builder(Struct):
     """Makes a document's tree of its nodes, with every alias written out."""
 
     path: Path

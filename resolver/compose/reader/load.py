@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resolver.compose.reader import place, ports
 from resolver.compose.reader.check import check
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 _LONGEST_CHAIN = 100  # services that extend one another, or files that include one another
 
 
-@dataclass(frozen=True, slots=True)
-class Loader:
+class Loader(Struct, frozen=True):
     """What reading a file needs to know: paths in it are relative to `folder`.
 
     `included` are the files on the way here. `base` marks a file that is read for a service in it
@@ -122,8 +123,7 @@ class Loader:
 # --- extends --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Extender:
+class _Extender(Struct, frozen=True):
     """Works out `extends` in one file."""
 
     loader: Loader

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from ruamel.yaml import YAML, events
+from ruamel.yaml.error import YAMLError
 
 from resolver.compose.reader.tree import DEEPEST, Place
 from resolver.errors import UsageError
@@ -17,8 +20,7 @@ if TYPE_CHECKING:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """A scalar (its value is its text), a list (nodes), or a mapping (pairs of nodes).
 
     `plain` marks a scalar without quotes. An alias is the node itself, in one more place.
@@ -37,8 +39,6 @@ def roots(text: str, path: Path) -> Iterator[Node]:
     Raises:
         UsageError: it is no YAML, or too deep, with the line where that is known.
     """
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415 - 40 ms
-
     try:
         yield from _roots(text, path)
     except YAMLError as error:
@@ -51,8 +51,6 @@ def roots(text: str, path: Path) -> Iterator[Node]:
 
 
 def _roots(text: str, path: Path) -> Iterator[Node]:
-    from ruamel.yaml import YAML, events  # noqa: PLC0415 - 40 ms
-
     root: list[Node] = []
     open_: list[Node] = []
     anchors: dict[str, Node] = {}
@@ -77,8 +75,6 @@ def _roots(text: str, path: Path) -> Iterator[Node]:
 
 def _node(event: Any, path: Path, anchors: dict[str, Node]) -> Node:  # noqa: ANN401 - untyped there
     """The node that an event begins, or the one that an alias stands for."""
-    from ruamel.yaml import events  # noqa: PLC0415 - loaded by now
-
     line = event.start_mark.line + 1
     if isinstance(event, events.AliasEvent):
         if event.anchor not in anchors:

@@ -11,11 +11,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.interpolation import shown
 from resolver.project.reading import doubt, open_regular
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,8 +35,7 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # Go's strconv.Parse
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
-@value
-class Found:
+class Found(Struct, frozen=True):
     """The project's place: its files are absolute; `notes` are for the user."""
 
     files: tuple[Path, ...]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from resolver.compose.reader.published import TRANSPORTS, canonical, publish
 from resolver.compose.reader.tree import Budget, Items, Number, Place, Table, Text, place_of
 from resolver.errors import UsageError
 from resolver.interpolation import shown
 from resolver.portspec import MAX_PORT
-from resolver.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

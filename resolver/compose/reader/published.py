@@ -6,6 +6,7 @@ plug-in 2.26 and Engine 20.10).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from resolver.compose.model import Published
@@ -61,8 +62,6 @@ def _address(text: str) -> tuple[str | None, str]:
 
 def canonical(text: str) -> str | None:
     """An IP address as others write it; an IPv4-mapped IPv6 address is the IPv4 one. None: none."""
-    import ipaddress  # noqa: PLC0415 - seldom: most entries have no address
-
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -6,11 +6,11 @@ since a message without one is of little use; the rest (bool, float, None) is Py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +22,7 @@ MOST_NODES = 250_000  # with every alias written out, and each time that a file 
 DEEPEST = 60  # levels of nesting
 
 
-@value
-class Place:
+class Place(Struct, frozen=True):
     """A line of a file, counted from 1; line 0 is the file as a whole."""
 
     path: Path
@@ -77,8 +76,7 @@ class Number(int):
     place: Place | None = None
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """What is left of the limits for one project: a bomb is refused before it hurts."""
 
     nodes: int = MOST_NODES

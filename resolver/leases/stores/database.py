@@ -12,6 +12,7 @@ directory that nobody else may write to; for the others there is `shared`.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -19,7 +20,6 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from resolver import log
 from resolver.errors import StoreError
 from resolver.host import own_files, paths
 from resolver.leases.stores import files, rows, shared
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from resolver.host.own_files import Folder
     from resolver.leases.model import Entry
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _UNWRITABLE = {

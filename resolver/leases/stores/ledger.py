@@ -6,9 +6,9 @@ processes is the business of `database`.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from resolver import log
 from resolver.leases import rules
 from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from resolver.leases.model import Claim, Lease
     from resolver.leases.owner import Here
     from resolver.leases.rules import Moment
+
+log = logging.getLogger(__name__)
 
 _MANY = 500  # leases; beyond that the dead ones are swept out in passing
 

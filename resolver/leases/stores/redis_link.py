@@ -61,7 +61,7 @@ class Link:
             AnswerLostError: it was sent, and no answer came.
             StoreError: it was not carried out.
         """
-        from redis.exceptions import MovedError  # noqa: PLC0415 - loaded by now
+        from redis.exceptions import MovedError
 
         node = ""
         for _ in range(_REDIRECTS):
@@ -81,7 +81,7 @@ class Link:
         self._nodes.clear()
 
     def _send(self, node: str, words: Sequence[str]) -> Any:  # noqa: ANN401
-        from redis import exceptions  # noqa: PLC0415
+        from redis import exceptions
 
         client = self._node(node)
         if node not in self._examined:
@@ -101,7 +101,7 @@ class Link:
 
         What may not be asked is not known; a replica still refuses to write.
         """
-        from redis import exceptions  # noqa: PLC0415
+        from redis import exceptions
 
         try:
             client.execute_command("PING")
@@ -134,9 +134,9 @@ class Link:
 
     def _client(self, url: str) -> Redis:
         try:
-            from redis import Redis  # noqa: PLC0415 - an extra, and 200 ms
-            from redis.backoff import NoBackoff  # noqa: PLC0415
-            from redis.retry import Retry  # noqa: PLC0415
+            from redis import Redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError as error:
             raise StoreError(
                 f"{self.address}: the client for Redis is not installed",
@@ -156,7 +156,7 @@ class Link:
             raise UsageError(f"ULTRA_PORTS_STORE: {self._clean(str(error))}") from error
 
     def _said(self, error: RedisError | OSError | ValueError) -> str:
-        from redis.exceptions import TimeoutError as RedisTimeoutError  # noqa: PLC0415
+        from redis.exceptions import TimeoutError as RedisTimeoutError
 
         if isinstance(error, RedisTimeoutError | TimeoutError):
             return f"{self.address} does not answer within {DEADLINE_SECONDS:g} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3 as driver
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import StoreError
@@ -93,8 +94,6 @@ def create(database: sqlite3.Connection, where: str) -> None:
 
 def is_sound(database: sqlite3.Connection, where: str) -> bool:
     """Whether the whole of it can be read."""
-    import sqlite3 as driver  # noqa: PLC0415 - the caller has loaded it
-
     try:
         (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if version(database, where):

@@ -17,12 +17,13 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import Struct
+
 from resolver.errors import StoreError
 from resolver.host import own_files
 from resolver.leases.state import COPIES
 from resolver.leases.stores import files, rows
 from resolver.leases.stores.files import UnwritableError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +41,7 @@ _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.005
 
 
-@value
-class _Copy:
+class _Copy(Struct, frozen=True):
     """The `number` of a database, higher than that of the other copy where it is newer.
 
     It is 0, and that empty, where there is none; `damaged`: there is something else.

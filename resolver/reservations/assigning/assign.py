@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import ReservedError, StoreError
 from resolver.gather import list_sockets
 from resolver.leases.belonging import Belonging
@@ -23,7 +25,6 @@ from resolver.reservations.assigning.pool import Kind, State, UnmetError, choose
 from resolver.reservations.assigning.search import Source
 from resolver.reservations.assigning.whose import Holders
 from resolver.settings import RESERVATION_SECONDS
-from resolver.values import value
 from resolver.verify import prove
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ EVERYWHERE = "*"  # the place under which a project remembers what each of its r
 _PAUSES = (0.002, 0.01, 0.03)  # seconds; a probe of somebody else is over in less than one of them
 
 
-@value
-class Terms:
+class Terms(Struct, frozen=True):
     """For whom ports are assigned, and on what terms.
 
     `place` is the root of the project, absolute. `spoken_for` are ports that its services outside
@@ -61,8 +61,7 @@ class Terms:
     use_docker: bool = True
 
 
-@value
-class Assigned:
+class Assigned(Struct, frozen=True):
     """The port of one service.
 
     `previous` is the port that it had last, None where it had none. `lease` is None in a dry run.

@@ -10,11 +10,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import ReservedError
 from resolver.leases.model import collide
 from resolver.model import PortNumber, PortRequest
 from resolver.reservations.assigning.search import Ephemeral, Source, candidates
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +32,7 @@ class Kind(StrEnum):
     SIBLING = "sibling"  # a service of the same call has it
 
 
-@value
-class Wish:
+class Wish(Struct, frozen=True):
     """What a service would like: `options` in order of preference, of one transport and address."""
 
     service: str
@@ -50,8 +50,7 @@ class Wish:
         return PortRequest(PortNumber(port), self.preferred.transport, self.preferred.address)
 
 
-@value
-class Obstacle:
+class Obstacle(Struct, frozen=True):
     """Why a service did not get a port; `reason` is what bind(2) said, `lease` who reserved it."""
 
     kind: Kind
@@ -62,8 +61,7 @@ class Obstacle:
     service: str = ""
 
 
-@value
-class Choice:
+class Choice(Struct, frozen=True):
     """The port of one service.
 
     `obstacle` is what kept it from its first preference; None where it has that one. `lease` is the
@@ -77,8 +75,7 @@ class Choice:
     lease: Lease | None = None
 
 
-@value
-class State:
+class State(Struct, frozen=True):
     """All that the choice depends on.
 
     `remembered` maps services to the ports they got last here, `elsewhere` ports to the other roots

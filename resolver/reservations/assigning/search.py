@@ -6,7 +6,7 @@ import hashlib
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from resolver.values import value
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,7 @@ class Source(StrEnum):
     INSIDE = "inside the ephemeral range"  # where an outgoing connection may take it
 
 
-@value
-class Ephemeral:
+class Ephemeral(Struct, frozen=True):
     """The ports that the kernel gives to outgoing connections, inclusive, but for `reserved`."""
 
     first: int = 49152  # RFC 6335, section 6: where a system does not say anything else

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resolver import api, pipeline
+from resolver.gather.containers import list_containers
+from resolver.gather.engines import chosen_engine
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim
 from resolver.leases.owner import here
@@ -69,17 +72,12 @@ class Holders:
         return verdict
 
     def _here(self, request: PortRequest) -> tuple[Holder, ...]:
-        from resolver import api, pipeline  # noqa: PLC0415 - only for a port that is taken
-
         policy = api.policy({"use_docker": self._use_docker})
         report = pipeline.who([request], policy, api.effects(None)).ports[0]
         return tuple(each.classification.holder for each in report.holders)
 
     @staticmethod
     def _published(request: PortRequest) -> tuple[Holder, ...]:
-        from resolver.gather.containers import list_containers  # noqa: PLC0415 - only this scope
-        from resolver.gather.engines import chosen_engine  # noqa: PLC0415
-
         return tuple(
             Holder(binding, SocketState.PUBLISHED, container=container)
             for container in list_containers(chosen_engine(), _ENGINE_SECONDS, [request])

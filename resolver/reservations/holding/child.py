@@ -15,6 +15,7 @@ Nothing here prints, or knows of ports.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import signal
@@ -228,8 +229,6 @@ def _bound_to_parent() -> Callable[[], None]:
     """What makes the kernel end a child with its parent; to be called in the child."""
     if sys.platform != "linux":
         return lambda: None
-    import ctypes  # noqa: PLC0415 - only for a command that starts something
-
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 

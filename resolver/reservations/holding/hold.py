@@ -29,6 +29,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Self
 
+from resolver.gather import list_sockets
 from resolver.model import SocketState, Transport
 from resolver.reservations.holding.endpoint import bound, explained, taken
 
@@ -152,8 +153,6 @@ def _connections_beside(held: socket.socket, request: PortRequest) -> str | None
     A kernel before 6.8 does not show sockets that are bound without listening, such as ours: then
     another hold could not be seen either, and the answer is None.
     """
-    from resolver.gather import list_sockets  # noqa: PLC0415 - only for a port that is not free
-
     inode = os.fstat(held.fileno()).st_ino
     found = list_sockets([request], connections=True)
     others = [entry for entry in found if entry.inode != inode]

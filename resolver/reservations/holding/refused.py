@@ -16,6 +16,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from resolver.gather.sock_diag import parse_row
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -93,8 +95,6 @@ class ClosedSockets:
                 yield row
 
     def _next(self) -> _Closed:
-        from resolver.gather.sock_diag import parse_row  # noqa: PLC0415 - mostly nothing fails
-
         while True:
             message = self._netlink.recv(1 << 16)
             if _HEADER.unpack_from(message)[1] == _BY_FAMILY:

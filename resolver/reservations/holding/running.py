@@ -17,16 +17,19 @@ forget it costs no more than the first start of the next run.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from msgspec import Struct
+
 from resolver.errors import ReservedError, StoreError
+from resolver.gather import list_sockets
 from resolver.reservations.holding.child import Child, Program, Signals
 from resolver.reservations.holding.handover import ready
 from resolver.reservations.holding.hold import Hold
 from resolver.reservations.holding.refused import ClosedSockets
 from resolver.settings import RENEW_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +44,7 @@ FAILS_WITHIN_SECONDS = 5.0  # a server that is refused its port ends as soon as 
 THREAD_SECONDS = 5.0  # longer than any engine may take
 
 
-@value
-class Manner:
+class Manner(Struct, frozen=True):
     """How the program is started; `argv` and `environ` are complete."""
 
     argv: tuple[str, ...]
@@ -143,8 +145,6 @@ class Running:
         requests = [hold.request for hold in self._holds.values()]
         if not witness.tell_of_a_refusal({request.port for request in requests}):
             return False
-        from resolver.gather import list_sockets  # noqa: PLC0415 - something failed
-
         held = {hold.inode for hold in self._holds.values()}
         return all(entry.inode in held for entry in list_sockets(requests))
 
@@ -163,8 +163,6 @@ class Running:
 
 def _wait_for_threads() -> None:
     """Lets those end that asked engines and gave up: they would get the signals meant for us."""
-    import threading  # noqa: PLC0415 - loaded already, if anybody has used it
-
     for each in threading.enumerate():
         if each is not threading.current_thread():
             each.join(THREAD_SECONDS)

@@ -17,11 +17,12 @@ import struct
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from msgspec import Struct
+
 from resolver.errors import ReservedError, UltraPortsError
 from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest
 from resolver.reservations.assigning.ephemeral import ephemeral_range
 from resolver.reservations.holding.hold import Hold
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,8 +36,7 @@ _ADDRESSES = (ANY_IPV4, "127.0.0.1", ANY_IPV6, "::1")
 _ABORTING = struct.pack("ii", 1, 0)  # SO_LINGER: no TIME_WAIT is left of a connection
 
 
-@value
-class Check:
+class Check(Struct, frozen=True):
     """One promise, whether it is kept, and what was found; None where that is not known."""
 
     name: str

@@ -13,9 +13,10 @@ import struct
 import sys
 from pathlib import Path
 
+from msgspec import Struct
+
 from resolver.errors import UltraPortsError
 from resolver.model import Pid
-from resolver.values import value
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _INIT = 1
@@ -26,16 +27,14 @@ class RefusedError(UltraPortsError):
     """The request is not granted; the message says why."""
 
 
-@value
-class Peer:
+class Peer(Struct, frozen=True):
     """The process at the other end of a socket; a PID of 0 is one that cannot be seen from here."""
 
     pid: Pid
     uid: int
 
 
-@value
-class _Status:
+class _Status(Struct, frozen=True):
     """Lines of proc_pid_status(5): `pids` are the PIDs in each PID namespace from ours inwards."""
 
     parent: Pid

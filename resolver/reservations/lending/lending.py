@@ -9,6 +9,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from resolver.errors import PortNotPermittedError, ReservedError, StoreError
 from resolver.leases import rules
 from resolver.leases.model import Claim
@@ -17,7 +19,6 @@ from resolver.model import Pid, PortNumber, PortRequest, Transport
 from resolver.reservations.holding import endpoint
 from resolver.reservations.holding.hold import Hold
 from resolver.settings import LEASE_SECONDS, RENEW_SECONDS
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +38,7 @@ class Say(Protocol):
         ...
 
 
-@value
-class Terms:
+class Terms(Struct, frozen=True):
     """On what terms ports are lent.
 
     `place` tells servers apart. `ttl_seconds` None: for as long as the process lives. `holds` is

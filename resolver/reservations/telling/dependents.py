@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.reservations.telling import envfile
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,7 @@ _BEFORE = rb"(?:(?:^|[\"',;| \t=(\[/@])" + _HERE + rb"|^[\"']?|[,;=][ \t]*)"
 _AFTER = rb"(?![\w@])"
 
 
-@value
-class Change:
+class Change(Struct, frozen=True):
     """A service's port that was another one; both are what a URL says behind the colon."""
 
     service: str
@@ -35,8 +35,7 @@ class Change:
     new: int
 
 
-@value
-class Mention:
+class Mention(Struct, frozen=True):
     """A value that holds an old port. `rewritable` says that it stands there as this machine's."""
 
     line: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,8 +26,7 @@ _KEY = re.compile(
 )
 
 
-@value
-class Parts:
+class Parts(Struct, frozen=True):
     """An environment file around our block; `block` is None where there is none.
 
     The block goes from the first mark to the end of the second one; the line end behind it belongs
@@ -38,8 +38,7 @@ class Parts:
     after: bytes = b""
 
 
-@value
-class Line:
+class Line(Struct, frozen=True):
     """A line that sets a variable: its number from 1, its key, and its raw value.
 
     `start` is where the value begins in the file, and `block` whether the line is one of ours.

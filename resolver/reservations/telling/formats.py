@@ -6,9 +6,10 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV4, ANY_IPV6, Transport
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +24,7 @@ _PORT_ENDING = "_PORT"
 _SCHEMES = {"redis": "redis", "postgres": "postgresql"}
 
 
-@value
-class Names:
+class Names(Struct, frozen=True):
     """What a service's variables are called."""
 
     port: str
@@ -32,8 +32,7 @@ class Names:
     url: str
 
 
-@value
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry of a compose service's `ports:`; `published` "" lets the engine choose."""
 
     target: int

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.errors import UltraPortsError, UsageError
 from resolver.host.paths import reach
-from resolver.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +34,7 @@ _ATTEMPTS = 10
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL}  # some network file systems
 
 
-@value
-class _Seen:
+class _Seen(Struct, frozen=True):
     """A file as it was read; `status` None: it did not exist."""
 
     raw: bytes
@@ -117,8 +118,6 @@ def _look(place: Place) -> _Seen:
 @contextlib.contextmanager
 def _locked(place: Place) -> Iterator[None]:
     """Keeps other writers of this directory out."""
-    import fcntl  # noqa: PLC0415 - POSIX only
-
     descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place.folder)
     try:
         deadline = time.monotonic() + LOCK_SECONDS
