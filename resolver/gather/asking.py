@@ -15,7 +15,7 @@ from resolver.gather.containers import list_containers
 from resolver.gather.explained import patience_seconds
 from resolver.gather.places import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
-from resolver.host.engine_client import is_local, load_sdk
+from resolver.host.engine_client import is_there, load_sdk
 from resolver.model import EngineState, PortRequest
 
 if TYPE_CHECKING:
@@ -138,34 +138,25 @@ def _is_same(one: _Answer, other: _Answer) -> bool:
 
 
 def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_Answer]:
-    """Every engine's answer, the chosen one's first; asked side by side.
+    """Every engine's answer, the chosen one's first.
 
-    Loading the SDK is slow, so that does not count.
+    Each is asked in a thread of its own, for as long as all of them together may take: the SDK's
+    own limit is for each read. What comes too late is dropped: the threads do not keep the process
+    alive. Loading the SDK is slow, so that does not count.
     """
     asked = [inquiry for inquiry in inquiries if inquiry.engine.trouble is None]
-    if len(asked) == 1 and is_local(asked[0].engine.endpoint) and not asked[0].engine.foreign:
-        asked[0].ask()  # keeps its own deadline
-    elif asked:
-        _ask_side_by_side(asked, limit_seconds)
-    return [inquiry.answer() for inquiry in inquiries]
-
-
-def _ask_side_by_side(inquiries: Sequence[_Inquiry], limit_seconds: float) -> None:
-    """Each in a thread of its own, for as long as all of them together may take.
-
-    What comes too late is dropped: the threads do not keep the process alive.
-    """
-    deadline = time.monotonic() + limit_seconds
-    if not all(is_local(inquiry.engine.endpoint) for inquiry in inquiries):
-        deadline += load_sdk()
     threads = [
         threading.Thread(target=each.ask, name=f"engine {each.engine.endpoint}", daemon=True)
-        for each in inquiries
+        for each in asked
     ]
+    deadline = time.monotonic() + limit_seconds
+    if any(is_there(inquiry.engine.endpoint) for inquiry in asked):
+        deadline += load_sdk()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+    return [inquiry.answer() for inquiry in inquiries]
 
 
 class _Inquiry:

@@ -1,32 +1,27 @@
-"""A container engine: read over its unix socket, changed through the Docker SDK; errors translated.
+"""A container engine, through the Docker SDK's low-level client; errors translated.
 
-The SDK is slow to load, so reading a local engine does without it. Its low-level client makes one
-request for a list, where the high-level one inspects each container.
+That client makes one request for a list, where the high-level one inspects each container. Loading
+it takes longer than everything else that a command does, so that is left until an engine is asked.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, TypeVar
 
-from resolver.errors import EngineError, StateChangedError
-from resolver.host.engine_http import get
-from resolver.host.engine_sdk import BoundedClient
+from resolver.errors import EngineAbsentError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resolver.host.engine_sdk import BoundedClient
+
     _T = TypeVar("_T")
 
 _UNIX = "unix://"
-_OK, _NOT_FOUND = 200, 404
 _ID = re.compile(r"[0-9a-f]{64}\Z")
-_LONGEST_MESSAGE = 300  # characters of what an engine says
-# What decoding, or the SDK, makes of an answer that no engine gives
-_NONSENSE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 def is_container_id(text: object) -> TypeGuard[str]:
@@ -35,14 +30,19 @@ def is_container_id(text: object) -> TypeGuard[str]:
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether the endpoint is a unix socket, which is read without the SDK."""
+    """Whether the endpoint is a unix socket."""
     return endpoint.startswith(_UNIX)
+
+
+def is_there(endpoint: str) -> bool:
+    """Whether there may be an engine: at a unix endpoint there has to be a file."""
+    return not is_local(endpoint) or os.path.lexists(endpoint.removeprefix(_UNIX))
 
 
 def load_sdk() -> float:
     """Loads the SDK, which is slow; returns how many seconds that took."""
     begun = time.monotonic()
-    import docker  # noqa: F401
+    from resolver.host import engine_sdk  # noqa: F401
 
     return time.monotonic() - begun
 
@@ -75,11 +75,7 @@ class EngineClient:
 
     def containers(self) -> list[dict[str, Any]]:
         """`GET /containers/json`: running, paused and restarting containers."""
-        answer: list[dict[str, Any]]
-        if is_local(self.endpoint):
-            answer = self._get("/containers/json", list)
-        else:
-            answer = self._by_sdk(lambda: _expect(list, self._api.containers()))
+        answer: list[dict[str, Any]] = self._ask(lambda: _expect(list, self._api.containers()))
         return answer
 
     def inspect(self, container_id: str) -> dict[str, Any]:
@@ -88,21 +84,15 @@ class EngineClient:
         Raises:
             StateChangedError: there is no such container any more.
         """
-        answer: dict[str, Any]
         self._check(container_id)
-        if is_local(self.endpoint):
-            answer = self._get(f"/containers/{container_id}/json", dict)
-        else:
-            answer = self._by_sdk(lambda: _expect(dict, self._api.inspect_container(container_id)))
+        answer: dict[str, Any] = self._ask(
+            lambda: _expect(dict, self._api.inspect_container(container_id))
+        )
         return answer
 
     def identity(self) -> str:
         """The engine's own id, of `GET /info`, which stays the same when it is started again."""
-        answer: dict[str, Any]
-        if is_local(self.endpoint):
-            answer = self._get("/info", dict)
-        else:
-            answer = self._by_sdk(lambda: _expect(dict, self._api.info()))
+        answer: dict[str, Any] = self._ask(lambda: _expect(dict, self._api.info()))
         found = answer.get("ID")
         if not isinstance(found, str) or not found:
             raise EngineError(f"{self.endpoint} does not say which engine it is")
@@ -116,27 +106,6 @@ class EngineClient:
         """
         if not is_container_id(container_id):
             raise EngineError(f"{self.endpoint}: {container_id[:64]!a} is no container's id")
-
-    def _get(self, target: str, kind: type) -> Any:  # noqa: ANN401 - JSON
-        path = self.endpoint.removeprefix(_UNIX)
-        status, body = get(path, target, self._timeout, self._uid)
-        if status == _NOT_FOUND and kind is dict:
-            raise StateChangedError("the container is gone")
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise EngineError(f"{self.endpoint} does not answer as an engine") from error
-        if status != _OK:
-            said = answer.get("message") if isinstance(answer, dict) else None
-            raise self._refusal(said, f"status {status}")
-        if not isinstance(answer, kind):
-            raise EngineError(f"{self.endpoint} does not answer as an engine")
-        return answer
-
-    def _refusal(self, said: object, otherwise: str) -> EngineError:
-        """What an engine says that will not, cut where it is too long for a message."""
-        text = said if isinstance(said, str) and said else otherwise
-        return EngineError(f"{self.endpoint}: {text[:_LONGEST_MESSAGE]}")
 
     def stop(self, container_id: str, seconds: int) -> None:
         """`POST /containers/ID/stop`: its stop signal, and SIGKILL after `seconds`.
@@ -153,12 +122,12 @@ class EngineClient:
                 self._api.timeout = None  # type: ignore[assignment] # types-docker: it may be None
             self._api.stop(container_id, timeout=seconds)
 
-        self._by_sdk(stop, seconds)
+        self._ask(stop, seconds)
 
     def unpause(self, container_id: str) -> None:
         """`POST /containers/ID/unpause`."""
         self._check(container_id)
-        self._by_sdk(lambda: self._api.unpause(container_id))
+        self._ask(lambda: self._api.unpause(container_id))
 
     def close(self) -> None:
         """Ends the connection, where there is one."""
@@ -171,48 +140,23 @@ class EngineClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _by_sdk(self, ask: Callable[[], _T], extra_seconds: float = 0) -> _T:
-        """What `ask` returns, with the SDK's errors as ours; never by the words of a message."""
-        import docker.errors
-        import requests.exceptions
+    def _ask(self, ask: Callable[[], _T], extra_seconds: float = 0) -> _T:
+        """What `ask` returns, with the SDK's errors as ours."""
+        from resolver.host import engine_sdk
 
-        limit = self._timeout + extra_seconds
         try:
             return ask()
-        except docker.errors.NotFound as error:
-            raise StateChangedError("the container is gone") from error
-        except docker.errors.APIError as error:
-            raise self._refusal(error.explanation, str(error)) from error
-        except (docker.errors.DockerException, RecursionError, *_NONSENSE) as error:
-            if found := _cause(error, EngineError):
-                raise found from error
-            if _cause(error, requests.exceptions.Timeout) or _cause(error, TimeoutError):
-                raise EngineError(f"{self.endpoint} did not answer in {limit:g} s") from error
-            raise EngineError(f"{self.endpoint} does not answer as an engine") from error
+        except engine_sdk.FAILURES as error:
+            limit = self._timeout + extra_seconds
+            raise engine_sdk.translated(error, self.endpoint, limit) from error
 
 
 def _connect(endpoint: str, timeout_seconds: float, uid: int | None) -> BoundedClient:
-    from docker.utils import kwargs_from_env
+    if not is_there(endpoint):
+        raise EngineAbsentError(f"there is no engine at {endpoint.removeprefix(_UNIX)}")
+    from resolver.host.engine_sdk import BoundedClient
 
-    settings: dict[str, Any] = {"base_url": endpoint}
-    if endpoint == os.environ.get("DOCKER_HOST"):
-        settings |= kwargs_from_env()
-    return BoundedClient(
-        settings["base_url"],
-        timeout_seconds,
-        uid,
-        tls=settings.get("tls", False),
-        use_ssh_client=endpoint.startswith("ssh://"),
-    )
-
-
-def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
-    """The first of a kind among an error and its causes."""
-    while error is not None:
-        if isinstance(error, kind):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    return BoundedClient(endpoint, timeout_seconds, uid)
 
 
 def _expect(kind: type, answer: Any) -> Any:  # noqa: ANN401 - JSON

@@ -7,24 +7,55 @@ another user's, or anybody's on the network. Loading it is slow: import this whe
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker
 import requests
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
+from docker.utils import kwargs_from_env
 from docker.utils.config import find_config_file
 
-from resolver.errors import EngineError
+from resolver.errors import EngineError, StateChangedError, UltraPortsError
 from resolver.host.docker_config import is_ours, is_plain
 from resolver.host.engine_socket import LARGEST, check_size, connect
 
 if TYPE_CHECKING:
-    from docker.tls import TLSConfig
     from requests.adapters import BaseAdapter
 
+_T = TypeVar("_T")
 _BLOCK = 1 << 14
+_LONGEST_MESSAGE = 300  # characters of what an engine says
+# What the SDK raises, and what it makes of an answer that no engine gives
+FAILURES = (
+    docker.errors.DockerException,
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
+)
+
+
+def translated(error: Exception, endpoint: str, limit_seconds: float) -> UltraPortsError:
+    """One of `FAILURES` as ours; never by the words of a message."""
+    if isinstance(error, docker.errors.NotFound):
+        return StateChangedError("the container is gone")
+    if isinstance(error, docker.errors.APIError):
+        said = error.explanation if isinstance(error.explanation, str) else ""
+        return EngineError(f"{endpoint}: {(said or str(error))[:_LONGEST_MESSAGE]}")
+    if found := _cause(error, EngineError):
+        return found
+    if _cause(error, requests.exceptions.Timeout) or _cause(error, TimeoutError):
+        return EngineError(f"{endpoint} did not answer in {limit_seconds:g} s")
+    return EngineError(f"{endpoint} does not answer as an engine")
+
+
+def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
+    """The first of a kind among an error and its causes."""
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class BoundedClient(docker.APIClient):
@@ -37,34 +68,25 @@ class BoundedClient(docker.APIClient):
         endpoint: `unix://…`, `tcp://…`, `ssh://…` or `npipe://…`.
         timeout_seconds: for each request; over a unix socket, for the whole answer.
         uid: the user that has to listen at a unix socket; None for whoever does.
-        tls: as for `docker.APIClient`.
-        use_ssh_client: as for `docker.APIClient`.
 
     Raises:
         EngineError: Docker's configuration file cannot be read to its end.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        timeout_seconds: float,
-        uid: int | None = None,
-        *,
-        tls: TLSConfig | bool = False,
-        use_ssh_client: bool = False,
-    ) -> None:
+    def __init__(self, endpoint: str, timeout_seconds: float, uid: int | None = None) -> None:
         self._uid = uid
         self._config: dict[str, Any] = {}
         path = str(find_config_file() or "")
         if path and not is_plain(path):  # the SDK would open it, whatever it is
             raise EngineError(f"{path} is no regular file of at most 1 MiB")
         self._believes = is_ours(path)
+        chosen = kwargs_from_env() if endpoint == os.environ.get("DOCKER_HOST") else {}
         super().__init__(
-            base_url=endpoint,
+            base_url=chosen.get("base_url", endpoint),
             version="auto",
             timeout=timeout_seconds,  # type: ignore[arg-type] # types-docker: fractions are taken too
-            tls=tls,
-            use_ssh_client=use_ssh_client,
+            tls=chosen.get("tls", False),
+            use_ssh_client=endpoint.startswith("ssh://"),
         )
 
     @property
