@@ -12,7 +12,6 @@ from resolver.leases.stores.database import read
 from resolver.leases.stores.files import UnwritableError
 from resolver.leases.stores.ledger import Ledger
 from resolver.leases.stores.memory import MemoryStore
-from resolver.leases.stores.redis_store import RedisStore
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -44,13 +43,21 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
     where = here(environ)
     address = environ.get(STORE_VARIABLE, "").strip()
     if address.startswith(REDIS):
-        store: LeaseStore = RedisStore(address, where)
-        return store
+        return _redis(address, where)
     if address:
         kind, slashes, _ = address.partition("://")  # the rest may have a password in it
         begins = f" (it begins with {kind[:20]!a})" if slashes else ""
         raise UsageError(f"{STORE_VARIABLE} is no redis:// address{begins}")
     return _ledger(environ, project_root, where)
+
+
+def _redis(address: str, where: Here) -> LeaseStore:
+    try:
+        from resolver.leases.stores.redis_store import RedisStore
+    except ImportError as error:
+        said = f"{STORE_VARIABLE}: the client for Redis is not installed"
+        raise StoreError(said, "pip install 'ultra-ports[redis]'") from error
+    return RedisStore(address, where)
 
 
 def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:

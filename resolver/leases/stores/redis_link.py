@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from redis import Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from resolver.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from redis import Redis
-    from redis.exceptions import RedisError
 
 DEADLINE_SECONDS = 2.0  # for a connection, and for each answer
 SCHEMES = ("redis", "rediss", "unix")
@@ -37,7 +38,6 @@ class Link:
 
         Raises:
             UsageError: it is no such URL.
-            StoreError: the extra is not installed.
         """
         self._url = url
         self.address, self._secrets = _readable(url)
@@ -61,15 +61,11 @@ class Link:
             AnswerLostError: it was sent, and no answer came.
             StoreError: it was not carried out.
         """
-        from redis.exceptions import MovedError
-
         node = ""
         for _ in range(_REDIRECTS):
             try:
                 return self._send(node, words)
-            except (
-                MovedError
-            ) as moved:  # this node of a cluster refused it, and names the right one
+            except exceptions.MovedError as moved:  # this node of a cluster names the right one
                 host = moved.host or urlsplit(self._url).hostname or ""
                 node = f"[{host}]:{moved.port}" if ":" in host else f"{host}:{moved.port}"
         raise StoreError(f"{self.address}: the cluster sends from node to node; try again")
@@ -81,8 +77,6 @@ class Link:
         self._nodes.clear()
 
     def _send(self, node: str, words: Sequence[str]) -> Any:  # noqa: ANN401
-        from redis import exceptions
-
         client = self._node(node)
         if node not in self._examined:
             self._examine(client)
@@ -101,8 +95,6 @@ class Link:
 
         What may not be asked is not known; a replica still refuses to write.
         """
-        from redis import exceptions
-
         try:
             client.execute_command("PING")
             facts = client.execute_command("INFO")
@@ -134,15 +126,6 @@ class Link:
 
     def _client(self, url: str) -> Redis:
         try:
-            from redis import Redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
-        except ImportError as error:
-            raise StoreError(
-                f"{self.address}: the client for Redis is not installed",
-                "pip install 'ultra-ports[redis]'",
-            ) from error
-        try:
             return Redis.from_url(
                 url,
                 socket_connect_timeout=DEADLINE_SECONDS,
@@ -155,10 +138,8 @@ class Link:
         except (ValueError, TypeError) as error:
             raise UsageError(f"ULTRA_PORTS_STORE: {self._clean(str(error))}") from error
 
-    def _said(self, error: RedisError | OSError | ValueError) -> str:
-        from redis.exceptions import TimeoutError as RedisTimeoutError
-
-        if isinstance(error, RedisTimeoutError | TimeoutError):
+    def _said(self, error: exceptions.RedisError | OSError | ValueError) -> str:
+        if isinstance(error, exceptions.TimeoutError | TimeoutError):
             return f"{self.address} does not answer within {DEADLINE_SECONDS:g} s"
         text, _, _ = str(error).partition(" script: ")  # which line of ours it was
         return f"{self.address}: {self._clean(text or type(error).__name__)}"

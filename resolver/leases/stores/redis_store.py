@@ -56,7 +56,6 @@ class RedisStore:
 
         Raises:
             UsageError: it is no such URL.
-            StoreError: the extra `ultra-ports[redis]` is not installed.
         """
         self._link = Link(url)
         self.where = self._link.address
