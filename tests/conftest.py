@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 NOBODY = 65534
-# What holds a port, and who would bring it back: these scenarios run on both ways of gathering.
+# Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {
-    *("local", "local_bystanders", "local_endings", "local_names", "containers", "engine_trouble"),
-    *("nobody_listens", "orphans", "harm", "harm_input", "harm_shells", "harm_supervisord"),
-    *("harm_threads", "unprivileged", "plan_and_apply", "command_line", "python"),
-    *("supervisord", "systemd", "supervision", "supervision_monit", "supervision_circus"),
-    *("reloaders", "tunnels", "cron", "orchestrators", "three_holders"),
+    *("local", "local_bystanders", "local_endings", "local_names", "containers"),
+    *("nobody_listens", "orphans", "harm_threads", "unprivileged", "three_holders"),
 }
 
 

@@ -8,7 +8,6 @@ import typer
 
 from resolver import api
 from resolver.cli import files, options
-from resolver.cli.compose import resolve_project
 from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
 from resolver.cli.options import (
     DEFAULT,
@@ -96,6 +95,8 @@ def resolve(
     terminal, plans = Terminal(asks=interactive), plan_out is not None
     try:
         if compose:
+            from resolver.cli.compose import resolve_project
+
             report, plan = resolve_project(about, wanted, terminal, policy, plans=plans)
         elif plans:
             report, plan = api.plan(*wanted, **policy)
