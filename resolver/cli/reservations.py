@@ -23,7 +23,8 @@ from resolver.model import Pid
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.project.place import root
-from resolver.report.reservations import envelope, table, whose
+from resolver.report.lease import whose
+from resolver.report.reservations import envelope, table
 from resolver.reservations import release as releasing
 from resolver.reservations import reserve as reserving
 

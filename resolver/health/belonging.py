@@ -8,7 +8,7 @@ from resolver.health.model import Belongs
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim, collide
 from resolver.model import Kind
-from resolver.report.reservations import whose
+from resolver.report.lease import whose
 from resolver.reservations.assigning.whose import apart
 
 if TYPE_CHECKING:

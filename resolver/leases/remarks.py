@@ -22,7 +22,7 @@ from resolver.leases.store import open_store
 from resolver.leases.stores.database import read
 from resolver.leases.stores.memory import present
 from resolver.project.place import root
-from resolver.report.reservations import whose
+from resolver.report.lease import whose
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from resolver.errors import ReservedError, UsageError
 from resolver.leases.model import Entry, Lease, collide
 from resolver.leases.owner import is_dead
-from resolver.report.reservations import service, whose
+from resolver.report.lease import service, whose
 from resolver.settings import LEASE_SECONDS
 
 if TYPE_CHECKING:

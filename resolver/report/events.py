@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resolver.report.escape import escape
+from resolver.report.lease import service, when
 from resolver.report.machine import plain
 from resolver.report.reservations import plain as plain_lease
-from resolver.report.reservations import service, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

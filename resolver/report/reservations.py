@@ -1,53 +1,22 @@
-"""Leases in words and as plain values."""
+"""Leases as a listing and as plain values."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
-
-from tabulate import tabulate
 
 from resolver import __version__
 from resolver.report.escape import escape
+from resolver.report.lease import when
+from resolver.report.table import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.leases.model import Claim, Lease, Owner
+    from resolver.leases.model import Lease, Owner
 
 SCHEMA = "ultra-ports.reservations/1"
 _HEADERS = ("PORT", "SERVICE", "PROJECT", "OWNER", "EXPIRES", "HELD")
 _WIDEST = 40
-_DAY = "%Y-%m-%d %H:%M:%S"
-
-
-def whose(lease: Lease) -> str:
-    """Whose it is: `api of project shop (/srv/shop) by process 4711 until 2026-11-23 08:00:00`."""
-    return f"{service(lease)}{_by(lease)}{_until(lease)}"
-
-
-def service(of: Lease | Claim) -> str:
-    """The service with its project and the project's place."""
-    place = f" ({of.place})" if of.place else ""
-    return f"{of.service} of project {of.project}{place}"
-
-
-def when(epoch_seconds: float | None) -> str:
-    """Local time of the day, to the second; `never` for None."""
-    if epoch_seconds is None:
-        return "never"
-    try:
-        return time.strftime(_DAY, time.localtime(epoch_seconds))
-    except (OverflowError, OSError, ValueError):  # a time that no calendar has
-        return "in the far future"
-
-
-def _by(lease: Lease) -> str:
-    return f" by process {lease.owner.pid}" if lease.owner else ""
-
-
-def _until(lease: Lease) -> str:
-    return f" until {when(lease.expires_at)}" if lease.expires_at is not None else ""
 
 
 def table(leases: Sequence[Lease], names: Mapping[Owner, str], *, scopes: bool = False) -> str:
@@ -60,7 +29,7 @@ def table(leases: Sequence[Lease], names: Mapping[Owner, str], *, scopes: bool =
     """
     headers = (*_HEADERS, "SCOPE") if scopes else _HEADERS
     rows = [_row(lease, names)[: len(headers)] for lease in leases]
-    return tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    return columns(headers, rows)
 
 
 def _row(lease: Lease, names: Mapping[Owner, str]) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from tabulate import tabulate
 
 from resolver import __version__
 from resolver.report.escape import escape
+from resolver.report.table import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ def table(rows: Iterable[Row]) -> str:
         (escape(row.name), escape(row.value, _LONGEST), escape(row.origin, _LONGEST))
         for row in rows
     ]
-    return tabulate(shown, headers=_HEADERS, tablefmt="plain", disable_numparse=True)
+    return columns(_HEADERS, shown)
 
 
 def envelope(rows: Iterable[Row]) -> dict[str, Any]:

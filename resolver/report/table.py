@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tabulate import tabulate
+
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 _HEADERS = ("PORT", "VERDICT", "KIND", "HOLDER", "ID", "USER")
 _WIDEST = 40
-_MARGIN = 2  # beside a header, as tabulate leaves it
 
 
 def table(ports: Iterable[PortReport]) -> str:
@@ -22,19 +23,9 @@ def table(ports: Iterable[PortReport]) -> str:
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """What tabulate's format `plain` makes of one-line texts.
-
-    Loading tabulate takes longer than finding who holds a port; listings that nobody waits for
-    before a start are tabulate's.
-    """
-    widths = [
-        max(len(header) + _MARGIN, *map(len, column))
-        for header, *column in zip(headers, *rows, strict=True)
-    ]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (headers, *rows)
-    )
+    """A listing of one-line texts: a header and a line for each row."""
+    text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
 def _rows(port: PortReport) -> list[tuple[str, ...]]:

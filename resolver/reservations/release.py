@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from resolver.errors import ReservedError, UsageError
 from resolver.model import ProcessIdentity
-from resolver.report.reservations import whose
+from resolver.report.lease import whose
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

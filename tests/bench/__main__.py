@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tests.bench.rows import Row
 
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "modules": quiet.modules,
     "free": quiet.free,
     "who": quiet.who,
     "many": many.many,

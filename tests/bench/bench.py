@@ -86,9 +86,10 @@ class Bench:
         label = " ".join(("ultra-ports", *words))
         return Contender(label, (COMMAND, *words), **rest)  # type: ignore[arg-type]
 
-    def python(self) -> Contender:
-        """How long it takes Python to start and load what the command line is made of."""
-        return Contender('python -c "import typer"', (sys.executable, "-c", "import typer"))
+    def python(self, *packages: str) -> Contender:
+        """How long it takes Python to start and load typer, and other packages beside it."""
+        code = f"import {', '.join(('typer', *packages))}"
+        return Contender(f'python -c "{code}"', (sys.executable, "-c", code))
 
     def start(self, contender: Contender, output: int) -> subprocess.Popen[bytes]:
         """Starts a contender as it is measured."""

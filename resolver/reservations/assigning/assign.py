@@ -19,7 +19,7 @@ from resolver.leases.belonging import Belonging
 from resolver.leases.model import Claim
 from resolver.leases.scope import ENGINE
 from resolver.model import SocketState
-from resolver.report.reservations import whose
+from resolver.report.lease import whose
 from resolver.reservations.assigning.ephemeral import ephemeral_range
 from resolver.reservations.assigning.pool import Kind, State, UnmetError, choose, superseded
 from resolver.reservations.assigning.search import Source

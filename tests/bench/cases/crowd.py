@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 DESCRIPTORS = 35  # of each process
-NARROW, WHOLE_SS, WHOLE_LSOF, MEMORY = 0.3, 0.75, 0.25, 1.5
+NARROW, WHOLE_SS, WHOLE_LSOF, MEMORY = 0.35, 0.85, 0.25, 1.5
 # A run is weighed by a small parent: a process starts with the peak of whoever started it.
 WEIGHED = """
 import os, sys
