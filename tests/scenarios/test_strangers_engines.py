@@ -66,8 +66,9 @@ def assert_only_asked(other: Stranger) -> None:
     """Asserts that its engine got questions only, and none about what has no proper id."""
     assert other.asked
     assert all(line.startswith("GET ") for line in other.asked), other.asked
-    targets = {line.split()[1].removesuffix("/json").rpartition("/")[2] for line in other.asked}
-    assert targets <= {"containers", ID}, other.asked
+    paths = [line.split()[1].partition("?")[0] for line in other.asked]
+    targets = {path.removesuffix("/json").rpartition("/")[2] for path in paths}
+    assert targets <= {"version", "containers", ID}, other.asked
 
 
 # --- about root's ports ---------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_a_process_of_roots_is_not_explained_by_a_socket_of_that_users(
         server.stdout.readline()
         run = as_root(other, *WHO, theirs)
         server.kill()
-    assert kinds(run, theirs) == [("forwarder", None)]
+    assert kinds(run, theirs) == [("bystander", None)]
 
 
 # --- absurd answers -------------------------------------------------------------------------------
