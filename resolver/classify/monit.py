@@ -10,6 +10,7 @@ manager stops, monit starts again. What monit would not start again is left to t
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import psutil
@@ -148,7 +149,7 @@ def _reachable(daemon: _Daemon, about: Process) -> _Daemon:
 
 def control_file(words: list[str]) -> str | None:
     """The value of monit's option `-c`; None where monit looks for its file itself."""
-    for word, following in zip(words[1:], [*words[2:], ""], strict=True):
+    for word, following in pairwise((*words[1:], "")):  # a process that ends has no words
         if word == "-c":
             return following
         if word.startswith("-c"):

@@ -28,7 +28,7 @@ def proc_is_ours() -> bool:
     if sys.platform != "linux":
         return True
     try:
-        if os.readlink("/proc/self") != str(os.getpid()):
+        if os.readlink("/proc/self") != str(os.getpid()) or _has_inner_number():
             return False
         handle = os.pidfd_open(os.getpid())
     except FileNotFoundError:  # no /proc at all
@@ -39,6 +39,19 @@ def proc_is_ours() -> bool:
         return is_process(handle, Pid(os.getpid()))
     finally:
         os.close(handle)
+
+
+def _has_inner_number() -> bool:
+    """Whether /proc is that of a PID namespace above ours: it knows us by several numbers.
+
+    `NSpid` has one for each namespace from that of /proc down to our own (proc_pid_status(5)). The
+    link /proc/self can agree with our own number by chance.
+    """
+    try:
+        lines = read("/proc/self/status").splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(b"NSpid:") and len(line.split()) > 2 for line in lines)  # noqa: PLR2004
 
 
 def is_process(handle: int, pid: Pid) -> bool:

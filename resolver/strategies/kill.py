@@ -40,7 +40,10 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
     if not proc_is_ours():
         return Outcome(step, Result.NOT_PERMITTED, f"nothing was signalled: {FOREIGN_PROC}")
     with ExitStack() as stack:
-        targets = {found.identity: _Target.open(found, stack) for found in step.members}
+        try:
+            targets = {found.identity: _Target.open(found, stack) for found in step.members}
+        except PermissionError as error:
+            return Outcome(step, Result.NOT_PERMITTED, str(error))
         masters = [targets[found.identity] for found in step.masters]
         run = _Run(step, policy, effects, list(targets.values()), [])
         if not any(target.exists() for target in run.targets):
@@ -67,13 +70,14 @@ class _Target(Struct):
             if sys.platform == "linux":
                 handle = os.pidfd_open(process.pid)
                 stack.callback(os.close, handle)
-                if not is_process(handle, process.pid):
-                    return cls(process, handle, gone=True)
             gone = identify(process.pid) != process.identity
         except (ProcessLookupError, StateChangedError):
             gone = True
         except OSError:  # ENOSYS, or a sandbox: without a pidfd
             gone = not is_alive(process.identity)
+        foreign = handle is not None and not is_process(handle, process.pid)
+        if foreign and not gone and is_alive(process.identity):
+            raise PermissionError(f"nothing was signalled: {FOREIGN_PROC}")
         return cls(process, handle, gone)
 
     def exists(self) -> bool:

@@ -17,7 +17,7 @@ BLOCK = 1 << 17
 class CountingProxy:
     """Serves at `path` what the engine at `engine` answers: one request for each connection.
 
-    That is what `Connection: close` asks for. The answer is handed on when it is complete, so that
+    `Connection: close` asks for that. The answer is handed on when it is complete, so that
     the engine's own time is known, and is not mixed with the client's.
     """
 
@@ -62,6 +62,7 @@ class CountingProxy:
             if not block:
                 return
             question += block
+        question = question.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
         self.requests.append(question.split(b"\r\n", 1)[0].decode())
         begun = time.perf_counter()
         answer = self._ask(question)

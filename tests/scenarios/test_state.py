@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import COMMAND, Run, ultra
+from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
 
@@ -403,18 +403,3 @@ def test_who_without_a_ledger_makes_none(tmp_path: Path, here: Path) -> None:
         ultra("who", str(free_port()), cwd=here, env={"ULTRA_PORTS_STATE": str(place)}).status == 0
     )
     assert not place.exists()
-
-
-def test_without_a_ledger_nothing_of_it_is_loaded(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom resolver import who\n"
-        f"who('{free_port()}', use_docker=False)\n"
-        "print([n for n in sys.modules if n in {'sqlite3', 'resolver.leases.rules'}])"
-    )
-    unmeasured = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
-    env = {**unmeasured, "ULTRA_PORTS_STATE": str(tmp_path / "none")}
-    python = Path(COMMAND).with_name("python")
-    done = subprocess.run(
-        [str(python), "-c", code], env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"

@@ -429,6 +429,8 @@ def test_monits_action(said: str | None, action: str) -> None:
         (["monit", "-I", "-c", "m.rc"], "m.rc"),
         (["/usr/bin/monit", "-c/etc/m.rc"], "/etc/m.rc"),
         (["monit", "-I"], None),
+        (["monit"], None),
+        ([], None),
     ],
 )
 def test_monits_control_file(words: list[str], path: str | None) -> None:
