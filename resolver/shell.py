@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 _LONGEST = 4096  # characters of a line that anybody would paste
 _TO_BE_FILLED_IN = "…"
+_SEPARATORS = frozenset(";&|<>$`()\\")
+# Words that a shell keeps for itself (POSIX, "Reserved Words" and "Special Built-In Utilities")
+_OF_SHELLS = frozenset({
+    "!", "{", "}", "[[", "case", "do", "done", "elif", "else", "esac", "fi", "for", "function",
+    "if", "in", "select", "then", "time", "until", "while", "coproc", "repeat", "foreach", "end",
+    ".", ":", "break", "builtin", "command", "continue", "eval", "exec", "exit", "export",
+    "noglob", "nocorrect", "readonly", "return", "set", "shift", "source", "times", "trap",
+    "unset",
+})  # fmt: skip
 
 
 def shell_line(command: Command) -> str:
@@ -34,8 +43,16 @@ def shown(command: Command) -> str:
 
 
 def join(words: Sequence[str]) -> str:
-    """The words as one shell line."""
-    return " ".join(map(quote, words))
+    """The words as one shell line; the first is a program, never the shell's own word."""
+    line = " ".join(map(quote, words))
+    if words and words[0] in _OF_SHELLS:
+        return f"env {line}"
+    return f"'{words[0]}'{line[len(words[0]) :]}" if words and _assigns(words[0]) else line
+
+
+def _assigns(word: str) -> bool:
+    """Whether a shell would take a first word for an assignment, and it is not quoted yet."""
+    return "=" in word and quote(word) == word
 
 
 def quote(word: str) -> str:
@@ -43,13 +60,18 @@ def quote(word: str) -> str:
     if word == _TO_BE_FILLED_IN:
         return word
     if word.isprintable():
-        return shlex.quote(word)
-    return "$'" + "".join(map(_byte, os.fsencode(word))) + "'"
+        quoted = shlex.quote(word)
+        return f"'{word}'" if quoted.startswith("=") else quoted  # zsh: =ls is a path
+    try:
+        text = os.fsencode(word)
+    except UnicodeEncodeError:  # half a character, as JSON can hold it
+        text = word.encode("utf-8", "surrogatepass")
+    return "$'" + "".join(map(_byte, text)) + "'"
 
 
 def printable(text: str) -> str:
-    """Text behind a `#`, which a line feed would end."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    """Text behind a `#`, which a line feed would end, and which zsh at a prompt does not know."""
+    return "".join(each if each.isprintable() and each not in _SEPARATORS else "?" for each in text)
 
 
 def _byte(number: int) -> str:

@@ -86,6 +86,28 @@ def _word(container: Container, label: str) -> str:
     return value if _LABEL.fullmatch(value) else ""
 
 
+def _plain(found: object) -> str:
+    """A name that an orchestrator said, which is to become a word of a command.
+
+    Raises:
+        CommandFailedError: it is none: it could be an option.
+    """
+    if not isinstance(found, str) or not _LABEL.fullmatch(found):
+        raise CommandFailedError(f"this is no name: {str(found)[:60]!a}")
+    return found
+
+
+def _no_option(found: object) -> str:
+    """The name of a job, which may have any characters, but begins like a name.
+
+    Raises:
+        CommandFailedError: it could be an option.
+    """
+    if str(found).startswith("-"):
+        raise CommandFailedError(f"this is no name: {str(found)[:60]!a}")
+    return str(found)
+
+
 def _own(holder: Holder, work: _Work, snapshot: Snapshot) -> Classification | None:
     """The very service, pod or allocation that this command runs in."""
     own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
@@ -274,7 +296,7 @@ def _owner(
         above = next((each for each in owners if each.get("controller")), None)
         if above is None or above["kind"] == "Node":  # a static pod mirrors a file of its node
             break
-        kind, name = str(above["kind"]).lower(), str(above["name"])
+        kind, name = _plain(above["kind"]).lower(), _plain(above["name"])
         found = _ask((*kubectl, "get", kind, name, "-o", "json"), run)
     return kind, name, found
 
@@ -304,7 +326,7 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
     links = (f"allocation {allocation[:8]}",)
     try:
         found = _ask(("nomad", "alloc", "status", "-json", allocation), run)
-        job, namespace = str(found["JobID"]), str(found.get("Namespace") or "default")
+        job, namespace = _no_option(found["JobID"]), str(found.get("Namespace") or "default")
     except (CommandFailedError, KeyError) as error:
         job = _word(container, _JOB) or _word(container, "com.hashicorp.nomad.job_name")
         why = f"its labels name allocation {allocation}, and nomad could not confirm it: {error}"

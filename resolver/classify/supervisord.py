@@ -102,6 +102,8 @@ def _reachable(program: _Program, master: Process) -> _Program:
     """
     account = trust.account_for(program.daemon, master)
     path = program.configuration
+    if program.title.startswith("-"):
+        raise CommandFailedError("what the holder calls itself is no name of a program")
     if path is None:  # supervisorctl would read what it finds in places of its own
         raise CommandFailedError("its configuration file is not known")
     if account is None:

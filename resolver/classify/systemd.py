@@ -81,7 +81,8 @@ def _suspect(paths: Iterable[str]) -> _Unit | None:
     """The service that a cgroup path belongs to; scopes are sessions and containers."""
     for path in paths:
         parts = [part for part in path.split("/") if part.endswith(_UNITS)]
-        if parts and parts[-1].endswith(".service"):
+        # Who may make cgroups below a unit chooses their names: none becomes an option
+        if parts and parts[-1].endswith(".service") and not parts[-1].startswith("-"):
             manager = _USER_MANAGER.search(path)
             return _Unit(parts[-1], int(manager[1]) if manager else None)
     return None

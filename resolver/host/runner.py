@@ -56,8 +56,9 @@ def run_command(
             stderr=subprocess.PIPE,
             **_as_caller() if account is None else _as_user(account),
         )
-    except OSError as error:
-        raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a word that no command can be given
+        why = error.strerror if isinstance(error, OSError) else "a word of it is no text"
+        raise CommandFailedError(f"{argv[0]}: {why}") from error
     with child:
         try:
             stdout, stderr = _output(child, argv[0], timeout_seconds)

@@ -152,6 +152,8 @@ def program(name: str) -> str:
         CommandFailedError: there is none.
         UntrustedError: others could change it.
     """
+    if "\0" in name or ("/" in name and not name.startswith("/")):
+        raise UntrustedError(f"{name!a} is not run: it is neither a name nor an absolute path")
     reason = ""
     for path in [name] if "/" in name else _in_search_path(name):
         if os.access(path, os.X_OK) and os.path.isfile(path):
@@ -184,6 +186,8 @@ def weakness(path: str) -> str:
     caller. Others may write only to directories where they cannot replace what is not theirs: such
     as have the sticky bit (inode(7)).
     """
+    if not path.startswith("/") or "\0" in path:
+        return f"{path!a} is no absolute path"
     walk = _Undisputed(path)
     try:
         walk.check_folder("/", os.fstat(walk.here))
@@ -191,7 +195,9 @@ def weakness(path: str) -> str:
         found = status(walk.here, name)
         if found is None:
             return f"{path}: {os.strerror(errno.ENOENT)}"
-        return _open_to_others(os.path.join(walk.text, name), found)
+        if stat.S_ISLNK(found.st_mode):  # one of the kernel's, which leads wherever its maker likes
+            return f"{path} is a link"
+        return _open_to_others(os.path.join(walk.text, name), found, last=True)
     except UntrustedError as error:
         return str(error)
     except OSError as error:
@@ -217,12 +223,16 @@ def check_file(path: str) -> None:
         raise UntrustedError(reason)
 
 
-def _open_to_others(path: str, found: os.stat_result) -> str:
-    """Why an entry is in other hands than root's or the caller's; empty where it is not."""
+def _open_to_others(path: str, found: os.stat_result, *, last: bool = False) -> str:
+    """Why an entry is in other hands than root's or the caller's; empty where it is not.
+
+    `last`: the end of a path. A sticky bit keeps others from what is already in a directory; what
+    they put beside it would count there.
+    """
     if found.st_uid not in trusted_users():
         return f"{path} belongs to {user_name(found.st_uid)}"
     mode = found.st_mode
-    if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+    if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not last):
         return ""
     if mode & stat.S_IWOTH:
         return f"everybody may write to {path}"
@@ -280,12 +290,32 @@ def named_files(path: str, uid: int | None) -> list[str]:
     """
     folder, name = os.path.split(path)
     try:
-        readable = _may(uid, os.stat(folder), stat.S_IRUSR | stat.S_IXUSR)
-        names = os.listdir(folder) if readable else []
-    except OSError:
+        names = _listed(folder, uid)
+    except (OSError, ValueError):
         return []
     found = fnmatch.filter(sorted(names), name)[:_MOST_FILES]
     return [os.path.join(folder, each) for each in found if not each.startswith(".")]
+
+
+def _listed(folder: str, uid: int | None) -> list[str]:
+    """What is in a folder that a process of a user names.
+
+    Raises:
+        OSError: there is none, or it is not for that user.
+    """
+    if not folder.startswith("/"):
+        return []
+    walk = _Named(folder, uid)
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(walk.last_name(), flags, dir_fd=walk.here)
+    finally:
+        os.close(walk.here)
+    try:
+        readable = _may(uid, os.fstat(handle), stat.S_IRUSR | stat.S_IXUSR)
+        return os.listdir(handle) if readable else []
+    finally:
+        os.close(handle)
 
 
 def _may(uid: int | None, status: os.stat_result, wanted: int) -> bool:
@@ -318,7 +348,7 @@ def _open_named(path: str, uid: int | None) -> int:
     Raises:
         OSError: there is none, it is no regular file, or a link on the way is a stranger's.
     """
-    if not path.startswith("/"):
+    if not path.startswith("/") or "\0" in path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     walk = _Named(path, uid)
     try:
@@ -326,5 +356,7 @@ def _open_named(path: str, uid: int | None) -> int:
         if not stat.S_ISREG(os.stat(name, dir_fd=walk.here, follow_symlinks=False).st_mode):
             raise PermissionError(errno.EPERM, "it is no regular file", path)
         return os.open(name, _FILE, dir_fd=walk.here)
+    except UnicodeEncodeError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
     finally:
         os.close(walk.here)

@@ -239,7 +239,8 @@ def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseSte
 
 
 def _not_permitted(each: Classification, policy: Policy) -> AdviseStep:
-    users = sorted({found.user or "?" for found in each.holder.processes if not found.signalable})
+    family = (*each.respawners, *each.holder.processes)
+    users = sorted({found.user or "?" for found in family if not found.signalable})
     why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
     return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (_again(policy),))
 
@@ -300,7 +301,7 @@ def _end(step: Step) -> object:
         case StopContainerStep():
             return ("container", step.container.engine, step.container.id)
         case StopServiceStep():
-            return ("service", step.manager.stop)
+            return ("service", step.manager.account, step.manager.stop)
         case AdviseStep():
             return ("advise", step.verdict, step.why, step.commands, step.undo)
 
@@ -308,15 +309,15 @@ def _end(step: Step) -> object:
 def _join(steps: list[Step]) -> Step:
     bindings = tuple(sorted({binding for step in steps for binding in step.bindings}))
     first = steps[0]
+    kills = [step for step in steps if isinstance(step, KillStep)]
     if isinstance(first, KillStep):
-        members = {
-            process.identity: process
-            for step in steps
-            if isinstance(step, KillStep)
-            for process in step.members
-        }
-        inodes = frozenset(
-            inode for step in steps if isinstance(step, KillStep) for inode in step.inodes
+        members = {found.identity: found for step in kills for found in step.members}
+        return replace(
+            first,
+            bindings=bindings,
+            members=tuple(members.values()),
+            inodes=frozenset(inode for step in kills for inode in step.inodes),
+            respawners=frozenset(each for step in kills for each in step.respawners),
+            patience_seconds=max(step.patience_seconds for step in kills),
         )
-        return replace(first, bindings=bindings, members=tuple(members.values()), inodes=inodes)
     return replace(first, bindings=bindings)
