@@ -49,8 +49,11 @@ def members_of(ids: Collection[int]) -> tuple[Pid, ...] | None:
         folder = folders.pop()
         try:
             text = read(f"{folder}/cgroup.procs").decode("ascii")
-        except OSError:  # removed meanwhile; or a threaded one, which names no processes
-            return None
+        except (
+            OSError,
+            ValueError,
+        ):  # removed meanwhile; a threaded one, which names no processes;
+            return None  # or a hierarchy that is mounted outside of /sys
         found.update(Pid(int(line)) for line in text.split() if line != "0")
         folders += [f"{folder}/{name}" for name, _ in folders_in(folder)]
     return tuple(sorted(found))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resolver.gather import cgroups
 from resolver.host import files
 
 ROOT = Path(__file__).parents[2] / "resolver"
@@ -77,3 +78,15 @@ def test_what_it_would_find(text: str) -> None:
 def test_the_kernels_reader_reads_nothing_else(path: str) -> None:
     with pytest.raises(ValueError, match="no file of the kernel"):
         files.read(path)
+
+
+def test_a_hierarchy_mounted_elsewhere_names_no_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that is so, every process is looked into: nothing breaks."""
+    group = tmp_path / "web.slice"
+    group.mkdir()
+    (group / "cgroup.procs").write_text("1\n", encoding="ascii")
+    monkeypatch.setattr(cgroups, "_mount_point", lambda: str(tmp_path))
+    assert cgroups.paths_of([group.stat().st_ino]) == {group.stat().st_ino: "/web.slice"}
+    assert cgroups.members_of([group.stat().st_ino]) is None
