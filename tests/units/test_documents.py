@@ -42,7 +42,7 @@ def test_the_map_names_every_module() -> None:
 
 def test_the_map_names_every_file_of_the_pipeline() -> None:
     the_map = (ROOT / "ARCHITECTURE.md").read_text()
-    for room in ("gather", "strategies", "report"):
+    for room in ("gather", "host", "strategies", "report"):
         for path in (ROOT / "resolver" / room).glob("[a-z]*.py"):
             assert f"`{path.name}`" in the_map, path
 
