@@ -25,7 +25,6 @@ COMMANDS = {
     ),
     "up": ("up", "Free a compose project's ports, start it, and prove that it answers."),
     "env": ("env", "Print the port of a service, or .env.example."),
-    "portserver": ("portserver", "Lend ports to programs that use python_portpicker."),
     "shell-init": ("shell", "Print clear_port and kill_api_ports for your shell."),
     "assign": (
         "assign",
@@ -42,7 +41,6 @@ COMMANDS = {
     "watch": ("watch", "Show what happens to ports, as it happens; touch nothing."),
     "serve": ("serve", "Show whether services work: a page, /healthz and /metrics."),
     "config": ("config", "Show every setting, and where it came from."),
-    "selftest": ("selftest", "Prove on this machine that held ports are kept from others."),
 }
 """In the order of the overview: the module, in which each is a function, and what it is for."""
 _COMPLETION = {"install_completion", "show_completion"}

@@ -414,13 +414,3 @@ def test_a_log_goes_to_a_pipe_that_is_read(tmp_path: Path) -> None:
         assert b"INFO ultra-ports" in reader.communicate(timeout=20)[0]
     run = ultra("ports", "-h", env={"ULTRA_PORTS_LOG": "debug:/dev/stderr"})
     assert "INFO ultra-ports" in run.stderr
-
-
-def test_a_strangers_link_to_where_a_server_shall_listen(
-    public: Path, stranger: Plant, tmp_path: Path
-) -> None:
-    stranger(f"ln -s {tmp_path} {public}/run")
-    run = ultra("portserver", "--listen", str(public / "run" / "ports.sock"), timeout=20)
-    assert run.status == 2
-    assert f"{public}/run is a link of uid 65534's" in run.stderr
-    assert not (tmp_path / "ports.sock").exists()

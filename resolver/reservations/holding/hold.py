@@ -1,8 +1,7 @@
 """The flip hold: one process keeps a port in the kernel until its server takes it.
 
 Bind `[::]:P` for both families *without* SO_REUSEADDR, do not listen, and then set SO_REUSEADDR on
-that very socket. What follows was measured on Linux 6.18, and is proved on the machine at hand by
-`ultra-ports selftest`:
+that very socket. What follows was measured on Linux 6.18, and is held by the tests:
 
 * Whoever binds the port plainly is refused (EADDRINUSE), and so is any other hold: of 64 processes
   that race for the same ports, no two get the same one.

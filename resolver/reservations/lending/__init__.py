@@ -1,1 +1,0 @@
-"""Lending ports by python_portpicker's protocol."""
