@@ -268,14 +268,8 @@ def without_vain_steps(plan: Plan, requests: Iterable[PortRequest]) -> Plan:
             useful.update(steps)
         else:
             blockers |= dict.fromkeys(steps, blocker)
-    return Plan(
-        tuple(
-            each
-            if each.step in useful or each.step not in blockers
-            else replace(each, step=_vain(each.step, blockers[each.step]))
-            for each in plan.planned
-        )
-    )
+    vain = {step: _vain(step, blocker) for step, blocker in blockers.items() if step not in useful}
+    return Plan(tuple(replace(each, step=vain.get(each.step, each.step)) for each in plan.planned))
 
 
 def _is_in_the_way(each: Planned, request: PortRequest) -> bool:

@@ -1,0 +1,227 @@
+"""What was found on the machine: processes, sockets, containers, engines, and one scan of all."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import cached_property
+from typing import NewType
+
+from msgspec import Struct
+
+from resolver.model.ports import ANY_IPV4, Binding, PortRequest, SocketState, Transport
+
+Pid = NewType("Pid", int)
+
+
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # names.RestrictedNamePattern of Moby
+
+
+class Scan(StrEnum):
+    """Where the owners of sockets were looked for."""
+
+    COMPLETE = "complete"  # in every process
+    CGROUP = "cgroup"  # in the cgroup that each socket was made in: another owner is not seen
+
+
+class ProcessIdentity(Struct, frozen=True, order=True):
+    """A process for as long as it lives: its PID and when it started.
+
+    `start_time` is in clock ticks since boot on Linux (proc_pid_stat(5), field 22) and in
+    milliseconds since the epoch elsewhere; it is only ever compared for equality.
+    """
+
+    pid: Pid
+    start_time: int
+
+
+class Process(Struct, frozen=True):
+    """The facts about one process at the time of the scan.
+
+    `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
+    `uids` are its real, effective and saved user ids, and `uid` the
+    real one. `on_terminal` says
+    that its standard input is a terminal, and `signalable` that kill(2) would let this user signal
+    it. `command`, `executable`, `cwd`
+    and `environment` are empty or None where they are hidden from this user; the environment is
+    for classifiers, and is never printed.
+    """
+
+    identity: ProcessIdentity
+    name: str
+    command: tuple[str, ...] = ()
+    executable: str | None = None
+    cwd: str | None = None
+    user: str | None = None
+    uid: int | None = None
+    uids: tuple[int, int, int] | None = None
+    ancestors: tuple[ProcessIdentity, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    stopped: bool = False
+    on_terminal: bool = False
+    signalable: bool = True
+
+    @property
+    def pid(self) -> Pid:
+        """The PID alone, for printing."""
+        return self.identity.pid
+
+    @property
+    def parent(self) -> ProcessIdentity | None:
+        """The parent at the time of the scan; None for PID 1 and for a hidden parent."""
+        return self.ancestors[0] if self.ancestors else None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.pid}"
+
+    def variable(self, name: str) -> str | None:
+        """One environment variable, as it was when the process started."""
+        return dict(self.environment).get(name)
+
+
+class Socket(Struct, frozen=True, order=True):
+    """A socket that occupies a port; `inode` 0 means that no process owns it any more.
+
+    `v6only` is None where it is not known or does not apply; `cgroup_id` is the cgroup v2 id, which
+    is the inode number of the cgroup's directory, and `cgroup` that directory's path where it was
+    looked up. `owners` is sorted; empty and `inode` not 0 means
+    that the owner is hidden from this user.
+    """
+
+    binding: Binding
+    state: SocketState
+    inode: int
+    uid: int | None = None
+    v6only: bool | None = None
+    cgroup_id: int | None = None
+    cgroup: str | None = None
+    peer: str | None = None
+    owners: tuple[ProcessIdentity, ...] = ()
+
+
+class Container(Struct, frozen=True):
+    """What an engine says of one container.
+
+    `published` are the host bindings that it holds or, between two restarts, would take again.
+    `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
+    `stop_timeout_seconds` is the container's own grace. `sharing` names the containers that live in
+    its network namespace. `client` begins the commands that reach its engine. `uid` is the user
+    who listens at its engine's socket, None where that cannot be told; `foreign` says that it is
+    another user's engine, whose word counts for that user's sockets and processes only.
+    """
+
+    id: str
+    name: str
+    engine: str
+    image: str = ""
+    state: str = ""
+    published: tuple[Binding, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    network_mode: str = ""
+    restart_policy: str = "no"
+    auto_remove: bool = False
+    stop_timeout_seconds: int = 10
+    sharing: tuple[str, ...] = ()
+    client: tuple[str, ...] = ("docker",)
+    uid: int | None = None
+    foreign: bool = False
+
+    @property
+    def handle(self) -> str:
+        """What a command calls it: its name, or its short id where that is no name of Docker's.
+
+        An engine may say that a container is called `--help`, or `$(reboot)`.
+        """
+        return self.name if _CONTAINER_NAME.match(self.name) else self.id[:12]
+
+    def label(self, name: str) -> str | None:
+        """The value of one label."""
+        return dict(self.labels).get(name)
+
+
+class Redirect(Struct, frozen=True, order=True):
+    """A NAT rule that captures the ports `first` to `last`, inclusive, of `address` or of all.
+
+    `where` names its chain, and `delete` is the command that removes it.
+    """
+
+    transport: Transport
+    first: int
+    last: int
+    target: str
+    where: str
+    delete: tuple[str, ...]
+    address: str = ANY_IPV4
+
+    def captures(self, request: PortRequest) -> bool:
+        """Whether what is sent to the requested port would go elsewhere."""
+        if not (self.transport is request.transport and self.first <= request.port <= self.last):
+            return False
+        return self.address == ANY_IPV4 or request.address in {None, self.address, ANY_IPV4}
+
+
+class EngineState(Struct, frozen=True):
+    """One engine endpoint and how it answered.
+
+    `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
+    simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
+    not use, or should not. `elsewhere` says that its published ports are in another network
+    namespace than ours, and why we think so. `chosen` marks the one that the docker command line
+    would talk to; the others were found beside it. `client` begins the commands that reach the
+    engine. `asked` is False where it was not: what is seen here explains the ports, or `trouble`
+    says why. `uid` is the user who listens at its socket, None where that cannot be told (tcp,
+    ssh); `foreign` says that it is another user's, which may explain that user's ports only.
+    """
+
+    endpoint: str
+    trouble: str | None = None
+    absent: bool = False
+    forbidden: bool = False
+    elsewhere: str | None = None
+    chosen: bool = True
+    client: tuple[str, ...] = ("docker",)
+    asked: bool = True
+    uid: int | None = None
+    foreign: bool = False
+
+    @property
+    def unremarkable(self) -> bool:
+        """Whether its trouble is nobody's: nothing there, or merely found and not for this user."""
+        return self.absent or (self.forbidden and not self.chosen)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it might explain anybody's port, and did not answer, even though we may ask."""
+        return self.trouble is not None and not (self.absent or self.forbidden or self.foreign)
+
+
+class Snapshot(Struct, frozen=True, dict=True):
+    """All that was gathered in one scan; every tuple is sorted.
+
+    `processes` holds the owners, their ancestors and the caller's own line, by identity;
+    `contained` says that this command runs in a container, as a CI runner does. `ended` are holders
+    that were ended in an earlier round, before the port was taken back.
+    `blind_spot` says why the owner of a socket may not be among them.
+    """
+
+    sockets: tuple[Socket, ...] = ()
+    processes: tuple[Process, ...] = ()
+    containers: tuple[Container, ...] = ()
+    engines: tuple[EngineState, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+    own: tuple[ProcessIdentity, ...] = ()
+    ended: tuple[Process, ...] = ()
+    own_container: str | None = None
+    contained: bool = False
+    blind_spot: str = "its owner is hidden from this user"
+    scan: Scan = Scan.COMPLETE
+    notes: tuple[str, ...] = ()
+
+    def process(self, identity: ProcessIdentity | None) -> Process | None:
+        """The facts about one process, or None where it was hidden or had gone."""
+        return self._by_identity.get(identity) if identity else None
+
+    @cached_property
+    def _by_identity(self) -> dict[ProcessIdentity, Process]:
+        return {found.identity: found for found in self.processes}

@@ -1,0 +1,259 @@
+"""What a holder was judged to be, and the step that was chosen for it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from resolver.model.machine import Container, Process, ProcessIdentity, Redirect, Snapshot
+from resolver.model.ports import Binding, SocketState
+
+
+class Kind(StrEnum):
+    """What a holder is."""
+
+    LOCAL = "local"
+    CONTAINER = "container"
+    SERVICE = "service"
+    ANCESTOR = "ancestor"
+    PROTECTED = "protected"
+    FORWARDER = "forwarder"
+    ORPHAN = "orphan"
+    REDIRECT = "redirect"
+    BYSTANDER = "bystander"
+    HIDDEN = "hidden"
+    UNKNOWN = "unknown"
+
+
+class Respawn(StrEnum):
+    """Whether something would start the holder again."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class Confidence(StrEnum):
+    """Whether the manager itself was asked."""
+
+    CONFIRMED = "confirmed"
+    SUSPECTED = "suspected"
+
+
+class Verdict(StrEnum):
+    """What is true of one requested port in the end."""
+
+    FREE = "free"
+    FREED = "freed"
+    HELD = "held"
+    RETAKEN = "retaken"
+    ADVISED = "advised"
+    REFUSED = "refused"
+    HIDDEN = "hidden"
+    UNDECIDED = "undecided"
+
+
+class Command(Struct, frozen=True):
+    """A command line for people: `argv`, to be run in `folder`, with a `comment` for its reader.
+
+    Whoever prints it quotes each word for itself (`report.commands.shell_line`).
+    """
+
+    argv: tuple[str, ...]
+    comment: str = ""
+    folder: str | None = None
+
+
+class Account(Struct, frozen=True):
+    """A user as whom a manager's commands are run, with what they need in their environment."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What makes a command line this user's (sudo(8), env(1))."""
+        variables = tuple(f"{name}={text}" for name, text in self.environment)
+        return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
+
+
+class Holder(Struct, frozen=True):
+    """One owner (a process with its family, or a container) of one binding.
+
+    `processes` has the masters first: owners that have no other owner above them. `hidden` is the
+    reason where a socket exists whose owner cannot be seen; `kernel` marks one that has none,
+    and `cgroup` says which unit or container such an owner belongs to. `handed_over`: another
+    user made the socket, whose `uid` it has, and the processes have only been given it.
+    """
+
+    binding: Binding
+    state: SocketState
+    processes: tuple[Process, ...] = ()
+    masters: tuple[ProcessIdentity, ...] = ()
+    container: Container | None = None
+    redirect: Redirect | None = None
+    uid: int | None = None
+    inodes: frozenset[int] = frozenset()
+    hidden: str | None = None
+    kernel: bool = False
+    cgroup: str | None = None
+    peer: str | None = None
+    v6only: bool | None = None
+    handed_over: bool = False
+
+    @property
+    def master(self) -> Process | None:
+        """The first master; None where the owner is hidden or a container alone."""
+        return self.processes[0] if self.processes else None
+
+
+class Manager(Struct, frozen=True):
+    """What would start a holder again, and the commands that end and begin it.
+
+    `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
+    (`sudo`), empty where none is needed. `account` is the user as whom the commands are run, where
+    that is not the caller. `patience_seconds` is how long the manager may go on
+    stopping after its command has returned.
+    """
+
+    kind: str
+    name: str
+    policy: str
+    stop: tuple[tuple[str, ...], ...] = ()
+    start: tuple[tuple[str, ...], ...] = ()
+    prefix: tuple[str, ...] = ()
+    account: Account | None = None
+    patience_seconds: float = 0.0
+
+
+class Classification(Struct, frozen=True):
+    """What a holder is, what would bring it back, and how that is known.
+
+    `respawners` are parents that start the holder again, and can be ended with it: the topmost
+    first, then what stands between it and the holder.
+    `harm` says who else would suffer if the holder was killed, empty where nobody would: such a
+    service is left to its manager's own command, even where nothing starts it again. `runner` is
+    a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
+    `spared` says why it is left alone unless the caller insists (`force`).
+    """
+
+    holder: Holder
+    kind: Kind
+    respawn: Respawn = Respawn.NO
+    confidence: Confidence = Confidence.CONFIRMED
+    manager: Manager | None = None
+    chain: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    reason: str = ""
+    commands: tuple[Command, ...] = ()
+    respawners: tuple[Process, ...] = ()
+    runner: Process | None = None
+    harm: str = ""
+    spared: str = ""
+
+
+class KillStep(Struct, frozen=True, eq=False):
+    """End a process family: its masters first, then those of its members that stay.
+
+    `inodes` are the sockets by which it holds the port: without them it is left to finish in peace,
+    but for the `respawners`, which have to end. `patience_seconds` is added to the caller's grace.
+    """
+
+    bindings: tuple[Binding, ...]
+    masters: tuple[Process, ...]
+    members: tuple[Process, ...]
+    inodes: frozenset[int]
+    why: str
+    undo: tuple[Command, ...] = ()
+    respawners: frozenset[ProcessIdentity] = frozenset()
+    patience_seconds: float = 0.0
+    kind: str = "kill"
+    commands: tuple[Command, ...] = ()
+
+
+class StopContainerStep(Struct, frozen=True, eq=False):
+    """Stop a container through its engine."""
+
+    bindings: tuple[Binding, ...]
+    container: Container
+    why: str
+    undo: tuple[Command, ...] = ()
+    kind: str = "stop-container"
+    commands: tuple[Command, ...] = ()
+
+
+class StopServiceStep(Struct, frozen=True, eq=False):
+    """Stop a managed service through its manager's own command."""
+
+    bindings: tuple[Binding, ...]
+    manager: Manager
+    why: str
+    undo: tuple[Command, ...] = ()
+    kind: str = "stop-service"
+    commands: tuple[Command, ...] = ()
+
+
+class AdviseStep(Struct, frozen=True, eq=False):
+    """Touch nothing; say why, and what to run instead. `verdict` is what it makes of the port."""
+
+    bindings: tuple[Binding, ...]
+    verdict: Verdict
+    why: str
+    commands: tuple[Command, ...] = ()
+    undo: tuple[Command, ...] = ()
+    kind: str = "advise"
+
+
+# Steps are compared by identity: holders that end together share one.
+Step = KillStep | StopContainerStep | StopServiceStep | AdviseStep
+
+
+class Planned(Struct, frozen=True):
+    """A classified holder and the step that was chosen for it; holders may share one step."""
+
+    classification: Classification
+    step: Step
+
+
+class Plan(Struct, frozen=True):
+    """The chosen steps in the order in which they are applied, each once."""
+
+    planned: tuple[Planned, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Each distinct step, in order."""
+        return tuple(dict.fromkeys(planned.step for planned in self.planned))
+
+
+class Diagnosis(Struct, frozen=True):
+    """What one look at the machine came to."""
+
+    snapshot: Snapshot = Snapshot()
+    plan: Plan = Plan()
+
+
+class Policy(Struct, frozen=True):
+    """What the caller allows and how long things may take; times are in seconds.
+
+    `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
+    owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
+    and engines that could add little are not asked. `euid` is the caller's effective user id, and
+    `again` the command line that an advice repeats behind `sudo`.
+    """
+
+    grace_seconds: float = 5.0
+    settle_seconds: float = 1.0
+    docker_timeout_seconds: float = 2.0
+    rounds: int = 3
+    dry_run: bool = False
+    force: bool = False
+    stop_services: bool = False
+    use_docker: bool = True
+    complete: bool = True
+    euid: int = 0
+    again: tuple[str, ...] = ("ultra-ports",)

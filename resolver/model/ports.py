@@ -1,0 +1,73 @@
+"""Ports, and what may occupy one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+from msgspec import Struct
+
+PortNumber = NewType("PortNumber", int)
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - named here, never bound here
+
+ANY_IPV6 = "::"
+
+
+class Transport(StrEnum):
+    """The transports that have ports here."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class SocketState(StrEnum):
+    """How a socket, or an engine's port mapping, occupies a port."""
+
+    LISTENING = "listening"
+    BOUND = "bound"  # bound, not listening
+    UNCONNECTED = "unconnected"  # a UDP socket that takes datagrams from anybody
+    CONNECTED = "connected"  # a connection whose local port this is
+    CLOSING = "closing"  # TIME_WAIT and kin: no process owns it any more
+    REDIRECTED = "redirected"  # a NAT rule takes what arrives, without any socket
+    PUBLISHED = "published"  # an engine's mapping without a socket in this namespace
+
+
+class Binding(Struct, frozen=True, order=True):
+    """A local endpoint: canonical address text without brackets, and a port of 1 to 65535."""
+
+    transport: Transport
+    address: str
+    port: PortNumber
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}/{self.transport}"
+
+
+class PortRequest(Struct, frozen=True, order=True):
+    """One port that somebody asked about; `address` None means every address of the machine."""
+
+    port: PortNumber
+    transport: Transport = Transport.TCP
+    address: str | None = None
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"{self.port}/{self.transport}"
+        return str(Binding(self.transport, self.address, self.port))
+
+    def meets(self, binding: Binding, *, v6only: bool | None = None) -> bool:
+        """True where a server on this request's address would collide with `binding`.
+
+        A `::` socket takes IPv4 too unless it is IPv6-only (ipv6(7), IPV6_V6ONLY); where that is
+        not known, it counts as a collision, and the bind proof has the last word.
+        """
+        if (binding.port, binding.transport) != (self.port, self.transport):
+            return False
+        wanted, held = self.address, binding.address
+        if wanted is None or wanted in {held, ANY_IPV6}:
+            return True
+        if held == ANY_IPV6:
+            return ":" in wanted or not v6only
+        return ANY_IPV4 in {wanted, held} and ":" not in wanted + held

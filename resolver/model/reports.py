@@ -1,0 +1,107 @@
+"""How steps ended, and what is true of each port in the end."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+from msgspec import Struct
+
+from resolver.model.machine import EngineState, Scan
+from resolver.model.plans import Classification, Step, Verdict
+from resolver.model.ports import PortRequest
+
+
+class ExitStatus(IntEnum):
+    """The command's exit statuses; public API."""
+
+    FREE = 0
+    HELD = 1
+    USAGE = 2
+    ADVISED = 3
+    HIDDEN = 4
+    UNDECIDED = 5
+    INTERRUPTED = 130
+
+
+class Result(StrEnum):
+    """How one step ended."""
+
+    DONE = "done"
+    GONE = "gone"
+    NOT_PERMITTED = "not-permitted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Outcome(Struct, frozen=True):
+    """How a step ended, why, and what was done, in order, in words."""
+
+    step: Step
+    result: Result
+    reason: str = ""
+    actions: tuple[str, ...] = ()
+
+
+class Proof(Struct, frozen=True):
+    """What came of binding the requested addresses.
+
+    `free` True: bound. `free` False: EADDRINUSE, on `where`. `free` None: this user or machine
+    cannot tell, for the `reason`. `lingering`: it was bound with SO_REUSEADDR only, since these
+    connections are still on the port; empty where it was bound plainly.
+    """
+
+    free: bool | None
+    reason: str = ""
+    where: str = ""
+    lingering: str = ""
+
+
+class HolderReport(Struct, frozen=True):
+    """One holder from gathering to outcome; `outcome` is None where nothing was applied."""
+
+    classification: Classification
+    step: Step | None = None
+    outcome: Outcome | None = None
+
+
+class PortReport(Struct, frozen=True):
+    """The end of the story for one requested port.
+
+    `services` are the names by which it was asked for.
+    """
+
+    request: PortRequest
+    verdict: Verdict
+    reason: str = ""
+    holders: tuple[HolderReport, ...] = ()
+    retaken_by: tuple[HolderReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The request as people read it: `8085/tcp (api)` where it was asked for by name."""
+        return (
+            f"{self.request} ({', '.join(self.services)})" if self.services else f"{self.request}"
+        )
+
+
+class Report(Struct, frozen=True):
+    """The answer to one call: a report for each requested port, in the order of the request."""
+
+    command: str
+    ports: tuple[PortReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()  # what only a verbose reader wants
+    dry_run: bool = False
+    exit_status: ExitStatus = ExitStatus.FREE
+    engines: tuple[EngineState, ...] = ()  # how each one answered
+    scan: Scan = Scan.COMPLETE
+
+
+class Completed(Struct, frozen=True):
+    """What a command gave back."""
+
+    status: int
+    stdout: str
+    stderr: str
