@@ -89,7 +89,9 @@ def serve(
     options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
     policy = api.policy({**options, "complete": False})
     background = exporter.Background(asked, os.environ, use_docker=not no_docker)
-    answers = exporter.Exporter(lambda: check_targets(asked, policy, os.environ), background, token)
+    answers = exporter.Exporter(
+        lambda run: check_targets(asked, policy, os.environ, run=run), background, token
+    )
     with serving.listening(where) as listener:
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resolver import api, pipeline, verdicts
 from resolver.errors import UltraPortsError, UsageError
-from resolver.health import belonging, judging
-from resolver.health.commands import Order, run
+from resolver.health import belonging, judging, probes
 from resolver.health.inside import Containers, Seen
 from resolver.health.model import Belongs, HealthReport, Level
-from resolver.health.probes import Question, ask, exists
-from resolver.health.talks import Appointment, converse
+from resolver.health.probes.command import Command
+from resolver.health.probes.peer import Question
 from resolver.health.targets import Targets, targets
 from resolver.leases.owner import here
 from resolver.leases.remarks import living
@@ -26,12 +24,14 @@ from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transpor
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from resolver.health.model import Answer, ServiceHealth, Target
     from resolver.leases.model import Lease
     from resolver.model import HolderReport, Policy, PortRequest, Report
     from resolver.project.model import Probe
+
+    Run = Callable[[Coroutine[Any, Any, tuple[Answer, ...]]], tuple[Answer, ...]]
 
 DEFAULT_SECONDS = 2.0
 _LOOPBACK = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}
@@ -81,19 +81,30 @@ def check(
 
 
 def check_targets(
-    asked: Targets, policy: Policy, environ: Mapping[str, str], timeout_seconds: float | None = None
+    asked: Targets,
+    policy: Policy,
+    environ: Mapping[str, str],
+    timeout_seconds: float | None = None,
+    run: Run = probes.run,
 ) -> HealthReport:
-    """The health of targets that are known already; as for `check`."""
+    """The health of targets that are known already; as for `check`.
+
+    `run` runs the probes: a caller that means to cancel them has its own.
+    """
     at = time.time()
     report = diagnosed([each.request for each in asked.wanted], policy)
     ports = {port.request: port for port in report.ports}
-    answers = _answers(asked.wanted, ports, environ, timeout_seconds)
+    questions = [
+        list(_questions(each, ports[each.request], environ, timeout_seconds))
+        for each in asked.wanted
+    ]
+    answers = iter(run(probes.ask([one for each in questions for one in each])))
     leases, troubles = _leases(environ)
     away = {each.endpoint: each.elsewhere for each in report.engines if each.elsewhere}
     judge = _Judge(leases, Containers(policy.docker_timeout_seconds), environ, away)
     services = tuple(
-        judge.judged(target, ports[target.request], said)
-        for target, said in zip(asked.wanted, answers, strict=True)
+        judge.judged(target, ports[target.request], tuple(next(answers) for _ in asked_of_it))
+        for target, asked_of_it in zip(asked.wanted, questions, strict=True)
     )
     notes = dict.fromkeys((*asked.notes, *report.notes, *troubles))
     return HealthReport(at, services, tuple(notes))
@@ -155,38 +166,23 @@ class _Judge:
         return self._containers.look(target.request, holders)
 
 
-def _answers(
-    wanted: Sequence[Target],
-    ports: Mapping[PortRequest, PortReport],
-    environ: Mapping[str, str],
-    timeout_seconds: float | None,
-) -> list[tuple[Answer, ...]]:
-    """What each target answers; all are asked at once."""
-    appointments = [
-        list(_appointments(each, ports[each.request], environ, timeout_seconds)) for each in wanted
-    ]
-    answers = iter(converse([one for each in appointments for one in each]))
-    return [tuple(next(answers) for _ in each) for each in appointments]
-
-
-def _appointments(
+def _questions(
     target: Target,
     report: PortReport,
     environ: Mapping[str, str],
     timeout_seconds: float | None,
-) -> Iterator[Appointment]:
+) -> Iterator[Question | Command]:
     probe, request = target.probe, target.request
     default = probe.timeout_seconds if probe else DEFAULT_SECONDS
     seconds = default if timeout_seconds is None else timeout_seconds
     if request.transport is Transport.TCP:
         forwarded = any(map(judging.is_forwarded, report.holders))
         for address in _addresses(request, report.holders):
-            question = Question(address, request.port, probe, forwarded)
-            yield Appointment(partial(ask, question), seconds)
+            yield Question(address, request.port, probe, seconds, forwarded)
     held = report.verdict is not Verdict.FREE
     if probe and probe.kind == "command" and held and not target.untrusted:
-        order = Order(probe.command, target.place, {**environ, "PORT": str(request.port)})
-        yield Appointment(partial(run, order), seconds)
+        variables = {**environ, "PORT": str(request.port)}
+        yield Command(probe.command, target.place, variables, seconds)
 
 
 def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[str]:
@@ -199,7 +195,7 @@ def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[st
         if each.classification.holder.state in _SERVING
     ]
     served = (_LOOPBACK.get(each.address, each.address) for each in bindings)
-    loopback = filter(exists, _LOOPBACK.values())
+    loopback = filter(probes.exists, _LOOPBACK.values())
     return list(dict.fromkeys((*loopback, *served)))[:_MOST_ADDRESSES]
 
 

@@ -20,6 +20,7 @@ from resolver.leases import outcomes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from resolver.health.checking import Run
     from resolver.health.heads import Request
     from resolver.health.model import HealthReport
     from resolver.health.targets import Targets
@@ -46,18 +47,18 @@ class Exporter:
     """Answers paths.
 
     Args:
-        check: makes a check, and may take its time.
+        check: makes a check, and may take its time; it is given what runs its probes.
         background: what is watched all the while; None where nothing is.
         token: by which whoever sends it sees the whole report; empty where nobody shall.
     """
 
     def __init__(
         self,
-        check: Callable[[], HealthReport],
+        check: Callable[[Run], HealthReport],
         background: Background | None = None,
         token: bytes = b"",
     ) -> None:
-        self.latest = Latest(lambda: checked(check))
+        self.latest = Latest(lambda latest: checked(lambda: check(latest.run)))
         self._background = background
         self._token = token
         self._page = page()

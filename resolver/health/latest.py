@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
+import asyncio
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 _T = TypeVar("_T")
+_S = TypeVar("_S")
 LASTS_SECONDS = 1.0
 
 
@@ -22,16 +23,21 @@ class Latest(Generic[_T]):
     forks after the first request, and a look that hangs keeps no process from ending.
 
     Args:
-        look: looks; what it raises is what everybody gets who waits for it.
+        look: looks; what it raises is what everybody gets who waits for it. It is called with this
+            object's `run`.
         lasts_seconds: how long the outcome is passed on, counted from the end of the look.
     """
 
-    def __init__(self, look: Callable[[], _T], lasts_seconds: float = LASTS_SECONDS) -> None:
+    def __init__(
+        self, look: Callable[[Latest[_T]], _T], lasts_seconds: float = LASTS_SECONDS
+    ) -> None:
         self._look = look
         self._lasts = lasts_seconds
         self._lock = threading.Lock()
         self._flight: Future[_T] | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._interrupted = False
         self._ended = 0.0
 
     def ask(self) -> Future[_T]:
@@ -44,29 +50,55 @@ class Latest(Generic[_T]):
                 self._thread.start()
             return self._flight
 
+    def run(self, asking: Coroutine[Any, Any, _S]) -> _S:
+        """Runs the part of a look that may wait for long, so that it can be interrupted.
+
+        Raises:
+            asyncio.CancelledError: it was.
+        """
+        with asyncio.Runner() as runner:
+            with self._lock:
+                self._loop = runner.get_loop()
+            try:
+                return runner.run(self._unless_interrupted(asking))
+            finally:
+                with self._lock:
+                    self._loop = None
+
+    async def _unless_interrupted(self, asking: Coroutine[Any, Any, _S]) -> _S:
+        task = asyncio.ensure_future(asking)
+        if self._interrupted:
+            task.cancel()
+        return await task
+
     def interrupt(self, seconds: float) -> None:
-        """Ends the look that is under way, as Ctrl-C would in the main thread, and waits for it.
+        """Cancels the look that is under way, and waits for it so long.
 
         What it has started, such as a probe's command, it ends itself then. Where it waits for the
-        kernel it goes on until that has answered (PyThreadState_SetAsyncExc of Python's C API).
+        kernel or an engine it goes on until that has answered.
         """
+        self._interrupted = True
         with self._lock:
             thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        raised = ctypes.py_object(KeyboardInterrupt)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), raised)
-        thread.join(seconds)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+        if thread is not None:
+            thread.join(seconds)
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._ended >= self._lasts
 
     def _fly(self, flight: Future[_T]) -> None:
         try:
-            found = self._look()
+            found = self._look(self)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for those who wait
             self._ended = time.monotonic()
             flight.set_exception(error)
         else:
             self._ended = time.monotonic()
             flight.set_result(found)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()

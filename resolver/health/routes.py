@@ -41,7 +41,7 @@ _REFUSED = {
 
 
 def _latest(wanted: tuple[str | int, ...], options: dict[str, Any]) -> Latest[Checked]:
-    return Latest(lambda: checked(lambda: check(*wanted, **options)))
+    return Latest(lambda _: checked(lambda: check(*wanted, **options)))
 
 
 class Asgi:

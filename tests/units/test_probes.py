@@ -1,25 +1,25 @@
-"""Conversations: whatever a peer says, they end in time, with an answer that means something."""
+"""Probes: whatever a peer says, they end in time, with an answer that means something."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import socket
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from resolver.health.line import LONGEST, Line, TooLongError
-from resolver.health.model import Answer, Level
-from resolver.health.speaking import SPEAKERS, Said
-from resolver.health.talks import AT_ONCE, Appointment, Wait, converse
+from resolver.health import probes
+from resolver.health.model import Level
+from resolver.health.probes import PROBES
+from resolver.health.probes.peer import LONGEST, Peer, ProbeResult, Question, TooLongError
 from resolver.project.model import Probe
+from tests.lab.ports import free_range
 
 if TYPE_CHECKING:
-    from resolver.health.talks import Talk
+    from collections.abc import Iterator
 
 GOOD = {
     "http": (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.0 2", b"HTTP/1.0 3", b"HTTP/1.1 1"),
@@ -33,24 +33,24 @@ PIECES = (
 )
 
 
-def spoken(kind: str, heard: bytes) -> Said | None:
+def spoken(kind: str, heard: bytes) -> ProbeResult | None:
     """What a probe makes of an answer that ends after these bytes; None: it was too long."""
-    ours, theirs = socket.socketpair()
-    found: list[Said | None] = []
 
-    def talk(line: Line) -> Talk:
-        try:
-            found.append((yield from SPEAKERS[kind](line, Probe(kind), 80)))
-        except TooLongError:
-            found.append(None)
-        return Answer("", Level.ACCEPTS)
+    async def speak() -> ProbeResult | None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(heard)
+            theirs.shutdown(socket.SHUT_WR)
+            ours.settimeout(0)
+            peer = Peer(ours)
+            try:
+                return await PROBES[kind](peer, Question("", 80, Probe(kind), 30.0))
+            except TooLongError:
+                return None
+            finally:
+                peer.close()
 
-    with ours, theirs:
-        ours.settimeout(0)
-        theirs.sendall(heard)
-        theirs.shutdown(socket.SHUT_WR)
-        converse([Appointment(partial(talk, Line(ours)), 30.0)])
-    return found[0]
+    return asyncio.run(speak())
 
 
 @pytest.mark.parametrize("kind", sorted(GOOD))
@@ -108,78 +108,62 @@ def test_what_answers_mean(kind: str, heard: bytes, expected: tuple[bool, bool])
 
 def test_nobody_is_heard_for_ever() -> None:
     """Not a byte more than the limit is kept, however much there is."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
+
+    async def listen() -> int:
+        ours, theirs = socket.socketpair()
         ours.settimeout(0)
         theirs.settimeout(0)
-        line = Line(ours)
+        peer = Peer(ours)
 
-        def talk() -> Talk:
-            try:
-                while True:
-                    with contextlib.suppress(BlockingIOError):
-                        theirs.send(b"x" * 1000)
-                    yield from line.more()
-            except TooLongError:
-                return Answer("", Level.ACCEPTS, "too long")
+        async def flood() -> None:
+            while True:
+                await asyncio.get_running_loop().sock_sendall(theirs, b"x" * 1000)
 
-        [answer] = converse([Appointment(talk, 30.0)])
-    assert answer.reason == "too long"
-    assert len(line.heard) == LONGEST
+        with ours, theirs:
+            await peer.open()
+            flooding = asyncio.create_task(flood())
+            assert await peer.has(LONGEST)
+            with pytest.raises(TooLongError):
+                await peer.more()
+            flooding.cancel()
+            peer.close()
+        return len(peer.heard)
 
-
-def sleeper(seconds: float, number: int) -> Talk:
-    try:
-        yield Wait(seconds=seconds)
-    except TimeoutError:
-        return Answer("", Level.FREE, f"late {number}")
-    return Answer("", Level.SPEAKS, f"{number}")
+    assert asyncio.run(listen()) == LONGEST
 
 
-def test_answers_come_in_the_order_of_the_questions() -> None:
-    appointments = [
-        Appointment(partial(sleeper, 0.05 if number % 2 else 0.0, number), 30.0)
-        for number in range(2 * AT_ONCE + 1)
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """A port whose server accepts, by the kernel's queue, and never says anything."""
+    with socket.create_server(("127.0.0.1", 0), backlog=300) as server:
+        yield server.getsockname()[1]
+
+
+def test_answers_come_in_the_order_of_the_questions(mute: int) -> None:
+    closed = free_range(1)
+    questions = [
+        Question("127.0.0.1", mute if number % 2 else closed, None, 30.0)
+        for number in range(2 * probes.AT_ONCE + 1)
     ]
-    answers = converse(appointments)
-    assert [answer.reason for answer in answers] == [str(number) for number in range(len(answers))]
+    levels = [answer.level for answer in probes.run(probes.ask(questions))]
+    assert levels == [
+        Level.ACCEPTS if number % 2 else Level.FREE for number in range(len(questions))
+    ]
+    assert probes.run(probes.ask([])) == ()
 
 
-def test_they_wait_at_the_same_time() -> None:
+def test_they_wait_at_the_same_time(mute: int) -> None:
     began = time.monotonic()
-    answers = converse([Appointment(partial(sleeper, 3600.0, number), 0.3) for number in range(50)])
-    assert {answer.level for answer in answers} == {Level.FREE}
+    answers = probes.run(probes.ask([Question("127.0.0.1", mute, Probe("http"), 0.3)] * 50))
+    assert {answer.reason for answer in answers} == {
+        "accepts the connection, and says nothing in time"
+    }
     assert time.monotonic() - began < 0.3 * 25
 
 
-def test_one_that_does_not_heed_its_deadline_is_told_again() -> None:
-    def stubborn() -> Talk:
-        for _ in range(3):
-            try:
-                yield Wait(seconds=3600.0)
-            except TimeoutError:
-                continue
-        return Answer("", Level.FREE, "at last")
+def test_they_can_be_asked_where_a_loop_runs_already(mute: int) -> None:
+    async def asked() -> Level:
+        [answer] = probes.run(probes.ask([Question("127.0.0.1", mute, None, 30.0)]))
+        return answer.level
 
-    [answer] = converse([Appointment(stubborn, 0.01)])
-    assert answer.reason == "at last"
-
-
-def test_what_ends_early_lets_go() -> None:
-    ended: list[int] = []
-
-    def patient() -> Talk:
-        try:
-            yield Wait(seconds=3600.0)
-        finally:
-            ended.append(1)
-        return Answer("", Level.FREE)
-
-    def broken() -> Talk:
-        yield Wait(seconds=0.0)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        converse([Appointment(patient, 3600.0), Appointment(broken, 3600.0)])
-    assert ended == [1]
-    assert converse([]) == ()
+    assert asyncio.run(asked()) is Level.ACCEPTS
