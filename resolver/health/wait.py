@@ -16,8 +16,8 @@ from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
 from resolver.health.checking import check_targets, diagnosed
+from resolver.health.docker_events import Published
 from resolver.health.serving import Sieve, check_local
-from resolver.health.starts import Published
 from resolver.model import Verdict
 from resolver.report.events import names as names_of
 from resolver.verify import prove

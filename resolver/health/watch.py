@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from resolver import api, pipeline, verdicts
 from resolver.gather import list_sockets
+from resolver.health.docker_events import Published
 from resolver.health.events import Event, EventKind
 from resolver.health.leases import Leases
 from resolver.health.serving import Sieve, check_local, everything, inodes
-from resolver.health.starts import Published
 from resolver.health.story import Instant, Story, held_by, remaining
 from resolver.leases.model import collide
 from resolver.programs import ENGINES, FORWARDERS, known_as

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard, TypeVar
 from resolver.errors import EngineAbsentError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from docker.types.daemon import CancellableStream
 
     from resolver.host.engine_sdk import BoundedClient
 
@@ -66,6 +68,7 @@ class EngineClient:
         self._timeout = timeout_seconds
         self._uid = uid
         self._connection: BoundedClient | None = None  # where one is needed
+        self._stream: CancellableStream[dict[str, Any]] | None = None
 
     @property
     def _api(self) -> BoundedClient:
@@ -129,8 +132,21 @@ class EngineClient:
         self._check(container_id)
         self._ask(lambda: self._api.unpause(container_id))
 
+    def events(self, filters: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+        """`GET /events`: as they come, until `close()`; an empty one when the engine listens.
+
+        For an engine that is this user's or root's: there is no deadline, nor a bound.
+        """
+        stream = self._ask(lambda: self._api.events(filters=filters, decode=True))
+        self._stream = stream
+        yield {}
+        while (event := self._ask(lambda: next(stream, None))) is not None:
+            yield event
+
     def close(self) -> None:
-        """Ends the connection, where there is one."""
+        """Ends the connection, and the stream of events that another thread may read."""
+        if self._stream is not None:
+            self._stream.close()
         if self._connection is not None:
             self._connection.close()
 

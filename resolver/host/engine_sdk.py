@@ -59,7 +59,7 @@ def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
 
 
 class BoundedClient(docker.APIClient):
-    """`docker.APIClient` for requests that are answered once: no streams.
+    """`docker.APIClient` for requests that are answered once, and for the stream of events.
 
     What does not fit into the bounds raises ValueError, and what takes longer than the request's
     timeout `requests.exceptions.ReadTimeout`, or what `requests` raises where a connection fails.
@@ -113,7 +113,7 @@ class BoundedClient(docker.APIClient):
         request: requests.PreparedRequest,
         **kwargs: Any,  # noqa: ANN401 - as requests.Session has it
     ) -> requests.Response:
-        """Sends one request, and reads the whole of its answer.
+        """Sends one request, and reads the whole of its answer, if that is no stream.
 
         Raises:
             ValueError: the answer is longer than any engine's, or compressed.
@@ -122,6 +122,8 @@ class BoundedClient(docker.APIClient):
         limit = kwargs.get("timeout")
         deadline = time.monotonic() + limit if isinstance(limit, (int, float)) else None
         request.headers["Accept-Encoding"] = "identity"
+        if kwargs.get("stream"):
+            return super().send(request, **kwargs)
         response = super().send(request, **(kwargs | {"stream": True}))
         try:
             response._content = _body(response, deadline)  # noqa: SLF001 - what `requests` would set

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from resolver.gather import asking, engines
 from resolver.gather.holders import holders
-from resolver.health.starts import Told
+from resolver.health.docker_events import ContainerRuns
 from resolver.model import (
     Binding,
     Classification,
@@ -165,19 +165,22 @@ def test_another_users_engine_is_never_the_same_as_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    "event",
     [
-        b"[" * 100_000,
-        b"4",
-        b'{"Action": "start", "Actor": {"ID": "x"}}',
-        b'{"Action": "start", "Actor": {"ID": 5}}',
-        b'{"Action": "start", "Actor": "x"}',
+        4,
+        [[]],
+        {"Action": "start", "Actor": {"ID": "x"}},
+        {"Action": "start", "Actor": {"ID": 5}},
+        {"Action": ["start"], "Actor": {"ID": ID}},
+        {"Action": "start", "Actor": "x"},
     ],
 )
-def test_an_event_that_makes_no_sense_is_left_out(line: bytes) -> None:
-    told = Told()
-    told.take(line)
-    assert (told.starts, told.ended) == ({}, set())
+def test_an_event_that_makes_no_sense_is_left_out(event: object) -> None:
+    runs = ContainerRuns()
+    runs.take(event)
+    assert (runs.starts, runs.ended) == ({}, set())
+    runs.take({"Action": "start", "Actor": {"ID": ID}})
+    assert runs.starts == {ID: 1}
 
 
 @pytest.mark.root
