@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from resolver.cli import options
@@ -17,7 +16,7 @@ from resolver.cli.compose_options import (
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet, Verbose
 from resolver.cli.output import fit, print_json, say
 from resolver.compose import freeing
-from resolver.compose.preflight import Wish
+from resolver.compose.command import ComposeCommand
 from resolver.compose.preflight import preflight as look
 from resolver.leases import assigned
 from resolver.project import names
@@ -54,7 +53,7 @@ def preflight(
     """  # noqa: D415, D301 - a help text
     arguments = arguments_of(file, profile, project)
     policy = options.policy(no_docker=no_docker, docker_timeout=docker_timeout)
-    found = look(wish(arguments), **policy)
+    found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
     tell(found, quiet=quiet, verbose=verbose)
     if json:
         print_json(envelope(found))
@@ -85,22 +84,12 @@ def resolve_project(
         The report, and the text of the plan file, where there is one.
     """
     extra = names.wanted(ports, assigned.current)
-    found = look(wish(arguments), **policy)
+    found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
     if plans:
         report, plan = freeing.plan(found, extra.requests, **policy)
     else:
         report, plan = freeing.free(found, terminal, extra.requests, **policy), ""
     return extra.on(report), plan
-
-
-def wish(arguments: ComposeArguments) -> Wish:
-    """What the caller wants, here and now.
-
-    Raises:
-        UsageError: the working directory is gone.
-    """
-    cwd = names.working_directory()
-    return Wish(arguments, os.environ, cwd, hint=resolving(arguments))
 
 
 def tell(found: Preflight, *, quiet: bool, verbose: bool) -> None:

@@ -13,7 +13,8 @@ COMPOSE_EPILOG = """\b
 Exit status:
   0  preflight: nothing is in the way; up: each published port answers
   1  up: compose failed, or a port does not answer (which, and why, is printed)
-  2  usage, no compose file, or one that makes no sense: nothing was touched
+  2  usage, no compose command, no compose file, or one that makes no sense:
+     nothing was touched
   3  conflicts: nothing was started, the right command is printed
   4  a port is held by somebody who is hidden from this user
   5  undecidable: the engine did not answer

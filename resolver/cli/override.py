@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Self
 
+from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
-from resolver.compose.read import read
 from resolver.errors import UsageError
-from resolver.host.runner import run_command
-from resolver.project.names import working_directory
 from resolver.reservations.telling.formats import Entry, compose_text
 
 if TYPE_CHECKING:
@@ -47,8 +44,7 @@ class Override:
             UsageError: there is none, it makes no sense, or it publishes none of these services.
         """
         arguments = ComposeArguments(files=tuple(files))
-        project = read(arguments, os.environ, working_directory(), run_command)
-        return cls.of(project, wanted)
+        return cls.of(ComposeCommand(arguments).project(), wanted)
 
     @classmethod
     def of(cls, project: ComposeProject, wanted: Sequence[Wish]) -> Self:
@@ -58,7 +54,7 @@ class Override:
             UsageError: it publishes none of these services.
         """
         matched: dict[str, tuple[ComposeService, Published]] = {}
-        notes = list(project.notes)
+        notes = [*project.warnings, *project.notes]
         for wish in wanted:
             found = _match(wish, project)
             rival = next((name for name, (_, entry) in matched.items() if entry is found[1]), "")

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.compose import tell, wish
-from resolver.cli.compose_options import COMPOSE_EPILOG, Files, Profiles, ProjectName, arguments_of
+from resolver.cli.compose import tell
+from resolver.cli.compose_options import (
+    COMPOSE_EPILOG,
+    Files,
+    Profiles,
+    ProjectName,
+    arguments_of,
+    resolving,
+)
 from resolver.cli.options import (
     DEFAULT,
     DockerTimeout,
@@ -25,8 +32,8 @@ from resolver.cli.options import (
 )
 from resolver.cli.output import fit, print_json
 from resolver.cli.progress import Terminal
+from resolver.compose.command import ComposeCommand, start
 from resolver.compose.launch import launch
-from resolver.compose.up import start
 from resolver.errors import UsageError
 from resolver.model import ExitStatus
 from resolver.report.launch import envelope, text
@@ -80,11 +87,19 @@ def up(
         force=force,
         docker_timeout=docker_timeout,
     )
-    wanted = wish(arguments_of(file, profile, project))
+    wanted = arguments_of(file, profile, project)
     terminal = Terminal(asks=interactive)
     try:
         run = _starter(json=json, quiet=quiet)
-        done = launch(wanted, arguments or [], run, terminal, wait, **policy)
+        done = launch(
+            ComposeCommand(wanted),
+            arguments or [],
+            run,
+            terminal,
+            wait,
+            resolving(wanted),
+            **policy,
+        )
     except KeyboardInterrupt:
         terminal.interrupted()
         return int(ExitStatus.INTERRUPTED)

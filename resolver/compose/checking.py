@@ -15,7 +15,6 @@ from resolver.compose.containers import RUNNING, members
 from resolver.compose.roles import beside, is_replaced
 from resolver.gather import engines
 from resolver.host.clock import SystemClock
-from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Verdict
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def check(
         options: fields of `Policy`, as for `api.who`.
 
     Raises:
-        CommandFailedError: the engine does not say what runs.
+        EngineError: the engine does not say what runs.
     """
     clock = SystemClock()
     deadline = clock.now() + wait_seconds
@@ -87,7 +86,7 @@ def _look(found: Preflight, options: dict[str, Any]) -> Iterator[Checked]:
     limit = max(_ASK_SECONDS, float(options.get("docker_timeout_seconds", 0)))
     endpoint = engines.endpoint()
     project = found.project
-    ours = members(project.name, engines.client(endpoint), run_command, limit)
+    ours = members(project.name, limit)
     host = urlsplit(endpoint).hostname or "" if found.away else None
     for service in project.services:
         own = [each for each in ours if each.service == service.name and not each.one_off]
@@ -100,7 +99,7 @@ def _published(service: ComposeService) -> list[Published]:
     if service.replicas < 1 or service.network_mode in {conflicts.HOST, conflicts.NONE}:
         return []
     automatic = [each for each in service.published if each.first is None]
-    return [*conflicts.fixed(service), *(each for each in automatic if not each.trouble)]
+    return [*conflicts.fixed(service), *(each for each in automatic if not each.error)]
 
 
 def _of_entry(

@@ -47,7 +47,7 @@ def fixed(service: ComposeService) -> tuple[Published, ...]:
         return ()
     found: dict[object, Published] = {}
     for each in service.published:
-        if each.first is not None and not each.trouble and each.transport in list(Transport):
+        if each.first is not None and not each.error and each.transport in list(Transport):
             key = (each.target, each.first, each.last, each.address, each.transport)
             found.setdefault(key, each)
     return tuple(found.values())
@@ -67,7 +67,7 @@ def ports(entry: Published) -> range:
 
 def requests(entry: Published) -> tuple[PortRequest, ...]:
     """The same as endpoints, in order."""
-    if entry.trouble or entry.transport not in list(Transport):
+    if entry.error or entry.transport not in list(Transport):
         return ()
     transport = Transport(entry.transport)
     return tuple(PortRequest(PortNumber(port), transport, entry.address) for port in ports(entry))
@@ -107,34 +107,14 @@ def _in_the_way(one: Published, other: Published) -> bool:
 def _of_service(service: ComposeService) -> Iterator[Finding]:
     name = (service.name,)
     for entry in service.published:
-        if entry.trouble:
-            line = f"{service.name}: {_written(entry)}: {entry.trouble}"
+        if entry.error:
+            line = f"{service.name}: {entry.text}: {entry.error}"
             yield Finding(Level.CONFLICT, Code.NOT_A_PORT, line, name)
-        if entry.unset:
-            yield _unset(entry)
-        if not entry.trouble and entry.transport not in list(Transport):
-            line = f"{service.name}: {_written(entry)}: {entry.transport} ports are not checked"
+        if not entry.error and entry.transport not in list(Transport):
+            line = f"{service.name}: {entry.text}: {entry.transport} ports are not checked"
             yield Finding(Level.WARNING, Code.UNCHECKED, line, name)
     if service.published:
         yield from _of_network(service)
-
-
-def _written(entry: Published) -> str:
-    """As it stands in the file, and where."""
-    return f"{entry.text} ({entry.where})" if entry.where else entry.text
-
-
-def _unset(entry: Published) -> Finding:
-    names = " and ".join(entry.unset)
-    verb = "is" if len(entry.unset) == 1 else "are"
-    return Finding(
-        Level.WARNING,
-        Code.UNSET,
-        f"{entry.service}: {names} {verb} not set, or empty, so that port {entry.target} of "
-        "the container gets an automatic host port",
-        (entry.service,),
-        hint=f"{entry.unset[0]}=8080 in the environment or in .env would fix it",
-    )
 
 
 def _of_network(service: ComposeService) -> Iterator[Finding]:

@@ -1,24 +1,23 @@
 """The containers of a compose project, from the engine that compose talks to; read-only.
 
-Asked through the docker command line, which finds that engine as compose does: `docker ps` and
-`docker inspect` (docker(1)), with containers that do not run. Nothing here judges.
+Through the Docker SDK, with containers that do not run. Nothing here judges.
 """
 
 from __future__ import annotations
 
-import json
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
-from resolver.errors import CommandFailedError
+from resolver.errors import EngineError, StateChangedError
+from resolver.gather.engines import chosen_engine
+from resolver.host.engine_client import EngineClient
 from resolver.model import Binding, PortNumber, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from resolver.model import Completed
-    from resolver.protocols import CommandRunner
 
 # https://docs.docker.com/reference/compose-file/services/#labels; compose's pkg/api/labels.go
 PROJECT = "com.docker.compose.project"
@@ -53,77 +52,88 @@ class Member(Struct, frozen=True):
     published: tuple[Mapping, ...] = ()
 
 
-def members(
-    project: str, client: tuple[str, ...], run: CommandRunner, timeout_seconds: float
-) -> tuple[Member, ...]:
+class _State(Struct, rename="pascal"):
+    status: str
+    exit_code: int
+    pid: int
+
+
+class _Settings(Struct, rename="pascal"):
+    labels: dict[str, str] | None = None
+
+
+class _Outer(Struct, rename="pascal"):
+    host_ip: str
+    host_port: str
+
+
+class _Network(Struct, rename="pascal"):
+    ports: dict[str, list[_Outer] | None] | None = None
+
+
+class _Inspection(Struct, rename="pascal"):
+    """What is used of ContainerInspect (Engine API 1.41)."""
+
+    id: str
+    name: str
+    config: _Settings
+    state: _State
+    network_settings: _Network
+
+
+def members(project: str, timeout_seconds: float) -> tuple[Member, ...]:
     """Every container of the project, sorted by name; empty where it has none.
 
     Args:
         project: its name.
-        client: begins the commands that reach the engine.
-        run: runs them.
-        timeout_seconds: for each of the two questions.
+        timeout_seconds: for each question to the engine.
 
     Raises:
-        CommandFailedError: the command line is missing, or the engine did not answer, or nonsense.
+        EngineError: the engine did not answer in time, or not as one would, or is not to be asked.
     """
-    wanted = f"label={PROJECT}={project}"
-    question = (*client, "ps", "--all", "--quiet", "--no-trunc", "--filter", wanted)
-    listed = run(question, timeout_seconds=timeout_seconds)
-    if listed.status:
-        raise CommandFailedError(_complaint("ps", listed))
-    ids = listed.stdout.split()
-    if not ids:
-        return ()
-    question = (*client, "inspect", "--type", "container", *ids)
-    described = run(question, timeout_seconds=timeout_seconds)
-    found = _parsed(described.stdout)
-    if described.status and not found:  # one that went away in between is no reason to fail
-        raise CommandFailedError(_complaint("inspect", described))
+    engine = chosen_engine()
+    if engine.trouble:
+        raise EngineError(engine.trouble)
+    found = []
+    with closing(EngineClient(engine.endpoint, timeout_seconds, engine.uid)) as client:
+        for row in client.labelled(f"{PROJECT}={project}"):
+            with suppress(StateChangedError):  # it went away in between
+                found.append(described(client.inspect(str(row.get("Id")))))
     return tuple(sorted(found, key=lambda each: (each.name, each.id)))
 
 
-def _complaint(question: str, answer: Completed) -> str:
-    said = answer.stderr.strip().splitlines() or [f"exit status {answer.status}"]
-    return f"docker {question}: {said[-1]}"
-
-
-def _parsed(text: str) -> list[Member]:
-    try:
-        return [described(each) for each in json.loads(text)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandFailedError(
-            "docker inspect: the answer is none that an engine gives"
-        ) from error
-
-
-def described(row: dict[str, Any]) -> Member:
-    """One entry of `docker inspect` (Engine API, ContainerInspect).
+def described(answer: dict[str, Any]) -> Member:
+    """A container as the engine inspected it.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: it is none that an engine gives.
+        EngineError: that is nothing that an engine says.
     """
-    labels, state = row["Config"].get("Labels") or {}, row["State"]
+    try:
+        found = msgspec.convert(answer, _Inspection)
+        published = sorted(_mappings(found.network_settings.ports or {}), key=_order)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise EngineError(f"the engine describes a container as none does: {error}") from error
+    labels, state = found.config.labels or {}, found.state
     return Member(
-        id=row["Id"],
-        name=str(row["Name"]).removeprefix("/"),
+        id=found.id,
+        name=found.name.removeprefix("/"),
         service=labels.get(SERVICE, ""),
         working_dir=labels.get(WORKING_DIR, ""),
         one_off=labels.get(ONE_OFF, "").lower() == "true",
-        state=state["Status"],
-        exit_code=state["ExitCode"],
-        pid=state["Pid"],
-        published=tuple(sorted(_mappings(row["NetworkSettings"].get("Ports") or {}), key=_order)),
+        state=state.status,
+        exit_code=state.exit_code,
+        pid=state.pid,
+        published=tuple(published),
     )
 
 
-def _mappings(ports: dict[str, Any]) -> Iterator[Mapping]:
-    """`NetworkSettings.Ports`: `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`."""
+def _mappings(ports: dict[str, list[_Outer] | None]) -> Iterator[Mapping]:
+    """`{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`."""
     for inner, outers in ports.items():
         target, _, transport = inner.partition("/")
         for outer in outers or () if transport in list(Transport) else ():
-            port = PortNumber(int(outer["HostPort"]))
-            yield Mapping(int(target), Binding(Transport(transport), outer["HostIp"], port))
+            port = PortNumber(int(outer.host_port))
+            yield Mapping(int(target), Binding(Transport(transport), outer.host_ip, port))
 
 
 def _order(mapping: Mapping) -> tuple[int, Binding]:

@@ -26,6 +26,7 @@ class Level(StrEnum):
 class Code(StrEnum):
     """The kinds of findings; public API, as a part of the JSON."""
 
+    COMPOSE = "compose"  # a warning of compose's own, quoted: a variable is not set, for example
     TWO_SERVICES = "two-services"  # they publish one port
     OVERLAP = "overlap"  # one service publishes a port twice
     REPLICAS = "replicas"  # more containers than ports
@@ -36,7 +37,6 @@ class Code(StrEnum):
     SHARED_NETWORK = "shared-network"  # ports in another container's network
     HOST_NETWORK = "host-network"
     NO_NETWORK = "no-network"
-    UNSET = "unset"  # variables without which a port became automatic
     UNCHECKED = "unchecked"
     EPHEMERAL = "ephemeral"
     PRIVILEGED = "privileged"

@@ -29,8 +29,8 @@ def entries(stage: Stage) -> tuple[Entry, ...]:
 def _of_service(service: ComposeService, stage: Stage) -> Iterator[Entry]:
     claimed = set(conflicts.fixed(service))
     for published in service.published:
-        if published.trouble:
-            yield Entry(published, Status.CONFLICT, published.trouble)
+        if published.error:
+            yield Entry(published, Status.CONFLICT, published.error)
         elif published not in claimed:
             yield _without_port(published, service)
         else:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.compose import checking, freeing
-from resolver.compose import up as compose_up
+from resolver.compose import checking, freeing, up_arguments
 from resolver.compose.findings import Code, Preflight
-from resolver.compose.preflight import Wish, preflight
-from resolver.compose.startup import understood
+from resolver.compose.preflight import preflight
 from resolver.model import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from resolver.compose.checking import Checked
+    from resolver.compose.command import ComposeCommand
+    from resolver.compose.model import ComposeArguments
     from resolver.model import Report
     from resolver.protocols import Observer
 
@@ -42,37 +43,35 @@ class Launch(Struct, frozen=True):
 
 
 def launch(
-    wish: Wish,
+    compose: ComposeCommand,
     arguments: Sequence[str],
     start: Callable[[Sequence[str]], int],
     observer: Observer,
     wait_seconds: float,
+    hint: str,
     **options: Any,  # noqa: ANN401 - as for `api.resolve`
 ) -> Launch:
     """Frees what the project needs, starts it, and checks that it answers.
 
     Args:
-        wish: the project.
+        compose: reads the project, and starts it.
         arguments: for `docker compose up`.
         start: runs a command to its end, and returns its exit status.
         observer: as for `api.resolve`.
         wait_seconds: how long a server may take until it answers.
+        hint: the command that frees what outsiders hold.
         options: fields of `Policy`.
 
     Raises:
-        UsageError: the project or an argument makes no sense; nothing was touched.
-        CommandFailedError: there is no compose; nothing was touched. Or the engine does not say
-            what runs; it was started.
+        UsageError: there is no compose, or the project or an argument makes no sense; nothing was
+            touched.
+        EngineError: the engine does not say what runs; it was started.
     """
-    said = understood(arguments)
-    words = compose_up.command(wish.arguments)
-    compose_up.check_options(words, arguments)
-    services = said.services
-    if services and not said.alone:
-        services = compose_up.with_dependencies(words, services)
-    wish = replace(wish, services=services, scale=said.scale, removes_orphans=said.removes_orphans)
-    found = preflight(wish, **_of_a_look(options))
-    if reason := _refused(found, wish):
+    up = up_arguments.parse(arguments)
+    compose.selected(up)
+    compose.check_up_options(arguments)
+    found = preflight(compose, up, hint, **_of_a_look(options))
+    if reason := _refused(found, compose.arguments):
         return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
     silence, freed = _silence(found), None
     if found.taken:
@@ -84,7 +83,7 @@ def launch(
             return Launch(found, freed.exit_status, why, freed)
     if silence:
         return Launch(found, ExitStatus.UNDECIDED, silence)
-    argv = (*words, "up", "--detach", *arguments)
+    argv = compose.up(arguments)
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
@@ -96,13 +95,13 @@ def _silence(found: Preflight) -> str:
     return next((f"nothing can be started: {each}" for each in troubles if each), "")
 
 
-def _refused(found: Preflight, wish: Wish) -> str:
+def _refused(found: Preflight, given: ComposeArguments) -> str:
     """Why nothing is begun; empty where it may be."""
     if found.hopeless:
         return "freeing ports would not help"
     if found.exit_status is ExitStatus.UNDECIDED:
         return "it is not known whether the project's own containers hold its ports"
-    named = wish.arguments.project or wish.environ.get(NAME_VARIABLE)
+    named = given.project or os.environ.get(NAME_VARIABLE)
     if not named and any(each.code is Code.PROJECT_NAME for each in found.findings):
         return (
             "another directory's containers would be replaced; --project NAME says which is meant"

@@ -15,11 +15,8 @@ class Published(Struct, frozen=True):
 
     `first` and `last` are the host ports, inclusive: one container takes one of them (the engine
     picks). Both None: the engine picks any port. `address` None means every address. `transport`
-    is `tcp`, `udp` or another one that has no ports here (`sctp`). `text` is the entry as written,
-    or as the plug-in gives it. `trouble` says why the entry cannot work, else it is empty. `unset`
-    names the variables without which the entry became automatic: they are not set, or empty.
-    `exposed_by` names those without which it lost its address, so that every one is published.
-    `where` is the file and the line, empty where that is not known.
+    is `tcp`, `udp` or another one that has no ports here (`sctp`). `text` is the entry in the short
+    form. `error` says why the entry cannot work, else it is empty.
     """
 
     service: str
@@ -29,10 +26,7 @@ class Published(Struct, frozen=True):
     address: str | None = None
     transport: str = "tcp"
     text: str = ""
-    trouble: str = ""
-    unset: tuple[str, ...] = ()
-    exposed_by: tuple[str, ...] = ()
-    where: str = ""
+    error: str = ""
 
 
 class ComposeService(Struct, frozen=True):
@@ -47,8 +41,9 @@ class ComposeService(Struct, frozen=True):
 class ComposeProject(Struct, frozen=True):
     """An enabled part of a compose project.
 
-    `files` are absolute, in the order in which they override one another. `source` says who read
-    them: the plug-in's command line, or our own reader. `notes` are for the user.
+    `files` are absolute, in the order in which they override one another; empty where they are not
+    known. `source` is the command line that compose answered. `warnings` are compose's own words,
+    and `notes` ours; both are for the user.
     """
 
     name: str
@@ -56,6 +51,7 @@ class ComposeProject(Struct, frozen=True):
     files: tuple[Path, ...]
     services: tuple[ComposeService, ...] = ()
     source: str = ""
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

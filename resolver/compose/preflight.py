@@ -6,83 +6,74 @@ Read-only. The judgement is in `conflicts.py`, `roles.py` and `judge.py`, which 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import api, verify
 from resolver.compose import conflicts, judge
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.findings import Code, Finding, Level, Machine, Preflight, Status
-from resolver.compose.model import ComposeArguments, ComposeProject, ComposeService
-from resolver.compose.read import read
 from resolver.compose.roles import Stage, orphans
-from resolver.errors import CommandFailedError, UltraPortsError, UsageError
+from resolver.compose.up_arguments import EVERYTHING, UpArguments
+from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
 from resolver.gather.places import elsewhere
 from resolver.gather.surroundings import ephemeral_ports
 from resolver.host.peer import listener_uid
-from resolver.host.runner import run_command
 from resolver.model import ExitStatus, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from resolver.compose.command import ComposeCommand
     from resolver.compose.containers import Member
     from resolver.compose.findings import Entry
+    from resolver.compose.model import ComposeProject
     from resolver.model import Policy, PortRequest
 
 _FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
 _CONNECT_SECONDS = 0.5
 
 
-class Wish(Struct, frozen=True):
-    """What the caller wants to start.
-
-    `arguments` name the project; `services` are the only ones that count, all where it is empty,
-    and `scale` is how many containers some of them get. `removes_orphans` says that compose will
-    be told to. `environ` and `cwd` are those of the caller. `hint` frees what outsiders hold.
-    """
-
-    arguments: ComposeArguments
-    environ: Mapping[str, str]
-    cwd: Path
-    services: tuple[str, ...] = ()
-    scale: tuple[tuple[str, int], ...] = ()
-    removes_orphans: bool = False
-    hint: str = "ultra-ports resolve --compose"
-
-
-def preflight(wish: Wish, **options: Any) -> Preflight:  # noqa: ANN401 - as for `api.who`
+def preflight(
+    compose: ComposeCommand,
+    up: UpArguments = EVERYTHING,
+    hint: str = "ultra-ports resolve --compose",
+    **options: Any,  # noqa: ANN401 - as for `api.who`
+) -> Preflight:
     """Looks at the project and at who holds its ports; changes nothing.
 
     Args:
-        wish: what to start.
+        compose: is asked what the project publishes.
+        up: what would be started of it.
+        hint: the command that frees what outsiders hold.
         options: fields of `Policy`.
 
     Raises:
-        UsageError: there is no compose file, or it makes no sense.
+        UsageError: there is no compose command or no compose file, or the file makes no sense.
     """
     policy = api.policy(options)
-    project = _chosen(_read(wish.arguments, wish), wish)
+    project = compose.selected(up)
     reachable = _reachable(project)
     report = api.who(*map(str, reachable), **options) if reachable else Report("who")
     endpoint = engines.endpoint()
-    away = _away(report, endpoint, policy)
     stage = Stage(
         project=project,
         reports={each.request: each for each in report.ports},
         engine=endpoint,
-        away=away,
+        away=_away(report, endpoint, policy),
         silent=_silent(report, policy),
-        removes_orphans=wish.removes_orphans,
-        hint=wish.hint,
+        removes_orphans=up.removes_orphans,
+        hint=hint,
     )
-    stage = replace(stage, disabled=_disabled(stage, wish))
+    stage = replace(stage, disabled=_disabled(stage, compose))
+    quoted = [Finding(Level.WARNING, Code.COMPOSE, each) for each in project.warnings]
     names, notes = _namesakes(project, policy)
-    return _judged(stage, (*conflicts.find(project, machine(endpoint)), *names), report, notes)
+    found = (*quoted, *conflicts.find(project, machine(endpoint)), *names)
+    return _judged(stage, found, report, notes)
 
 
 def _judged(
@@ -135,29 +126,6 @@ def _about_away(stage: Stage) -> tuple[str, ...]:
 # --- the project ----------------------------------------------------------------------------------
 
 
-def _read(arguments: ComposeArguments, wish: Wish) -> ComposeProject:
-    return read(arguments, wish.environ, wish.cwd, run_command)
-
-
-def _chosen(project: ComposeProject, wish: Wish) -> ComposeProject:
-    """The project with the wished services alone, scaled."""
-    known = {service.name for service in project.services}
-    scale = dict(wish.scale)
-    unknown = [name for name in (*wish.services, *scale) if name not in known]
-    if unknown:
-        raise UsageError(f"{project.name} has no service {unknown[0]!a} that is enabled")
-    services = tuple(
-        ComposeService(
-            each.name, each.published, scale.get(each.name, each.replicas), each.network_mode
-        )
-        for each in project.services
-        if not wish.services or each.name in wish.services
-    )
-    return ComposeProject(
-        project.name, project.working_dir, project.files, services, project.source, project.notes
-    )
-
-
 def _reachable(project: ComposeProject) -> list[PortRequest]:
     """The host ports that the project claims, but for those on addresses of other machines."""
     wanted = dict.fromkeys(
@@ -179,16 +147,13 @@ def _has(request: PortRequest) -> bool:
     return True
 
 
-def _disabled(stage: Stage, wish: Wish) -> frozenset[str] | None:
+def _disabled(stage: Stage, compose: ComposeCommand) -> frozenset[str] | None:
     """The services that no profile enables; only asked for where a container may be one's."""
     if not any(orphans(report, stage) for report in stage.reports.values()):
         return None
-    given = wish.arguments
-    try:
-        whole = _read(ComposeArguments(given.files, ("*",), given.project), wish)
-    except UltraPortsError:
-        return None
-    return frozenset(service.name for service in whole.services)
+    with suppress(UsageError):
+        return compose.all_services()
+    return None
 
 
 def _namesakes(
@@ -197,10 +162,9 @@ def _namesakes(
     """Another directory's containers under the same project name, and why that is not known."""
     if not policy.use_docker:
         return (), ()
-    client, limit = engines.client(engines.endpoint()), policy.docker_timeout_seconds
     try:
-        found = members(project.name, client, run_command, limit)
-    except CommandFailedError as error:
+        found = members(project.name, policy.docker_timeout_seconds)
+    except EngineError as error:
         return (), (f"not known whether another directory uses this project's name: {error}",)
     elsewhere: dict[str, list[Member]] = {}
     for each in found:

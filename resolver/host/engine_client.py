@@ -81,6 +81,13 @@ class EngineClient:
         answer: list[dict[str, Any]] = self._ask(lambda: _expect(list, self._api.containers()))
         return answer
 
+    def labelled(self, label: str) -> list[dict[str, Any]]:
+        """`GET /containers/json` of one label (`NAME=VALUE`), with containers that do not run."""
+        answer: list[dict[str, Any]] = self._ask(
+            lambda: _expect(list, self._api.containers(all=True, filters={"label": [label]}))
+        )
+        return answer
+
     def inspect(self, container_id: str) -> dict[str, Any]:
         """`GET /containers/ID/json`.
 

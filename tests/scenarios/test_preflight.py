@@ -405,7 +405,8 @@ def test_a_holder_that_is_hidden(lab: Lab, as_nobody: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         options = write(Path(folder), {"web": {"ports": [f"{port}:80"]}})
-        run = ultra("preflight", *options, "--json", "--no-docker", prefix=as_nobody)
+        home = {"HOME": folder}  # in root's, docker finds no plug-in
+        run = ultra("preflight", *options, "--json", "--no-docker", prefix=as_nobody, env=home)
     assert run.status == 4, run.stdout + run.stderr
     assert entries(run) == {f"{port}/tcp": "hidden"}
     assert server.alive
@@ -426,18 +427,15 @@ def test_a_file_that_makes_no_sense(tmp_path: Path) -> None:
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_without_any_compose_our_own_reader_reads(lab: Lab, tmp_path: Path) -> None:
+def test_without_any_compose_nothing_is_touched(lab: Lab, tmp_path: Path) -> None:
     port = free_port()
     server = lab.start("answering", port)
     options = write(tmp_path, {"web": {"ports": [f"{port}:80"]}})
     empty = tmp_path / "bin"
     empty.mkdir()
-    env = {"PATH": str(empty)}
-    run = ultra("preflight", *options, "--json", env=env)
-    assert run.status == 3, run.stdout + run.stderr
-    assert entries(run) == {f"{port}/tcp": "taken"}
-
-    run = ultra("up", *options, env=env)
-    assert (run.status, len(run.stderr.splitlines())) == (1, 1), run.stderr
-    assert "no compose" in run.stderr
+    for command in (["preflight"], ["resolve", "--compose"], ["up"]):
+        run = ultra(*command, *options, env={"PATH": str(empty)})
+        assert (run.status, run.stdout) == (2, ""), command
+        assert len(run.stderr.splitlines()) == 1, run.stderr
+        assert "there is no compose command" in run.stderr
     assert answered_by(port) == server.pid

@@ -141,16 +141,10 @@ def test_networks_that_publish_nothing(mode: str, level: Level, code: Code) -> N
 
 
 def test_what_is_not_a_port() -> None:
-    bad = Published("web", 80, text="abc:80", trouble="'abc' is not a port")
+    bad = Published("web", 80, text="abc:80", error="'abc' is not a port")
     (finding,) = found(service("web", bad))
     assert (finding.level, finding.code) == (Level.CONFLICT, Code.NOT_A_PORT)
     assert "abc:80" in finding.line
-
-
-def test_a_variable_that_is_not_set() -> None:
-    (finding,) = found(service("web", Published("web", 80, text=":80", unset=("WEB_PORT",))))
-    assert (finding.level, finding.code) == (Level.WARNING, Code.UNSET)
-    assert "WEB_PORT is not set" in finding.line
 
 
 def test_sctp_is_named_as_unchecked() -> None:

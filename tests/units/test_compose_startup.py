@@ -11,7 +11,7 @@ import pytest
 from resolver.compose.answering import listeners
 from resolver.compose.containers import Member
 from resolver.compose.preflight import machine
-from resolver.compose.startup import Startup, understood
+from resolver.compose.up_arguments import UpArguments, parse
 from resolver.errors import UsageError
 from resolver.model import Transport
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], Startup()),
-        (["--build", "web", "db", "web"], Startup(("web", "db"))),
-        (["-t", "5", "--pull=always", "--timeout", "3", "web"], Startup(("web",))),
-        (["--scale", "web=3", "--scale=db=0"], Startup(scale=(("web", 3), ("db", 0)))),
-        (["--remove-orphans", "--no-deps", "web"], Startup(("web",), (), True, True)),  # noqa: FBT003
+        ([], UpArguments()),
+        (["--build", "web", "db", "web"], UpArguments(("web", "db"))),
+        (["-t", "5", "--pull=always", "--timeout", "3", "web"], UpArguments(("web",))),
+        (["--scale", "web=3", "--scale=db=0"], UpArguments(scale=(("web", 3), ("db", 0)))),
+        (["--remove-orphans", "--no-deps", "web"], UpArguments(("web",), (), True, True)),  # noqa: FBT003
     ],
 )
-def test_arguments_of_compose_up(arguments: list[str], expected: Startup) -> None:
-    assert understood(arguments) == expected
+def test_arguments_of_compose_up(arguments: list[str], expected: UpArguments) -> None:
+    assert parse(arguments) == expected
 
 
 @pytest.mark.parametrize("arguments", [["--no-start"], ["--dry-run"], ["--scale"], ["--scale=a"]])
 def test_arguments_with_which_nothing_would_start(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
-        understood(arguments)
+        parse(arguments)
 
 
 def test_a_process_of_another_container_is_not_looked_into() -> None:

@@ -23,16 +23,22 @@ _UNFIT = {
 }
 
 
-class Startup(Struct, frozen=True):
-    """The services that are named, the scale that is asked for, and what becomes of orphans."""
+class UpArguments(Struct, frozen=True):
+    """The services that are named, the scale that is asked for, and what becomes of orphans.
+
+    No services: all of them. `alone`: without the services that they depend on.
+    """
 
     services: tuple[str, ...] = ()
     scale: tuple[tuple[str, int], ...] = ()
     removes_orphans: bool = False
-    alone: bool = False  # without the services that they depend on
+    alone: bool = False
 
 
-def understood(arguments: Sequence[str]) -> Startup:
+EVERYTHING = UpArguments()
+
+
+def parse(arguments: Sequence[str]) -> UpArguments:
     """What is in the arguments.
 
     Raises:
@@ -52,7 +58,7 @@ def understood(arguments: Sequence[str]) -> Startup:
             scale[service] = count
         if not name:
             services.append(word)
-    return Startup(
+    return UpArguments(
         tuple(dict.fromkeys(services)),
         tuple(scale.items()),
         "--remove-orphans" in arguments,

@@ -1,0 +1,262 @@
+"""The compose command: which one there is, what it says of a project, and `up`.
+
+One `ComposeCommand` finds it with its first question, and asks each question once. The words of its
+messages are quoted, and nothing is decided on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import MsgspecError
+from msgspec.structs import replace
+
+from resolver.compose import config, files
+from resolver.compose.model import ComposeProject
+from resolver.errors import CommandFailedError, UsageError
+from resolver.host import docker_config, trust
+from resolver.host.runner import run_command
+from resolver.project.names import working_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.compose.model import ComposeArguments
+    from resolver.compose.up_arguments import UpArguments
+    from resolver.model import Completed
+
+COMMANDS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"))
+CONFIG = ("config", "--format", "json")
+_OLDEST = 2  # the first version that is a plug-in; 1.29 is another program with another grammar
+_VERSION_SECONDS = 5.0  # a plug-in on a slow disk; it answers in 50 ms
+_CONFIG_SECONDS = 20.0  # it reads files, and whatever they include
+_NO_PLUGIN = 125  # `docker` itself did not take the command line
+_VERSION = re.compile(r"v?([0-9]+)\.[0-9]+")
+_LOGGED = re.compile(r"(?:time=\S+ )?level=(\w+) msg=(.*)")  # logfmt, as logrus writes it
+_LONGEST = 300  # characters of a message
+
+
+class ComposeCommand:
+    """Compose, for one project, in this process's directory and environment.
+
+    Every question raises:
+        UsageError: there is no compose command, or it does not take the project's files; the
+            message has what it said, and names the files.
+    """
+
+    def __init__(self, arguments: ComposeArguments) -> None:
+        self.arguments = arguments
+        self._files: tuple[Path, ...] | None = None
+        self._found: tuple[str, ...] = ()
+        self._projects: dict[tuple[str, ...], ComposeProject] = {}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The project's files, absolute; what they include is not among them."""
+        if self._files is None:
+            self._files = files.find(self.arguments.files)
+        return self._files
+
+    def project(self, services: Sequence[str] = ()) -> ComposeProject:
+        """The project, or those of its services that are named and what they depend on."""
+        question = (*CONFIG, *services)
+        if question not in self._projects:
+            self._projects[question] = self._project(question)
+        return self._projects[question]
+
+    def selected(self, up: UpArguments) -> ComposeProject:
+        """The part of the project that compose would start with these arguments."""
+        project = self.project(up.services)
+        scale = dict(up.scale)
+        known = {service.name for service in project.services}
+        if unknown := [name for name in scale if name not in known]:
+            raise UsageError(f"{project.name} has no service {unknown[0]!a} that is enabled")
+        services = tuple(
+            replace(each, replicas=scale.get(each.name, each.replicas))
+            for each in project.services
+            if not (up.alone and up.services) or each.name in up.services
+        )
+        return replace(project, services=services)
+
+    def all_services(self) -> frozenset[str]:
+        """The names of all services, whether a profile enables them or not."""
+        answer = self._ask(("config", "--services"), ("*",))
+        return frozenset(answer.stdout.split())
+
+    def check_up_options(self, arguments: Sequence[str]) -> None:
+        """Lets compose read the options of `up` without doing anything: `--help` comes last."""
+        options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+        if any(word.startswith("-") for word in options):
+            self._ask(("up", "--detach", *options, "--help"), self.arguments.profiles)
+
+    def up(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        """The command line that starts the project."""
+        options = self._options(self.arguments.profiles)
+        return (*self._found, *options, "up", "--detach", *arguments)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def _project(self, question: tuple[str, ...]) -> ComposeProject:
+        answer = self._ask(question, self.arguments.profiles)
+        source = " ".join((*self._found, *self._options(self.arguments.profiles), *question))
+        try:
+            name, services = config.decode(answer.stdout)
+        except MsgspecError as error:
+            raise UsageError(
+                f"`{source}` gave an answer that compose does not give: {error}"
+            ) from error
+        return ComposeProject(
+            name,
+            self.files[0].parent if self.files else working_directory(),
+            self.files,
+            services,
+            source,
+            tuple(f"{' '.join(self._found)}: {each}" for each in _warnings(answer)),
+            files.notes_on_owners(self.files),
+        )
+
+    def _ask(self, question: tuple[str, ...], profiles: Sequence[str]) -> Completed:
+        """The answer of the command, which is found by it where it is not known yet."""
+        words = (*self._options(profiles), *question)
+        answer = self._run(self._found, words) if self._found else self._find(words)
+        if answer.status:
+            command = " ".join(self._found)
+            raise UsageError(f"{command}: {_message(answer)}{self._where(answer)}")
+        return answer
+
+    def _find(self, words: tuple[str, ...]) -> Completed:
+        """The answer of the first command that is a compose, and new enough."""
+        _ = self.files  # what may not be read is refused before anything else reads it
+        reasons = []
+        for command in COMMANDS:
+            try:
+                answer = self._run(command, words)
+                if answer.status == 0 or (answer.status != _NO_PLUGIN and _is_compose(command)):
+                    self._found = command
+                    return answer
+                reasons.append(f"{' '.join(command)} is missing or too old")
+            except CommandFailedError as error:
+                reasons.append(str(error))
+        raise UsageError(
+            f"there is no compose command, version 2 or later, to ask: {'; '.join(reasons)}",
+            "https://docs.docker.com/compose/install/",
+        )
+
+    def _run(self, command: tuple[str, ...], words: tuple[str, ...]) -> Completed:
+        """Runs a question.
+
+        Raises:
+            CommandFailedError: the command is missing, may not be run, or did not end by itself.
+        """
+        _check_plugin(command)
+        answer = run_command((*command, *words), timeout_seconds=_CONFIG_SECONDS)
+        if answer.status < 0:  # that says nothing of the files
+            raise CommandFailedError(f"{' '.join(command)} was ended by signal {-answer.status}")
+        return answer
+
+    def _options(self, profiles: Sequence[str]) -> tuple[str, ...]:
+        given = self.arguments
+        options = [word for file in given.files for word in ("--file", file)]
+        options += [word for profile in profiles for word in ("--profile", profile)]
+        return (*options, *(("--project-name", given.project) if given.project else ()))
+
+    def _where(self, answer: Completed) -> str:
+        """The project's files, where what compose said does not name one."""
+        unnamed = [str(file) for file in self.files if str(file) not in answer.stderr]
+        if not self.files:
+            return f" (there is no compose file in {working_directory()} or above)"
+        return f" (in {', '.join(unnamed)})" if len(unnamed) == len(self.files) else ""
+
+
+def _is_compose(command: tuple[str, ...]) -> bool:
+    """Whether a command that refused something is a compose that is new enough."""
+    done = run_command((*command, "version", "--short"), timeout_seconds=_VERSION_SECONDS)
+    version = _VERSION.match(done.stdout.strip())
+    return not done.status and version is not None and int(version[1]) >= _OLDEST
+
+
+def _check_plugin(command: tuple[str, ...]) -> None:
+    """Sees to it that root does not let docker run a plug-in of another user's HOME.
+
+    Raises:
+        UntrustedError: it would.
+    """
+    folder = os.environ.get("DOCKER_CONFIG", f"{docker_config.home()}/.docker")
+    plugin = Path(folder, "cli-plugins/docker-compose").absolute()
+    if command[0] == "docker" and os.geteuid() == 0 and os.path.lexists(plugin):
+        trust.check_file(str(plugin))
+
+
+def _message(answer: Completed) -> str:
+    """What it said in one line, without what it logged on the way."""
+    lines = [line.strip() for line in answer.stderr.splitlines()]
+    message = " ".join(line for line in lines if line and not _LOGGED.match(line))
+    message = message or f"it ended with status {answer.status}, and said nothing"
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
+
+
+def _warnings(answer: Completed) -> list[str]:
+    """The warnings that it logged, each once."""
+    logged = (_LOGGED.match(line.strip()) for line in answer.stderr.splitlines())
+    found = dict.fromkeys(each[2] for each in logged if each and each[1] == "warning")
+    return [_unquoted(each)[:_LONGEST] for each in found]
+
+
+def _unquoted(text: str) -> str:
+    """Go's `%q` is JSON, but for bytes that nobody can read anyhow."""
+    with contextlib.suppress(ValueError):
+        return str(json.loads(text))
+    return text
+
+
+# --- up -------------------------------------------------------------------------------------------
+
+
+def start(argv: Sequence[str], stdout: int | None = None, stderr: int | None = None) -> int:
+    """Runs compose with the caller's streams, and returns its exit status.
+
+    A Ctrl-C reaches it: from the terminal, or from here where the signal was sent to us alone. It
+    is given the time to end in its own way.
+
+    Args:
+        argv: the whole command.
+        stdout: a descriptor for its standard output, where ours is for data.
+        stderr: one for its messages.
+
+    Raises:
+        KeyboardInterrupt: after it has ended.
+        CommandFailedError: it could not be run, or is not to be.
+    """
+    _check_plugin(tuple(argv[:2]))
+    program = trust.program(argv[0])
+    try:
+        child = subprocess.Popen(
+            list(argv), executable=program, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+        )
+    except OSError as error:
+        raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error
+    with child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            if not _from_terminal():
+                child.send_signal(signal.SIGINT)
+            child.wait()
+            raise
+
+
+def _from_terminal() -> bool:
+    """Whether a Ctrl-C comes from a terminal, which signals the whole foreground (tty(4))."""
+    for stream in (sys.__stdin__, sys.__stderr__):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            if stream is not None and os.tcgetpgrp(stream.fileno()) == os.getpgrp():
+                return True
+    return False

@@ -1,0 +1,87 @@
+"""Which files make up the project, so that they can be named; what is in them compose says.
+
+They are found as compose finds them (by measurement: 2.26): `-f`, else `COMPOSE_FILE`, of the
+environment or of `.env`, else the nearest directory upwards that has one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from resolver.errors import UsageError
+from resolver.project.names import working_directory
+from resolver.project.reading import doubt, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # Go's strconv.ParseBool
+
+
+def find(given: Sequence[str]) -> tuple[Path, ...]:
+    """The project's files, absolute; empty where there is none, or where they are remote.
+
+    Raises:
+        UsageError: the working directory is gone, a name is none of a file here, or a file of
+            variables may not be read.
+    """
+    cwd = working_directory()
+    if not given and (listed := _variable("COMPOSE_FILE", cwd)):
+        separator = _variable("COMPOSE_PATH_SEPARATOR", cwd) or os.pathsep
+        given = listed.split(separator)
+    if "-" in given:
+        raise UsageError("-f - is not taken: standard input can be read once", "save it to a file")
+    if any("\0" in name for name in given):
+        raise UsageError("a path has no NUL")
+    if given:
+        local = (name for name in given if "://" not in name)
+        return tuple(Path(os.path.normpath(cwd / name)) for name in local)
+    return _search(cwd)
+
+
+def _search(cwd: Path) -> tuple[Path, ...]:
+    for folder in (cwd, *cwd.parents):
+        found = [folder / name for name in NAMES if (folder / name).is_file()]
+        if found:
+            overrides = [folder / name for name in OVERRIDES if (folder / name).is_file()]
+            return (found[0], *overrides[:1])
+    return ()
+
+
+def _variable(name: str, cwd: Path) -> str:
+    """A variable of the environment, else of the files of variables that compose reads for it."""
+    if name in os.environ:
+        return os.environ[name]
+    if given := os.environ.get("COMPOSE_ENV_FILES"):
+        paths = [cwd / each for each in given.split(",")]
+    else:
+        disabled = os.environ.get("COMPOSE_DISABLE_ENV_FILE") in _TRUE
+        paths = [] if disabled else [cwd / ".env"]
+    found = ""
+    for path in filter(Path.is_file, paths):
+        variables = dotenv_values(stream=io.StringIO(read(path, "replace")))
+        found = variables.get(name) or found
+    return found
+
+
+def notes_on_owners(files: Iterable[Path]) -> tuple[str, ...]:
+    """What root is told where the compose files are another user's."""
+    if os.geteuid() != 0:
+        return ()
+    doubts = {each: why for each in files if each.exists() and (why := doubt(each))}
+    if not doubts:
+        return ()
+    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
+    return (f"{why}: what {names} says would be started with the rights of root",)
