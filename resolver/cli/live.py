@@ -1,11 +1,10 @@
-"""The live view of `ultra-ports watch`: drawn on a terminal, which is left as it was found."""
+"""The live view of `ultra-ports watch`, on a terminal that is left as it was found."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -13,22 +12,25 @@ import tty
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
 from resolver.cli.output import fit
 from resolver.report.events import HEADERS, line, row
-from resolver.report.table import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
 
     from resolver.health.events import Event
     from resolver.health.watch import Watch
 
-# ECMA-48 and xterm's control sequences: alternate screen, cursor, wrapping at the right edge
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
-_LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
-_HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _KEPT = 200  # events
 _SHARE = 3  # of the screen's lines, this part is the events'
+_CUT_FIRST = {"HOLDER", "RESERVED FOR"}  # columns, on a narrow terminal
 _QUIT = {b"q", b"Q"}
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -42,20 +44,30 @@ class Ended(Exception):  # noqa: N818 - no error
 
 
 class Screen:
-    """The terminal of stdout, with keys from stdin where that is one too."""
+    """The terminal of stdout, with keys from stdin where that is one too.
+
+    Signals are heeded while it waits, so that nothing is half drawn then.
+    """
 
     def __init__(self) -> None:
+        self.console = Console(markup=False, highlight=False, color_system=None)
+        self._live = Live(
+            console=self.console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._keys = sys.stdin.fileno() if sys.stdin.isatty() else -1
         self._modes: list[Any] = termios.tcgetattr(self._keys) if self._keys >= 0 else []
         self._woken, self._waking = os.pipe()
         self._handlers: dict[int, Any] = {}
-        self._shown: tuple[str, os.terminal_size] | None = None
 
     def __enter__(self) -> Self:
         for end in (self._woken, self._waking):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
-        for number in (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, *_ENDING):
+        for number in (signal.SIGWINCH, signal.SIGTSTP, *_ENDING):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) stays in force
                 self._handlers[number] = signal.signal(number, lambda *_: None)
         self._begin()
@@ -69,12 +81,9 @@ class Screen:
         os.close(self._woken)
         os.close(self._waking)
 
-    def draw(self, lines: Iterable[str], size: os.terminal_size) -> None:
-        """Replaces what is shown, if it is anything else; what does not fit the terminal cuts."""
-        text = "".join(f"{line}{_REST_OF_LINE}\r\n" for line in lines).removesuffix("\r\n")
-        if (text, size) != self._shown:
-            _write(f"{_HOME}{text}{_REST_OF_SCREEN}")
-            self._shown = (text, size)
+    def draw(self, view: RenderableType) -> None:
+        """Replaces what is shown; what does not fit is cut."""
+        self._live.update(view, refresh=True)
 
     def wait(self, seconds: float) -> bool:
         """Waits for a key or a signal; False where the user wants to leave.
@@ -111,12 +120,11 @@ class Screen:
     def _begin(self) -> None:
         if self._keys >= 0:
             tty.setcbreak(self._keys, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z stay what they are
-        _write(_ENTER)
-        self._shown = None
+        self._live.start(refresh=True)
 
     def _end(self) -> None:
         with contextlib.suppress(OSError):
-            _write(_LEAVE)
+            self._live.stop()
         if self._keys >= 0:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self._keys, termios.TCSADRAIN, self._modes)
@@ -133,35 +141,42 @@ def show(watching: Watch, interval: float) -> None:
 
 def _draw_until_left(watching: Watch, interval: float) -> None:
     past: deque[Event] = deque(maxlen=_KEPT)
+    shown: object = None
     with Screen() as screen:
         staying = True
         while staying:
             past += (each for each in watching.look() if each.kind not in {"held", "free"})
-            size = shutil.get_terminal_size()
-            screen.draw((fit(line) for line in _lines(watching, past, size.lines)), size)
+            size = screen.console.size
+            rows, events = _content(watching, past, size.height)
+            if (rows, events, size) != shown:  # to draw costs more than to look
+                screen.draw(_view(rows, events))
+                shown = (rows, events, size)
             staying = screen.wait(interval)
 
 
-def _lines(watching: Watch, past: Iterable[Event], height: int) -> Iterator[str]:
-    """What is shown, at most `height` lines."""
+def _content(
+    watching: Watch, past: Iterable[Event], height: int
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The rows of the table and the events for a screen of so many lines."""
     rows = [row(story, watching.lease_on(story.request)) for story in watching.stories]
     rows = [each for each in rows if watching.is_narrow or each[1] == "held"]
-    recent = [line(event) for event in past]
-    for_events = min(len(recent), max(height // _SHARE, height - len(rows) - 4))
-    room = max(1, height - for_events - 4)
-    table = columns(HEADERS, rows).split("\n")
-    yield from _cut(table, room + 1)
-    yield ""
-    yield from recent[len(recent) - for_events :]
-    yield "q ends it; nothing is touched"
+    events = [line(event) for event in past]
+    for_events = min(len(events), max(height // _SHARE, height - len(rows) - 4))
+    room = max(2, height - for_events - 3)
+    if len(rows) > room:
+        rows = [*rows[: room - 1], (f"… {len(rows) - room + 1} more",)]
+    return rows, events[len(events) - for_events :]
 
 
-def _cut(lines: list[str], room: int) -> list[str]:
-    if len(lines) <= room:
-        return lines
-    return [*lines[: room - 1], f"… {len(lines) - room + 1} more"]
+def _view(rows: list[tuple[str, ...]], events: list[str]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for header in HEADERS:
+        table.add_column(header, no_wrap=header not in _CUT_FIRST, overflow="crop")
+    for cells in rows:
+        table.add_row(*map(_text, cells))
+    below = ("", *events, "q ends it; nothing is touched")
+    return Group(table, *map(_text, below))
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _text(text: str) -> Text:
+    return Text(fit(text), no_wrap=True, overflow="crop")

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from resolver.cli.output import fit
 from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
 
@@ -14,7 +15,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 0.5  # seconds of waiting that need no explanation
+_PATIENCE_SECONDS = 0.5  # of waiting that need no explanation
+
+
+class StatusLine:
+    """One line on stderr that is rewritten, on a terminal only."""
+
+    def __init__(self, *, shows: bool = True) -> None:
+        self._shows = shows and sys.stderr.isatty()
+        self._shown = ""
+        self._longest = 0.0
+
+    def waits(self, text: str, seconds_left: float) -> None:
+        """Says what is waited for, and for how long yet."""
+        self._longest = max(self._longest, seconds_left)
+        if self._shows and self._longest - seconds_left >= _PATIENCE_SECONDS:
+            line = fit(f"{text}, {seconds_left:.0f} s left")
+            if line != self._shown:
+                print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
+                self._shown = line
+
+    def clear(self) -> None:
+        """Takes the line away; the next wait has its own time."""
+        if self._shown:
+            print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
+        self._shown = ""
+        self._longest = 0.0
+
+    def leave(self) -> None:
+        """Leaves the line as it is, and begins a new one."""
+        if self._shown:
+            print(file=sys.stderr)
+        self._shown = ""
 
 
 class Terminal:
@@ -22,9 +54,7 @@ class Terminal:
 
     def __init__(self, *, asks: bool) -> None:
         self._asks = asks
-        self._shows = sys.stderr.isatty()
-        self._shown = ""
-        self._longest = 0.0
+        self._line = StatusLine()
         self._running: Step | None = None
         self._done: list[str] = []
 
@@ -38,7 +68,6 @@ class Terminal:
     def started(self, step: Step) -> None:
         """Remembers what is under way, for Ctrl-C."""
         self._running = step
-        self._longest = 0.0
 
     def did(self, action: str) -> None:
         """Remembers it, for Ctrl-C."""
@@ -47,12 +76,7 @@ class Terminal:
 
     def waiting(self, what: str, seconds_left: float) -> None:
         """One line that is rewritten, on a terminal only."""
-        self._longest = max(self._longest, seconds_left)
-        if not self._shows or self._longest - seconds_left < _PATIENCE:
-            return
-        line = f"waiting for {escape(what, 60)}, {seconds_left:.0f} s left"
-        print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
-        self._shown = line
+        self._line.waits(f"waiting for {escape(what, 60)}", seconds_left)
 
     def finished(self, outcome: Outcome) -> None:
         """Remembers it, for Ctrl-C."""
@@ -62,9 +86,7 @@ class Terminal:
 
     def clear(self) -> None:
         """Takes the line of a wait away."""
-        if self._shown:
-            print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
-            self._shown = ""
+        self._line.clear()
 
     def interrupted(self) -> None:
         """One line that says what was already done."""
@@ -72,7 +94,8 @@ class Terminal:
         if self._running is not None:
             done.append(f"{_describe(self._running)}: not finished")
         said = "; ".join(done) or "nothing was done yet"
-        print(f"{chr(10) if self._shown else ''}ultra-ports: interrupted: {said}", file=sys.stderr)
+        self._line.leave()
+        print(f"ultra-ports: interrupted: {said}", file=sys.stderr)
 
 
 def _describe(step: Step) -> str:

@@ -13,7 +13,8 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.options import NoDocker, Quiet
-from resolver.cli.output import fit, say
+from resolver.cli.output import say
+from resolver.cli.progress import StatusLine
 from resolver.errors import UsageError
 from resolver.health import remote
 from resolver.health import wait as waiting
@@ -44,7 +45,6 @@ PORT_HELP = (
     "HOST:PORT of another machine, which is asked for a connection."
 )
 _NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as shells have it (POSIX, 2.8.2)
-_PATIENCE_SECONDS = 0.5  # of waiting that need no explanation
 _AS_BEFORE = ("SIGPIPE", "SIGXFSZ")  # which Python ignores, and programs do not expect
 
 
@@ -130,39 +130,19 @@ def _wait(
     if os.getpid() == 1:  # the kernel keeps signals without a handler from the first process
         signal.signal(signal.SIGTERM, _terminated)
     begun = time.monotonic()
-    line = _Line(until, shows=sys.stderr.isatty() and not quiet)
+    line = StatusLine(shows=not quiet)
+
+    def progress(unmet: Sequence[Unmet], seconds_left: float) -> None:
+        what = escape(", ".join(f"{each.title} {each.why}" for each in unmet), 60)
+        line.waits(f"until {until}: {what}", seconds_left)
+
     try:
-        unmet = waiting.wait(conditions, timeout, SystemClock(), line.tell)
+        unmet = waiting.wait(conditions, timeout, SystemClock(), progress)
     finally:
         line.clear()
     if not unmet and not quiet:
         say([f"{until} after {duration(time.monotonic() - begun)}: {ports}"])
     return unmet
-
-
-class _Line:
-    """One line that is rewritten, on a terminal only."""
-
-    def __init__(self, until: str, *, shows: bool) -> None:
-        self._until = until
-        self._shows = shows
-        self._shown = ""
-        self._longest = 0.0
-
-    def tell(self, unmet: Sequence[Unmet], seconds_left: float) -> None:
-        self._longest = max(self._longest, seconds_left)
-        if not self._shows or self._longest - seconds_left < _PATIENCE_SECONDS:
-            return
-        what = escape(", ".join(f"{each.title} {each.why}" for each in unmet), 60)
-        line = fit(f"until {self._until}: {what}, {seconds_left:.0f} s left")
-        if line != self._shown:
-            print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
-            self._shown = line
-
-    def clear(self) -> None:
-        if self._shown:
-            print(f"\r{'':<{len(self._shown)}}\r", end="", file=sys.stderr, flush=True)
-            self._shown = ""
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.lab.engine import Engine
     from tests.lab.processes import Lab
 
-LEFT_AS_IT_WAS = b"\x1b[?7h\x1b[?25h\x1b[?1049l"
+LEFT_AS_IT_WAS = b"\x1b[?25h\x1b[?1049l"
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d ")
 
 
@@ -229,7 +229,7 @@ def test_a_terminal_is_left_as_it_was(lab: Lab) -> None:
         terminal.shows("q ends it")
         server = lab.start("answering", port)
         terminal.shows(f"{port}/tcp taken by ")
-        terminal.resize(10, 40)
+        terminal.resize(10, 80)
         server.popen.kill()
         terminal.shows("released by")
         terminal.type(b"q")
