@@ -8,101 +8,138 @@ tell its reader anything else than it tells the tool.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver import __version__, portspec
+from resolver import json_text, portspec
 from resolver.errors import UsageError
-from resolver.model import (
-    Binding,
-    Container,
-    Manager,
-    Process,
-    StopContainerStep,
-)
-from resolver.shape import misfit
+from resolver.host.machine import Machine
+from resolver.json_text import Envelope, JsonError
+from resolver.model import Binding, Container, Manager, Process, ProcessIdentity, StopContainerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.model import Plan, Planned, Policy, PortRequest
-
-    JsonObject = dict[str, Any]
+    from resolver.model import Plan, Planned, Policy, PortRequest, Step
 
 SCHEMA = "ultra-ports.plan/1"
 _FAMILY = SCHEMA.partition("/")[0]
 _WORDS = {"why", "undo", "commands"}  # parts of a step that change nothing
-_OPTIONS = ("stop_services", "force", "use_docker")
-_PROCESS = {"pid": int, "start_time": int, "name": str, "uid": (int, None)}
-_CONTAINER = {"id": str, "name": str, "engine": str, "restart_policy": str}
-_MANAGER = {"kind": str, "name": str, "policy": str, "stop": [[str]], "start": [[str]]}
-_HOLDER = {
-    "binding": str,
-    "state": str,
-    "kind": str,
-    "respawn": str,
-    "confidence": str,
-    "processes": [_PROCESS],
-    "started_by": [{"pid": int, "start_time": int}],
-    "inodes": [int],
-    "container": (_CONTAINER, None),
-    "manager": (_MANAGER, None),
-    "hidden": (str, None),
-    "step": dict,
-}
-_FILE = {
-    "schema": str,
-    "tool": {"name": str, "version": str},
-    "machine": {"boot": str, "pid_namespace": str, "network_namespace": str},
-    "requests": [str],
-    "options": dict.fromkeys(_OPTIONS, bool),
-    "holders": [_HOLDER],
-}
 
 
-class PlanFile(Struct, frozen=True):
-    """A plan in terms of identities. `options` are those that shape a plan."""
+class StoredProcess(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """A process by what identifies it."""
 
-    machine: Mapping[str, str]
-    requests: tuple[PortRequest, ...]
-    options: Mapping[str, bool]
-    holders: tuple[JsonObject, ...]
+    pid: int
+    start_time: int
+    name: str
+    uid: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.pid}"
+
+
+class StoredContainer(Struct, frozen=True, forbid_unknown_fields=True):
+    """A container by what identifies it, and what would start it again."""
+
+    id: str
+    name: str
+    engine: str
+    restart_policy: str
+
+
+class StoredManager(Struct, frozen=True, forbid_unknown_fields=True):
+    """A manager, and the commands that would be run."""
+
+    kind: str
+    name: str
+    policy: str
+    stop: tuple[tuple[str, ...], ...]
+    start: tuple[tuple[str, ...], ...]
+
+
+class StoredHolder(Struct, frozen=True, forbid_unknown_fields=True):
+    """All that makes a holder the same one again, and the step that was chosen for it.
+
+    What is stopped through its engine is its container, whatever forwards to it meanwhile.
+    `step` has every field of the step but its words: a new one is compared without further ado.
+    """
+
+    binding: str
+    state: str
+    kind: str
+    respawn: str
+    confidence: str
+    processes: tuple[StoredProcess, ...]
+    started_by: tuple[ProcessIdentity, ...]
+    inodes: tuple[int, ...]
+    container: StoredContainer | None
+    manager: StoredManager | None
+    hidden: str | None
+    step: dict[str, Any]
+
+    @property
+    def identity(self) -> object:
+        """Who it is, whatever it does."""
+        if self.container:
+            return self.container.id
+        return [(each.pid, each.start_time) for each in self.processes[:1]]
+
+    def __str__(self) -> str:
+        if self.container:
+            return f"container {self.container.name}"
+        return str(self.processes[0]) if self.processes else "something hidden"
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """The part of a policy that shapes a plan."""
+
+    stop_services: bool
+    force: bool
+    use_docker: bool
+
+
+class PlanFile(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plan in terms of identities; `requests` are in the spelling of `str(PortRequest)`."""
+
+    machine: Machine
+    requests: tuple[str, ...]
+    options: Options
+    holders: tuple[StoredHolder, ...]
+
+
+class _Head(Struct):
+    schema: str = ""
 
 
 def describe(
-    requests: Iterable[PortRequest], policy: Policy, plan: Plan, machine: Mapping[str, str]
+    requests: Iterable[PortRequest], policy: Policy, plan: Plan, machine: Machine
 ) -> PlanFile:
     """A plan that was made just now; its holders are in a canonical order."""
-    options = {name: bool(getattr(policy, name)) for name in _OPTIONS}
-    holders = sorted(map(_holder, plan.planned), key=_canonical)
-    return PlanFile(dict(machine), tuple(requests), options, tuple(holders))
+    return PlanFile(
+        schema=SCHEMA,
+        machine=machine,
+        requests=tuple(map(str, requests)),
+        options=Options(policy.stop_services, policy.force, policy.use_docker),
+        holders=_ordered(map(_holder, plan.planned)),
+    )
 
 
 def policy_for(stored: PlanFile, policy: Policy) -> Policy:
     """The policy under which the plan was made; an engine is asked only where both allow it."""
     return replace(
         policy,
-        stop_services=stored.options["stop_services"],
-        force=stored.options["force"],
-        use_docker=stored.options["use_docker"] and policy.use_docker,
+        stop_services=stored.options.stop_services,
+        force=stored.options.force,
+        use_docker=stored.options.use_docker and policy.use_docker,
     )
 
 
 def write(plan: PlanFile) -> str:
     """The text of the file: ASCII, indented, ends with a newline."""
-    document = {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "machine": plan.machine,
-        "requests": [str(request) for request in plan.requests],
-        "options": plan.options,
-        "holders": plan.holders,
-    }
-    return json.dumps(document, indent=2) + "\n"
+    return json_text.encode(plan) + "\n"
 
 
 def read(text: str) -> PlanFile:
@@ -111,34 +148,35 @@ def read(text: str) -> PlanFile:
     Raises:
         UsageError: it is damaged, of a newer version, or no plan at all.
     """
-    document = _parsed(text)
-    schema = document.get("schema")
-    if not isinstance(schema, str) or schema.partition("/")[0] != _FAMILY:
+    try:
+        schema = json_text.decode(text, _Head).schema
+    except JsonError as error:
+        raise UsageError(f"this is not a plan file: {error}") from None
+    if schema.partition("/")[0] != _FAMILY:
         raise UsageError(f"this is not a plan file: its schema is not {SCHEMA}")
     if schema != SCHEMA:
         raise UsageError(f"this is a plan file of another version of ultra-ports: not {SCHEMA}")
-    if wrong := misfit(document, _FILE):
-        raise UsageError(f"the plan file is damaged: {wrong}")
-    return PlanFile(
-        document["machine"],
-        tuple(map(_request, document["requests"])),
-        document["options"],
-        tuple(sorted(document["holders"], key=_canonical)),
-    )
-
-
-def _parsed(text: str) -> JsonObject:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise UsageError("this is not a plan file: it is not JSON") from None
-    if not isinstance(document, dict):
-        raise UsageError("this is not a plan file: it is not a JSON object")
-    return document
+        plan = json_text.decode(text, PlanFile)
+        plan = replace(plan, holders=_ordered(plan.holders))
+    except JsonError as error:
+        raise UsageError(f"the plan file is damaged: {error}") from None
+    except RecursionError:
+        raise UsageError("the plan file is damaged: it is nested too deeply") from None
+    requests_of(plan)
+    return plan
+
+
+def requests_of(plan: PlanFile) -> tuple[PortRequest, ...]:
+    """The ports that the plan is for.
+
+    Raises:
+        UsageError: one of them is not in the very spelling that `write` uses.
+    """
+    return tuple(map(_request, plan.requests))
 
 
 def _request(text: str) -> PortRequest:
-    """One port in the very spelling that `write` uses."""
     try:
         found = portspec.parse([text])
     except UsageError as error:
@@ -148,65 +186,69 @@ def _request(text: str) -> PortRequest:
     return found[0]
 
 
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
+def _ordered(holders: Iterable[StoredHolder]) -> tuple[StoredHolder, ...]:
+    return tuple(sorted(holders, key=lambda each: json_text.encode(each, indent=None)))
 
 
-def _holder(planned: Planned) -> JsonObject:
-    """All that makes a holder the same one again.
-
-    What is stopped through its engine is its container, whatever forwards to it meanwhile.
-    """
+def _holder(planned: Planned) -> StoredHolder:
     judged = planned.classification
     holder = judged.holder
     by_engine = isinstance(planned.step, StopContainerStep)
     above = holder.master.ancestors if holder.master and judged.manager else ()
-    return {
-        "binding": str(holder.binding),
-        "state": "published" if by_engine else str(holder.state),
-        "kind": str(judged.kind),
-        "respawn": str(judged.respawn),
-        "confidence": str(judged.confidence),
-        "processes": [] if by_engine else _plain(holder.processes),
-        "started_by": _plain(above),
-        "inodes": [] if by_engine else _plain(holder.inodes),
-        "container": _plain(holder.container),
-        "manager": _plain(judged.manager),
-        "hidden": holder.hidden,
-        "step": _plain(planned.step),
-    }
+    return StoredHolder(
+        binding=str(holder.binding),
+        state="published" if by_engine else str(holder.state),
+        kind=str(judged.kind),
+        respawn=str(judged.respawn),
+        confidence=str(judged.confidence),
+        processes=() if by_engine else tuple(map(_process, holder.processes)),
+        started_by=above,
+        inodes=() if by_engine else tuple(sorted(holder.inodes)),
+        container=_container(holder.container) if holder.container else None,
+        manager=_manager(judged.manager) if judged.manager else None,
+        hidden=holder.hidden,
+        step=_step(planned.step),
+    )
 
 
-def _plain(part: object) -> Any:  # noqa: ANN401 - JSON
-    """A value by what identifies it; a step by everything but its words."""
-    if isinstance(part, Process):
-        return {**_plain(part.identity), "name": part.name, "uid": part.uid}
-    if isinstance(part, Container):
-        return {name: getattr(part, name) for name in _CONTAINER}
-    if isinstance(part, Manager):
-        return {name: _plain(getattr(part, name)) for name in _MANAGER}
-    if isinstance(part, Struct) and not isinstance(part, Binding):
-        return {
-            name: _plain(getattr(part, name))
-            for name in part.__struct_fields__
-            if name not in _WORDS
-        }
-    return _plain_items(part)
+def _process(process: Process) -> StoredProcess:
+    return StoredProcess(process.pid, process.identity.start_time, process.name, process.uid)
 
 
-def _plain_items(part: object) -> object:
-    if isinstance(part, tuple):
-        return [_plain(each) for each in part]
-    if isinstance(part, frozenset):
-        return sorted((_plain(each) for each in part), key=_canonical)
-    return str(part) if isinstance(part, (Binding, str)) else part
+def _container(container: Container) -> StoredContainer:
+    return StoredContainer(container.id, container.name, container.engine, container.restart_policy)
 
 
-def other_machine(stored: PlanFile, machine: Mapping[str, str]) -> str:
+def _manager(manager: Manager) -> StoredManager:
+    return StoredManager(manager.kind, manager.name, manager.policy, manager.stop, manager.start)
+
+
+def _step(step: Step) -> dict[str, Any]:
+    names = [name for name in step.__struct_fields__ if name not in _WORDS]
+    fields = {name: _part(getattr(step, name)) for name in names}
+    return json_text.decode(json_text.encode(fields), dict[str, Any])  # as it will be read
+
+
+def _part(part: object) -> object:
+    """A field of a step, by what identifies it."""
+    if isinstance(part, tuple | frozenset):
+        return [_part(each) for each in (sorted(part) if isinstance(part, frozenset) else part)]
+    return next((made(part) for kind, made in _PARTS.items() if isinstance(part, kind)), part)
+
+
+_PARTS: dict[type, Callable[[Any], object]] = {
+    Process: _process,
+    Container: _container,
+    Manager: _manager,
+    Binding: str,
+}
+
+
+def other_machine(stored: PlanFile, machine: Machine) -> str:
     """Why PIDs and ports of the plan mean nothing here; empty where they do."""
-    if stored.machine["boot"] != machine["boot"]:
+    if stored.machine.boot != machine.boot:
         return "it was made on another machine, or before this one was started"
-    if stored.machine["pid_namespace"] != machine["pid_namespace"]:
+    if stored.machine.pid_namespace != machine.pid_namespace:
         return "it was made in another PID namespace (another container, or the host)"
     if stored.machine != machine:
         return "it was made in another network namespace (another container, or the host)"
@@ -220,39 +262,29 @@ def changes(stored: PlanFile, now: PlanFile) -> str:
     return "; ".join(dict.fromkeys(_differences(gone, new)))
 
 
-def _without(holders: Iterable[JsonObject], others: Iterable[JsonObject]) -> list[JsonObject]:
-    left = Counter(map(_canonical, holders)) - Counter(map(_canonical, others))
-    return [json.loads(text) for text in left.elements()]
+def _without(holders: Iterable[StoredHolder], others: Iterable[StoredHolder]) -> list[StoredHolder]:
+    left = list(holders)
+    for each in others:
+        if each in left:
+            left.remove(each)
+    return left
 
 
-def _differences(gone: list[JsonObject], new: list[JsonObject]) -> Iterator[str]:
-    heirs = {each["binding"]: each for each in new}
-    known = {each["binding"] for each in gone}
+def _differences(gone: list[StoredHolder], new: list[StoredHolder]) -> Iterator[str]:
+    heirs = {each.binding: each for each in new}
+    known = {each.binding for each in gone}
     for each in gone:
-        name, where, heir = _name(each), each["binding"], heirs.get(each["binding"])
+        heir = heirs.get(each.binding)
         if heir is None:
-            yield f"{name} no longer holds {where}"
-        elif _identity(heir) == _identity(each):
-            parts = [key.replace("_", " ") for key in each if each[key] != heir[key]]
-            yield f"{name} on {where} has changed ({', '.join(parts)})"
+            yield f"{each} no longer holds {each.binding}"
+        elif heir.identity == each.identity:
+            fields = each.__struct_fields__
+            parts = [name for name in fields if getattr(each, name) != getattr(heir, name)]
+            said = ", ".join(name.replace("_", " ") for name in parts)
+            yield f"{each} on {each.binding} has changed ({said})"
         else:
-            other = "another process with that PID" if _name(heir) == name else _name(heir)
-            yield f"{name} no longer holds {where}, {other} does"
+            other = "another process with that PID" if str(heir) == str(each) else str(heir)
+            yield f"{each} no longer holds {each.binding}, {other} does"
     for each in new:
-        if each["binding"] not in known:
-            yield f"{_name(each)} holds {each['binding']}, and is not in the plan"
-
-
-def _identity(holder: JsonObject) -> object:
-    if holder["container"]:
-        return holder["container"]["id"]
-    return [(each["pid"], each["start_time"]) for each in holder["processes"][:1]]
-
-
-def _name(holder: JsonObject) -> str:
-    if holder["container"]:
-        return f"container {holder['container']['name']}"
-    if holder["processes"]:
-        first = holder["processes"][0]
-        return f"{first['name']} {first['pid']}"
-    return "something hidden"
+        if each.binding not in known:
+            yield f"{each} holds {each.binding}, and is not in the plan"

@@ -42,7 +42,7 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
     Raises:
         PlanChangedError: a holder changed, or another machine is meant; nothing was touched.
     """
-    requests, then = stored.requests, planfile.policy_for(stored, policy)
+    requests, then = planfile.requests_of(stored), planfile.policy_for(stored, policy)
     then = replace(then, complete=True)
     _refuse(stored, planfile.other_machine(stored, this_machine()))
     proofs = prove(requests, effects)
@@ -57,4 +57,6 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
 def _refuse(stored: PlanFile, reason: str) -> None:
     if reason:
         message = f"the plan no longer fits, and nothing was touched: {reason}"
-        raise PlanChangedError(message, verdicts.refused("apply", stored.requests, message))
+        raise PlanChangedError(
+            message, verdicts.refused("apply", planfile.requests_of(stored), message)
+        )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json as encoder
 import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.output import say
+from resolver.cli.output import print_json, say
 from resolver.errors import UltraPortsError
 from resolver.leases.scope import current, kind
 from resolver.leases.state import state_directory
@@ -48,7 +47,7 @@ def config(
     say([*project.notes, *(note for each in project.services for note in each.notes)])
     say([*_strangers(), *_mistakes()])
     if json:
-        print(encoder.dumps(envelope(rows), indent=2))
+        print_json(envelope(rows))
     else:
         print(table(rows))
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as encoder
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resolver.cli import LONGEST_MESSAGE
+from resolver.json_text import encode
 from resolver.report import machine
 from resolver.report.escape import escape
 from resolver.report.table import table
@@ -36,9 +36,9 @@ def say(messages: Iterable[str]) -> None:
         print(fit(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}"), file=sys.stderr, flush=True)
 
 
-def print_json(envelope: dict[str, Any]) -> None:
+def print_json(envelope: object) -> None:
     """One envelope on stdout."""
-    print(encoder.dumps(envelope, indent=2))
+    print(encode(envelope))
 
 
 def _text(report: Report) -> str:

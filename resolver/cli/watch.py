@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as encoder
 import os
 import select
 import sys
@@ -14,6 +13,7 @@ from resolver.cli import live, options
 from resolver.cli.options import NoDocker, Ports
 from resolver.cli.output import fit, say
 from resolver.health.watch import Watch
+from resolver.json_text import encode
 from resolver.leases import assigned
 from resolver.project import names
 from resolver.report.events import envelope, line
@@ -116,4 +116,4 @@ def _as_line(event: Event) -> str:
 
 
 def _as_json(event: Event) -> str:
-    return encoder.dumps(envelope(event))
+    return encode(envelope(event), indent=None)

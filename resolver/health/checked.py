@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from msgspec import Struct
 from resolver.errors import UltraPortsError
 from resolver.health import public
 from resolver.health.model import HealthReport
+from resolver.json_text import encode
 from resolver.report import health as report_health
 
 if TYPE_CHECKING:
@@ -70,4 +70,4 @@ def body(found: Checked, *, details: bool) -> bytes:
     envelope = report_health.envelope(report)
     if found.report is None:
         envelope |= {"healthy": False, "exit_status": found.exit_status}
-    return json.dumps(envelope, indent=2).encode() + b"\n"
+    return encode(envelope).encode() + b"\n"

@@ -6,17 +6,22 @@ import platform
 from pathlib import Path
 
 import psutil
+from msgspec import Struct
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc_sys_kernel(5), random(4)
 
 
-def this_machine() -> dict[str, str]:
+class Machine(Struct, frozen=True, forbid_unknown_fields=True):
     """The boot, and the namespaces in which PIDs and ports are counted; "" where there are none."""
-    return {
-        "boot": _boot(),
-        "pid_namespace": _namespace("pid"),
-        "network_namespace": _namespace("net"),
-    }
+
+    boot: str
+    pid_namespace: str
+    network_namespace: str
+
+
+def this_machine() -> Machine:
+    """The machine as this process sees it."""
+    return Machine(_boot(), _namespace("pid"), _namespace("net"))
 
 
 def _boot() -> str:

@@ -46,7 +46,7 @@ class Here(Struct, frozen=True):
 def here(environ: Mapping[str, str]) -> Here:
     """This process's surroundings."""
     found = machine.this_machine()
-    return Here(found["boot"], found["pid_namespace"], host_scope(environ))
+    return Here(found.boot, found.pid_namespace, host_scope(environ))
 
 
 def owner_of(pid: int, where: Here) -> Owner:

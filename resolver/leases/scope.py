@@ -64,7 +64,7 @@ def machine_scope(environ: Mapping[str, str]) -> str:
     if sys.platform != "linux" or _MACHINE_WIDE.exists():
         return host_scope(environ)
     found = machine.this_machine()
-    return f"net:{found['boot']}:{_cookie() or found['network_namespace']}"
+    return f"net:{found.boot}:{_cookie() or found.network_namespace}"
 
 
 def host_scope(environ: Mapping[str, str]) -> str:

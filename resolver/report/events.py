@@ -1,4 +1,4 @@
-"""PURE: events about ports → lines for people, and plain values for `json.dumps`.
+"""PURE: events about ports → lines for people, and plain values for `json_text.encode`.
 
 The shape of the latter is public API: `schema` changes when it does.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolver.report.escape import escape
 from resolver.report.lease import service, when
-from resolver.report.machine import plain
+from resolver.report.machine import holder
 from resolver.report.reservations import plain as plain_lease
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def told(event: Event) -> str:
 
 
 def envelope(event: Event, zone: tzinfo | None = None) -> dict[str, Any]:
-    """One event for `json.dumps`; keys are always present."""
+    """One event for `json_text.encode`; keys are always present."""
     request = event.request
     return {
         "schema": SCHEMA,
@@ -54,8 +54,8 @@ def envelope(event: Event, zone: tzinfo | None = None) -> dict[str, Any]:
             "address": request.address,
         },
         "services": list(event.services),
-        "holders": [plain(each) for each in event.holders],
-        "before": [plain(each) for each in event.before],
+        "holders": [holder(each) for each in event.holders],
+        "before": [holder(each) for each in event.before],
         "seconds": None if event.seconds is None else round(event.seconds, 3),
         "at_least": event.at_least,
         "count": event.count,

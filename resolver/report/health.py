@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import __version__
 from resolver.report.escape import escape
-from resolver.report.machine import plain
+from resolver.report.machine import holder
 from resolver.report.table import columns
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def title_of(target: Target) -> str:
 
 
 def envelope(report: HealthReport) -> dict[str, Any]:
-    """The report for `json.dumps`; keys are always present, and times are in UTC."""
+    """The report for `json_text.encode`; keys are always present, and times are in UTC."""
     return {
         "schema": SCHEMA,
         "tool": {"name": "ultra-ports", "version": __version__},
@@ -116,7 +116,7 @@ def _service(service: ServiceHealth) -> dict[str, Any]:
         "lease": service.lease or None,
         "inside": service.inside,
         "answers": [_plain_answer(answer) for answer in service.answers],
-        "holders": [plain(holder) for holder in service.holders],
+        "holders": [holder(each) for each in service.holders],
         "notes": list(service.notes),
     }
 

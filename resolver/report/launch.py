@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resolver import __version__
 from resolver.report import preflight
 from resolver.report.escape import escape
-from resolver.report.machine import envelope as report_envelope
+from resolver.report.machine import PortEntry, ports
 from resolver.report.table import columns, table
 from resolver.report.tree import tree
 
@@ -90,7 +90,7 @@ def _row(each: Checked) -> tuple[str, ...]:
 
 
 def envelope(launch: Launch) -> dict[str, Any]:
-    """The whole as plain values for `json.dumps`; keys are always present."""
+    """The whole for `json_text.encode`; keys are always present."""
     ran = launch.compose_status is not None
     return {
         "schema": SCHEMA,
@@ -108,9 +108,8 @@ def envelope(launch: Launch) -> dict[str, Any]:
     }
 
 
-def _ports(report: Report | None) -> list[Any]:
-    found: list[Any] = [] if report is None else report_envelope(report)["ports"]
-    return found
+def _ports(report: Report | None) -> list[PortEntry]:
+    return [] if report is None else ports(report)
 
 
 def _checked(each: Checked) -> dict[str, Any]:

@@ -1,152 +1,238 @@
-"""The machine-readable envelope. Its shape is public API: `schema` changes when it does."""
+"""A report as JSON: the structs that its envelope is made of. PURE."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from msgspec import Struct
 
-from resolver import __version__
+from resolver.json_text import Envelope
+from resolver.model import (
+    Binding,
+    Classification,
+    Confidence,
+    Container,
+    HolderReport,
+    Kind,
+    Manager,
+    Outcome,
+    PortReport,
+    PortRequest,
+    Process,
+    Report,
+    Respawn,
+    Result,
+    Scan,
+    SocketState,
+    Step,
+    Verdict,
+)
 from resolver.shell import join, shell_line
-
-if TYPE_CHECKING:
-    from resolver.model import (
-        Container,
-        EngineState,
-        HolderReport,
-        Manager,
-        Outcome,
-        PortReport,
-        Process,
-        Report,
-        Step,
-    )
 
 SCHEMA = "ultra-ports.report/1"
 
 
-def envelope(report: Report) -> dict[str, Any]:
-    """The report as plain values for `json.dumps`; keys are always present."""
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": report.command,
-        "dry_run": report.dry_run,
-        "exit_status": int(report.exit_status),
-        "scan": report.scan,
-        "engines": [_engine(engine) for engine in report.engines],
-        "ports": [_port(port) for port in report.ports],
-        "notes": list(report.notes),
-    }
+class EngineEntry(Struct, frozen=True):
+    """How one engine answered."""
+
+    endpoint: str
+    asked: bool
+    trouble: str | None
+    elsewhere: str | None
 
 
-def _engine(engine: EngineState) -> dict[str, Any]:
-    return {
-        "endpoint": engine.endpoint,
-        "asked": engine.asked,
-        "trouble": engine.trouble,
-        "elsewhere": engine.elsewhere,
-    }
+class ManagerEntry(Struct, frozen=True):
+    """What would start a holder again; `stop` and `start` are lines for a shell."""
+
+    kind: str
+    name: str
+    policy: str
+    stop: list[str]
+    start: list[str]
 
 
-def _port(port: PortReport) -> dict[str, Any]:
-    request = port.request
-    return {
-        "label": str(request),
-        "request": {
-            "port": request.port,
-            "transport": request.transport,
-            "address": request.address,
-        },
-        "services": list(port.services),
-        "verdict": port.verdict,
-        "reason": port.reason,
-        "holders": [plain(holder) for holder in port.holders],
-        "retaken_by": [plain(holder) for holder in port.retaken_by],
-        "notes": list(port.notes),
-    }
+class ProcessEntry(Struct, frozen=True):
+    """One process; `start_time` as in `model.ProcessIdentity`."""
+
+    pid: int
+    start_time: int
+    name: str
+    command: tuple[str, ...]
+    user: str | None
+    cwd: str | None
+    parent: int | None
 
 
-def plain(report: HolderReport) -> dict[str, Any]:
-    """One holder for `json.dumps`; keys are always present."""
-    found = report.classification
-    holder = found.holder
-    return {
-        "binding": {
-            "transport": holder.binding.transport,
-            "address": holder.binding.address,
-            "port": holder.binding.port,
-        },
-        "state": holder.state,
-        "kind": found.kind,
-        "manager": _manager(found.manager),
-        "respawn": found.respawn,
-        "confidence": found.confidence,
-        "processes": [_process(process) for process in holder.processes],
-        "container": _container(holder.container),
-        "chain": list(found.chain),
-        "evidence": list(found.evidence),
-        "step": _step(report.step),
-        "outcome": _outcome(report.outcome),
-    }
+class ContainerEntry(Struct, frozen=True):
+    """One container."""
+
+    id: str
+    name: str
+    image: str
+    state: str
+    restart_policy: str
+    compose_project: str | None
+    compose_service: str | None
 
 
-def _manager(manager: Manager | None) -> dict[str, Any] | None:
+class StepEntry(Struct, frozen=True):
+    """What was chosen for a holder; `commands` and `undo` are lines for a shell."""
+
+    kind: str
+    why: str
+    commands: list[str]
+    undo: list[str]
+
+
+class OutcomeEntry(Struct, frozen=True):
+    """How the step ended."""
+
+    result: Result
+    reason: str
+    actions: tuple[str, ...]
+
+
+class HolderEntry(Struct, frozen=True):
+    """One holder of a port, from gathering to outcome."""
+
+    binding: Binding
+    state: SocketState
+    kind: Kind
+    manager: ManagerEntry | None
+    respawn: Respawn
+    confidence: Confidence
+    processes: list[ProcessEntry]
+    container: ContainerEntry | None
+    chain: tuple[str, ...]
+    evidence: tuple[str, ...]
+    step: StepEntry | None
+    outcome: OutcomeEntry | None
+
+
+class PortEntry(Struct, frozen=True):
+    """One requested port."""
+
+    label: str
+    request: PortRequest
+    services: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+    holders: list[HolderEntry]
+    retaken_by: list[HolderEntry]
+    notes: tuple[str, ...]
+
+
+class ReportEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `who`, `resolve` and `apply`."""
+
+    command: str
+    dry_run: bool
+    exit_status: int
+    scan: Scan
+    engines: list[EngineEntry]
+    ports: list[PortEntry]
+    notes: tuple[str, ...]
+
+
+def envelope(report: Report) -> ReportEnvelope:
+    """The whole report."""
+    return ReportEnvelope(
+        schema=SCHEMA,
+        command=report.command,
+        dry_run=report.dry_run,
+        exit_status=int(report.exit_status),
+        scan=report.scan,
+        engines=[
+            EngineEntry(each.endpoint, each.asked, each.trouble, each.elsewhere)
+            for each in report.engines
+        ],
+        ports=ports(report),
+        notes=report.notes,
+    )
+
+
+def ports(report: Report) -> list[PortEntry]:
+    """The requested ports alone, as a part of other envelopes."""
+    return [_port(port) for port in report.ports]
+
+
+def holder(report: HolderReport) -> HolderEntry:
+    """One holder, as a part of other envelopes."""
+    found: Classification = report.classification
+    return HolderEntry(
+        binding=found.holder.binding,
+        state=found.holder.state,
+        kind=found.kind,
+        manager=_manager(found.manager),
+        respawn=found.respawn,
+        confidence=found.confidence,
+        processes=[_process(process) for process in found.holder.processes],
+        container=_container(found.holder.container),
+        chain=found.chain,
+        evidence=found.evidence,
+        step=_step(report.step),
+        outcome=_outcome(report.outcome),
+    )
+
+
+def _port(port: PortReport) -> PortEntry:
+    return PortEntry(
+        label=str(port.request),
+        request=port.request,
+        services=port.services,
+        verdict=port.verdict,
+        reason=port.reason,
+        holders=[holder(each) for each in port.holders],
+        retaken_by=[holder(each) for each in port.retaken_by],
+        notes=port.notes,
+    )
+
+
+def _manager(manager: Manager | None) -> ManagerEntry | None:
     if manager is None:
         return None
-    return {
-        "kind": manager.kind,
-        "name": manager.name,
-        "policy": manager.policy,
-        "stop": [join((*_prefix(manager), *argv)) for argv in manager.stop],
-        "start": [join((*_prefix(manager), *argv)) for argv in manager.start],
-    }
+    prefix = manager.account.prefix if manager.account else manager.prefix
+    return ManagerEntry(
+        manager.kind,
+        manager.name,
+        manager.policy,
+        stop=[join((*prefix, *argv)) for argv in manager.stop],
+        start=[join((*prefix, *argv)) for argv in manager.start],
+    )
 
 
-def _prefix(manager: Manager) -> tuple[str, ...]:
-    return manager.account.prefix if manager.account else manager.prefix
+def _process(process: Process) -> ProcessEntry:
+    return ProcessEntry(
+        process.pid,
+        process.identity.start_time,
+        process.name,
+        process.command,
+        process.user,
+        process.cwd,
+        process.parent.pid if process.parent else None,
+    )
 
 
-def _process(process: Process) -> dict[str, Any]:
-    return {
-        "pid": process.pid,
-        "start_time": process.identity.start_time,
-        "name": process.name,
-        "command": list(process.command),
-        "user": process.user,
-        "cwd": process.cwd,
-        "parent": process.parent.pid if process.parent else None,
-    }
-
-
-def _container(container: Container | None) -> dict[str, Any] | None:
+def _container(container: Container | None) -> ContainerEntry | None:
     if container is None:
         return None
-    return {
-        "id": container.id,
-        "name": container.name,
-        "image": container.image,
-        "state": container.state,
-        "restart_policy": container.restart_policy,
-        "compose_project": container.label("com.docker.compose.project"),
-        "compose_service": container.label("com.docker.compose.service"),
-    }
+    return ContainerEntry(
+        container.id,
+        container.name,
+        container.image,
+        container.state,
+        container.restart_policy,
+        container.label("com.docker.compose.project"),
+        container.label("com.docker.compose.service"),
+    )
 
 
-def _step(step: Step | None) -> dict[str, Any] | None:
+def _step(step: Step | None) -> StepEntry | None:
     if step is None:
         return None
-    return {
-        "kind": step.kind,
-        "why": step.why,
-        "commands": list(map(shell_line, step.commands)),
-        "undo": list(map(shell_line, step.undo)),
-    }
+    commands, undo = list(map(shell_line, step.commands)), list(map(shell_line, step.undo))
+    return StepEntry(step.kind, step.why, commands, undo)
 
 
-def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
+def _outcome(outcome: Outcome | None) -> OutcomeEntry | None:
     if outcome is None:
         return None
-    return {
-        "result": outcome.result,
-        "reason": outcome.reason,
-        "actions": list(outcome.actions),
-    }
+    return OutcomeEntry(outcome.result, outcome.reason, outcome.actions)

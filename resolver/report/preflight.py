@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import __version__
 from resolver.report.escape import escape
-from resolver.report.machine import envelope as report_envelope
+from resolver.report.machine import ports
 from resolver.report.table import columns
 from resolver.report.tree import tree
 
@@ -96,7 +96,7 @@ def _in_the_way(preflight: Preflight) -> list[PortReport]:
 
 
 def envelope(preflight: Preflight) -> dict[str, Any]:
-    """The preflight as plain values for `json.dumps`; keys are always present."""
+    """The preflight for `json_text.encode`; keys are always present."""
     return {
         "schema": SCHEMA,
         "tool": {"name": "ultra-ports", "version": __version__},
@@ -118,7 +118,7 @@ def body(preflight: Preflight) -> dict[str, Any]:
         },
         "services": list(_services(preflight)),
         "findings": [_finding(each) for each in preflight.findings],
-        "report": report_envelope(preflight.report)["ports"],
+        "report": ports(preflight.report),
         "notes": list(preflight.notes),
     }
 

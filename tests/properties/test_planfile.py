@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from resolver import planfile
 from resolver.errors import UsageError
+from resolver.host.machine import Machine
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.strategies.choose import choose
 from tests.properties.test_planner import policies
 from tests.properties.worlds import World, worlds
 
-HERE = {"boot": "a", "pid_namespace": "pid:[1]", "network_namespace": "net:[1]"}
+HERE = Machine("a", "pid:[1]", "net:[1]")
 requests = st.builds(
     PortRequest,
     st.integers(1, 65535).map(PortNumber),
@@ -51,8 +52,8 @@ def test_round_trip(plan: planfile.PlanFile) -> None:
 def test_a_plan_fits_itself_and_no_other_machine(plan: planfile.PlanFile) -> None:
     assert planfile.changes(planfile.read(planfile.write(plan)), plan) == ""
     assert planfile.other_machine(plan, HERE) == ""
-    for part in HERE:
-        assert planfile.other_machine(plan, {**HERE, part: "b"})
+    for part in Machine.__struct_fields__:
+        assert planfile.other_machine(plan, replace(HERE, **{part: "b"}))
 
 
 @given(worlds(), policies, st.data())

@@ -1,0 +1,59 @@
+"""Values ↔ JSON: `msgspec.Struct`s in and out, checked by their types. PURE."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from resolver import __version__
+
+T = TypeVar("T")
+
+
+class Tool(Struct, frozen=True):
+    """Who answers."""
+
+    name: str = "ultra-ports"
+    version: str = __version__
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """What every machine-readable answer begins with; keys are always present.
+
+    `schema` is public API: it changes when the shape does.
+    """
+
+    schema: str
+    tool: Tool = Tool()
+
+
+class JsonError(ValueError):
+    """A text is no JSON, or has not the shape that was expected; says where, in one line."""
+
+
+def encode(value: object, *, indent: int | None = 2) -> str:
+    """The value as JSON, in ASCII; `indent` None keeps it on one line.
+
+    Names of programs and files may be bytes that are no UTF-8 (surrogates, os.fsdecode); json
+    escapes those, msgspec would refuse them.
+    """
+    return json.dumps(msgspec.to_builtins(value), indent=indent)
+
+
+def decode(text: str, shape: type[T]) -> T:
+    """The value that the text has.
+
+    Raises:
+        JsonError: it is not JSON, or something in it is not of the type that `shape` asks for.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise JsonError("it is not JSON") from None
+    try:
+        return msgspec.convert(found, shape)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise JsonError(str(error) or "it is nested too deeply") from None
