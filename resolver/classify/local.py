@@ -38,7 +38,9 @@ def _evidence(holder: Holder) -> tuple[str, ...]:
     if len(pids) > 1:
         found.append(f"the socket is open in processes {', '.join(pids)}")
     if holder.state is SocketState.BOUND:
-        found.append("bound, and not listening: connections are refused, and the port is taken")
+        found.append(
+            "bound, and not listening: it keeps the port reserved, connections are refused"
+        )
     if any(process.stopped for process in holder.processes):
         found.append("the process is stopped (SIGSTOP)")
     if holder.master and holder.master.parent and holder.master.parent.pid == 1:

@@ -1,37 +1,39 @@
-"""`ultra-ports run`: a program on ports of its own, held until it takes them."""
+"""`ultra-ports run`: becomes a program on ports of its own, held until it takes them."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import closing, suppress
+from contextlib import ExitStack, suppress
+from shutil import which
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli import output
 from resolver.cli.options import ProjectName
-from resolver.errors import UsageError
+from resolver.cli.output import say
+from resolver.cli.store import opened
+from resolver.errors import ReservedError, UsageError
+from resolver.host.execute import NotStartedError, execute
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
-from resolver.leases.store import open_store
 from resolver.project.names import current
-from resolver.reservations.assigning.assign import Assigned, Terms, assign
+from resolver.reservations.assigning.assign import Assigned, Terms, assign, label
 from resolver.reservations.assigning.wishes import spoken_for, wishes
-from resolver.reservations.holding.child import NotStartedError
-from resolver.reservations.holding.running import Leases, Manner, Running
+from resolver.reservations.holding.handover import inherited, listen_variables, passed
+from resolver.reservations.holding.hold import Hold
 from resolver.reservations.telling.formats import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
 
 EPILOG = """\b
-Exit status: that of CMD; 128+N where signal N ended it. Of ultra-ports itself:
+Exit status: that of CMD, which takes the place of ultra-ports. Of ultra-ports itself:
   1    a port is taken, or reserved by another; CMD was not started
   2    usage
   126  CMD cannot be executed
@@ -61,7 +63,6 @@ def run(
     plain: Annotated[
         bool, typer.Option("--plain", help="Let go of the ports just before CMD starts.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Never start CMD a second time.")] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Also say what is held and let go, and when.")
     ] = False,
@@ -74,41 +75,37 @@ def run(
       ultra-ports run -p api:8085 --pass-socket -- uvicorn app:app --fd 3
       ultra-ports run -p api:8085 --plain -- ./server
 
-    Runs CMD on ports of its own: leased for as long as it runs, and kept from other
+    Becomes CMD, on ports of its own: leased for as long as it runs, and kept from other
     programs until it takes them. It finds them as API_PORT, API_HOST and API_URL, the
-    first one also as PORT, and in its arguments {api} becomes the port.
+    first one also as PORT, and in its arguments {api} becomes the port. Where CMD says
+    that the address is in use, it binds without SO_REUSEADDR, and needs --plain.
     """  # noqa: D415, D301 - a help text
     if not command:
         raise UsageError("there is no command to run", "ultra-ports run --port api:8085 -- CMD")
     if plain and pass_socket:
         raise UsageError("--plain lets go of the ports, --pass-socket hands them over: choose one")
-
-    mention = say if verbose else _nothing
     root = current()
-    with closing(open_store(os.environ, root.root)) as store:
+    _say(root.notes)
+    with opened(root.root) as store, ExitStack() as held:
         assigned = _assign(ports or [], root, project or root.name, store, strict=strict)
-        for line in (*root.notes, *store.warnings):
-            say(line)
-        for each in assigned:
-            tell = mention if each.request == each.wish.preferred else say
-            for line in each.said:
-                tell(line)
-        leases = Leases([a.lease for a in assigned if a.lease], store, say)
+        _say(_story(assigned, verbose=verbose))
+        held.callback(store.release, [each.lease for each in assigned if each.lease])
         services = {each.wish.service: each.request for each in assigned}
-        manner = Manner(
-            argv=tuple(filled(part, services) for part in command),
-            environ={**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)},
-            plain=plain,
-            once=once,
-            pass_sockets=pass_socket,
-        )
-        with leases, Running(services, say, mention) as running:
-            running.hold()
-            try:
-                return running.run(manner, leases)
-            except NotStartedError as error:
-                say(str(error))
-                return error.shell_status
+        environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
+        holds = {name: held.enter_context(_hold(name, services[name])) for name in services}
+        if pass_socket:
+            environ |= listen_variables(holds)
+            held.enter_context(passed([each.socket for each in holds.values()]))
+        else:
+            kept = _make_way(holds, everything=plain, verbose=verbose)
+            held.enter_context(inherited(kept.values()))
+            if which(command[0], path=environ.get("PATH")):
+                _say(_caution(command[0], kept))
+        try:
+            execute([filled(part, services) for part in command], environ)
+        except NotStartedError as error:
+            _say([str(error)])
+            return error.shell_status
 
 
 def _assign(
@@ -133,6 +130,47 @@ def _assign(
     return assign(wanted, terms, store)
 
 
+def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
+    for each in assigned:
+        if verbose or each.request != each.wish.preferred:
+            yield from each.said
+
+
+def _hold(name: str, request: PortRequest) -> Hold:
+    try:
+        return Hold.take(request)
+    except ReservedError as error:
+        raise ReservedError(f"{name}: {error}", error.hint) from error
+
+
+def _make_way(holds: Mapping[str, Hold], *, everything: bool, verbose: bool) -> dict[str, Hold]:
+    """Lets go of what cannot be taken under a hold, and returns the rest."""
+    kept = {}
+    for name, hold in holds.items():
+        if everything or not hold.admits_servers:
+            hold.release()
+            what = "released just before the start"
+        else:
+            kept[name] = hold
+            what = f"held, though {hold.lingering}" if hold.lingering else "held"
+        if verbose:
+            _say([f"{name}: {hold.request} is {what}"])
+    return kept
+
+
+def _caution(program: str, kept: Mapping[str, Hold]) -> Iterator[str]:
+    """What explains the failure of a program that is not told by anybody else then."""
+    if kept:
+        ports = ", ".join(f"{name} {label(hold.request)}" for name, hold in kept.items())
+        yield f"held for {program}: {ports}; if it finds the address in use, it needs --plain"
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Lines on stderr; nobody has to be there to read them."""
+    with suppress(OSError):
+        say(lines)
+
+
 def filled(argument: str, services: Mapping[str, PortRequest]) -> str:
     """The argument with the port in the place of each `{service}`.
 
@@ -144,13 +182,3 @@ def filled(argument: str, services: Mapping[str, PortRequest]) -> str:
         lambda match: str(services[match[1]].port) if match[1] else match[0],
         argument,
     )
-
-
-def say(text: str) -> None:
-    """A line on stderr; nobody has to be there to read it."""
-    with suppress(OSError):
-        output.say([text])
-
-
-def _nothing(_: str) -> None:
-    """For those who did not ask."""

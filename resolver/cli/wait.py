@@ -20,6 +20,7 @@ from resolver.health import remote
 from resolver.health import wait as waiting
 from resolver.health.targets import targets
 from resolver.host.clock import SystemClock
+from resolver.host.execute import NotStartedError, execute
 from resolver.leases import assigned
 from resolver.project import names
 from resolver.report.escape import escape
@@ -44,8 +45,7 @@ PORT_HELP = (
     "8085, 127.0.0.1:8085, [::1]:8085, 8000-8010, the name of a service (api), a comma list; or "
     "HOST:PORT of another machine, which is asked for a connection."
 )
-_NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as shells have it (POSIX, 2.8.2)
-_AS_BEFORE = ("SIGPIPE", "SIGXFSZ")  # which Python ignores, and programs do not expect
+_BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
 
 
 def wait(
@@ -82,9 +82,13 @@ def wait(
         for each in unmet:
             say([f"not {until} after {timeout:g} s: {each.title} {each.why}"])
         return 1
-    if command:
-        _become(command)
-    return 0
+    if not command:
+        return 0
+    try:
+        execute(command, os.environ)
+    except NotStartedError as error:
+        say([str(error)])
+        return error.shell_status
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -143,23 +147,6 @@ def _wait(
     if not unmet and not quiet:
         say([f"{until} after {duration(time.monotonic() - begun)}: {ports}"])
     return unmet
-
-
-def _become(command: list[str]) -> NoReturn:
-    """Replaces this process by the program, found as a shell would; it gets every signal itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for name in _AS_BEFORE:
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvp(command[0], command)  # noqa: S606 - without a shell
-    except (FileNotFoundError, NotADirectoryError):
-        say([f"{command[0]!a}: command not found"])
-        raise typer.Exit(_NOT_FOUND) from None
-    except OSError as error:
-        say([f"{command[0]!a}: {error.strerror}"])
-        raise typer.Exit(_NOT_EXECUTABLE) from None
 
 
 def _terminated(number: int, _: object) -> NoReturn:

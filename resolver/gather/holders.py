@@ -50,7 +50,7 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
         )
     if requests is not None:
         found.extend(_redirected(requests, snapshot, found))
-    return tuple(_without_connections(found))
+    return tuple(_with_their_own_holds(_without_connections(found)))
 
 
 def _is_vouched_for(container: Container | None) -> bool:
@@ -163,7 +163,7 @@ def _holder(
 ) -> Holder:
     identities = {process.identity for process in family}
     theirs = [entry for entry in sockets if identities & set(entry.owners)]
-    own = theirs[0]
+    own = min(theirs, key=lambda entry: entry.state is not SocketState.LISTENING)
     return Holder(
         binding,
         own.state,
@@ -244,3 +244,30 @@ def _without_connections(found: list[Holder]) -> Iterator[Holder]:
         key = (holder.binding.transport, holder.binding.port)
         if holder.state is not SocketState.CONNECTED or key not in serving:
             yield holder
+
+
+def _with_their_own_holds(found: Iterable[Holder]) -> Iterator[Holder]:
+    """A server's socket that is bound beside the one that listens is no holder of its own.
+
+    Whoever is started by `ultra-ports run` inherits such a one.
+    """
+    found = list(found)
+    for holder in found:
+        port = (holder.binding.transport, holder.binding.port)
+        beside = [
+            each
+            for each in found
+            if (each.binding.transport, each.binding.port) == port
+            and {each.state, holder.state} == {SocketState.LISTENING, SocketState.BOUND}
+        ]
+        if holder.state is SocketState.LISTENING:
+            held = (each.inodes for each in beside if _are_among(each, holder))
+            yield replace(holder, inodes=holder.inodes.union(*held))
+        elif not any(_are_among(holder, each) for each in beside):
+            yield holder
+
+
+def _are_among(few: Holder, many: Holder) -> bool:
+    """Whether all who have the one have the other, too."""
+    theirs = {process.identity for process in few.processes}
+    return bool(theirs) and theirs <= {process.identity for process in many.processes}

@@ -1,56 +1,65 @@
-"""Sockets for a program that takes them ready-made, as from systemd's socket units.
+"""What of a hold stays with the program that this process becomes (execve(2)).
 
-The protocol of sd_listen_fds(3): descriptors from 3 up, LISTEN_FDS counts and LISTEN_FDNAMES names
-them, and LISTEN_PID is the process that they are meant for, so that its children do not take them
-for theirs. What is in here runs between fork(2) and execve(2), but for `ready`.
+Either the hold itself: a descriptor that the program knows nothing of, and whatever it starts
+inherits, so that the port is kept until the last of them has closed it or ended. Or a listening
+socket that the program takes ready-made, by the protocol of sd_listen_fds(3): descriptors from 3
+up, LISTEN_FDS counts and LISTEN_FDNAMES names them, and LISTEN_PID is the process that they are
+meant for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator
+
+    from resolver.reservations.holding.hold import Hold
 
 FIRST = 3  # SD_LISTEN_FDS_START
+_BEYOND_SCRIPTS = 10  # `exec 3>file` would close the hold; a shell puts its own out of the way
 
 
-def ready(held: socket.socket) -> socket.socket:
-    """A held socket that now listens, where it is of a kind that does."""
-    if held.type == socket.SOCK_STREAM:
-        held.listen(socket.SOMAXCONN)
-    return held
+@contextmanager
+def inherited(holds: Iterable[Hold]) -> Iterator[None]:
+    """Meanwhile, a program that this process becomes inherits the holds."""
+    copies = [fcntl.fcntl(each.socket, fcntl.F_DUPFD, _BEYOND_SCRIPTS) for each in holds]
+    try:
+        yield
+    finally:
+        for each in copies:
+            os.close(each)
+
+
+@contextmanager
+def passed(sockets: Collection[socket.socket]) -> Iterator[None]:
+    """Meanwhile, the sockets listen, and are where a program looks for those it was passed."""
+    end = FIRST + len(sockets)
+    aside = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, end) for each in sockets]
+    ours = {}
+    for place in range(FIRST, end):
+        with suppress(OSError):  # nothing is there
+            ours[place] = fcntl.fcntl(place, fcntl.F_DUPFD_CLOEXEC, end)
+    for each in sockets:
+        if each.type == socket.SOCK_STREAM:
+            each.listen(socket.SOMAXCONN)
+    for place, descriptor in enumerate(aside, FIRST):
+        os.dup2(descriptor, place)
+    try:
+        yield
+    finally:
+        for place, descriptor in ours.items():
+            os.dup2(descriptor, place, inheritable=False)
 
 
 def listen_variables(names: Collection[str]) -> dict[str, str]:
-    """What tells this very process of the sockets that it was given."""
+    """What tells this very process, whatever it becomes, of the sockets that it was passed."""
     return {
         "LISTEN_PID": str(os.getpid()),
         "LISTEN_FDS": str(len(names)),
         "LISTEN_FDNAMES": ":".join(names),
     }
-
-
-def arrange(sockets: Collection[socket.socket], kept: int) -> int:
-    """Puts the sockets where the program looks for them, and closes all other descriptors.
-
-    The standard streams stay, and so does `kept`, until execve(2): returns what it is now.
-    """
-    end = FIRST + len(sockets)
-    aside = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, end + 1) for each in sockets]
-    kept = fcntl.fcntl(kept, fcntl.F_DUPFD_CLOEXEC, end + 1)
-    for place, descriptor in enumerate(aside, FIRST):
-        os.dup2(descriptor, place)
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - a number, not a path
-        if int(name) >= end and int(name) != kept:
-            _close(int(name))
-    return kept
-
-
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # of the one that listed them
-        os.close(descriptor)

@@ -7,7 +7,7 @@ that very socket. What follows was measured on Linux 6.18, and is held by the te
   that race for the same ports, no two get the same one.
 * The kernel gives the port to nobody as an ephemeral one, by bind(2) of port 0 or by connect(2).
 * A server that sets SO_REUSEADDR, as most do, binds and listens *under* the hold, on any address.
-* The hold ends with its process, by whatever signal, and is not inherited through execve(2).
+* The hold ends with the last process that has it, by whatever signal (`handover.py` passes it on).
 
 It guarantees nothing against a program that names this very port and sets SO_REUSEADDR: to the
 kernel that is the server for which the port is kept. Among those who take leases, the lease tells
