@@ -120,7 +120,7 @@ class ComposeCommand:
             services,
             source,
             tuple(f"{' '.join(self._found)}: {each}" for each in _warnings(answer)),
-            files.notes_on_owners(self.files),
+            (*files.notes_on_owners(self.files), *_notes_on_configuration()),
         )
 
     def _ask(self, question: tuple[str, ...], profiles: Sequence[str]) -> Completed:
@@ -156,8 +156,9 @@ class ComposeCommand:
         Raises:
             CommandFailedError: the command is missing, may not be run, or did not end by itself.
         """
-        _check_plugin(command)
-        answer = run_command((*command, *words), timeout_seconds=_CONFIG_SECONDS)
+        answer = run_command(
+            (*command, *words), timeout_seconds=_CONFIG_SECONDS, environment=_environment()
+        )
         if answer.status < 0:  # that says nothing of the files
             raise CommandFailedError(f"{' '.join(command)} was ended by signal {-answer.status}")
         return answer
@@ -178,21 +179,36 @@ class ComposeCommand:
 
 def _is_compose(command: tuple[str, ...]) -> bool:
     """Whether a command that refused something is a compose that is new enough."""
-    done = run_command((*command, "version", "--short"), timeout_seconds=_VERSION_SECONDS)
+    words = (*command, "version", "--short")
+    done = run_command(words, timeout_seconds=_VERSION_SECONDS, environment=_environment())
     version = _VERSION.match(done.stdout.strip())
     return not done.status and version is not None and int(version[1]) >= _OLDEST
 
 
-def _check_plugin(command: tuple[str, ...]) -> None:
-    """Sees to it that root does not let docker run a plug-in of another user's HOME.
+def _strangers_configuration() -> str:
+    """Why docker's configuration is not root's to use; empty where it is, or for an ordinary user.
 
-    Raises:
-        UntrustedError: it would.
+    `sudo -E` leaves another user's HOME: plug-ins there, and folders of them that config.json
+    names, would be run with the rights of root.
     """
-    folder = os.environ.get("DOCKER_CONFIG", f"{docker_config.home()}/.docker")
-    plugin = Path(folder, "cli-plugins/docker-compose").absolute()
-    if command[0] == "docker" and os.geteuid() == 0 and os.path.lexists(plugin):
-        trust.check_file(str(plugin))
+    if os.geteuid() != 0:
+        return ""
+    folder = Path(os.environ.get("DOCKER_CONFIG", f"{docker_config.home()}/.docker")).absolute()
+    for path in (folder, folder / "config.json", folder / "cli-plugins" / "docker-compose"):
+        there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+        if why := trust.weakness(str(there)):
+            return why
+    return ""
+
+
+def _notes_on_configuration() -> tuple[str, ...]:
+    why = _strangers_configuration()
+    return (f"docker's configuration is not used: {why}",) if why else ()
+
+
+def _environment() -> dict[str, str]:
+    """What the command gets beside the caller's variables."""
+    return {"DOCKER_CONFIG": "/nonexistent"} if _strangers_configuration() else {}
 
 
 def _message(answer: Completed) -> str:
@@ -235,11 +251,15 @@ def start(argv: Sequence[str], stdout: int | None = None, stderr: int | None = N
         KeyboardInterrupt: after it has ended.
         CommandFailedError: it could not be run, or is not to be.
     """
-    _check_plugin(tuple(argv[:2]))
     program = trust.program(argv[0])
     try:
         child = subprocess.Popen(
-            list(argv), executable=program, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            list(argv),
+            executable=program,
+            env={**os.environ, **_environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
         )
     except OSError as error:
         raise CommandFailedError(f"{argv[0]}: {error.strerror}") from error

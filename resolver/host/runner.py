@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from resolver.errors import CommandFailedError
@@ -15,7 +16,7 @@ from resolver.host import trust
 from resolver.model import Completed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from resolver.model import Account
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # A question must not open a pager, ask for a password, or answer in another language.
 _QUIET = {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "PAGER": "cat"}
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 LONGEST_OUTPUT = 64 << 20  # bytes that a command may print, on both streams together
 
 
@@ -32,6 +34,7 @@ def run_command(
     timeout_seconds: float,
     account: Account | None = None,
     folder: str | None = None,
+    environment: Mapping[str, str] = NOTHING_MORE,
 ) -> Completed:
     """Runs `argv` and returns its output, whatever its status.
 
@@ -40,6 +43,7 @@ def run_command(
         timeout_seconds: for everything.
         account: the user as whom it is run: without the caller's groups, environment and session.
         folder: the working directory; None is the caller's.
+        environment: variables beside, and before, the caller's.
 
     Raises:
         CommandFailedError: it does not exist, may not be run, did not end in time, or printed more
@@ -54,7 +58,7 @@ def run_command(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            **_as_caller() if account is None else _as_user(account),
+            **_as_caller(environment) if account is None else _as_user(account),
         )
     except (OSError, ValueError) as error:  # ValueError: a word that no command can be given
         why = error.strerror if isinstance(error, OSError) else "a word of it is no text"
@@ -72,9 +76,9 @@ def run_command(
     )
 
 
-def _as_caller() -> dict[str, Any]:
+def _as_caller(environment: Mapping[str, str]) -> dict[str, Any]:
     """In a process group of its own, to be ended with its children, such as plug-ins of docker."""
-    return {"env": {**os.environ, **_QUIET}, "process_group": 0}
+    return {"env": {**os.environ, **environment, **_QUIET}, "process_group": 0}
 
 
 def _as_user(account: Account) -> dict[str, Any]:
