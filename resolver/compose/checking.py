@@ -12,7 +12,7 @@ from resolver import api
 from resolver.compose import answering, conflicts
 from resolver.compose.answering import Answer
 from resolver.compose.containers import RUNNING, members
-from resolver.compose.roles import beside, is_replaced
+from resolver.compose.holders import beside, is_replaced
 from resolver.gather import engines
 from resolver.host.clock import SystemClock
 from resolver.model import ExitStatus, Verdict

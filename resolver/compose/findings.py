@@ -90,12 +90,22 @@ class Machine(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """One entry of a service's ports, and how it stands with it; `requests` are its host ports."""
+    """One entry of a service's ports, and how it stands with it.
+
+    `ports` are its host ports, each with its own status, and `lacking` is how many usable ones are
+    missing for the service's containers.
+    """
 
     published: Published
     status: Status
     reason: str = ""
-    requests: tuple[PortRequest, ...] = ()
+    ports: tuple[tuple[PortRequest, Status], ...] = ()
+    lacking: int = 0
+
+    @property
+    def requests(self) -> tuple[PortRequest, ...]:
+        """Its host ports."""
+        return tuple(request for request, _ in self.ports)
 
 
 class Preflight(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from resolver import api, verdicts
 from resolver.compose.findings import Status
-from resolver.compose.roles import beside, is_replaced
+from resolver.compose.holders import beside, is_replaced
 from resolver.errors import UsageError
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
 

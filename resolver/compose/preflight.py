@@ -1,6 +1,6 @@
 """Before `docker compose up`: what the project would publish, and what would be in its way.
 
-Read-only. The judgement is in `conflicts.py`, `roles.py` and `judge.py`, which are pure.
+Read-only. The judgement is in `conflicts.py`, `roles.py` and `holders.py`, which are pure.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from resolver import api, verify
-from resolver.compose import conflicts, judge
+from resolver.compose import conflicts, holders
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.findings import Code, Finding, Level, Machine, Preflight, Status
-from resolver.compose.roles import Stage, orphans
+from resolver.compose.holders import Stage, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
 from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
@@ -79,8 +79,8 @@ def preflight(
 def _judged(
     stage: Stage, found: Sequence[Finding], report: Report, notes: tuple[str, ...]
 ) -> Preflight:
-    entries = judge.entries(stage)
-    everything = (*found, *judge.findings(stage, entries))
+    entries = holders.entries(stage)
+    everything = (*found, *holders.findings(stage, entries))
     blocking = [each for each in everything if each.level is Level.CONFLICT]
     statuses = {each.status for each in entries}
     return Preflight(
@@ -88,7 +88,7 @@ def _judged(
         entries=tuple(_marked(each, blocking) for each in entries),
         findings=(*blocking, *(each for each in everything if each.level is Level.WARNING)),
         report=report,
-        taken=judge.taken(stage, entries),
+        taken=holders.taken(entries),
         away=stage.away,
         notes=(*stage.project.notes, *report.notes, *notes, *_about_away(stage)),
         exit_status=_exit_status(statuses, blocking),

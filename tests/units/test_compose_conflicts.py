@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from resolver.compose import conflicts, judge
+from resolver.compose import conflicts, holders
 from resolver.compose.findings import Code, Finding, Level, Machine
+from resolver.compose.holders import Stage
 from resolver.compose.model import ComposeProject, ComposeService, Published
-from resolver.compose.roles import Stage
 
 ORDINARY = Machine(ephemeral=range(32768, 61000), first_unprivileged=1024, engine_uid=0)
 
@@ -182,7 +182,7 @@ def calls(count: int) -> int:
     sys.setprofile(counting)
     try:
         conflicts.find(project, ORDINARY)
-        judge.entries(Stage(project, {}))
+        holders.entries(Stage(project, {}))
     finally:
         sys.setprofile(None)
     return made
