@@ -16,7 +16,7 @@ from resolver.leases.owner import here, is_dead
 from resolver.leases.scope import current
 from resolver.leases.state import state_directory
 from resolver.leases.store import open_store
-from resolver.leases.stores import database, memory
+from resolver.leases.stores.ledger import Ledger, present
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Leases:
         """What happened since the last look; nothing where the store cannot be read just now."""
         if time.monotonic() < self._next_try:
             return ()
-        now = memory.present(self._where.boot)
+        now = present(self._where.boot)
         try:
             listed = self._listed()
         except StoreError as error:
@@ -104,7 +104,7 @@ class Leases:
         if stamp is None:
             return {}
         if stamp != self._stamp:
-            found = database.read(self._place.ledger)
+            found = Ledger(self._place.ledger, self._where).entries()
             settled = time.time_ns() - max(time_ns for _, time_ns, _ in stamp) > _COARSE_NANOSECONDS
             self._stamp = stamp if settled else None
             return {each.lease.token: each for each in found if each.lease.scope == self._scope}

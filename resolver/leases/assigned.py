@@ -7,16 +7,15 @@ and the project file.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from resolver.errors import StoreError
 from resolver.leases.scope import current as current_scope
-from resolver.leases.state import state_directory
-from resolver.leases.store import open_store
+from resolver.leases.store import is_empty, open_store
 from resolver.project import names
-from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,22 +68,14 @@ def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict
         UsageError: a setting makes no sense.
         StoreError: the store cannot be read.
     """
-    shared = environ.get(STORE_VARIABLE, "").strip()
-    if not shared:
-        place = state_directory(environ, lambda: project.root)
-        if not (place.was_used and place.ledger.is_file()):
+    called = name or project.name
+    with closing(open_store(environ, project.root, make=False)) as store:
+        if is_empty(store):
             return {}
-    scope, called = current_scope(environ), name or project.name
-    store = open_store(environ, project.root)
-    try:
+        scope = current_scope(environ)
         last = store.recall(scope, called, str(project.root))
-        found = [
-            lease
-            for lease in store.leases(scope)
-            if (lease.project, lease.place) == (called, str(project.root))
-        ]
-    finally:
-        store.close()
+        leases = store.leases(scope)
+    found = [each for each in leases if (each.project, each.place) == (called, str(project.root))]
     return _endpoints(found, last)
 
 

@@ -6,29 +6,27 @@ more: whoever wants a port freed is not to fail for it.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from resolver.errors import UltraPortsError
-from resolver.leases import rules, scope
+from resolver.leases import scope
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import collide
 from resolver.leases.outcomes import count
 from resolver.leases.owner import here
 from resolver.leases.state import OUTCOMES, state_directory
-from resolver.leases.store import open_store
-from resolver.leases.stores.database import read
-from resolver.leases.stores.memory import present
+from resolver.leases.store import is_empty, open_store
 from resolver.project.place import root
 from resolver.report.lease import whose
-from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from resolver.leases.model import Entry, Lease
+    from resolver.leases.model import Lease
     from resolver.leases.owner import Here
     from resolver.model import Holder, PortReport, Report
 
@@ -62,33 +60,11 @@ def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> 
     Raises:
         UltraPortsError: they cannot be read.
     """
-    if environ.get(STORE_VARIABLE, "").strip():
-        return _from_store(environ)
-    place = state_directory(environ, lambda: root(_working_directory()))
-    path = place.ledger if place.was_used else None
-    if path is None or not _exists(path):
-        return ()
-    found = [entry for entry in read(path) if ports is None or entry.lease.port in ports]
-    return _alive(found, environ) if found else ()
-
-
-def _alive(entries: Iterable[Entry], environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    """Those of this scope that are alive."""
-    where, wanted = here(environ), scope.current(environ)
-    now = present(where.boot)
-    return tuple(
-        rules.shown(entry, now)
-        for entry in entries
-        if entry.lease.scope == wanted and rules.is_alive(entry, where, now)
-    )
-
-
-def _from_store(environ: Mapping[str, str]) -> tuple[Lease, ...]:
-    store = open_store(environ, _working_directory())
-    try:
-        return store.leases(scope.current(environ))
-    finally:
-        store.close()
+    with closing(open_store(environ, root(_working_directory()), make=False)) as store:
+        if is_empty(store):
+            return ()
+        leases = store.leases(scope.current(environ))
+    return tuple(each for each in leases if ports is None or each.port in ports)
 
 
 def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, str]) -> Report:

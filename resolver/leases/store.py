@@ -8,10 +8,8 @@ from resolver.errors import StoreError, UsageError
 from resolver.host import own_files
 from resolver.leases.owner import here
 from resolver.leases.state import state_directory
-from resolver.leases.stores.database import read
-from resolver.leases.stores.files import UnwritableError
+from resolver.leases.stores.database import UnwritableError
 from resolver.leases.stores.ledger import Ledger
-from resolver.leases.stores.memory import MemoryStore
 from resolver.settings import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 REDIS = ("redis://", "rediss://", "unix://")
 
 
-def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
+def open_store(environ: Mapping[str, str], project_root: Path, *, make: bool = True) -> LeaseStore:
     """The store that `ULTRA_PORTS_STORE` names, else the ledger in the state directory.
 
     Where the ledger cannot be made or written, the store lives in memory: `lasting` is False, and
@@ -35,10 +33,11 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
     Args:
         environ: the settings.
         project_root: absolute; a relative state directory starts from it.
+        make: the ledger, where there is none; False for who only looks.
 
     Raises:
         UsageError: a setting makes no sense.
-        StoreError: the store cannot be reached, or is another program's.
+        StoreError: the store cannot be reached, is damaged, or is another program's.
     """
     where = here(environ)
     address = environ.get(STORE_VARIABLE, "").strip()
@@ -48,7 +47,19 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
         kind, slashes, _ = address.partition("://")  # the rest may have a password in it
         begins = f" (it begins with {kind[:20]!a})" if slashes else ""
         raise UsageError(f"{STORE_VARIABLE} is no redis:// address{begins}")
-    return _ledger(environ, project_root, where)
+    directory = state_directory(environ, lambda: project_root)
+    if make:
+        return _made(directory, where)
+    return Ledger(directory.ledger if directory.was_used else None, where)
+
+
+def is_empty(store: LeaseStore) -> bool:
+    """Whether nobody need be asked which scope this is: nothing is kept on this machine.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    return isinstance(store, Ledger) and not store.entries()
 
 
 def _redis(address: str, where: Here) -> LeaseStore:
@@ -60,33 +71,37 @@ def _redis(address: str, where: Here) -> LeaseStore:
     return RedisStore(address, where)
 
 
-def _ledger(environ: Mapping[str, str], project_root: Path, where: Here) -> LeaseStore:
-    place = state_directory(environ, lambda: project_root)
-    reason = place.reason
+def _made(directory: StateDirectory, where: Here) -> LeaseStore:
+    reason = directory.reason
     if not reason:
         try:
-            with own_files.folder(place.text, make=True):
-                return Ledger(place.ledger, where)
+            own_files.folder(directory.text, make=True).close()
+            ledger = Ledger(directory.ledger, where)
+            ledger.check()
         except UnwritableError as error:
             reason = error.reason
         except OSError as error:
             reason = error.strerror or str(error)
-    return _memory(place, reason, where)
+        else:
+            return ledger
+    return _memory(directory, reason, where)
 
 
-def _memory(place: StateDirectory, reason: str, where: Here) -> LeaseStore:
+def _memory(directory: StateDirectory, reason: str, where: Here) -> LeaseStore:
     """A store that lives in memory, with the leases of a ledger that can only be read."""
-    what = "reservations cannot be kept" + ("" if place.reason else f" in {place.text}")
+    what = "reservations cannot be kept" + ("" if directory.reason else f" in {directory.text}")
     warning = f"{what}: {reason}; they are forgotten when this command ends"
     try:
-        found = _readable(place)
+        store = Ledger(None, where, found=_readable(directory, where))
     except (StoreError, OSError):
-        blind = f"what is reserved in {place.text} cannot be read by this user"
-        return MemoryStore(where, (f"{warning}, and {blind}",), blind=blind)
-    return MemoryStore(where, (warning,), found)
+        store = Ledger(None, where)
+        store.blind = f"what is reserved in {directory.text} cannot be read by this user"
+        warning += f", and {store.blind}"
+    store.warnings = (warning,)
+    return store
 
 
-def _readable(place: StateDirectory) -> tuple[Entry, ...]:
+def _readable(directory: StateDirectory, where: Here) -> tuple[Entry, ...]:
     """The leases of a ledger that can be read and not written: others live by them.
 
     Raises:
@@ -94,7 +109,7 @@ def _readable(place: StateDirectory) -> tuple[Entry, ...]:
         OSError: whether there is one cannot be told.
     """
     try:
-        place.ledger.stat()
+        directory.ledger.stat()
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return read(place.ledger)
+    return Ledger(directory.ledger, where).entries()

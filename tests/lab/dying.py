@@ -1,10 +1,10 @@
 """Kills a process of its own at every single call that it makes while it uses a ledger.
 
-    python -m tests.lab.dying LEDGER [DAMAGED]
+    python -m tests.lab.dying LEDGER
 
-For each number n: a child starts on the ledger as it was before (there is none, or the bytes of
-DAMAGED stand there), is killed by SIGKILL at its n-th call of any function, and a successor has to
-get the same port at once. Prints one line of JSON: how many deaths there were, and what failed.
+For each number n: a child starts where there is no ledger, is killed by SIGKILL at its n-th call of
+any function, and a successor has to get the same port at once. Prints one line of JSON: how many
+deaths there were, and what failed.
 """
 
 from __future__ import annotations
@@ -60,14 +60,11 @@ def dies(path: Path, where: Here, number: int) -> bool:
 
 def main() -> None:
     path, where = Path(sys.argv[1]), here({})
-    damaged = Path(sys.argv[2]).read_bytes() if len(sys.argv) > 2 else None
     deaths, faults = 0, []
     number = 1 + os.getpid() % STEP
     while True:
         shutil.rmtree(path.parent)
         path.parent.mkdir()
-        if damaged is not None:
-            path.write_bytes(damaged)
         if not dies(path, where, number):
             break
         deaths += 1
@@ -75,16 +72,10 @@ def main() -> None:
             use(path, where)
             if len(Ledger(path, where).leases()) != 1:
                 faults.append(f"{number}: another number of leases")
-            if damaged is not None and not kept(path, damaged):
-                faults.append(f"{number}: the damaged file is gone")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             faults.append(f"{number}: {error!r}")
         number += STEP
     print(json.dumps({"deaths": deaths, "faults": faults}))
-
-
-def kept(path: Path, damaged: bytes) -> bool:
-    return any(each.read_bytes() == damaged for each in path.parent.glob("leases.db.damaged-*"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from resolver.leases.owner import here, myself, owner_of
 from resolver.leases.rules import Moment
 from resolver.leases.state import COPIES
 from resolver.leases.stores.ledger import Ledger
-from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
 from resolver.settings import LEASE_SECONDS
 
@@ -115,7 +114,7 @@ class Stores(RuleBasedStateMachine):
         self.stores: tuple[LeaseStore, ...] = (
             Ledger(path / "leases.db", HERE, now=self.clock),
             Ledger(path / COPIES[0], HERE, now=self.clock),
-            MemoryStore(HERE, now=self.clock),
+            Ledger(None, HERE, now=self.clock),
         )
         self.rows: dict[tuple[int, ...], Row] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from resolver.model import PortNumber, Transport
 from tests.lab.cli import ultra
 from tests.lab.lossy import Lossy
 from tests.lab.ports import free_port
-from tests.lab.processes import ROOT, unavailable, wait_until
+from tests.lab.processes import unavailable, wait_until
 from tests.lab.redis import Server, join
 
 if TYPE_CHECKING:
@@ -71,21 +70,6 @@ def refused(store: RedisStore) -> str:
     assert SECRET not in str(caught.value)
     assert QUOTED not in str(caught.value)
     return str(caught.value)
-
-
-def crowd(store: str, state: Path, processes: int, acquires: int, kills: int) -> Any:  # noqa: ANN401
-    argv = [sys.executable, "-m", "tests.lab.leaseholders", "--store", store, "--state", str(state)]
-    argv += ["--processes", str(processes), "--acquires", str(acquires), "--kills", str(kills)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
-    return json.loads(done.stdout)
-
-
-@pytest.mark.slow
-def test_a_crowd_never_gets_a_port_twice(server: Server, tmp_path: Path) -> None:
-    result = crowd(server.url, tmp_path, processes=64, acquires=50, kills=20)
-    assert result["failures"] == []
-    assert result["left"] == []
-    assert result["killed"] == 20
 
 
 def test_each_host_has_its_own_ports(server: Server, tmp_path: Path) -> None:

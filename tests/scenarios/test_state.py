@@ -91,7 +91,7 @@ def test_the_directory_is_made_for_this_user_alone(tmp_path: Path, here: Path) -
     place = tmp_path / "a" / "b"
     assert reserve(place, here, free_port()).status == 0
     assert place.stat().st_mode & 0o777 == 0o700
-    assert {each.name for each in place.iterdir()} == {"leases.db", "leases.lock"}
+    assert {each.name for each in place.iterdir()} == {"leases.db"}
     assert {each.stat().st_mode & 0o777 for each in place.iterdir()} == {0o600}
 
 
@@ -129,7 +129,7 @@ def test_a_directory_in_the_place_of_the_ledger(tmp_path: Path, here: Path) -> N
     assert str(tmp_path) in run.stderr
 
 
-@pytest.mark.parametrize("name", ["leases.db", "leases.lock"])
+@pytest.mark.parametrize("name", ["leases.db", "leases.db-wal"])
 def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(
     tmp_path: Path, here: Path, name: str
 ) -> None:
@@ -212,12 +212,14 @@ def test_a_damaged_ledger(tmp_path: Path, here: Path) -> None:
     assert "what is reserved cannot be told" in notes.stderr
 
     run = reserve(place, here, port)
-    assert (run.status, run.stdout) == (0, f"{port}\n")
-    [aside] = place.glob("leases.db.damaged-*")
-    assert re.fullmatch(r"leases\.db\.damaged-\d{8}T\d{6}", aside.name)
-    assert aside.read_bytes() == b"no database" * 1000
-    assert f"set aside as {aside.name}" in run.stderr
-    assert "set aside" not in reserve(place, here, port).stderr
+    assert (run.status, run.stdout) == (1, "")
+    [line] = run.stderr.splitlines()
+    assert f"{place}/leases.db is damaged, and nothing was changed in it" in line
+    move = f"mv {place}/leases.db {place}/leases.db.damaged"
+    assert f"`{move}` forgets what is reserved there" in line
+    assert (place / "leases.db").read_bytes() == b"no database" * 1000
+    subprocess.run(move.split(), check=True)
+    assert reserve(place, here, port).status == 0
 
 
 def test_another_programs_database_is_an_error(tmp_path: Path, here: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.leases.stores import files
+from resolver.leases.stores.database import connect
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT
@@ -110,7 +110,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["leases.lock", "leases.db", "leases.db-wal", "leases.db-journal"])
+@pytest.mark.parametrize(
+    "name", ["leases.db", "leases.db-wal", "leases.db-shm", "leases.db-journal"]
+)
 def test_a_trap_in_the_users_own_state_directory(
     home: Path, precious: Path, stranger: Plant, kind: str, name: str
 ) -> None:
@@ -309,7 +311,7 @@ def test_a_ledger_that_never_ends_keeps_nobody_waiting(
 
 
 def test_no_schema_is_trusted() -> None:
-    with contextlib.closing(files.connect(":memory:")) as database:
+    with contextlib.closing(connect(":memory:")) as database:
         assert database.execute("PRAGMA trusted_schema").fetchall() == [(0,)]
     package = ROOT / "resolver"
     opens = [
@@ -317,7 +319,7 @@ def test_no_schema_is_trusted() -> None:
         for each in package.rglob("*.py")
         if "sqlite3.connect(" in each.read_text(encoding="utf-8")
     ]
-    assert opens == ["leases/stores/files.py"], "it is the one place where SQLite is opened"
+    assert opens == ["leases/stores/database.py"], "it is the one place where SQLite is opened"
 
 
 # --- files that the user names --------------------------------------------------------------------

@@ -16,7 +16,6 @@ from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import here, myself, owner_of
 from resolver.leases.state import COPIES
 from resolver.leases.stores.ledger import Ledger
-from resolver.leases.stores.memory import MemoryStore
 from resolver.leases.stores.redis_store import RedisStore
 from resolver.model import Pid, PortNumber, Transport
 from tests.lab.processes import wait_until
@@ -47,7 +46,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LeaseStore
     if request.param in {"sqlite", "shared"}:
         made = Ledger(tmp_path / ("leases.db" if request.param == "sqlite" else COPIES[0]), HERE)
     elif request.param == "memory":
-        made = MemoryStore(HERE)
+        made = Ledger(None, HERE)
     else:
         server = request.getfixturevalue("server")
         server.cli("flushall")

@@ -21,9 +21,8 @@ from resolver.errors import ReservedError, StoreError
 from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import Here, here, is_dead, myself, owner_of
 from resolver.leases.rules import Moment
-from resolver.leases.stores.database import read
+from resolver.leases.stores.database import UnwritableError
 from resolver.leases.stores.ledger import Ledger
-from resolver.leases.stores.memory import MemoryStore
 from resolver.model import Pid, PortNumber, Transport
 from tests.lab.processes import MARK, PACKAGES, ROOT, wait_until
 
@@ -111,7 +110,6 @@ def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path
     assert [each for each in found if each["faults"]] == []
 
     ledger = Ledger(path, HERE)
-    assert ledger.warnings == ()
     assert ledger.leases() == ()
     assert len(ledger.acquire([claim(port) for port in range(FIRST, FIRST + 200)])) == 200
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -119,16 +117,12 @@ def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damaged", [False, True])
-def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path, *, damaged: bool) -> None:
-    garbage = tmp_path / "garbage"
-    garbage.write_bytes(os.urandom(5000))
+def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path) -> None:
     memory = Path("/dev/shm")  # noqa: S108 - hundreds of databases are made; a disk would be slow
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    words = [str(folder / "state" / "leases.db"), *([str(garbage)] if damaged else [])]
     (folder / "state").mkdir()
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "tests.lab.dying", *words],
+        [sys.executable, "-S", "-m", "tests.lab.dying", str(folder / "state" / "leases.db")],
         env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
@@ -164,42 +158,25 @@ def nonsense(path: Path) -> None:
         database.execute("UPDATE lease SET transport = 'pigeon'")
 
 
-def set_aside(path: Path) -> list[Path]:
-    """The damaged databases; what SQLite may leave beside one goes with it."""
-    names = sorted(path.parent.glob("leases.db.damaged-*"))
-    return [each for each in names if not each.name.endswith(("-wal", "-shm"))]
-
-
 @pytest.mark.parametrize("damage", [garbage, cut, scribbled, nonsense])
-def test_a_damaged_ledger_is_set_aside(path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_ledger_is_an_error_and_stays_as_it_is(
+    path: Path, damage: Callable[[Path], None]
+) -> None:
     Ledger(path, HERE).acquire([claim(port) for port in range(8000, 8040)])
     damage(path)
     before = path.read_bytes()
-
     ledger = Ledger(path, HERE)
-    assert ledger.leases() == ()
-    [lease] = ledger.acquire([claim()])
-    assert ledger.leases() == (lease,)
-    [aside] = set_aside(path)
-    assert aside.name.startswith(f"leases.db.damaged-{time.strftime('%Y%m%dT', time.gmtime())}")
-    if damage is nonsense:  # opening such a one writes to it
-        with contextlib.closing(sqlite3.connect(aside)) as database:
-            assert database.execute("SELECT DISTINCT transport FROM lease").fetchall() == [
-                ("pigeon",)
-            ]
-    else:
-        assert aside.read_bytes() == before
-    [warning] = ledger.warnings
-    assert str(path) in warning
-    assert aside.name in warning
-    assert Ledger(path, HERE).warnings == ()
-
-
-def test_a_second_one_of_the_same_second_gets_another_name(path: Path) -> None:
-    for number in range(3):
-        garbage(path)
-        Ledger(path, HERE)
-        assert len(set_aside(path)) == number + 1
+    for work in (ledger.leases, ledger.prune):
+        with pytest.raises(StoreError, match=r"leases\.db is damaged") as caught:
+            work()
+        assert not isinstance(caught.value, UnwritableError)
+        assert caught.value.hint == f"`mv {path} {path}.damaged` forgets what is reserved there"
+    assert path.read_bytes() == before
+    assert {each.name for each in path.parent.iterdir()} <= {
+        path.name,
+        "leases.db-wal",
+        "leases.db-shm",
+    }
 
 
 def test_a_stray_log_is_no_damage(path: Path) -> None:
@@ -207,22 +184,11 @@ def test_a_stray_log_is_no_damage(path: Path) -> None:
     path.with_name("leases.db-wal").write_bytes(os.urandom(9000))
     ledger = Ledger(path, HERE)
     assert ledger.leases() == (lease,)
-    assert ledger.warnings == ()
 
 
-def test_of_many_who_find_it_damaged_one_sets_it_aside(path: Path) -> None:
-    garbage(path)
-    with leasing(path, 16, FIRST, 100, "keep", 3) as popen:
-        lines(popen, 1)
-        found = lines(popen, 16)
-        assert len(Ledger(path, HERE).leases()) == 48
-    assert [each["faults"] for each in found] == [[]] * 16
-    assert len(set_aside(path)) == 1
-
-
-def test_tokens_grow_over_damage(path: Path) -> None:
+def test_tokens_grow_over_a_ledger_that_was_moved_away(path: Path) -> None:
     [old] = Ledger(path, HERE).acquire([claim()])
-    garbage(path)
+    path.rename(path.with_name("leases.db.damaged"))
     ledger = Ledger(path, HERE)
     [new] = ledger.acquire([claim()])
     assert new.token > old.token
@@ -232,18 +198,74 @@ def test_tokens_grow_over_damage(path: Path) -> None:
     assert ledger.leases() == (new,)
 
 
+# --- earlier versions' ledgers --------------------------------------------------------------------
+
+VERSION_1 = """
+PRAGMA journal_mode = WAL;
+PRAGMA application_id = 1970303604;
+CREATE TABLE lease (
+    token INTEGER PRIMARY KEY, scope TEXT NOT NULL, port INTEGER NOT NULL, transport TEXT NOT NULL,
+    address TEXT, service TEXT NOT NULL, project TEXT NOT NULL, place TEXT NOT NULL,
+    owner_boot TEXT, owner_namespace TEXT, owner_pid INTEGER, owner_start_time INTEGER,
+    created_at REAL NOT NULL, expires_at REAL, held INTEGER NOT NULL, boot TEXT NOT NULL, ends REAL
+);
+CREATE INDEX lease_port ON lease (port);
+CREATE TABLE last_port (
+    scope TEXT NOT NULL, project TEXT NOT NULL, place TEXT NOT NULL, service TEXT NOT NULL,
+    port INTEGER NOT NULL, PRIMARY KEY (scope, project, place, service)
+) WITHOUT ROWID;
+CREATE TABLE grants (last_token INTEGER NOT NULL);
+INSERT INTO grants VALUES (1795747000002);
+INSERT INTO last_port VALUES ('host:old', 'shop', '/srv/shop', 'api', 8085);
+INSERT INTO lease VALUES (
+    1795747000001, 'host:old', 8085, 'tcp', '127.0.0.1', 'api', 'shop', '/srv/shop',
+    NULL, NULL, NULL, NULL, 1795747000.5, 4102444800.0, 0, 'a boot before', 90000.25
+);
+INSERT INTO lease VALUES (
+    1795747000002, 'host:old', 8086, 'udp', NULL, 'web', 'shop', x'2f737276edb3bf',
+    'a boot', 'pid:[4026531836]', 4711, 12345, 1795747000.5, NULL, 1, 'a boot', NULL
+);
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_ledger_of_the_version_before_is_read_and_written(path: Path) -> None:
+    """As that version made it: whatever becomes of the tables, nothing of it is forgotten."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(VERSION_1)
+    ledger = Ledger(path, HERE)
+    reserved, owned = ledger.leases("host:old")
+    assert (reserved.token, str(reserved.request)) == (1795747000001, "127.0.0.1:8085/tcp")
+    assert (reserved.service, reserved.project, reserved.place) == ("api", "shop", "/srv/shop")
+    assert (reserved.owner, reserved.expires_at, reserved.held) == (None, 4102444800.0, False)
+    assert (owned.token, str(owned.request), owned.place) == (
+        1795747000002,
+        "8086/udp",
+        "/srv\udcff",
+    )
+    assert owned.owner == Owner("a boot", "pid:[4026531836]", Pid(4711), 12345)
+    assert (owned.expires_at, owned.held) == (None, True)
+    assert ledger.recall("host:old", "shop", "/srv/shop") == {"api": 8085}
+    with pytest.raises(ReservedError, match="8085/tcp is reserved for api of project shop"):
+        ledger.acquire([claim(scope="host:old", project="another")])
+    [new] = ledger.acquire([claim(8087, scope="host:old")])
+    assert new.token > owned.token
+    assert ledger.renew(reserved, 60).token == reserved.token
+    assert len(ledger.leases("host:old")) == 3
+
+
 # --- others' databases ----------------------------------------------------------------------------
 
 
 def test_a_later_versions_ledger_is_left_alone(path: Path) -> None:
-    Ledger(path, HERE)
+    Ledger(path, HERE).check()
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="later version"):
-        Ledger(path, HERE)
+        Ledger(path, HERE).check()
     with pytest.raises(StoreError, match="later version"):
-        read(path)
+        Ledger(path, HERE).entries()
     assert path.read_bytes() == before
 
 
@@ -252,7 +274,7 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         database.execute("CREATE TABLE browser_history (page TEXT)")
         database.execute("PRAGMA user_version = 1")
     with pytest.raises(StoreError, match="another program"):
-        Ledger(path, HERE)
+        Ledger(path, HERE).check()
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT * FROM browser_history").fetchall() == []
 
@@ -278,14 +300,16 @@ def test_one_that_is_busy_for_too_long_is_an_error(path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="busy"):
             ledger.acquire([claim(8086)])
-        assert [entry.lease for entry in read(path)] == [lease]  # readers do not wait
+        assert [entry.lease for entry in Ledger(path, HERE).entries()] == [
+            lease
+        ]  # readers do not wait
         other.execute("ROLLBACK")
     assert len(ledger.acquire([claim(8086)])) == 1
 
 
 def test_a_rollback_journal_will_do(path: Path) -> None:
     """As on a file system without shared memory, where SQLite cannot have a write-ahead log."""
-    Ledger(path, HERE)
+    Ledger(path, HERE).check()
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
     with leasing(path, 8, FIRST, 60, "keep", 5) as popen:
@@ -334,7 +358,7 @@ def test_the_dead_are_swept_out_in_passing(path: Path) -> None:
     gone = Owner(HERE.boot, HERE.pid_namespace, ME.pid, ME.start_time + 1)
     ledger.acquire([claim(port, owner=gone) for port in range(FIRST, FIRST + 600)])
     ledger.acquire([claim()])
-    assert len(read(path)) == 1
+    assert len(Ledger(path, HERE).entries()) == 1
 
 
 # --- clocks ---------------------------------------------------------------------------------------
@@ -361,7 +385,7 @@ def clocked(request: pytest.FixtureRequest, path: Path) -> tuple[Any, Clocks]:
     """A store on such clocks."""
     clocks = Clocks()
     if request.param == "memory":
-        return MemoryStore(HERE, now=clocks), clocks
+        return Ledger(None, HERE, now=clocks), clocks
     return Ledger(path, HERE, now=clocks), clocks
 
 

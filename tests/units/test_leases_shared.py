@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,9 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import StoreError
+from resolver.host import own_files
 from resolver.leases.state import COPIES
+from resolver.leases.stores import shared
 from resolver.leases.stores.ledger import Ledger
-from resolver.leases.stores.shared import SharedLedger
 from tests.lab.processes import PACKAGES, wait_until
 from tests.units.test_leases_ledger import FIRST, HERE, claim, leasing, lines
 
@@ -60,8 +59,7 @@ def test_processes_that_are_killed_at_random_break_nothing(path: Path) -> None:
     found = [json.loads(line) for line in out.splitlines()]
     assert {each["pid"] for each in found} >= set(pids) - set(killed)
     assert [each for each in found if each["faults"]] == []
-    ledger = Ledger(path, HERE)
-    assert (ledger.warnings, ledger.leases()) == ((), ())
+    assert Ledger(path, HERE).leases() == ()
 
 
 @pytest.mark.slow
@@ -96,28 +94,39 @@ def garbage(path: Path) -> None:
 
 def no_database(path: Path) -> None:
     """A copy that is whole, of something else."""
-    path.unlink()
-    with contextlib.suppress(sqlite3.DatabaseError):
-        SharedLedger(path).run(lambda database: database.execute("DROP TABLE lease"))
+    folder = own_files.folder(path.parent)
+    with folder:
+        shared._write(folder, path.name, 7, b"no database at all")  # noqa: SLF001
 
 
 @pytest.mark.parametrize("damage", [garbage, no_database])
-def test_damage_is_said_and_forgotten(path: Path, damage: Callable[[Path], None]) -> None:
-    [old] = Ledger(path, HERE).acquire([claim()])
+def test_damage_of_both_is_an_error_and_they_stay_as_they_are(
+    path: Path, damage: Callable[[Path], None]
+) -> None:
+    ledger = Ledger(path, HERE)
+    ledger.acquire([claim()])
     for name in COPIES:
         damage(path.with_name(name))
-    ledger = Ledger(path, HERE)
-    [new] = ledger.acquire([claim()])
-    assert new.token > old.token
-    assert ledger.leases() == (new,)
-    assert ledger.warnings == () or "what it held is forgotten" in ledger.warnings[0]
-    assert Ledger(path, HERE).warnings == ()
+    before = [path.with_name(name).read_bytes() for name in COPIES]
+    for work in (ledger.leases, ledger.prune, ledger.check):
+        with pytest.raises(StoreError, match=r"leases\.1 is damaged"):
+            work()
+    assert [path.with_name(name).read_bytes() for name in COPIES] == before
+
+
+def test_who_was_killed_while_the_first_copy_was_written_left_nothing(path: Path) -> None:
+    Ledger(path, HERE).check()
+    path.write_bytes(path.read_bytes()[:100])
+    path.with_name(COPIES[1]).unlink(missing_ok=True)
+    assert Ledger(path, HERE).leases() == ()
+    assert len(Ledger(path, HERE).acquire([claim()])) == 1
 
 
 def test_a_later_versions_ledger_is_left_alone(path: Path) -> None:
-    Ledger(path, HERE)
-    SharedLedger(path).run(lambda database: database.execute("PRAGMA user_version = 99"))
-    before = [path.with_name(name).read_bytes() for name in COPIES]
-    with pytest.raises(StoreError, match="later version"):
-        Ledger(path, HERE)
-    assert [path.with_name(name).read_bytes() for name in COPIES] == before
+    with shared.SharedDatabase(path, 1.0).writing() as database:
+        database.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    for work in (Ledger(path, HERE).check, Ledger(path, HERE).leases):
+        with pytest.raises(StoreError, match="later version"):
+            work()
+    assert path.read_bytes() == before

@@ -1,41 +1,38 @@
-"""The ledger's file: opened, made, shared with other processes, and set aside when it is damaged.
+"""Where the ledger's tables are: in a file, or in memory.
 
-Each piece of work is one transaction (`BEGIN IMMEDIATE`; a mere look waits for no writer): a
-process that is killed at any moment leaves a file that the next one rolls back. A lock file beside
-it is shared by all who work on the ledger, and taken alone by whoever makes it or sets a damaged
-one aside; so nobody writes to a file that was moved away. Here it is not known what leases mean.
-
-SQLite opens its files by their paths and believes what it finds beside them, so they are in a
-directory that nobody else may write to; for the others there is `shared`.
+Here it is not known what leases mean. SQLite opens its files by their paths and believes what it
+finds beside them, so they are in a directory that nobody else may write to; for the others there is
+`shared`. A process that is killed at any moment leaves a file that the next one rolls back.
 """
 
 from __future__ import annotations
 
-import fcntl
-import logging
+import errno
 import os
+import shlex
 import sqlite3
 import threading
-import time
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from resolver.errors import StoreError
 from resolver.host import own_files, paths
-from resolver.leases.stores import files, rows, shared
-from resolver.leases.stores.files import UnwritableError
+from resolver.leases.stores import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from resolver.host.own_files import Folder
     from resolver.leases.model import Entry
 
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-_UNWRITABLE = {
+_SIDES = ("-wal", "-shm", "-journal", "")  # sqlite.org/tempfiles.html
+_PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_REFUSED = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
@@ -43,228 +40,255 @@ _UNWRITABLE = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH,
 }
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
-class Database:
-    """The file `path`, in a directory that nobody else may write to.
+class UnwritableError(StoreError):
+    """The ledger cannot be made or written here, for the `reason`."""
 
-    It stays open between two pieces of work, but not over a fork, nor when another file has taken
-    its place.
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} cannot be written: {reason}")
+        self.reason = reason
 
-    Args:
-        path: of the file.
-        patience_seconds: how long others may keep it busy.
-    """
 
-    _folder: Folder  # the directory, while there is work
+class Database(Protocol):
+    """The tables, for one transaction at a time, which is undone where its body raises."""
 
-    def __init__(self, path: Path, patience_seconds: float) -> None:
-        self.path = path
-        self.warnings: tuple[str, ...] = ()
-        self._patience = patience_seconds
-        self._pid = os.getpid()
-        self._alone = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._inherited: sqlite3.Connection | None = None
-        self._owner = (0, 0)  # the directory's, when the connection was made
-        self._inode = 0
-        self._known = False  # that these are our tables
-
-    def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Does the work in one transaction, if need be on a new file in a damaged one's place.
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that nobody else writes beside; the tables are made.
 
         Raises:
             UnwritableError: it cannot be made or written.
-            StoreError: it is another program's, a later version's, or busy for too long.
+            StoreError: it is damaged, another program's, a later version's, or busy for too long.
         """
-        return self._transacted(work, files.WRITE)
+        ...
 
-    def look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Does work that only reads: what was committed before it began is what it sees.
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that sees what was committed before, waits for nobody and makes nothing.
 
         Raises:
-            As `run`.
+            StoreError: it cannot be read, or as `writing`.
         """
-        return self._transacted(work, files.READ)
+        ...
 
-    def _transacted(self, work: Callable[[sqlite3.Connection], _T], begin: str) -> _T:
-        if self._pid != os.getpid():
-            self._begin_anew()
-        deadline = time.monotonic() + self._patience
-        if not self._alone.acquire(timeout=self._patience):
-            raise files.busy(self.path, self._patience)
-        try:
-            with self._opened():
-                return self._repaired(
-                    lambda database: files.transact(database, work, begin), deadline
-                )
-        except (sqlite3.DatabaseError, rows.MalformedError) as error:
-            self._fail(error)
-        finally:
-            self._alone.release()
+    def close(self) -> None:
+        """Lets go of what is open."""
+        ...
+
+
+class _Kept(Struct, frozen=True):
+    """A connection, whose file it is on, and the process that may use it."""
+
+    connection: sqlite3.Connection
+    inode: int
+    owner: tuple[int, int]  # of the directory
+    pid: int
+
+
+class FileDatabase:
+    """The file `path`, in a directory that nobody else may write to.
+
+    What was opened to write stays open until `close`: SQLite would move the log into the database,
+    with fsync(2), whenever the last one leaves. It is not used after a fork (sqlite.org/faq.html),
+    nor when another file has taken its place.
+
+    Args:
+        path: of the file; its directory need not exist for reading.
+        patience_seconds: how long others may keep it busy.
+    """
+
+    def __init__(self, path: Path, patience_seconds: float) -> None:
+        self._path = path
+        self._patience = patience_seconds
+        self._pid, self._alone = os.getpid(), threading.Lock()
+        self._kept: list[_Kept] = []  # the last one, and those of the processes before a fork
 
     @contextmanager
-    def _opened(self) -> Iterator[None]:
-        """Has the directory, with the rights of its owner and no more."""
-        with files.reasons(self.path):
-            folder = own_files.folder(self.path.parent)
-        with folder:
-            with files.reasons(self.path):
-                folder.check_private()
-            self._folder = folder
-            with folder.acting():
-                yield
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with translated(self._path, "written"), self._opened() as folder:
+            connection = self._current(folder) or self._connect(folder)
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                rows.prepare(connection, str(self._path))
+                yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with translated(self._path, "read"), ExitStack() as stack:
+            try:
+                folder = stack.enter_context(self._opened())
+            except FileNotFoundError:
+                yield empty()
+                return
+            connection = self._current(folder)
+            if connection is None and paths.status(folder.descriptor, self._path.name):
+                connection = stack.enter_context(closing(self._readable("mode=ro", folder)))
+            if connection is None:
+                yield empty()
+                return
+            with connection:
+                connection.execute("BEGIN")
+                yield connection if rows.version(connection, str(self._path)) else empty()
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is used again."""
-        if self._connection is not None and self._pid == os.getpid():
-            with own_files.acting(*self._owner):  # SQLite may remove what is beside the file
-                self._connection.close()
-            self._connection = None
-            self._known = False
+        while self._kept and self._kept[-1].pid == os.getpid():
+            kept = self._kept.pop()
+            with own_files.acting(*kept.owner):  # SQLite may remove what is beside the file
+                kept.connection.close()
 
-    def __del__(self) -> None:
+    __del__ = close
+
+    @contextmanager
+    def _opened(self) -> Iterator[Folder]:
+        """The directory, within which root has its owner's rights on files, and no more."""
+        if self._pid != os.getpid():  # a thread of the parent's may have had the other lock
+            self._pid, self._alone = os.getpid(), threading.Lock()
+        with self._alone, own_files.folder(self._path.parent) as folder:
+            folder.check_private()
+            with folder.acting():
+                folder.check(*(self._path.name + side for side in _SIDES))
+                yield folder
+
+    def _current(self, folder: Folder) -> sqlite3.Connection | None:
+        """The connection to the file that has this name now, where this process has one."""
+        found = paths.status(folder.descriptor, self._path.name)
+        kept = self._kept[-1] if self._kept else None
+        if kept and found and (kept.pid, kept.inode) == (os.getpid(), found.st_ino):
+            return kept.connection
         self.close()
+        return None
 
-    def _begin_anew(self) -> None:
-        """After a fork: what the parent has open is its own, and is not even closed here."""
-        self._pid = os.getpid()
-        self._alone = threading.Lock()  # a thread of the parent's may have had the other one
-        self._inherited, self._connection = self._connection, None
-        self._known = False
-
-    def _repaired(self, work: Callable[[sqlite3.Connection], _T], deadline: float) -> _T:
-        try:
-            return self._once(work, deadline)
-        except (sqlite3.DatabaseError, rows.MalformedError) as error:
-            self.close()
-            if not files.is_damage(error):
-                raise
-        self._set_aside(deadline)
-        return self._once(work, deadline)
-
-    def _once(self, work: Callable[[sqlite3.Connection], _T], deadline: float) -> _T:
-        while True:
-            with self._locked(fcntl.LOCK_SH, deadline):
-                connection = self._open(deadline)
-                if connection is not None:
-                    return work(connection)
-            self._create(deadline)
-
-    def _open(self, deadline: float) -> sqlite3.Connection | None:
-        """The connection to the file that has this name now; None where there is no ledger yet."""
-        found = paths.status(self._folder.descriptor, self.path.name)
-        inode = found.st_ino if found else 0
-        if self._connection is None or inode != self._inode:
-            self.close()
-            self._connection, self._inode = self._connect(), inode
-            self._owner = (self._folder.status.st_uid, self._folder.status.st_gid)
-        if self._connection is None:
-            return None
-        left = max(0, round((deadline - time.monotonic()) * 1000))
-        self._connection.execute(f"PRAGMA busy_timeout = {left}")
-        if not self._known:
-            self._known = rows.version(self._connection, str(self.path)) > 0
-        return self._connection if self._known else None
-
-    def _connect(self) -> sqlite3.Connection | None:
-        """Opens the file; None where there is none.
-
-        SQLite would make a missing one with a mode of its own. Where it makes its other files it
-        copies the mode of this one.
-        """
-        with files.reasons(self.path):
-            self._folder.check(*(self.path.name + side for side in files.SIDES))
-            if paths.status(self._folder.descriptor, self.path.name) is None:
-                return None
-        connection = files.connect(f"{self.path.absolute().as_uri()}?mode=rw", self._patience)
+    def _connect(self, folder: Folder) -> sqlite3.Connection:
+        """Opens the file to write, and makes it where it is missing."""
+        name = self._path.name
+        if paths.status(folder.descriptor, name) is None:
+            os.close(folder.open(name))  # SQLite would choose a mode of its own
+        connection = connect(f"{self._path.absolute().as_uri()}?mode=rw", self._patience)
+        inode = os.stat(name, dir_fd=folder.descriptor).st_ino
+        owner = folder.status.st_uid, folder.status.st_gid
+        self._kept.append(_Kept(connection, inode, owner, os.getpid()))
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            with suppress(sqlite3.OperationalError):  # a rollback journal will do
+                connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) for each transaction
         return connection
 
-    def _create(self, deadline: float) -> None:
-        with self._locked(fcntl.LOCK_EX, deadline):
-            with files.reasons(self.path):
-                os.close(self._folder.open(self.path.name))
-            connection = self._connect()
-            if connection is not None:
-                with closing(connection):
-                    rows.create(connection, str(self.path))
-
-    def _set_aside(self, deadline: float) -> None:
-        """Gives a damaged file a dated name, unless somebody else has just done so."""
-        with self._locked(fcntl.LOCK_EX, deadline):
-            if self._is_sound():
-                return
-            with files.reasons(self.path):
-                name = files.move_aside(self._folder, self.path.name)
-        log.info("set %s aside as %s", self.path, name)
-        said = f"{self.path} was damaged: it was set aside as {name}, and what it held is forgotten"
-        self.warnings += (said,)
-
-    def _is_sound(self) -> bool:
+    def _readable(self, parameters: str, folder: Folder) -> sqlite3.Connection:
+        """Opens the file without changing it."""
+        connection = connect(f"{self._path.absolute().as_uri()}?{parameters}", self._patience)
         try:
-            connection = self._connect()
-        except sqlite3.DatabaseError:
-            return False
-        if connection is None:
-            return True
-        with closing(connection):
-            return rows.is_sound(connection, str(self.path))
+            connection.execute("PRAGMA user_version")  # only now it is opened
+        except sqlite3.OperationalError:
+            connection.close()
+            log = paths.status(folder.descriptor, f"{self._path.name}-wal")
+            if parameters != "mode=ro" or (log is not None and log.st_size):
+                raise  # what is in there would be missed
+            return self._readable("immutable=1", folder)  # where SQLite cannot make its own files
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class MemoryDatabase:
+    """Tables of this process alone.
+
+    Args:
+        found: what is in them from the start.
+    """
+
+    def __init__(self, found: Iterable[Entry] = ()) -> None:
+        self._connection = empty()
+        self._alone = threading.Lock()
+        rows.insert(self._connection, found)
 
     @contextmanager
-    def _locked(self, how: int, deadline: float) -> Iterator[None]:
-        with files.locked(self._folder, self.path, how, (self._patience, deadline)):
-            yield
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with self._alone, self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection
 
-    def _fail(self, error: Exception) -> NoReturn:
-        """Raises what a failure of SQLite means."""
-        code = files.primary_code(error)
-        if code in _BUSY:
-            raise files.busy(self.path, self._patience) from error
-        if code in _UNWRITABLE:
-            full = code == sqlite3.SQLITE_FULL or files.is_full(self.path)
-            reason = "the disk is full" if full else str(error)
-            raise UnwritableError(str(self.path), reason) from error
-        raise StoreError(f"{self.path}: {error}") from error
+    reading = writing
+
+    def close(self) -> None:
+        """Forgets all of it."""
 
 
-def read(path: Path) -> tuple[Entry, ...]:
-    """Every entry of a ledger, which is not changed, and need not be writable.
+def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
+    """Opens a database, by a path or a URI, for any thread; transactions are the caller's.
+
+    What a schema names is a stranger's where the file is (sqlite.org/security.html).
+    """
+    connection = sqlite3.connect(
+        database,
+        uri=True,
+        timeout=timeout_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """Tables in memory without any row."""
+    connection = connect(":memory:")
+    rows.prepare(connection, "memory")
+    return connection
+
+
+@contextmanager
+def translated(path: Path, what: str) -> Iterator[None]:
+    """Raises what failures of the system and of SQLite mean for a ledger.
+
+    Args:
+        path: of the ledger.
+        what: is done to it: `written` or `read`.
 
     Raises:
-        StoreError: it cannot be read.
+        UnwritableError: it cannot be written.
+        StoreError: anything else.
     """
     try:
-        with own_files.folder(path.parent) as folder:
-            if folder.shared:
-                return shared.SharedLedger(path).look(rows.entries)
-            folder.check_private()
-            with folder.acting():
-                folder.check(*(path.name + side for side in files.SIDES))
-                return _read(path)
+        yield
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise _refused(path, what, error.strerror or str(error)) from error
+    except rows.MalformedError as error:
+        raise _damaged(path, error) from error
+    except sqlite3.Error as error:
+        code = int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
+        if code in _BUSY:
+            raise StoreError(f"{path} is busy: others kept it for too long") from error
+        if code in _REFUSED:
+            raise _refused(path, what, _reason(path, error)) from error
+        raise _damaged(path, error) from error
 
 
-def _read(path: Path) -> tuple[Entry, ...]:
-    for suffix in ("mode=ro", "immutable=1"):  # the latter where SQLite cannot make its own files
-        if suffix == "immutable=1" and _size(path.with_name(f"{path.name}-wal")):
-            break  # what is in there would be missed
-        try:
-            uri = f"{path.absolute().as_uri()}?{suffix}"
-            with closing(files.connect(uri, 1.0)) as connection:
-                return rows.entries(connection) if rows.version(connection, str(path)) else ()
-        except rows.MalformedError as error:
-            raise StoreError(f"{path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            if files.primary_code(error) not in _UNWRITABLE:
-                raise StoreError(f"{path}: {error}") from error
-    raise StoreError(f"{path} cannot be read by this user")
+def _refused(path: Path, what: str, reason: str) -> StoreError:
+    if what == "written":
+        return UnwritableError(str(path), reason)
+    return StoreError(f"{path} cannot be read by this user: {reason}")
 
 
-def _size(path: Path) -> int:
+def _damaged(path: Path, error: Exception) -> StoreError:
+    quoted = shlex.quote(str(path))
+    return StoreError(
+        f"{path} is damaged, and nothing was changed in it: {error}",
+        f"`mv {quoted} {quoted}.damaged` forgets what is reserved there",
+    )
+
+
+def _reason(path: Path, error: sqlite3.Error) -> str:
+    """Why SQLite could not open or write it: of what the system answered it tells nothing."""
     try:
-        return path.stat().st_size
+        system = os.statvfs(path.parent)
     except OSError:
-        return 0
+        return str(error)
+    if system.f_bavail == 0:
+        return "the disk is full"
+    if system.f_flag & os.ST_RDONLY:
+        return os.strerror(errno.EROFS)
+    return str(error) if os.access(path, os.R_OK | os.W_OK) else os.strerror(errno.EACCES)

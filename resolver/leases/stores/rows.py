@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3 as driver
 from typing import TYPE_CHECKING, Any
+
+from msgspec import ValidationError, convert
+from msgspec.structs import astuple
 
 from resolver.errors import StoreError
 from resolver.leases.model import Entry, Lease, Owner
-from resolver.model import Pid, PortNumber, Transport
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_VERSION = 1
+_VERSION = 1  # an older one is brought up to date by `prepare`
 _APPLICATION = 0x75707274  # "uprt"; sqlite.org/pragma.html#pragma_application_id
+_OWNER = 8  # the column where an owner begins
+_AFTER_OWNER = _OWNER + len(Owner.__struct_fields__)
+_AFTER_LEASE = _AFTER_OWNER + 3
 _COLUMNS = (
     "token, scope, port, transport, address, service, project, place, owner_boot, owner_namespace, "
     "owner_pid, owner_start_time, created_at, expires_at, held, boot, ends"
@@ -50,6 +54,8 @@ _TABLES = (
     ) WITHOUT ROWID""",
     "CREATE TABLE grants (last_token INTEGER NOT NULL)",
     "INSERT INTO grants VALUES (0)",
+    f"PRAGMA application_id = {_APPLICATION}",
+    f"PRAGMA user_version = {_VERSION}",
 )
 
 
@@ -67,40 +73,25 @@ def version(database: sqlite3.Connection, where: str) -> int:
     """
     (found,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != _APPLICATION and (application or found or tables):
+    kinds = {kind for (kind,) in database.execute("SELECT type FROM sqlite_master")}
+    if application != _APPLICATION and (application or found or kinds):
         raise StoreError(f"{where} is another program's database")
     if found > _VERSION:
         raise StoreError(f"{where} was made by a later version of ultra-ports")
-    code = "SELECT count(*) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-    if database.execute(code).fetchone() != (0,):
+    if kinds - {"table", "index"}:
         raise MalformedError("there are views or triggers in it")
     return int(found)
 
 
-def create(database: sqlite3.Connection, where: str) -> None:
-    """Makes the tables, unless they are there; nobody else has the file open meanwhile."""
-    if version(database, where):
-        return
-    # Kept in the file; a file system without shared memory stays with a rollback journal.
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES:
-        database.execute(statement)
-    database.execute(f"PRAGMA application_id = {_APPLICATION}")
-    database.execute(f"PRAGMA user_version = {_VERSION}")
-    database.execute("COMMIT")
+def prepare(database: sqlite3.Connection, where: str) -> None:
+    """Makes the tables, unless they are there.
 
-
-def is_sound(database: sqlite3.Connection, where: str) -> bool:
-    """Whether the whole of it can be read."""
-    try:
-        (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if version(database, where):
-            entries(database)
-    except (driver.DatabaseError, MalformedError):
-        return False
-    return bool(answer == "ok")
+    Raises:
+        As `version`.
+    """
+    if not version(database, where):
+        for statement in _TABLES:
+            database.execute(statement)
 
 
 def touch(database: sqlite3.Connection) -> None:
@@ -144,9 +135,8 @@ def entries(
 
 def entry(database: sqlite3.Connection, lease: Lease) -> Entry | None:
     """The entry of this very lease; None where it was lost."""
-    statement = f"SELECT {_COLUMNS} FROM lease WHERE token = ? AND scope = ? AND port = ?"  # noqa: S608
-    row = database.execute(statement, (lease.token, _kept(lease.scope), lease.port)).fetchone()
-    return None if row is None else _entry(row)
+    found = (each for each in entries(database, {lease.port}) if _is(each.lease, lease))
+    return next(found, None)
 
 
 def insert(database: sqlite3.Connection, new: Iterable[Entry]) -> None:
@@ -159,10 +149,9 @@ def insert(database: sqlite3.Connection, new: Iterable[Entry]) -> None:
 
 def update(database: sqlite3.Connection, changed: Entry) -> None:
     """Keeps an entry's new end."""
-    lease = changed.lease
     database.execute(
         "UPDATE lease SET expires_at = ?, boot = ?, ends = ? WHERE token = ?",
-        (lease.expires_at, changed.boot, changed.ends, lease.token),
+        (changed.lease.expires_at, changed.boot, changed.ends, changed.lease.token),
     )
 
 
@@ -180,57 +169,57 @@ def remember(
     database: sqlite3.Connection, project: tuple[str, str, str], ports: Mapping[str, int]
 ) -> None:
     """Keeps the last port of each service; `project` is scope, project and place."""
-    for service, port in ports.items():
-        database.execute(
-            "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)",
-            (*map(_kept, project), _kept(service), port),
-        )
+    database.executemany(
+        "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)",
+        [(*map(_kept, (*project, service)), port) for service, port in ports.items()],
+    )
 
 
 def recall(database: sqlite3.Connection, project: tuple[str, str, str]) -> dict[str, int]:
     """The last port of each service; `project` is scope, project and place."""
     statement = "SELECT service, port FROM last_port WHERE scope = ? AND project = ? AND place = ?"
-    rows = database.execute(statement, tuple(map(_kept, project)))
-    return dict(sorted((_text(service), int(port)) for service, port in rows))
+    found = database.execute(statement, tuple(map(_kept, project)))
+    return dict(sorted((_read(service), int(port)) for service, port in found))
+
+
+def _is(one: Lease, other: Lease) -> bool:
+    return (one.token, one.scope) == (other.token, other.scope)
 
 
 def _row(of: Entry) -> tuple[Any, ...]:
-    lease, owner = of.lease, of.lease.owner
-    return (
-        lease.token, _kept(lease.scope), lease.port, str(lease.transport), lease.address,
-        *map(_kept, (lease.service, lease.project, lease.place)),
-        *((owner.boot, owner.pid_namespace, owner.pid, owner.start_time) if owner else (None,) * 4),
-        lease.created_at, lease.expires_at, int(lease.held), of.boot, of.ends,
-    )  # fmt: skip
+    fields = astuple(of.lease)
+    owner = astuple(of.lease.owner) if of.lease.owner else (None,) * (_AFTER_OWNER - _OWNER)
+    return tuple(map(_kept, (*fields[:_OWNER], *owner, *fields[_OWNER + 1 :], of.boot, of.ends)))
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    token, scope, port, transport, address, service, project, place = row[:8]
-    boot, namespace, pid, start_time, created_at, expires_at, held, granted_in, ends = row[8:]
+def _entry(row: Sequence[Any]) -> Entry:
+    row = tuple(map(_read, row))
+    owner = dict(zip(Owner.__struct_fields__, row[_OWNER:_AFTER_OWNER], strict=True))
+    *times, held = row[_AFTER_OWNER:_AFTER_LEASE]
+    fields = (*row[:_OWNER], None if row[_OWNER] is None else owner, *times, bool(held))
+    lease = dict(zip(Lease.__struct_fields__, fields, strict=True))
+    boot, ends = row[_AFTER_LEASE:]
     try:
-        owner = None if boot is None else Owner(boot, namespace, Pid(int(pid)), int(start_time))
-        lease = Lease(
-            int(token), _text(scope), PortNumber(int(port)), Transport(transport), address,
-            _text(service), _text(project), _text(place), owner, float(created_at),
-            _seconds(expires_at), bool(held),
-        )  # fmt: skip
-        return Entry(lease, granted_in, _seconds(ends))
-    except (ValueError, TypeError) as error:
-        raise MalformedError(f"lease {token!a} makes no sense") from error
+        return convert({"lease": lease, "boot": boot, "ends": ends}, Entry)
+    except ValidationError as error:
+        raise MalformedError(f"lease {row[0]!a} makes no sense: {error}") from error
 
 
-def _kept(text: str) -> str | bytes:
-    """A text as SQLite takes it: paths of Linux are bytes, which need not be UTF-8."""
+def _kept(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite takes
+    """A value as SQLite takes it: paths of Linux are bytes, which need not be UTF-8."""
+    if not isinstance(value, str):
+        return value
     try:
-        text.encode()
+        value.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
+        return value.encode("utf-8", "surrogatepass")
+    return str(value)
 
 
-def _text(kept: str | bytes) -> str:
-    return kept.decode("utf-8", "surrogatepass") if isinstance(kept, bytes) else kept
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _read(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"{value[:20]!a} is no text") from error

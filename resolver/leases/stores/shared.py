@@ -11,27 +11,27 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver.errors import StoreError
 from resolver.host import own_files
 from resolver.leases.state import COPIES
-from resolver.leases.stores import files, rows
-from resolver.leases.stores.files import UnwritableError
+from resolver.leases.stores import rows
+from resolver.leases.stores.database import UnwritableError, connect, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import sqlite3
+    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.host.own_files import Folder
 
-_T = TypeVar("_T")
+_LOCK = "leases.lock"
 _HEAD = b"ultra-ports shared ledger 1\n"
 _NUMBER = 8  # bytes
 _MOST_CHANGES = 1 << 62
@@ -44,97 +44,115 @@ _PAUSE_SECONDS = 0.005
 class _Copy(Struct, frozen=True):
     """The `number` of a database, higher than that of the other copy where it is newer.
 
-    It is 0, and that empty, where there is none; `damaged`: there is something else.
+    It is 0, and that empty, where there is none; `damaged`: there is something else. `torn`: that
+    may be the beginning of a copy.
     """
 
     number: int = 0
     database: bytes = b""
     damaged: bool = False
+    torn: bool = False
 
 
-class SharedLedger:
-    """The copies beside `path`, which is the first of them; used like a `Database`.
+class SharedDatabase:
+    """The copies beside `path`, which is the first of them.
 
     Args:
         path: of the first copy.
         patience_seconds: how long others may keep it busy.
     """
 
-    def __init__(self, path: Path, patience_seconds: float = 1.0) -> None:
-        self.path = path
-        self.warnings: tuple[str, ...] = ()
+    def __init__(self, path: Path, patience_seconds: float) -> None:
+        self._path = path
         self._patience = patience_seconds
 
-    def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Does the work, and keeps what it made of the ledger; see `Database`."""
-        deadline = time.monotonic() + self._patience
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
         with (
-            self._opened() as folder,
-            files.locked(folder, self.path, fcntl.LOCK_EX, (self._patience, deadline)),
+            translated(self._path, "written"),
+            own_files.folder(self._path.parent) as folder,
+            self._locked(folder),
         ):
-            with files.reasons(self.path):
-                first, second = (_read(folder, name) for name in COPIES)
-            newest, older = (first, 1) if first.number > second.number else (second, 0)
-            damaged = first.damaged or second.damaged
-            database, result = self._worked(newest.database, damaged, work)
+            copies = [_read(folder, name) for name in COPIES]
+            newest = self._newest(copies)
+            with closing(self._loaded(newest)) as connection:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    rows.prepare(connection, str(self._path))
+                    yield connection
+                database = connection.serialize()
             if len(database) > _LONGEST:
-                raise UnwritableError(str(self.path), "it would be too long")
-            with files.reasons(self.path):
-                _write(folder, COPIES[older], newest.number + 1, database)
-        return result
+                raise UnwritableError(str(self._path), "it would be too long")
+            older = COPIES[1 if newest is copies[0] and newest.number else 0]
+            _write(folder, older, newest.number + 1, database)
 
-    def look(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Does work that only reads, and waits for no writer; see `Database`."""
-        with self._opened() as folder, files.reasons(self.path):
-            found = _newest(folder)
-        try:
-            return self._in_memory(found, work)[1]
-        except (sqlite3.DatabaseError, rows.MalformedError) as error:
-            raise StoreError(f"{self.path}: {error}") from error
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with translated(self._path, "read"):
+            try:
+                with own_files.folder(self._path.parent) as folder:
+                    newest = self._settled(folder)
+            except FileNotFoundError:
+                newest = _Copy()
+            with closing(self._loaded(newest)) as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                rows.prepare(connection, str(self._path))
+                yield connection
 
     def close(self) -> None:
         """Has nothing open."""
 
-    @contextmanager
-    def _opened(self) -> Iterator[Folder]:
-        with files.reasons(self.path):
-            folder = own_files.folder(self.path.parent)
-        with folder:
-            yield folder
+    def _loaded(self, copy: _Copy) -> sqlite3.Connection:
+        connection = connect(":memory:")
+        if copy.database:
+            connection.deserialize(copy.database)
+        return connection
 
-    def _worked(
-        self, database: bytes, damaged: object, work: Callable[[sqlite3.Connection], _T]
-    ) -> tuple[bytes, _T]:
-        """The work done on a database; on a new one where that makes no sense."""
-        try:
-            if database or not damaged:
-                return self._in_memory(database, work)
-        except (sqlite3.DatabaseError, rows.MalformedError):
-            if not database:
-                raise
-        self.warnings += (f"{self.path} was damaged: what it held is forgotten",)
-        return self._in_memory(b"", work)
+    def _settled(self, folder: Folder) -> _Copy:
+        """The newer copy, while others may be writing."""
+        for _ in range(_ATTEMPTS):
+            with suppress(rows.MalformedError):  # both have just been written
+                return self._newest([_read(folder, name) for name in COPIES])
+            time.sleep(_PAUSE_SECONDS)
+        return self._newest([_read(folder, name) for name in COPIES])
 
-    def _in_memory(
-        self, database: bytes, work: Callable[[sqlite3.Connection], _T]
-    ) -> tuple[bytes, _T]:
-        with closing(files.connect(":memory:")) as connection:
-            if database:
-                connection.deserialize(database)
-            rows.create(connection, str(self.path))
-            result = files.transact(connection, work, files.WRITE)
-            return connection.serialize(), result
+    def _newest(self, copies: list[_Copy]) -> _Copy:
+        """The newer of both copies.
 
+        Where there is but the beginning of the first, nothing was ever kept: whoever made it was
+        killed meanwhile.
 
-def _newest(folder: Folder) -> bytes:
-    """The newer database; empty where there is none."""
-    for attempt in range(_ATTEMPTS):
-        copies = [_read(folder, name) for name in COPIES]
-        newest = max(copies, key=lambda copy: copy.number).database
-        if newest or not any(copy.damaged for copy in copies):
+        Raises:
+            MalformedError: there is none that can be read.
+        """
+        first, second = copies
+        newest = max(copies, key=lambda copy: copy.number)
+        if newest.number:
             return newest
-        time.sleep(_PAUSE_SECONDS * bool(attempt))  # both may just have been written
-    return b""
+        if second == _Copy() and (first == second or first.torn):
+            return second
+        raise rows.MalformedError("neither copy can be read")
+
+    @contextmanager
+    def _locked(self, folder: Folder) -> Iterator[None]:
+        """Has the lock file, which a killed process lets go of (flock(2))."""
+        deadline = time.monotonic() + self._patience
+        descriptor = folder.open(_LOCK)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        message = f"{self._path} is busy: others kept it for too long"
+                        raise StoreError(message) from None
+                    time.sleep(_PAUSE_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _read(folder: Folder, name: str) -> _Copy:
@@ -148,7 +166,8 @@ def _read(folder: Folder, name: str) -> _Copy:
     rest = raw[len(_HEAD) + _DIGEST :]
     number = int.from_bytes(rest[:_NUMBER])
     if head != _HEAD or digest != sha256(rest).digest() or number > _MOST_CHANGES:
-        return _Copy(damaged=bool(raw))
+        torn = raw.startswith(_HEAD) or _HEAD.startswith(raw)
+        return _Copy(damaged=bool(raw), torn=bool(raw) and torn)
     return _Copy(number, rest[_NUMBER:])
 
 

@@ -1,0 +1,50 @@
+"""Many processes that want the same ports of one store, some of which are killed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.processes import ROOT
+from tests.lab.redis import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROCESSES, ACQUIRES, KILLS = 64, 50, 20
+
+
+@pytest.fixture(params=["a user's ledger", "a ledger that users share", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a store; "" for the ledger in the state directory."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "redis":
+            yield stack.enter_context(Server()).url
+            return
+        tmp_path.chmod(0o1777 if "share" in request.param else 0o700)
+        yield ""
+
+
+@pytest.mark.slow
+def test_no_port_is_given_out_twice_and_no_lease_is_lost(store: str, tmp_path: Path) -> None:
+    words = {"processes": PROCESSES, "acquires": ACQUIRES, "kills": KILLS}
+    options = [word for name, number in words.items() for word in (f"--{name}", str(number))]
+    argv = [sys.executable, "-m", "tests.lab.leaseholders", "--store", store]
+    done = subprocess.run(
+        [*argv, "--state", str(tmp_path), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=True,
+    )
+    result = json.loads(done.stdout)
+    assert result["failures"] == []
+    assert result["left"] == []
+    assert result["killed"] == KILLS
