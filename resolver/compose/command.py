@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from resolver.compose import config, files
@@ -24,6 +23,7 @@ from resolver.compose.model import ComposeProject
 from resolver.errors import CommandFailedError, UsageError
 from resolver.host import docker_config, trust
 from resolver.host.runner import run_command
+from resolver.json_text import JsonError
 from resolver.project.names import working_directory
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ComposeCommand:
         source = " ".join((*self._found, *self._options(self.arguments.profiles), *question))
         try:
             name, services = config.decode(answer.stdout)
-        except MsgspecError as error:
+        except JsonError as error:
             raise UsageError(
                 f"`{source}` gave an answer that compose does not give: {error}"
             ) from error

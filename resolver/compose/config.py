@@ -10,9 +10,9 @@ from __future__ import annotations
 import ipaddress
 import re
 
-import msgspec
 from msgspec import Struct
 
+from resolver import json_text
 from resolver.compose.model import ComposeService, Published
 from resolver.portspec import MAX_PORT
 
@@ -50,9 +50,9 @@ def decode(text: str) -> tuple[str, tuple[ComposeService, ...]]:
     """The project's name, and its services, sorted by name.
 
     Raises:
-        msgspec.MsgspecError: it is not what compose answers; the message says where.
+        JsonError: it is not what compose answers; the message says where.
     """
-    config = msgspec.json.decode(text, type=_Config)
+    config = json_text.decode(text, _Config)
     services = sorted((config.services or {}).items())
     return config.name, tuple(_service(name, given) for name, given in services)
 

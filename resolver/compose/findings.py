@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from resolver.compose.model import ComposeProject, Published
     from resolver.model import PortRequest, Report
 
-NO_PORTS: frozenset[int] = frozenset()
-
 
 class Level(StrEnum):
     """Whether `docker compose up` would fail, or only surprise."""
@@ -69,7 +67,7 @@ class Finding(Struct, frozen=True):
 
     level: Level
     code: Code
-    line: str
+    message: str
     services: tuple[str, ...] = ()
     requests: tuple[PortRequest, ...] = ()
     hint: str = ""
@@ -84,7 +82,7 @@ class Machine(Struct, frozen=True):
     """
 
     ephemeral: range = range(0)
-    reserved: frozenset[int] = NO_PORTS
+    reserved: frozenset[int] = frozenset()
     first_unprivileged: int = 0
     engine_uid: int | None = None
 

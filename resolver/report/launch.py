@@ -1,10 +1,12 @@
-"""What `up` did → text and JSON. Pure, like all of this room."""
+"""What `up` did → text and JSON. PURE."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from resolver import __version__
+from msgspec import Struct
+
+from resolver.json_text import Envelope
 from resolver.report import preflight
 from resolver.report.escape import escape
 from resolver.report.machine import PortEntry, ports
@@ -14,9 +16,9 @@ from resolver.report.tree import tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.compose.checking import Checked
     from resolver.compose.launch import Launch
-    from resolver.model import Report
+    from resolver.compose.proof import Checked
+    from resolver.model import Binding, Report
 
 SCHEMA = "ultra-ports.up/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "CONTAINER", "ANSWERS", "HOW")
@@ -42,7 +44,9 @@ def text(launch: Launch) -> str:
 
 def _findings(launch: Launch) -> str:
     return "\n".join(
-        preflight.line(each) for each in launch.preflight.findings if each.level == "warning"
+        preflight.finding_text(each)
+        for each in launch.preflight.findings
+        if each.level == "warning"
     )
 
 
@@ -89,39 +93,65 @@ def _row(each: Checked) -> tuple[str, ...]:
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def envelope(launch: Launch) -> dict[str, Any]:
-    """The whole for `json_text.encode`; keys are always present."""
-    ran = launch.compose_status is not None
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": "up",
-        "exit_status": int(launch.exit_status),
-        "refusal": launch.refusal,
-        "preflight": preflight.body(launch.preflight),
-        "resolved": _ports(launch.freed),
-        "compose": {"command": list(launch.command), "exit_status": launch.compose_status}
-        if ran
-        else None,
-        "taken_by": _ports(launch.taken_by),
-        "ports": [_checked(each) for each in launch.checked],
-    }
+class ComposeEntry(Struct, frozen=True):
+    """Compose's own run."""
+
+    command: tuple[str, ...]
+    exit_status: int
+
+
+class CheckedEntry(Struct, frozen=True):
+    """One published port of one container; `answers` None where nobody can tell."""
+
+    service: str
+    container: str | None
+    target: int
+    binding: Binding | None
+    automatic: bool
+    answers: bool | None
+    reason: str
+
+
+class UpEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `up`."""
+
+    command: str
+    exit_status: int
+    refusal: str
+    preflight: preflight.PreflightBody
+    resolved: list[PortEntry]
+    compose: ComposeEntry | None
+    taken_by: list[PortEntry]
+    ports: list[CheckedEntry]
+
+
+def envelope(launch: Launch) -> UpEnvelope:
+    """The whole of it."""
+    status = launch.compose_status
+    return UpEnvelope(
+        schema=SCHEMA,
+        command="up",
+        exit_status=int(launch.exit_status),
+        refusal=launch.refusal,
+        preflight=preflight.body(launch.preflight),
+        resolved=_ports(launch.freed),
+        compose=None if status is None else ComposeEntry(launch.command, status),
+        taken_by=_ports(launch.taken_by),
+        ports=[_checked(each) for each in launch.checked],
+    )
 
 
 def _ports(report: Report | None) -> list[PortEntry]:
     return [] if report is None else ports(report)
 
 
-def _checked(each: Checked) -> dict[str, Any]:
-    outer = each.outer
-    return {
-        "service": each.service,
-        "container": each.container or None,
-        "target": each.target,
-        "binding": None
-        if outer is None
-        else {"transport": outer.transport, "address": outer.address, "port": outer.port},
-        "automatic": each.automatic,
-        "answers": each.answer.good,
-        "reason": each.answer.reason,
-    }
+def _checked(each: Checked) -> CheckedEntry:
+    return CheckedEntry(
+        each.service,
+        each.container or None,
+        each.target,
+        each.outer,
+        each.automatic,
+        each.answer.good,
+        each.answer.reason,
+    )

@@ -1,19 +1,23 @@
-"""What `preflight` and `up` found → text and JSON. Pure, like all of this room."""
+"""What `preflight` found → text and JSON. PURE."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from resolver import __version__
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from resolver.json_text import Envelope
 from resolver.report.escape import escape
-from resolver.report.machine import ports
+from resolver.report.machine import PortEntry, ports
 from resolver.report.table import columns
 from resolver.report.tree import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from resolver.compose.findings import Entry, Finding, Preflight
+    from resolver.compose.model import ComposeService
     from resolver.model import PortReport, PortRequest
 
 SCHEMA = "ultra-ports.preflight/1"
@@ -33,19 +37,18 @@ def text(preflight: Preflight, following: str = "") -> str:
     parts = (
         _headline(preflight),
         _table(preflight),
-        "\n".join(map(line, preflight.findings)),
+        "\n".join(map(finding_text, preflight.findings)),
         tree(_in_the_way(preflight)),
         f"next: {following}" if following else "",
     )
     return "\n\n".join(filter(None, parts))
 
 
-def line(found: Finding) -> str:
+def finding_text(found: Finding) -> str:
     """A line, and one with the way out where it has one of its own."""
-    said = f"{found.level}: {escape(found.line, _LONGEST)}"
-    return (
-        f"{said}\n  {escape(found.hint, _LONGEST)}" if found.hint and found.code != "held" else said
-    )
+    message = f"{found.level}: {escape(found.message, _LONGEST)}"
+    has_hint = found.hint and found.code != "held"
+    return f"{message}\n  {escape(found.hint, _LONGEST)}" if has_hint else message
 
 
 def _headline(preflight: Preflight) -> str:
@@ -95,67 +98,115 @@ def _in_the_way(preflight: Preflight) -> list[PortReport]:
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def envelope(preflight: Preflight) -> dict[str, Any]:
-    """The preflight for `json_text.encode`; keys are always present."""
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": "preflight",
-        "exit_status": int(preflight.exit_status),
-        **body(preflight),
-    }
+class ProjectEntry(Struct, frozen=True):
+    """Which project it is, and which command said so."""
+
+    name: str
+    working_dir: str
+    files: list[str]
+    source: str
 
 
-def body(preflight: Preflight) -> dict[str, Any]:
-    """The same without the frame, as a part of a larger envelope."""
+class PublishedEntry(Struct, frozen=True):
+    """One entry of a service's `ports:`, and how it stands with it."""
+
+    text: str
+    first: int | None
+    last: int | None
+    address: str | None
+    transport: str
+    target: int
+    status: str
+    reason: str
+    labels: list[str]
+
+
+class ServiceEntry(Struct, frozen=True):
+    """One enabled service."""
+
+    name: str
+    replicas: int
+    network_mode: str
+    ports: list[PublishedEntry]
+
+
+class FindingEntry(Struct, frozen=True):
+    """One line about the project."""
+
+    level: str
+    code: str
+    message: str
+    services: tuple[str, ...]
+    ports: list[str]
+    hint: str
+
+
+class PreflightBody(Struct, frozen=True):
+    """The preflight without the frame, as a part of a larger envelope."""
+
+    project: ProjectEntry
+    services: list[ServiceEntry]
+    findings: list[FindingEntry]
+    report: list[PortEntry]
+    notes: tuple[str, ...]
+
+
+class PreflightEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `preflight`: a `PreflightBody` in its frame."""
+
+    command: str
+    exit_status: int
+    project: ProjectEntry
+    services: list[ServiceEntry]
+    findings: list[FindingEntry]
+    report: list[PortEntry]
+    notes: tuple[str, ...]
+
+
+def envelope(preflight: Preflight) -> PreflightEnvelope:
+    """The whole preflight."""
+    return PreflightEnvelope(
+        schema=SCHEMA,
+        command="preflight",
+        exit_status=int(preflight.exit_status),
+        **asdict(body(preflight)),
+    )
+
+
+def body(preflight: Preflight) -> PreflightBody:
+    """The same without the frame."""
     project = preflight.project
-    return {
-        "project": {
-            "name": project.name,
-            "working_dir": str(project.working_dir),
-            "files": [str(file) for file in project.files],
-            "source": project.source,
-        },
-        "services": list(_services(preflight)),
-        "findings": [_finding(each) for each in preflight.findings],
-        "report": ports(preflight.report),
-        "notes": list(preflight.notes),
-    }
+    return PreflightBody(
+        project=ProjectEntry(
+            project.name, str(project.working_dir), list(map(str, project.files)), project.source
+        ),
+        services=[_service(each, preflight.entries) for each in project.services],
+        findings=[_finding(each) for each in preflight.findings],
+        report=ports(preflight.report),
+        notes=preflight.notes,
+    )
 
 
-def _services(preflight: Preflight) -> Iterator[dict[str, Any]]:
-    for service in preflight.project.services:
-        yield {
-            "name": service.name,
-            "replicas": service.replicas,
-            "network_mode": service.network_mode,
-            "ports": [
-                _entry(each) for each in preflight.entries if each.published.service == service.name
-            ],
-        }
+def _service(service: ComposeService, entries: Sequence[Entry]) -> ServiceEntry:
+    own = [_published(each) for each in entries if each.published.service == service.name]
+    return ServiceEntry(service.name, service.replicas, service.network_mode, own)
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _published(entry: Entry) -> PublishedEntry:
     published = entry.published
-    return {
-        "text": published.text,
-        "first": published.first,
-        "last": published.last,
-        "address": published.address,
-        "transport": published.transport,
-        "target": published.target,
-        "status": entry.status,
-        "reason": entry.reason,
-        "labels": [str(request) for request in entry.requests],
-    }
+    return PublishedEntry(
+        published.text,
+        published.first,
+        published.last,
+        published.address,
+        published.transport,
+        published.target,
+        entry.status,
+        entry.reason,
+        list(map(str, entry.requests)),
+    )
 
 
-def _finding(found: Finding) -> dict[str, Any]:
-    return {
-        "level": found.level,
-        "code": found.code,
-        "message": found.line,
-        "services": list(found.services),
-        "ports": [str(request) for request in found.requests],
-        "hint": found.hint,
-    }
+def _finding(found: Finding) -> FindingEntry:
+    wanted = list(map(str, found.requests))
+    return FindingEntry(found.level, found.code, found.message, found.services, wanted, found.hint)

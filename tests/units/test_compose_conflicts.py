@@ -86,7 +86,7 @@ def test_addresses_that_go_together(mine: str, theirs: str) -> None:
 def test_three_services_are_one_finding() -> None:
     services = [service(name, entry(name, 8080)) for name in ("a", "b", "c")]
     (finding,) = found(*services)
-    assert finding.line == "a, b and c all publish 8080/tcp: only one of them can have it"
+    assert finding.message == "a, b and c all publish 8080/tcp: only one of them can have it"
     assert finding.services == ("a", "b", "c")
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_a_port() -> None:
     bad = Published("web", 80, text="abc:80", error="'abc' is not a port")
     (finding,) = found(service("web", bad))
     assert (finding.level, finding.code) == (Level.CONFLICT, Code.NOT_A_PORT)
-    assert "abc:80" in finding.line
+    assert "abc:80" in finding.message
 
 
 def test_sctp_is_named_as_unchecked() -> None:
