@@ -125,16 +125,20 @@ def refusal(found: Preflight) -> Report:
     reasons: dict[PortRequest, list[str]] = {}
     for finding in found.hopeless:
         for request in finding.requests:
-            reasons.setdefault(request, []).append(_said(finding))
-    said = tuple(_said(each) for each in found.hopeless if not each.requests)
+            reasons.setdefault(request, []).append(_with_hint(finding))
+    others = tuple(_with_hint(each) for each in found.hopeless if not each.requests)
     ports = [PortReport(each, Verdict.REFUSED, "; ".join(why)) for each, why in reasons.items()]
     report = verdicts.refused("resolve", (), "")
-    notes = (*found.notes, *said, "nothing was freed: `docker compose up` would fail all the same")
+    notes = (
+        *found.notes,
+        *others,
+        "nothing was freed: `docker compose up` would fail all the same",
+    )
     return replace(report, ports=tuple(ports), notes=notes)
 
 
-def _said(finding: Finding) -> str:
-    return f"{finding.line} ({finding.hint})" if finding.hint else finding.line
+def _with_hint(finding: Finding) -> str:
+    return f"{finding.message} ({finding.hint})" if finding.hint else finding.message
 
 
 def _together(found: Preflight, report: Report) -> Report:

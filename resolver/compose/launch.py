@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.compose import checking, freeing, up_arguments
+from resolver.compose import freeing, proof, up_arguments
 from resolver.compose.findings import Code, Preflight
 from resolver.compose.preflight import preflight
 from resolver.model import ExitStatus
@@ -16,9 +16,9 @@ from resolver.model import ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolver.compose.checking import Checked
     from resolver.compose.command import ComposeCommand
     from resolver.compose.model import ComposeArguments
+    from resolver.compose.proof import Checked
     from resolver.model import Report
     from resolver.protocols import Observer
 
@@ -117,10 +117,10 @@ def _checked(
         return replace(
             done,
             exit_status=ExitStatus.HELD,
-            taken_by=checking.takers(done.preflight, **look),
+            taken_by=proof.takers(done.preflight, **look),
         )
-    checked = checking.check(done.preflight, wait_seconds, observer.waiting, **look)
-    return replace(done, checked=checked, exit_status=checking.exit_status(checked))
+    checked = proof.check(done.preflight, wait_seconds, observer.waiting, **look)
+    return replace(done, checked=checked, exit_status=proof.exit_status(checked))
 
 
 def _of_a_look(options: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _marked(entry: Entry, blocking: Sequence[Finding]) -> Entry:
             and entry.published.service in each.services
             and (set(entry.requests) & set(each.requests))
         ):
-            return replace(entry, status=Status.CONFLICT, reason=each.line)
+            return replace(entry, status=Status.CONFLICT, reason=each.message)
     return entry
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec import Struct
 
 from resolver.gather.engines import container_id_in
@@ -32,11 +34,21 @@ _LISTENING, _UNCONNECTED = "0A", "07"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - connected to, not bound
 
 
-class Answer(Struct, frozen=True):
+class PortAnswer(Struct, frozen=True):
     """Whether one published port of one container answers: `good` None where nobody can tell."""
 
     good: bool | None
     reason: str
+
+
+class Inside(Struct, frozen=True):
+    """What was seen behind a port in its container; `listens` None: nothing could be seen.
+
+    A program that listens has a problem where it takes no connection.
+    """
+
+    listens: bool | None
+    problem: str = ""
 
 
 class Listener(Struct, frozen=True):
@@ -46,7 +58,7 @@ class Listener(Struct, frozen=True):
     queue: int
 
 
-def ask(outer: Binding, target: int, member: Member, host: str = "") -> Answer:
+def probe(outer: Binding, target: int, member: Member, host: str = "") -> PortAnswer:
     """Whether the server behind a published port answers.
 
     Args:
@@ -56,84 +68,77 @@ def ask(outer: Binding, target: int, member: Member, host: str = "") -> Answer:
         host: where the engine's host is to be reached; empty for this machine.
     """
     if outer.transport is Transport.UDP:
-        return _udp(target, member)
-    heard = _connect(host or _ANY.get(outer.address, outer.address), outer.port)
-    if heard is _GREETED:
-        return heard
-    problem = _inside(target, member)
-    if problem is None:
-        unseen = f"{heard.reason}; the container could not be looked into"
-        return Answer(good=heard.good, reason=unseen)
-    return Answer(good=False, reason=problem) if problem else heard
+        return _probe_udp(target, member)
+    answer = _connect(host or _ANY.get(outer.address, outer.address), outer.port)
+    if answer is _GREETED:
+        return answer
+    inside = look_inside(target, member, Transport.TCP)
+    if inside.listens is None:
+        unseen = f"{answer.reason}; the container could not be looked into"
+        return PortAnswer(good=answer.good, reason=unseen)
+    return PortAnswer(good=False, reason=inside.problem) if inside.problem else answer
 
 
-def _connect(host: str, port: int) -> Answer:
-    """What a client meets that connects, says nothing, and listens for a moment."""
+def _connect(host: str, port: int) -> PortAnswer:
+    """What a client meets that connects, says nothing, and waits for a moment."""
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS) as client:
             client.settimeout(_PATIENCE_SECONDS)
             try:
-                said = client.recv(1)
+                return _GREETED if client.recv(1) else _HUNG_UP
             except TimeoutError:
-                return Answer(good=True, reason="accepts connections")
-            return _GREETED if said else _HUNG_UP
+                return PortAnswer(good=True, reason="accepts connections")
     except ConnectionResetError:
         return _HUNG_UP
     except OSError as error:
-        return Answer(good=False, reason=f"no connection: {error.strerror or error}")
+        return PortAnswer(good=False, reason=f"no connection: {error.strerror or error}")
 
 
-_HUNG_UP = Answer(good=False, reason="each connection is closed at once")
-_GREETED = Answer(good=True, reason="accepts connections, and greets")
+_HUNG_UP = PortAnswer(good=False, reason="each connection is closed at once")
+_GREETED = PortAnswer(good=True, reason="accepts connections, and greets")
 
 
-def _udp(target: int, member: Member) -> Answer:
-    found = listeners(member, target, Transport.UDP)
+def _probe_udp(target: int, member: Member) -> PortAnswer:
+    inside = look_inside(target, member, Transport.UDP)
+    if inside.listens is None:
+        return PortAnswer(good=None, reason="UDP: only a look into the container could tell")
+    reason = inside.problem or "a socket is bound in the container"
+    return PortAnswer(good=inside.listens, reason=reason)
+
+
+def look_inside(target: int, member: Member, transport: Transport) -> Inside:
+    """Whether a program in the container serves one of its ports, for clients outside."""
+    found = listeners(member, target, transport)
     if found is None:
-        return Answer(good=None, reason="UDP: only a look into the container could tell")
-    problem = unreachable(found, target, "udp")
-    return Answer(good=not problem, reason=problem or "a socket is bound in the container")
-
-
-def _inside(target: int, member: Member) -> str | None:
-    """What is wrong in the container; empty where nothing is, None where that cannot be seen."""
-    found = listeners(member, target, Transport.TCP)
-    if found is None:
-        return None
-    if problem := unreachable(found, target, "tcp"):
-        return problem
-    waiting = max(each.queue for each in found)
-    if not waiting:
-        return ""
-    return (
-        f"something listens on {target}/tcp in {member.name} and takes no connection "
-        f"({waiting} wait): {frozen(member)}"
-    )
-
-
-def unreachable(found: list[Listener], target: int, transport: str) -> str:
-    """Why none of a container's sockets can be reached from outside; empty where one can."""
+        return Inside(None)
     if not found:
-        verb = "listens" if transport == "tcp" else "is bound"
-        return f"nothing {verb} on {target}/{transport} in the container"
+        verb = "listens" if transport is Transport.TCP else "is bound"
+        why = f"nothing {verb} on {target}/{transport} in the container"
+        return Inside(listens=False, problem=why)
     if all(each.address in {"127.0.0.1", "::1"} for each in found):
-        return (
+        why = (
             f"it listens on {found[0].address} in the container, which nobody outside can reach: "
             "0.0.0.0 is wanted"
         )
-    return ""
+        return Inside(listens=False, problem=why)
+    waiting = max(each.queue for each in found) if transport is Transport.TCP else 0
+    if not waiting:
+        return Inside(listens=True)
+    why = (
+        f"something listens on {target}/tcp in {member.name} and takes no connection "
+        f"({waiting} wait): {_why_frozen(member)}"
+    )
+    return Inside(listens=True, problem=why)
 
 
-def frozen(member: Member) -> str:
+def _why_frozen(member: Member) -> str:
     """Why a container's program takes no connection."""
     if member.state == "paused":
         return "the container is paused"
-    try:
-        stat = Path(f"/proc/{member.pid}/stat").read_text(errors="replace")
-    except OSError:
-        return "it is busy or frozen"
-    stopped = stat.rpartition(")")[2].split()[:1] == ["T"]
-    return f"its process {member.pid} is stopped" if stopped else "it is busy or frozen"
+    with suppress(psutil.Error):
+        if psutil.Process(member.pid).status() == psutil.STATUS_STOPPED:
+            return f"its process {member.pid} is stopped"
+    return "it is busy or frozen"
 
 
 def listeners(member: Member, target: int, transport: Transport) -> list[Listener] | None:

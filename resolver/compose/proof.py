@@ -9,10 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import api
-from resolver.compose import answering, conflicts
-from resolver.compose.answering import Answer
+from resolver.compose import conflicts
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.holders import beside, is_replaced
+from resolver.compose.probe import PortAnswer, probe
 from resolver.gather import engines
 from resolver.host.clock import SystemClock
 from resolver.model import ExitStatus, Verdict
@@ -39,7 +39,7 @@ class Checked(Struct, frozen=True):
     target: int
     container: str
     outer: Binding | None
-    answer: Answer
+    answer: PortAnswer
     automatic: bool = False
 
 
@@ -111,7 +111,9 @@ def _of_entry(
         yield from _of_member(entry, service, member, host)
     missing = service.replicas - len(running)
     if missing > 0:
-        yield Checked(service.name, entry.target, "", None, Answer(good=False, reason=_why(own)))
+        yield Checked(
+            service.name, entry.target, "", None, PortAnswer(good=False, reason=_why(own))
+        )
 
 
 def _why(own: list[Member]) -> str:
@@ -137,15 +139,19 @@ def _of_member(
     ]
     automatic = entry.first is None or len(conflicts.ports(entry)) > 1
     if not found:
-        nothing = Answer(good=False, reason=f"the engine publishes no port for it on {member.name}")
+        nothing = PortAnswer(
+            good=False, reason=f"the engine publishes no port for it on {member.name}"
+        )
         yield Checked(entry.service, entry.target, member.name, None, nothing)
         return
     outer = min(found, key=lambda each: ":" in each.address)
     if host == "":
-        unknown = Answer(good=None, reason="the engine's host cannot be reached by name from here")
+        unknown = PortAnswer(
+            good=None, reason="the engine's host cannot be reached by name from here"
+        )
         yield Checked(entry.service, entry.target, member.name, outer, unknown, automatic)
         return
-    answer = answering.ask(outer, entry.target, member, host or "")
+    answer = probe(outer, entry.target, member, host or "")
     yield Checked(entry.service, entry.target, member.name, outer, answer, automatic)
 
 
@@ -182,15 +188,17 @@ def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, 
     return {each: found[str(each)] for each in bindings if str(each) in found}
 
 
-def _ours(report: PortReport, each: Checked, found: Preflight) -> Answer | None:
+def _ours(report: PortReport, each: Checked, found: Preflight) -> PortAnswer | None:
     """What is wrong with who holds the port; None where it is the container that we think of."""
     if _all_ours(report, found) and each.container in {
         one.name for one in _containers(report) if one
     }:
         return None
     if report.verdict in {Verdict.UNDECIDED, Verdict.HIDDEN}:
-        return Answer(good=None, reason=f"it is not known who holds it: {report.reason}")
-    return Answer(good=False, reason=f"it is not {each.container} that holds it: {report.reason}")
+        return PortAnswer(good=None, reason=f"it is not known who holds it: {report.reason}")
+    return PortAnswer(
+        good=False, reason=f"it is not {each.container} that holds it: {report.reason}"
+    )
 
 
 def takers(found: Preflight, **options: Any) -> Report | None:  # noqa: ANN401 - as for `api.who`

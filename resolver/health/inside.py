@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.compose import answering
 from resolver.compose.containers import described
+from resolver.compose.probe import look_inside
 from resolver.errors import StateChangedError, UltraPortsError
 from resolver.host.engine_client import EngineClient
-from resolver.model import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +48,8 @@ class Containers:
             member = self._member(container)
             for mapping in member.published if member else ():
                 if member and request.meets(mapping.outer):
-                    seen = _look(member, mapping.target, request.transport)
+                    inside = look_inside(mapping.target, member, request.transport)
+                    seen = Seen(inside.listens, inside.problem)
                     if seen.problem:
                         return seen
                     found = seen if seen.listens else found
@@ -68,19 +68,6 @@ class Containers:
                 return described(engine.inspect(container.id))
         except StateChangedError:  # it went away in between
             return None
-        except (UltraPortsError, KeyError, TypeError, ValueError, AttributeError):
+        except UltraPortsError:
             self._silent.add(container.engine)
             return None
-
-
-def _look(member: Member, target: int, transport: Transport) -> Seen:
-    found = answering.listeners(member, target, transport)
-    if found is None:
-        return Seen(None)
-    if problem := answering.unreachable(found, target, transport):
-        return Seen(listens=False, problem=problem)
-    waiting = max(each.queue for each in found) if transport is Transport.TCP else 0
-    if not waiting:
-        return Seen(listens=True)
-    why = f"it takes no connection in {member.name} ({waiting} wait): {answering.frozen(member)}"
-    return Seen(listens=True, problem=why)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.compose.answering import listeners
 from resolver.compose.containers import Member
 from resolver.compose.preflight import machine
+from resolver.compose.probe import listeners
 from resolver.compose.up_arguments import UpArguments, parse
 from resolver.errors import UsageError
 from resolver.model import Transport
