@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host import trust
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
 from resolver.programs import SESSION_HOSTS, known_as
-from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Account, Holder, Process, Snapshot
+    from resolver.model import Holder, Process, Snapshot
 
 # They start again what they have started; the nearest one above a process is the one to ask.
 SUPERVISORS = frozenset(
@@ -41,27 +39,6 @@ class Supervised(Struct, frozen=True):
     def root(self) -> Process:
         """The process that the supervisor itself started."""
         return self.line[-1]
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """What others than root put in front of the supervisor's commands."""
-        return ("sudo",) if self.supervisor.uid == 0 else ()
-
-
-class Service(Struct, frozen=True):
-    """What a supervisor says of one of its services; `policy` and `evidence` are its own words.
-
-    `stop` and `start` are empty where it is not known how to reach the supervisor.
-    """
-
-    manager: str
-    name: str
-    policy: str
-    respawn: Respawn
-    confidence: Confidence
-    evidence: tuple[str, ...]
-    stop: tuple[str, ...] = ()
-    start: tuple[str, ...] = ()
 
 
 def own_line(holder: Holder, snapshot: Snapshot) -> tuple[Process, ...]:
@@ -149,34 +126,3 @@ def tool(name: str, supervisor: Process) -> str:
     words = (supervisor.executable or "", *supervisor.command[:3])
     paths = (f"{os.path.dirname(word)}/{name}" for word in words if word.startswith("/"))
     return next(filter(trust.is_installed, paths), name)
-
-
-def classification(
-    holder: Holder, found: Supervised, service: Service, account: Account | None
-) -> Classification:
-    """A holder that is a supervisor's service, or belongs to one.
-
-    `account` is the user as whom the supervisor's commands are run, where that is not the caller.
-    """
-    manager = Manager(
-        kind=service.manager,
-        name=service.name,
-        policy=service.policy,
-        stop=(service.stop,) if service.stop else (),
-        start=(service.start,) if service.start else (),
-        prefix=found.prefix,
-        account=account,
-        patience_seconds=PATIENCE_SECONDS,
-    )
-    doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
-    title = f"service {service.name}"
-    return Classification(
-        holder,
-        Kind.SERVICE,
-        respawn=service.respawn,
-        confidence=service.confidence,
-        manager=manager if service.stop else None,
-        chain=(*map(str, found.line), title, service.policy, str(found.supervisor)),
-        evidence=service.evidence,
-        reason=f"{doubt}{title} of {service.manager} ({service.policy})",
-    )

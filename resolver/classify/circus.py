@@ -8,30 +8,20 @@ runs, so stopping a watcher does not free it, and ending circusd ends all of its
 
 from __future__ import annotations
 
-import json
 from configparser import ConfigParser, Error
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from resolver.ancestry import (
-    Service,
-    Supervised,
-    classification,
-    known_by_name,
-    seen_from,
-    supervised,
-    tool,
-)
+from resolver.ancestry import Supervised, known_by_name, seen_from, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
+from resolver.managed import Service, ask_json, classification, sudo_for
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _PROGRAMS = frozenset({"circusd"})
@@ -39,6 +29,27 @@ _DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 _VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}
 _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its processes
 _ANSWER_SECONDS = "3"
+
+
+class _Stats(Struct):
+    """`circusctl stats --json`: the processes of each watcher, by their PIDs."""
+
+    infos: dict[str, Any]
+    status: Literal["ok"]
+
+
+class _Settings(Struct):
+    """A watcher's options, as far as they are of interest here."""
+
+    respawn: Any = None
+    singleton: Any = None
+
+
+class _Options(Struct):
+    """`circusctl options --json`."""
+
+    options: _Settings
+    status: Literal["ok"]
 
 
 class _Watcher(Struct, frozen=True):
@@ -60,13 +71,11 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     control = _control(found.supervisor)
     try:
         account = trust.account_for(found.supervisor, holder.master)
-        watcher = _ask(control, found, partial(run, account=account))
+        watcher = _ask(control, found, account, run)
+        service = _confirmed(control, found, watcher, account)
     except CommandFailedError as error:
-        account = trust.owner_account(found.supervisor.uid)
-        unsure = classification(holder, found, _suspected(str(error)), account)
-        status = Command((*(account.prefix if account else ()), *control, "status"), "names them")
-        return replace(unsure, commands=(status,))
-    return classification(holder, found, _confirmed(control, found, watcher), account)
+        service = _suspected(control, found, str(error))
+    return classification(holder, found.line, service)
 
 
 def _circusd(holder: Holder, daemon: Process) -> Classification:
@@ -121,7 +130,9 @@ def _script(word: str) -> bool:
     return word.rsplit("/", 1)[-1] in {"circusd", "circus.circusd"}
 
 
-def _ask(control: tuple[str, ...], found: Supervised, run: CommandRunner) -> _Watcher:
+def _ask(
+    control: tuple[str, ...], found: Supervised, account: Account | None, run: CommandRunner
+) -> _Watcher:
     """The watcher that started the holder.
 
     Raises:
@@ -129,44 +140,29 @@ def _ask(control: tuple[str, ...], found: Supervised, run: CommandRunner) -> _Wa
     """
     if found.supervisor.uid in trust.trusted_users() and (path := _configuration(found.supervisor)):
         trust.check_file(path)
-    name = watcher_of(found.root.pid, _told(control, ("stats",), run))
+    control = (*control, "--timeout", _ANSWER_SECONDS, "--json")
+    name = watcher_of(found.root.pid, ask_json(run, (*control, "stats"), _Stats, account).infos)
     if name is None:
         raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
-    options = _told(control, ("options", name), run).get("options")
-    settings = options if isinstance(options, dict) else {}
-    respawn = settings.get("respawn")
+    settings = ask_json(run, (*control, "options", name), _Options, account).options
     return _Watcher(
         name=name,
-        respawn=respawn if isinstance(respawn, bool) else None,
-        singleton=settings.get("singleton") is True,
+        respawn=settings.respawn if isinstance(settings.respawn, bool) else None,
+        singleton=settings.singleton is True,
     )
 
 
-def _told(
-    control: tuple[str, ...], words: tuple[str, ...], run: CommandRunner
-) -> dict[str, object]:
-    argv = (*control, "--timeout", _ANSWER_SECONDS, "--json", *words)
-    answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
-    try:
-        said = json.loads(answer.stdout)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or said.get("status") != "ok":
-        words_said = (answer.stdout.strip() or answer.stderr.strip()).partition("\n")[0]
-        raise CommandFailedError(f"circusctl said: {words_said}")
-    return said
-
-
-def watcher_of(pid: int, stats: dict[str, object]) -> str | None:
-    """The watcher in `{"infos": {NAME: {PID: …}}}` that has this process; None where none has."""
-    infos = stats.get("infos")
-    for name, processes in (infos if isinstance(infos, dict) else {}).items():
+def watcher_of(pid: int, infos: dict[str, Any]) -> str | None:
+    """The watcher in `{NAME: {PID: …}}` that has this process; None where none has."""
+    for name, processes in infos.items():
         if isinstance(processes, dict) and str(pid) in processes:
-            return str(name)
+            return name
     return None
 
 
-def _confirmed(control: tuple[str, ...], found: Supervised, watcher: _Watcher) -> Service:
+def _confirmed(
+    control: tuple[str, ...], found: Supervised, watcher: _Watcher, account: Account | None
+) -> Service:
     respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[watcher.respawn]
     policy = "respawn unknown"
     if watcher.respawn is not None:
@@ -174,22 +170,32 @@ def _confirmed(control: tuple[str, ...], found: Supervised, watcher: _Watcher) -
     return Service(
         manager="circus",
         name=watcher.name,
+        title=f"service {watcher.name}",
         policy=policy + (", singleton" if watcher.singleton else ""),
         respawn=respawn,
-        confidence=Confidence.CONFIRMED,
+        keeper=str(found.supervisor),
         evidence=(f"circusctl stats: watcher {watcher.name} started process {found.root.pid}",),
         stop=(*control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", watcher.name),
         start=(*control, "start", watcher.name),
+        prefix=sudo_for(found.supervisor),
+        account=account,
+        patience_seconds=PATIENCE_SECONDS,
     )
 
 
-def _suspected(why: str) -> Service:
+def _suspected(control: tuple[str, ...], found: Supervised, why: str) -> Service:
     """Which watcher it is, is not known: there is nothing to stop but circusd itself."""
+    account = trust.owner_account(found.supervisor.uid)
+    status = Command((*(account.prefix if account else ()), *control, "status"), "names them")
     return Service(
         manager="circus",
         name="of an unknown watcher",
+        title="service of an unknown watcher",
         policy="respawn unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
+        keeper=str(found.supervisor),
         evidence=("its nearest supervisor is a circusd", f"circus could not be asked: {why}"),
+        reason="probably service of an unknown watcher of circus (respawn unknown)",
+        commands=(status,),
     )

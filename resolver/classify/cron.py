@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
+from resolver.managed import ask
 from resolver.model import Classification, Kind
 from resolver.programs import known_as
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_Entry]:
     """Every line of the tables that this user may read; those of the system name a user first."""
     for words, table in ((("-u", job.user or ""), f"crontab of {job.user}"), ((), "crontab")):
         try:
-            answer = run(("crontab", *words, "-l"), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+            answer = ask(run, ("crontab", *words, "-l"))
         except CommandFailedError:
             break
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")

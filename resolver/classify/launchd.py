@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import CommandFailedError
+from resolver.managed import ask, ask_text
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -84,10 +84,7 @@ def _job(master: Process, run: CommandRunner) -> _Job | None:
     if not uid and master.uid:  # root asks for another's session
         uid = master.uid
         words = ("launchctl", "asuser", str(uid), *words)
-    answer = run(words, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
-    if answer.status != 0:
-        raise CommandFailedError(f"launchctl: {answer.stderr.strip() or 'failed'}")
-    for row in answer.stdout.splitlines():
+    for row in ask_text(run, words).splitlines():
         pid, _, rest = row.partition("\t")
         label = rest.partition("\t")[2].strip()
         if pid in line and label and not label.startswith(_OPENED):
@@ -97,7 +94,7 @@ def _job(master: Process, run: CommandRunner) -> _Job | None:
 
 def _described(label: str, uid: int, run: CommandRunner) -> _Job:
     target = f"gui/{uid}/{label}" if uid else f"system/{label}"
-    answer = run(("launchctl", "print", target), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    answer = ask(run, ("launchctl", "print", target))
     if answer.status != 0:
         return _Job(label, target, None, None)
     plist = _PLIST.search(answer.stdout)

@@ -22,22 +22,14 @@ from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.host.processes import pids_of
-from resolver.model import (
-    Classification,
-    Command,
-    Confidence,
-    Kind,
-    Manager,
-    Pid,
-    Process,
-    Respawn,
-)
-from resolver.settings import COMMAND_TIMEOUT_SECONDS, PATIENCE_SECONDS
+from resolver.managed import Service, ask_text, classification, sudo_for
+from resolver.model import Command, Confidence, Pid, Process, Respawn
+from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import Account, Holder, Snapshot
+    from resolver.model import Account, Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
@@ -58,11 +50,6 @@ class _Daemon(Struct, frozen=True):
     def control(self) -> tuple[str, ...]:
         """The words that reach it."""
         return ("monit", *(("-c", self.file) if self.file else ()))
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """What others than root put in front of them."""
-        return ("sudo",) if self.process.uid == 0 else ()
 
 
 class _Check(Struct, frozen=True):
@@ -161,8 +148,8 @@ def _find(
     daemon: _Daemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
 ) -> _Check | None:
     """The check whose process is in the line."""
-    statuses = blocks(_told(daemon, ("-B", "status"), run))
-    settings = blocks(_told(daemon, ("-t", "-v"), run))
+    statuses = blocks(_answer(daemon, ("-B", "status"), run))
+    settings = blocks(_answer(daemon, ("-t", "-v"), run))
     pids = {str(process.pid) for process in line}
     for name, status in statuses.items():
         mine = settings.get(name, {})
@@ -175,14 +162,8 @@ def _find(
     return None
 
 
-def _told(daemon: _Daemon, words: tuple[str, ...], run: CommandRunner) -> str:
-    answer = run(
-        (*daemon.control, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=daemon.account
-    )
-    if answer.status != 0:
-        said = (answer.stderr.strip() or answer.stdout.strip()).partition("\n")[0]
-        raise CommandFailedError(f"monit said: {said}")
-    return answer.stdout
+def _answer(daemon: _Daemon, words: tuple[str, ...], run: CommandRunner) -> str:
+    return ask_text(run, (*daemon.control, *words), daemon.account)
 
 
 def blocks(said: str) -> dict[str, dict[str, str]]:
@@ -217,21 +198,25 @@ def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classific
         return None
     sure = check.action in _STARTS and bool(check.evidence)
     policy = f"monitored, if does not exist then {check.action}"
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    control, stoppable = check.daemon.control, _stoppable(check)
+    service = Service(
+        manager="monit",
+        name=check.name,
+        title=f"check {check.name}",
+        policy=policy,
         respawn=Respawn.YES if sure else Respawn.UNKNOWN,
         confidence=Confidence.CONFIRMED if check.evidence else Confidence.SUSPECTED,
-        manager=_manager(check, policy),
-        chain=(*map(str, line), f"check {check.name}", policy, _title(check.daemon)),
+        keeper=str(check.daemon.process),
         evidence=tuple(_evidence(check)),
+        stop=(*control, "stop", check.name) if stoppable else (),
+        start=(*control, "start", check.name),
+        prefix=sudo_for(check.daemon.process),
+        account=check.daemon.account,
+        patience_seconds=PATIENCE_SECONDS,
+        commands=() if stoppable else _unmonitor(holder, check),
         reason=f"process {check.name} of monit ({policy})",
-        commands=() if _stoppable(check) else _unmonitor(holder, check),
     )
-
-
-def _title(daemon: _Daemon) -> str:
-    return str(daemon.process)
+    return classification(holder, line, service)
 
 
 def _evidence(check: _Check) -> Iterator[str]:
@@ -246,21 +231,6 @@ def _stoppable(check: _Check) -> bool:
     return "Stop program" in check.settings and check.name != "all"
 
 
-def _manager(check: _Check, policy: str) -> Manager | None:
-    if not _stoppable(check):
-        return None
-    return Manager(
-        kind="monit",
-        name=check.name,
-        policy=policy,
-        stop=((*check.daemon.control, "stop", check.name),),
-        patience_seconds=PATIENCE_SECONDS,
-        start=((*check.daemon.control, "start", check.name),),
-        prefix=check.daemon.prefix,
-        account=check.daemon.account,
-    )
-
-
 def _unmonitor(holder: Holder, check: _Check) -> tuple[Command, ...]:
     account = check.daemon.account
     words = (*(account.prefix if account else ()), *check.daemon.control, "unmonitor", check.name)
@@ -269,23 +239,20 @@ def _unmonitor(holder: Holder, check: _Check) -> tuple[Command, ...]:
 
 
 def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classification:
-    policy = "restart policy unknown"
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = Service(
+        manager="monit",
+        name=name,
+        title=f"check {name}",
+        policy="restart policy unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
-        manager=Manager(
-            kind="monit",
-            name=name,
-            policy=policy,
-            stop=((*daemon.control, "stop", name),),
-            patience_seconds=PATIENCE_SECONDS,
-            start=((*daemon.control, "start", name),),
-            prefix=daemon.prefix,
-            account=daemon.account,
-        ),
-        chain=(str(holder.master), f"check {name}", policy, _title(daemon)),
+        keeper=str(daemon.process),
         evidence=(f"{_MARK}={name} in its environment", f"monit could not be asked: {why}"),
+        stop=(*daemon.control, "stop", name),
+        start=(*daemon.control, "start", name),
+        prefix=sudo_for(daemon.process),
+        account=daemon.account,
+        patience_seconds=PATIENCE_SECONDS,
         reason=f"probably process {name} of monit, which could not be asked: {why}",
     )
+    return classification(holder, filter(None, [holder.master]), service)

@@ -9,7 +9,6 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
+from resolver.json_text import encode
+from resolver.managed import ask_json, ask_text
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.programs import ENGINES, FORWARDERS, known_as
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,13 +180,13 @@ def _swarm_service(
     """A service by its id; `node` is where the port is held, empty for all of them."""
     words = ("service", "inspect", service, "--format", "{{json .Spec.Mode}}")
     try:
-        mode = _ask((*client, *words), run)
+        mode = ask_json(run, (*client, *words), dict[str, Any])
     except CommandFailedError as error:
         advice = Command((*client, "service", "scale", f"{name}=0"), "on a manager")
         why = f"the service could not be asked about: {error}"
         return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
     replicas = (mode.get("Replicated") or {}).get("Replicas")
-    said = f"docker service inspect: {json.dumps(mode)}"
+    said = f"docker service inspect: {encode(mode, indent=None)}"
     if isinstance(replicas, int):
         scale = (*client, "service", "scale")
         start = ((*scale, f"{name}={replicas}"),) if replicas else ()
@@ -227,10 +227,10 @@ def _mesh_service(
     """The id and the name of the service that publishes a port on every node."""
     words = ("service", "ls", "--format", "{{.ID}}\t{{.Name}}\t{{.Ports}}")
     try:
-        answer = run((*engine.client, *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        answer = ask_text(run, (*engine.client, *words))
     except CommandFailedError:
         return None
-    for line in answer.stdout.splitlines():
+    for line in answer.splitlines():
         service, name, ports = (*line.split("\t"), "", "")[:3]
         for first, last, transport in _INGRESS.findall(ports):
             inside = int(first) <= binding.port <= int(last or first)
@@ -281,7 +281,7 @@ def _pod(
     Raises:
         CommandFailedError: it is another one, or kubectl could not say.
     """
-    found = _ask((*kubectl, "get", "pod", name, "-o", "json"), run)
+    found = ask_json(run, (*kubectl, "get", "pod", name, "-o", "json"), dict[str, Any])
     if found["metadata"]["uid"] != uid:
         raise CommandFailedError("it talks to another cluster, whose pod of this name is another")
     return found
@@ -297,7 +297,7 @@ def _owner(
         if above is None or above["kind"] == "Node":  # a static pod mirrors a file of its node
             break
         kind, name = _plain(above["kind"]).lower(), _plain(above["name"])
-        found = _ask((*kubectl, "get", kind, name, "-o", "json"), run)
+        found = ask_json(run, (*kubectl, "get", kind, name, "-o", "json"), dict[str, Any])
     return kind, name, found
 
 
@@ -325,7 +325,7 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
     allocation = _word(container, _ALLOCATION)
     links = (f"allocation {allocation[:8]}",)
     try:
-        found = _ask(("nomad", "alloc", "status", "-json", allocation), run)
+        found = ask_json(run, ("nomad", "alloc", "status", "-json", allocation), dict[str, Any])
         job, namespace = _no_option(found["JobID"]), str(found.get("Namespace") or "default")
     except (CommandFailedError, KeyError) as error:
         job = _word(container, _JOB) or _word(container, "com.hashicorp.nomad.job_name")
@@ -345,22 +345,3 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
         start=(("nomad", "job", "start", *where, job),),
         links=links,
     )
-
-
-def _ask(argv: tuple[str, ...], run: CommandRunner) -> dict[str, Any]:
-    """The JSON object that a command prints.
-
-    Raises:
-        CommandFailedError: it could not be run, failed, or printed something else.
-    """
-    answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
-    if answer.status != 0:
-        said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
-        raise CommandFailedError(said[-1] if said else f"{argv[0]} failed")
-    try:
-        found = json.loads(answer.stdout)
-    except (ValueError, RecursionError) as error:
-        raise CommandFailedError(f"{argv[0]} did not answer in JSON") from error
-    if not isinstance(found, dict):
-        raise CommandFailedError(f"{argv[0]} did not answer with an object")
-    return found

@@ -9,10 +9,9 @@ so it is asked only where the daemon's own socket answers, and as the daemon's o
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,8 +20,8 @@ from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.peer import listener_uid
-from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.managed import Service, ask, classification, read_json, refusal, sudo_for
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +59,27 @@ class _Daemon(Struct, frozen=True):
         return Command((*(self.account.prefix if self.account else ()), *self.control, *words))
 
 
+class _Environment(Struct):
+    """`pm2_env` of an entry of `pm2 jlist`."""
+
+    autorestart: bool | str = True
+    cron_restart: Any = None
+    watch: Any = None
+    namespace: str = "default"
+    exec_mode: str = ""
+
+
+class _Entry(Struct):
+    """An entry of `pm2 jlist`."""
+
+    pm_id: int
+    name: str
+    pm2_env: _Environment
+    pid: int | None = None
+
+
 class _Application(Struct, frozen=True):
-    """One process of `pm2 jlist`."""
+    """One process that pm2 manages."""
 
     number: int
     pid: int
@@ -88,7 +106,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return _clustered(holder, daemon, applications)
     line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
     mine = [each for each in applications if each.pid in line]
-    return _application(holder, daemon, mine[0], applications) if mine else None
+    return _judged(holder, daemon, mine[0], applications) if mine else None
 
 
 def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
@@ -135,17 +153,11 @@ def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]
         CommandFailedError: it could not be asked, or its answer was not understood.
     """
     _check_answers(daemon)
-    answer = run(
-        (*daemon.control, "jlist"),
-        timeout_seconds=COMMAND_TIMEOUT_SECONDS,
-        account=daemon.account,
-    )
+    answer = ask(run, (*daemon.control, "jlist"), daemon.account)
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
-    try:
-        yield from (_read(each) for each in json.loads(listing))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = (answer.stderr.strip() or "nothing").partition("\n")[0]
-        raise CommandFailedError(f"pm2 jlist said: {said}") from error
+    if not listing:
+        raise CommandFailedError(refusal("pm2 jlist", answer))
+    yield from map(_application, read_json("pm2 jlist", listing, list[_Entry]))
 
 
 def _check_answers(daemon: _Daemon) -> None:
@@ -159,20 +171,22 @@ def _check_answers(daemon: _Daemon) -> None:
         raise CommandFailedError(f"{path} does not answer as pm2's daemon")
 
 
-def _read(entry: dict[str, object]) -> _Application:
-    facts = entry["pm2_env"]
-    if not isinstance(facts, dict):
-        raise TypeError("pm2_env")
-    restart = str(facts.get("autorestart", True)).lower()
-    others = [f"{key}={facts[key]}" for key in ("cron_restart", "watch") if facts.get(key)]
+def _application(entry: _Entry) -> _Application:
+    facts = entry.pm2_env
+    restart = str(facts.autorestart).lower()
+    others = [
+        f"{key}={value}"
+        for key, value in (("cron_restart", facts.cron_restart), ("watch", facts.watch))
+        if value
+    ]
     return _Application(
-        number=int(str(entry["pm_id"])),
-        pid=int(str(entry.get("pid") or 0)),
-        name=str(entry["name"]),
-        namespace=str(facts.get("namespace", "default")),
+        number=entry.pm_id,
+        pid=entry.pid or 0,
+        name=entry.name,
+        namespace=facts.namespace,
         policy=", ".join((f"autorestart={restart}", *others)),
         comes_back=restart != "false" or bool(others),
-        clustered=facts.get("exec_mode") == "cluster_mode",
+        clustered=facts.exec_mode == "cluster_mode",
     )
 
 
@@ -199,7 +213,7 @@ def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]
     names = {(each.namespace, each.name) for each in clustered}
     evidence = "in cluster mode, pm2's daemon itself holds the socket for its workers"
     if len(names) == 1:
-        return _application(holder, daemon, clustered[0], applications, evidence)
+        return _judged(holder, daemon, clustered[0], applications, evidence)
     listed = ", ".join(sorted({each.name for each in clustered})) or "none that runs"
     return Classification(
         holder,
@@ -213,7 +227,7 @@ def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]
     )
 
 
-def _application(
+def _judged(
     holder: Holder,
     daemon: _Daemon,
     mine: _Application,
@@ -224,24 +238,20 @@ def _application(
     comes_back = Respawn.YES if mine.comes_back else Respawn.NO
     if more and comes_back is Respawn.NO:
         comes_back = Respawn.UNKNOWN  # the daemon holds the socket: never a signal
-    what = f"application {mine.name}"
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = Service(
+        manager="pm2",
+        name=mine.name,
+        title=f"application {mine.name}",
+        policy=mine.policy,
         respawn=comes_back,
-        manager=Manager(
-            kind="pm2",
-            name=mine.name,
-            policy=mine.policy,
-            stop=((*daemon.control, "stop", *target),),
-            start=((*daemon.control, "start", *target),),
-            prefix=("sudo",) if daemon.process.uid == 0 else (),
-            account=daemon.account,
-        ),
-        chain=_chain(holder, daemon, what, mine.policy),
+        keeper=f"pm2 {daemon.process.pid}",
         evidence=(f"pm2 jlist: {mine.name} is number {mine.number}, process {mine.pid}", *more),
-        reason=f"{what} of pm2 ({mine.policy})",
+        stop=(*daemon.control, "stop", *target),
+        start=(*daemon.control, "start", *target),
+        prefix=sudo_for(daemon.process),
+        account=daemon.account,
     )
+    return classification(holder, _line(holder, daemon), service)
 
 
 def _target(mine: _Application, applications: list[_Application]) -> tuple[str, ...]:
@@ -260,6 +270,9 @@ def _target(mine: _Application, applications: list[_Application]) -> tuple[str, 
 
 
 def _chain(holder: Holder, daemon: _Daemon, what: str, policy: str) -> tuple[str, ...]:
+    return (*map(str, _line(holder, daemon)), what, policy, f"pm2 {daemon.process.pid}")
+
+
+def _line(holder: Holder, daemon: _Daemon) -> tuple[Process, ...]:
     held = {process.identity for process in holder.processes}
-    links = [] if daemon.process.identity in held else [str(holder.master)]
-    return (*links, what, policy, f"pm2 {daemon.process.pid}")
+    return () if daemon.process.identity in held else holder.processes[:1]

@@ -9,7 +9,6 @@ no command that stops them: a SIGTERM ends them with all that they run, as Ctrl-
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -17,11 +16,11 @@ from msgspec import Struct
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.family import descendants
+from resolver.managed import ask
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 # The variable in which each of them tells a process its name
@@ -154,9 +153,7 @@ def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Cla
     account = trust.owner_account(runner.process.uid)
     try:
         account = trust.account_for(runner.process, holder.master)
-        confidence, evidence = _ask(
-            holder, (*control, "list", "-o", "json"), partial(run, account=account)
-        )
+        confidence, evidence = _ask(holder, (*control, "list", "-o", "json"), account, run)
     except CommandFailedError as error:
         confidence, evidence = Confidence.SUSPECTED, f"{control[0]} could not be asked: {error}"
     return Classification(
@@ -178,13 +175,15 @@ def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Cla
     )
 
 
-def _ask(holder: Holder, question: tuple[str, ...], run: CommandRunner) -> tuple[Confidence, str]:
+def _ask(
+    holder: Holder, question: tuple[str, ...], account: Account | None, run: CommandRunner
+) -> tuple[Confidence, str]:
     """Whether the runner names a process of the holder's line: as a number, in table or JSON.
 
     Raises:
         CommandFailedError: it did not answer.
     """
-    answer = run(question, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+    answer = ask(run, question, account)
     line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
     numbers = set(map(int, _NUMBER.findall(answer.stdout)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)

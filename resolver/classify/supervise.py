@@ -9,14 +9,12 @@ was asked for last; the file `down` only says what happens when the supervisor s
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from resolver.ancestry import (
-    Service,
     Supervised,
-    classification,
     service_directory,
     service_name,
     supervised,
@@ -24,8 +22,9 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.host import trust
+from resolver.managed import Service, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
+from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,11 +150,10 @@ def _classification(
     folder = service_directory(found, snapshot)
     try:
         account = trust.account_for(found.supervisor, holder.master)
-        state = _ask(family, folder, found, account, run)
+        service = _confirmed(family, found, _ask(family, folder, found, account, run), account)
     except CommandFailedError as error:
-        account = trust.owner_account(found.supervisor.uid)
-        return classification(holder, found, _suspected(family, folder, found, str(error)), account)
-    return classification(holder, found, _confirmed(family, found, state), account)
+        service = _suspected(family, folder, found, str(error))
+    return classification(holder, found.line, service)
 
 
 def _ask(
@@ -176,7 +174,7 @@ def _ask(
         trust.check_file(folder)
     program, *words = family.status
     argv = (tool(program, found.supervisor), *words, folder)
-    answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=account)
+    answer = ask(run, argv, account)
     states = family.read(answer.stdout, folder)
     mine = next((state for state in states if state.pid == found.root.pid), None)
     if mine is None:
@@ -197,7 +195,9 @@ def wanted_state(folder: str, uid: int | None) -> bytes:
     return status[_WANTED_BYTE : _WANTED_BYTE + 1]
 
 
-def _confirmed(family: _Family, found: Supervised, state: State) -> Service:
+def _confirmed(
+    family: _Family, found: Supervised, state: State, account: Account | None
+) -> Service:
     evidence = [
         f"{' '.join(family.status)} {state.folder}: pid {state.pid}, {state.words or 'want up'}"
     ]
@@ -210,23 +210,27 @@ def _confirmed(family: _Family, found: Supervised, state: State) -> Service:
     }[state.want_up]
     control = tool(family.control, found.supervisor)
     start = family.once if state.want_up is False else family.up
-    return Service(
-        manager=family.name,
-        name=service_name(state.folder),
+    confidence = Confidence.SUSPECTED if state.want_up is None else Confidence.CONFIRMED
+    return _service(
+        family,
+        found,
+        state.folder,
         policy=policy,
         respawn=respawn,
-        confidence=Confidence.SUSPECTED if state.want_up is None else Confidence.CONFIRMED,
+        confidence=confidence,
         evidence=tuple(evidence),
         stop=(control, *family.stop, state.folder),
         start=(control, *start, state.folder),
+        account=account,
     )
 
 
 def _suspected(family: _Family, folder: str | None, found: Supervised, why: str) -> Service:
     control = tool(family.control, found.supervisor)
-    return Service(
-        manager=family.name,
-        name=service_name(folder),
+    return _service(
+        family,
+        found,
+        folder,
         policy="restart policy unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
@@ -236,4 +240,30 @@ def _suspected(family: _Family, folder: str | None, found: Supervised, why: str)
         ),
         stop=(control, *family.stop, folder) if folder else (),
         start=(control, *family.up, folder) if folder else (),
+        account=trust.owner_account(found.supervisor.uid),
+    )
+
+
+def _service(
+    family: _Family,
+    found: Supervised,
+    folder: str | None,
+    *,
+    policy: str,
+    confidence: Confidence,
+    **facts: Any,  # noqa: ANN401 - fields of Service
+) -> Service:
+    title = f"service {service_name(folder)}"
+    doubt = "" if confidence is Confidence.CONFIRMED else "probably "
+    return Service(
+        manager=family.name,
+        name=service_name(folder),
+        title=title,
+        policy=policy,
+        confidence=confidence,
+        keeper=str(found.supervisor),
+        prefix=sudo_for(found.supervisor),
+        patience_seconds=PATIENCE_SECONDS,
+        reason=f"{doubt}{title} of {family.name} ({policy})",
+        **facts,
     )

@@ -19,12 +19,12 @@ from msgspec.structs import replace
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.managed import Service, ask, classification, sudo_for
+from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import Account, Holder, Process, Snapshot
+    from resolver.model import Account, Classification, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _DEFAULT_FILES = ("supervisord.conf", "etc/supervisord.conf", "/etc/supervisord.conf",
@@ -146,11 +146,7 @@ def _short_option(word: str) -> str | None:
 
 
 def _main_pid(program: _Program, run: CommandRunner) -> int:
-    answer = run(
-        (*program.control, "pid", program.title),
-        timeout_seconds=COMMAND_TIMEOUT_SECONDS,
-        account=program.account,
-    )
+    answer = ask(run, (*program.control, "pid", program.title), program.account)
     text = answer.stdout.strip()
     if not text.isdigit():
         said = (text or answer.stderr.strip()).partition("\n")[0]
@@ -166,25 +162,21 @@ def _classification(
     respawn = Respawn.NO if settled else Respawn.YES
     if policy == _UNKNOWN_POLICY:
         respawn = Respawn.UNKNOWN
-    links = [str(holder.master)] if holder.master else []
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = Service(
+        manager="supervisord",
+        name=program.title,
+        title=f"program {program.title}",
+        policy=policy,
         respawn=respawn,
         confidence=confidence,
-        manager=Manager(
-            kind="supervisord",
-            name=program.title,
-            policy=policy,
-            stop=((*program.control, "stop", program.title),),
-            start=((*program.control, "start", program.title),),
-            prefix=("sudo",) if program.daemon.uid == 0 else (),
-            account=program.account,
-        ),
-        chain=(*links, f"program {program.title}", policy, str(program.daemon)),
+        keeper=str(program.daemon),
         evidence=(evidence, *([f"read {program.configuration}"] if program.configuration else [])),
-        reason=f"program {program.title} of supervisord ({policy})",
+        stop=(*program.control, "stop", program.title),
+        start=(*program.control, "start", program.title),
+        prefix=sudo_for(program.daemon),
+        account=program.account,
     )
+    return classification(holder, (holder.master,) if holder.master else (), service)
 
 
 def _policy(program: _Program) -> str:

@@ -10,31 +10,21 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.model import (
-    ANY_IPV6,
-    Binding,
-    Classification,
-    Confidence,
-    Kind,
-    Manager,
-    PortNumber,
-    Respawn,
-    Transport,
-)
+from resolver.managed import Service, ask_text, classification
+from resolver.model import ANY_IPV6, Binding, Confidence, PortNumber, Respawn, Transport
 from resolver.programs import SESSION_HOSTS, known_as
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import Account, Holder, Process, Snapshot
+    from resolver.model import Account, Classification, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 # Units that hold ports for others, or run other people's work
@@ -55,10 +45,6 @@ class _Unit(Struct, frozen=True):
     def account(self) -> Account | None:
         """The user as whom its manager's commands are run; None: as the caller."""
         return _with_bus(trust.owner_account(self.uid))
-
-
-class _Unconfirmed(Exception):  # noqa: N818 - never leaves this module
-    """The manager could not be asked."""
 
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -99,7 +85,7 @@ def _service(
 ) -> Classification | None:
     try:
         facts = _show(unit, holder.master, run)
-    except _Unconfirmed as error:
+    except CommandFailedError as error:
         return _suspected(holder, unit, str(error))
     if holder.master and not _owns(facts, holder.master, holder, snapshot):
         return None
@@ -107,16 +93,16 @@ def _service(
     restart = facts.get("Restart", "no")
     policy = f"Restart={restart}" + (f", activated by {' '.join(sockets)}" if sockets else "")
     units = [*(name for name in sockets if name.endswith(".socket")), unit.name]
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = _managed(
+        unit,
+        units,
+        policy=policy,
         respawn=Respawn.NO if restart == "no" and not sockets else Respawn.YES,
-        manager=_manager(unit, units, policy),
-        chain=_chain(holder, unit, policy),
         confidence=Confidence.CONFIRMED if holder.master else Confidence.SUSPECTED,
         evidence=(*_seen(holder), *_service_evidence(unit, facts)),
         reason=f"service {unit.name} of systemd ({policy})",
     )
+    return classification(holder, filter(None, [holder.master]), service)
 
 
 def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:
@@ -132,25 +118,20 @@ def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snap
 
 
 def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = _managed(
+        unit,
+        [unit.name],
+        policy="restart policy unknown",
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
-        manager=_manager(unit, [unit.name], "restart policy unknown"),
-        chain=_chain(holder, unit, "restart policy unknown"),
         evidence=(f"its cgroup is that of {unit.name}", f"systemd could not be asked: {why}"),
         reason=f"probably service {unit.name} of systemd, which could not be asked: {why}",
     )
+    return classification(holder, filter(None, [holder.master]), service)
 
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
-
-
-def _chain(holder: Holder, unit: _Unit, policy: str) -> tuple[str, ...]:
-    manager = "systemd" if unit.uid is None else f"systemd of user {unit.uid}"
-    return (*([str(holder.master)] if holder.master else []), unit.name, policy, manager)
 
 
 def _seen(holder: Holder) -> tuple[str, ...]:
@@ -175,7 +156,7 @@ def _socket_unit(
     uid = None if manager.pid == 1 else manager.uid
     try:
         blocks = _query(uid, manager, run, ("show", "*.socket", "-p", "Id,Listen,Triggers"))
-    except _Unconfirmed:
+    except CommandFailedError:
         return None
     for block in blocks:
         if holder.binding in _listens(block.get("Listen", ""), holder.binding):
@@ -193,16 +174,16 @@ def _socket_classification(
         for process in holder.processes
         if process.name != "systemd" and process.identity not in snapshot.own
     ]
-    running = tuple(str(process) for process in active[:1])
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = _managed(
+        unit,
+        [unit.name, *services],
+        policy=policy,
         respawn=Respawn.YES,
-        manager=_manager(unit, [unit.name, *services], policy),
-        chain=(*running, f"{holder.master}", unit.name, policy),
         evidence=(f"systemctl show: {unit.name} listens on {holder.binding}",),
         reason=f"{unit.name} of systemd ({policy})",
     )
+    found = classification(holder, active[:1], service)
+    return replace(found, chain=(*map(str, active[:1]), f"{holder.master}", unit.name, policy))
 
 
 def _listens(text: str, like: Binding) -> Iterator[Binding]:
@@ -215,23 +196,26 @@ def _listens(text: str, like: Binding) -> Iterator[Binding]:
             yield Binding(transport, like.address, found.port)
 
 
-def _manager(unit: _Unit, names: list[str], policy: str) -> Manager:
+def _managed(unit: _Unit, names: list[str], **facts: Any) -> Service:  # noqa: ANN401 - of Service
+    """What a manager keeps running; `names` are stopped and started together, its own last."""
     command = _systemctl(unit.uid)
-    return Manager(
-        kind="systemd",
+    return Service(
+        manager="systemd",
         name=names[-1] if unit.name.endswith(".service") else unit.name,
-        policy=policy,
-        stop=((*command, "stop", *names),),
-        start=((*command, "start", *names),),
+        title=unit.name,
+        keeper="systemd" if unit.uid is None else f"systemd of user {unit.uid}",
+        stop=(*command, "stop", *names),
+        start=(*command, "start", *names),
         prefix=() if unit.uid == os.geteuid() else ("sudo",),
         account=unit.account,
+        **facts,
     )
 
 
 def _show(unit: _Unit, about: Process | None, run: CommandRunner) -> dict[str, str]:
     blocks = _query(unit.uid, about, run, ("show", unit.name, "-p", _PROPERTIES))
     if not blocks:
-        raise _Unconfirmed("systemctl said nothing")
+        raise CommandFailedError("systemctl said nothing")
     return blocks[0]
 
 
@@ -239,16 +223,9 @@ def _query(
     uid: int | None, about: Process | None, run: CommandRunner, words: tuple[str, ...]
 ) -> list[dict[str, str]]:
     """The answer of `systemctl show`: a block of properties for each unit; `Listen` may repeat."""
-    try:
-        account = None if uid is None else _with_bus(trust.account_of_user(uid, about))
-        answer = run(
-            (*_systemctl(uid), *words), timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=account
-        )
-    except CommandFailedError as error:
-        raise _Unconfirmed(str(error)) from error
-    if answer.status != 0:
-        raise _Unconfirmed(answer.stderr.strip().partition("\n")[0] or "systemctl failed")
-    return [_properties(block) for block in answer.stdout.strip().split("\n\n") if block]
+    account = None if uid is None else _with_bus(trust.account_of_user(uid, about))
+    answer = ask_text(run, (*_systemctl(uid), *words), account)
+    return [_properties(block) for block in answer.strip().split("\n\n") if block]
 
 
 def _systemctl(uid: int | None) -> tuple[str, ...]:

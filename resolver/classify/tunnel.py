@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
+from resolver.managed import ask
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,11 +120,7 @@ def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> C
     account = trust.owner_account(master.uid)
     try:
         account = trust.account_for(master, master)
-        answer = run(
-            (*control, "check", "localhost"),
-            timeout_seconds=COMMAND_TIMEOUT_SECONDS,
-            account=account,
-        )
+        answer = ask(run, (*control, "check", "localhost"), account)
         said = f"{answer.stdout} {answer.stderr}".strip()
     except CommandFailedError as error:
         said = str(error)

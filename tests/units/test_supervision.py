@@ -513,10 +513,9 @@ def test_circus_endpoint(tmp_path: Path, words: tuple[str, ...], expected: str) 
 
 
 def test_circus_stats() -> None:
-    stats: dict[str, object] = {"infos": {"web": {"42": {"pid": 42}}, "idle": {}}}
-    assert circus.watcher_of(42, stats) == "web"
-    assert circus.watcher_of(43, stats) is None
-    assert circus.watcher_of(42, {"infos": None}) is None
+    infos: dict[str, object] = {"web": {"42": {"pid": 42}}, "idle": {}, "odd": None}
+    assert circus.watcher_of(42, infos) == "web"
+    assert circus.watcher_of(43, infos) is None
 
 
 @pytest.mark.parametrize("said", ["", "[]", '{"status": "error", "reason": "no"}', "Timed out."])

@@ -1,0 +1,134 @@
+"""What the classifiers of managers share: asking one, and what is said of a service of its.
+
+Nothing here knows any manager.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+
+from resolver import json_text
+from resolver.errors import CommandFailedError
+from resolver.model import Account, Classification, Command, Confidence, Kind, Manager, Respawn
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.model import Completed, Holder, Process
+    from resolver.protocols import CommandRunner
+
+T = TypeVar("T")
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """What a manager keeps running.
+
+    `title` is what people call it, with its name (`program web:web`), and `policy` the manager's
+    own words. `keeper` ends the chain: the process that starts it again. `stop` and `start` are
+    argument vectors, empty where it is not known how to reach the manager; `account` is the user
+    as whom they are run, where that is not the caller, and `prefix` what others put in front.
+    """
+
+    manager: str
+    name: str
+    title: str
+    policy: str
+    respawn: Respawn
+    keeper: str
+    evidence: tuple[str, ...]
+    confidence: Confidence = Confidence.CONFIRMED
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
+    account: Account | None = None
+    patience_seconds: float = 0.0
+    commands: tuple[Command, ...] = ()
+    reason: str = ""
+
+
+def classification(holder: Holder, line: Iterable[Process], service: Service) -> Classification:
+    """A holder that is a manager's service; `line` runs from its master up to what was started."""
+    manager = Manager(
+        kind=service.manager,
+        name=service.name,
+        policy=service.policy,
+        stop=(service.stop,) if service.stop else (),
+        start=(service.start,) if service.start else (),
+        prefix=service.prefix,
+        account=service.account,
+        patience_seconds=service.patience_seconds,
+    )
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=service.respawn,
+        confidence=service.confidence,
+        manager=manager if service.stop else None,
+        chain=(*map(str, line), service.title, service.policy, service.keeper),
+        evidence=service.evidence,
+        reason=service.reason or f"{service.title} of {service.manager} ({service.policy})",
+        commands=service.commands,
+    )
+
+
+def sudo_for(daemon: Process) -> tuple[str, ...]:
+    """What others than root put in front of a manager's commands."""
+    return ("sudo",) if daemon.uid == 0 else ()
+
+
+def ask(run: CommandRunner, argv: tuple[str, ...], account: Account | None = None) -> Completed:
+    """What a manager's own command says, whatever its status.
+
+    Raises:
+        CommandFailedError: it could not be run, or did not end in time.
+    """
+    return run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS, account=account)
+
+
+def ask_text(run: CommandRunner, argv: tuple[str, ...], account: Account | None = None) -> str:
+    """What it prints.
+
+    Raises:
+        CommandFailedError: also where its status is not 0.
+    """
+    answer = ask(run, argv, account)
+    if answer.status != 0:
+        raise CommandFailedError(refusal(argv[0], answer))
+    return answer.stdout
+
+
+def ask_json(
+    run: CommandRunner, argv: tuple[str, ...], shape: type[T], account: Account | None = None
+) -> T:
+    """The JSON that it prints, as a value of the type `shape`.
+
+    Raises:
+        CommandFailedError: also where its status is not 0, or it printed something else.
+    """
+    answer = ask(run, argv, account)
+    if answer.status != 0:  # kubectl tells what it tried first, and then what is wrong
+        raise CommandFailedError(refusal(argv[0], answer, line=-1))
+    return read_json(argv[0], answer.stdout, shape)
+
+
+def read_json(program: str, text: str, shape: type[T]) -> T:
+    """The value in a manager's answer.
+
+    Raises:
+        CommandFailedError: it is none of the type `shape`.
+    """
+    try:
+        return json_text.decode(text, shape)
+    except json_text.JsonError as error:
+        raise CommandFailedError(
+            f"{program} gave an answer that is not understood: {error}"
+        ) from error
+
+
+def refusal(program: str, answer: Completed, line: int = 0) -> str:
+    """Why a command gave no answer: that line of what it said."""
+    said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+    return f"{program} said: {said[line]}" if said else f"{program} failed"
