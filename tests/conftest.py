@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,15 @@ BOTH_WAYS = {
     *("local", "local_bystanders", "local_endings", "local_names", "containers"),
     *("nobody_listens", "orphans", "harm_threads", "unprivileged", "three_holders"),
 }
+
+# Some CI agents, and a shell's background jobs, start with these ignored, and so would every
+# program that a test starts: Ctrl-C and its like do here what they do on a terminal.
+for number, disposition in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, disposition)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
