@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver import api
+from resolver.cli import EXIT_INTERRUPTED
 from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
 from resolver.errors import UsageError
-from resolver.health import exporter, tokens
-from resolver.health import serve as serving
+from resolver.health import exporter, server, tokens
 from resolver.health.checking import check_targets
 from resolver.health.targets import targets
 from resolver.leases import outcomes
@@ -25,9 +24,10 @@ from resolver.report.escape import escape
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
+    from types import FrameType
 
-    from resolver.health.exporter import Background, Exporter
-    from resolver.health.serve import Server
+    from resolver.health.exporter import Background
+    from resolver.health.server import Server
 
 EPILOG = """\b
 Exit status:
@@ -83,7 +83,7 @@ def serve(
     page that keeps itself up to date). It only looks. Ends on Ctrl-C or SIGTERM. Command lines,
     directories, reasons and advice are for those who send `Authorization: Bearer TOKEN`.
     """  # noqa: D415, D301 - a help text
-    names, where = _names(host_name or ()), serving.address(listen)
+    names, where = _names(host_name or ()), server.address(listen)
     token = _token(token_file, make=make_token)
     asked = targets(ports or (), os.environ)
     options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
@@ -92,15 +92,14 @@ def serve(
     answers = exporter.Exporter(
         lambda run: check_targets(asked, policy, os.environ, run=run), background, token
     )
-    with serving.listening(where) as listener:
+    with server.listening(where) as listener:
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:
                 _say(note)
         if make_token:
             _say(f"everything is shown at {_url(listener)}#token={token.decode()}")
         print(_url(listener), flush=True)
-        server = serving.Server(answers.answer, names, _say)
-        return _run(server, listener, answers, background)
+        return _run(server.Server(listener, answers, names, _say), background)
 
 
 def _say(message: str) -> None:
@@ -148,30 +147,26 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _run(server: Server, listener: socket.socket, answers: Exporter, background: Background) -> int:
-    """Serves until a signal comes; a second one does not wait for what is under way."""
-    background.start()
-    ended_by = asyncio.run(_serve(server, listener))
-    answers.latest.interrupt(_LAST_SECONDS)
-    background.end(_LAST_SECONDS)
-    return 130 if ended_by == signal.SIGINT else 0
+def _run(serving: Server, background: Background) -> int:
+    """Serves until one of the signals comes that end us, and returns the exit status.
 
-
-async def _serve(server: Server, listener: socket.socket) -> int:
-    """Serves until one of the signals comes that end us, and returns its number.
-
-    What our caller made us ignore, as nohup(1) does, stays ignored.
+    What our caller made us ignore, as nohup(1) does, stays ignored. A second signal does not wait
+    for what is under way.
     """
-    loop, ended, ended_by = asyncio.get_running_loop(), asyncio.Event(), [0]
+    heeded = [each for each in _STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
 
-    def end(number: int) -> None:
-        ended_by[0] = number
-        ended.set()
+    def end(number: int, _: FrameType | None) -> None:
+        for each in heeded:
+            signal.signal(each, signal.SIG_DFL)
+        raise SystemExit(EXIT_INTERRUPTED if number == signal.SIGINT else 0)
 
-    for number in _STOPPING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, end, number)
-    await server.serve(listener, ended)
-    for number in _STOPPING:
-        loop.remove_signal_handler(number)
-    return ended_by[0]
+    background.start()
+    for number in heeded:
+        signal.signal(number, end)
+    try:
+        serving.serve_forever()
+    except SystemExit as ended:
+        serving.exporter.latest.interrupt(_LAST_SECONDS)
+        background.end(_LAST_SECONDS)
+        return int(ended.code or 0)
+    return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from resolver.report import health as report_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from resolver.health.latest import Latest
 
 PATIENCE_SECONDS = 30.0  # for a check; probes may be slow, and an engine too
 
@@ -40,15 +37,6 @@ def checked(check: Callable[[], HealthReport]) -> Checked:
     except UltraPortsError as error:
         return Checked(None, time.monotonic() - begun, str(error), int(error.status))
     return Checked(report, time.monotonic() - begun)
-
-
-async def asked(latest: Latest[Checked], seconds: float = PATIENCE_SECONDS) -> Checked:
-    """The latest check, or that it takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(latest.ask())
-    except TimeoutError:
-        return late(seconds)
 
 
 def late(seconds: float) -> Checked:

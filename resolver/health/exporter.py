@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING
+from concurrent.futures import FIRST_COMPLETED, wait
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
-from resolver.health.checked import asked, body, checked, status
+from resolver.health.checked import PATIENCE_SECONDS, body, checked, late, status
 from resolver.health.latest import Latest
 from resolver.health.page import page
 from resolver.health.watch import INTERVAL_SECONDS, Watch
@@ -19,28 +20,50 @@ from resolver.leases import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
+    from resolver.health.checked import Checked
     from resolver.health.checking import Run
-    from resolver.health.heads import Request
     from resolver.health.model import HealthReport
     from resolver.health.targets import Targets
     from resolver.leases.model import Lease
     from resolver.model import PortRequest
 
+METHODS = ("GET", "HEAD")
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
-NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
-_OK, _NOT_FOUND = 200, 404
+_NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Reply(Struct, frozen=True):
-    """A response without what every one has; `policy` is its Content-Security-Policy."""
+    """A response; `policy` is its Content-Security-Policy."""
 
     status: int
     kind: str
     body: bytes
-    policy: str = NO_CONTENT
+    policy: str = _NO_CONTENT
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The header fields."""
+        refused = self.status == HTTPStatus.METHOD_NOT_ALLOWED
+        return {
+            "Content-Type": self.kind,
+            "Content-Length": str(len(self.body)),
+            "Connection": "close",
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": self.policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **({"Allow": ", ".join(METHODS)} if refused else {}),
+        }
+
+
+def plain(status: int, text: str) -> Reply:
+    """One line of text."""
+    return Reply(status, _TEXT, f"{text}\n".encode())
 
 
 class Exporter:
@@ -62,27 +85,41 @@ class Exporter:
         self._background = background
         self._token = token
         self._page = page()
-        self._answers = {"/": self._document, "/healthz": self._healthz, "/metrics": self._metrics}
 
-    async def answer(self, request: Request) -> Reply:
-        """The response for a request."""
-        if request.path not in self._answers:
-            known = ", ".join(self._answers)
-            return Reply(_NOT_FOUND, _TEXT, f"there is {known}\n".encode())
-        return await self._answers[request.path](request)
+    def answer(self, path: str, token: bytes, gone: Future[None]) -> Reply:
+        """The response for a request.
 
-    async def _document(self, _: Request) -> Reply:
-        """The page, which has nothing in it: what it shows it asks /healthz for."""
-        return Reply(_OK, _HTML, self._page.body, self._page.policy)
+        Args:
+            path: as it was sent, without the query.
+            token: as it was sent.
+            gone: is done where nobody waits for the answer any more.
 
-    async def _healthz(self, request: Request) -> Reply:
-        found = await asked(self.latest)
-        details = tokens.is_right(self._token, request.token)
-        return Reply(status(found), _JSON, body(found, details=details))
+        Raises:
+            ConnectionAbortedError: `gone` is done.
+        """
+        match path:
+            case "/":  # the page has nothing in it: what it shows it asks /healthz for
+                return Reply(HTTPStatus.OK, _HTML, self._page.body, self._page.policy)
+            case "/healthz":
+                found = self._checked(gone)
+                details = tokens.is_right(self._token, token)
+                return Reply(status(found), _JSON, body(found, details=details))
+            case "/metrics":
+                return self._metrics(self._checked(gone))
+            case _:
+                return plain(HTTPStatus.NOT_FOUND, "there is /, /healthz, /metrics")
 
-    async def _metrics(self, _: Request) -> Reply:
+    def _checked(self, gone: Future[None]) -> Checked:
+        """The latest check, or that it takes too long."""
+        flight = self.latest.ask()
+        either: tuple[Future[Any], ...] = (flight, gone)
+        wait(either, PATIENCE_SECONDS, FIRST_COMPLETED)
+        if gone.done():
+            raise ConnectionAbortedError
+        return flight.result() if flight.done() else late(PATIENCE_SECONDS)
+
+    def _metrics(self, found: Checked) -> Reply:
         """Labels are for everybody, whoever asks: a series is not to change its name."""
-        found = await asked(self.latest)
         behind = self._background
         leases = behind.leases if behind else None
         seen = metrics.Seen(
@@ -91,9 +128,9 @@ class Exporter:
             behind.looks if behind else None,
             behind.respawns if behind else None,
             None if leases is None else tuple(map(public.lease, leases)),
-            await asyncio.to_thread(outcomes.read, os.environ),
+            outcomes.read(os.environ),
         )
-        return Reply(_OK, metrics.CONTENT_TYPE, metrics.exposition(seen).encode())
+        return Reply(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.exposition(seen).encode())
 
 
 class Background:

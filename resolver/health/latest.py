@@ -54,13 +54,15 @@ class Latest(Generic[_T]):
         """Runs the part of a look that may wait for long, so that it can be interrupted.
 
         Raises:
-            asyncio.CancelledError: it was.
+            InterruptedError: it was.
         """
         with asyncio.Runner() as runner:
             with self._lock:
                 self._loop = runner.get_loop()
             try:
                 return runner.run(self._unless_interrupted(asking))
+            except asyncio.CancelledError as error:
+                raise InterruptedError from error
             finally:
                 with self._lock:
                     self._loop = None

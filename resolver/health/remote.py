@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import UsageError
-from resolver.health.serving import is_local
+from resolver.health.serving import is_address, is_local
 from resolver.health.wait import Unmet
 from resolver.portspec import MAX_PORT
 
@@ -63,20 +63,12 @@ def _remote(item: str) -> Remote | None:
     if match is None:
         return None
     literal = match["v6"] or match["v4"]
-    if literal and (not _is_address(literal) or is_local(literal)):
+    if literal and (not is_address(literal) or is_local(literal)):
         return None  # this machine's, or no address at all: the PORT grammar has the word
     port = int(match["port"])
     if not 1 <= port <= MAX_PORT:
         raise UsageError(f"{item!a}: {port} is not a port from 1 to {MAX_PORT}")
     return Remote(literal or match["name"], port)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-    except OSError:
-        return False
-    return True
 
 
 class Accepting:

@@ -14,12 +14,13 @@ only with `details=True` does it show command lines, directories, reasons and ad
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from resolver.health.checked import PATIENCE_SECONDS, asked, body, checked, late, status
+from resolver.health.checked import PATIENCE_SECONDS, body, checked, late, status
 from resolver.health.checking import check
-from resolver.health.heads import METHODS
+from resolver.health.exporter import METHODS
 from resolver.health.latest import Latest
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ class Asgi:
         elif scope["method"] not in METHODS:
             await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, _REFUSED, _REFUSAL)
         else:
-            found = await asked(self._latest)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    found = await asyncio.wrap_future(self._latest.ask())
+            except TimeoutError:
+                found = late(PATIENCE_SECONDS)
             text = body(found, details=self._details)
             fields = {**_FIELDS, "Content-Length": str(len(text))}
             await _send(send, status(found), fields, b"" if scope["method"] == "HEAD" else text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
@@ -84,6 +85,15 @@ def is_local(address: str) -> bool:
     except OSError as error:
         return error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
     return True
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, in its usual spelling."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone, which means something on one machine only
 
 
 def _token(entry: Socket) -> tuple[Binding, object]:

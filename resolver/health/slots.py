@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable
 
-_T = TypeVar("_T")
 _NETWORK_BITS = 64  # of IPv6, whose lower half everybody may choose for himself (RFC 4291)
 
 
-class Slot(Generic[_T]):
+class Occupant(Protocol):
     """One connection; `peer` is who made it. `busy`: its request is being answered."""
 
-    def __init__(self, peer: Hashable, connection: _T) -> None:
-        self.peer = peer
-        self.connection = connection
-        self.busy = False
+    peer: Hashable
+    busy: bool
+
+
+_T = TypeVar("_T", bound=Occupant)
 
 
 class Slots(Generic[_T]):
@@ -32,26 +32,23 @@ class Slots(Generic[_T]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._slots: dict[Slot[_T], None] = {}
+        self._taken: dict[_T, None] = {}
 
-    def __iter__(self) -> Iterator[Slot[_T]]:
-        return iter(tuple(self._slots))
-
-    def enter(self, slot: Slot[_T]) -> Slot[_T] | None:
+    def enter(self, new: _T) -> _T | None:
         """Adds a connection; the one that has to leave for it has left, which may be the same."""
-        self._slots[slot] = None
-        if len(self._slots) <= self._most:
+        self._taken[new] = None
+        if len(self._taken) <= self._most:
             return None
-        count = Counter(each.peer for each in self._slots)
+        count = Counter(each.peer for each in self._taken)
         crowd = max(count.values())
-        candidates = (each for each in self._slots if count[each.peer] == crowd)
+        candidates = (each for each in self._taken if count[each.peer] == crowd)
         excess = min(candidates, key=lambda each: each.busy)
         self.leave(excess)
         return excess
 
-    def leave(self, slot: Slot[_T]) -> None:
+    def leave(self, gone: _T) -> None:
         """Takes it away, where it still is there."""
-        self._slots.pop(slot, None)
+        self._taken.pop(gone, None)
 
 
 def who(address: str, uid: int | None) -> Hashable:

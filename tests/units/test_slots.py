@@ -6,13 +6,25 @@ import os
 import socket
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.health.slots import Slot, Slots, who
+from resolver.health.slots import Slots, who
 from resolver.host.tcp_peer import uid_of_peer
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+
+class Connection:
+    """One connection of somebody's."""
+
+    def __init__(self, peer: Hashable) -> None:
+        self.peer = peer
+        self.busy = False
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=200), st.booleans())
@@ -20,29 +32,33 @@ def test_who_has_few_connections_keeps_them(
     others: list[tuple[int, bool]],
     quiet: bool,  # noqa: FBT001
 ) -> None:
-    slots: Slots[int] = Slots(8)
-    mine: Slot[int] = Slot("me", 0)
+    slots: Slots[Connection] = Slots(8)
+    mine = Connection("me")
     assert slots.enter(mine) is None
     mine.busy = not quiet
+    inside = {mine}
     for peer, busy in others:
-        slot: Slot[int] = Slot(peer, 0)
-        gone = slots.enter(slot)
+        new = Connection(peer)
+        inside.add(new)
+        gone = slots.enter(new)
         assert gone is not mine
-        assert len(list(slots)) <= 8
-        slot.busy = busy and gone is not slot
-    assert mine in list(slots)
+        inside -= {gone} if gone else set()
+        assert len(inside) <= 8
+        new.busy = busy
 
 
 def test_the_oldest_that_is_not_being_answered_leaves() -> None:
-    slots: Slots[int] = Slots(3)
-    first, second, third, fourth, fifth = (Slot("a", number) for number in range(5))
-    for slot in (first, second, third):
-        assert slots.enter(slot) is None
+    slots: Slots[Connection] = Slots(3)
+    first, second, third, fourth, fifth = (Connection("a") for _ in range(5))
+    for each in (first, second, third):
+        assert slots.enter(each) is None
     first.busy = True
     assert slots.enter(fourth) is second
     third.busy = fourth.busy = True
     assert slots.enter(fifth) is fifth
-    assert slots.enter(Slot("b", 6)) is first
+    assert slots.enter(Connection("b")) is first
+    slots.leave(third)
+    assert slots.enter(Connection("b")) is None
 
 
 def test_who_somebody_is() -> None:
