@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.errors import UltraPortsError
 from resolver.health import public
@@ -57,5 +58,5 @@ def body(found: Checked, *, details: bool) -> bytes:
         report = public.report(report)
     envelope = report_health.envelope(report)
     if found.report is None:
-        envelope |= {"healthy": False, "exit_status": found.exit_status}
+        envelope = replace(envelope, healthy=False, exit_status=found.exit_status)
     return encode(envelope).encode() + b"\n"

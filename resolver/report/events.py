@@ -1,16 +1,16 @@
-"""PURE: events about ports → lines for people, and plain values for `json_text.encode`.
-
-The shape of the latter is public API: `schema` changes when it does.
-"""
+"""PURE: events about ports → lines for people, and the structs that are printed as JSON."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
+from resolver.model import PortRequest
 from resolver.report.escape import escape
 from resolver.report.lease import service, when
-from resolver.report.machine import holder
+from resolver.report.machine import HolderEntry, holder
 from resolver.report.reservations import plain as plain_lease
 
 if TYPE_CHECKING:
@@ -27,6 +27,24 @@ _LONGEST = 400  # characters of one reason
 _MINUTE, _HOUR = 60, 3600
 
 
+class EventEnvelope(Struct, frozen=True):
+    """One event; keys are always present. `schema` is public API: it changes with the shape."""
+
+    schema: str
+    at: str
+    event: str
+    label: str | None
+    request: PortRequest | None
+    services: tuple[str, ...]
+    holders: list[HolderEntry]
+    before: list[HolderEntry]
+    seconds: float | None
+    at_least: bool
+    count: int
+    lease: Any  # as `reservations` prints it
+    reason: str
+
+
 def line(event: Event, zone: tzinfo | None = None) -> str:
     """One line: `2026-11-23T01:02:03.456+01:00 8085/tcp (api) taken by node 4711`."""
     return f"{stamp(event.at, zone)} {told(event)}"
@@ -38,30 +56,23 @@ def told(event: Event) -> str:
     return f"{about}{_words(event)}"
 
 
-def envelope(event: Event, zone: tzinfo | None = None) -> dict[str, Any]:
-    """One event for `json_text.encode`; keys are always present."""
-    request = event.request
-    return {
-        "schema": SCHEMA,
-        "at": stamp(event.at, zone),
-        "event": event.kind,
-        "label": None if request is None else str(request),
-        "request": None
-        if request is None
-        else {
-            "port": request.port,
-            "transport": request.transport,
-            "address": request.address,
-        },
-        "services": list(event.services),
-        "holders": [holder(each) for each in event.holders],
-        "before": [holder(each) for each in event.before],
-        "seconds": None if event.seconds is None else round(event.seconds, 3),
-        "at_least": event.at_least,
-        "count": event.count,
-        "lease": None if event.lease is None else plain_lease(event.lease),
-        "reason": event.reason,
-    }
+def envelope(event: Event, zone: tzinfo | None = None) -> EventEnvelope:
+    """One event."""
+    return EventEnvelope(
+        schema=SCHEMA,
+        at=stamp(event.at, zone),
+        event=event.kind,
+        label=None if event.request is None else str(event.request),
+        request=event.request,
+        services=event.services,
+        holders=[holder(each) for each in event.holders],
+        before=[holder(each) for each in event.before],
+        seconds=None if event.seconds is None else round(event.seconds, 3),
+        at_least=event.at_least,
+        count=event.count,
+        lease=None if event.lease is None else plain_lease(event.lease),
+        reason=event.reason,
+    )
 
 
 def stamp(at: float, zone: tzinfo | None = None) -> str:

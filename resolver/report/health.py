@@ -1,13 +1,16 @@
-"""Health as a table for people and as plain values for machines."""
+"""Health as a table for people, and as JSON: the structs that its envelope is made of."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from resolver import __version__
+from msgspec import Struct
+
+from resolver.json_text import Envelope
+from resolver.model import PortRequest
 from resolver.report.escape import escape
-from resolver.report.machine import holder
+from resolver.report.machine import HolderEntry, holder
 from resolver.report.table import columns
 
 if TYPE_CHECKING:
@@ -23,6 +26,58 @@ _HEADERS = ("SERVICE", "PORT", "LEVEL", "HEALTH", "HOLDER", "ANSWER")
 _WIDEST = 40
 _LONGEST = 400  # characters of a reason, which may quote names that came from strangers
 _HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}
+
+
+class ProbeEntry(Struct, frozen=True):
+    """How a service is asked."""
+
+    kind: str
+    host: str | None
+    path: str | None
+    statuses: tuple[int, ...]
+    command: tuple[str, ...]
+    timeout_seconds: float
+
+
+class AnswerEntry(Struct, frozen=True):
+    """What one address said; a command's answer has no address."""
+
+    address: str | None
+    level: str
+    good: bool
+    reason: str
+    status: int | None
+    seconds: float
+
+
+class ServiceEntry(Struct, frozen=True):
+    """One service, or one port alone."""
+
+    service: str | None
+    project: str | None
+    label: str
+    request: PortRequest
+    probe: ProbeEntry | None
+    level: str
+    healthy: bool | None
+    reason: str
+    belongs: str
+    lease: str | None
+    inside: bool | None
+    answers: list[AnswerEntry]
+    holders: list[HolderEntry]
+    notes: tuple[str, ...]
+
+
+class HealthEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `health`, and of `/healthz`."""
+
+    command: str = "health"
+    at: str
+    exit_status: int
+    healthy: bool
+    services: list[ServiceEntry]
+    notes: tuple[str, ...]
 
 
 def table(report: HealthReport) -> str:
@@ -82,64 +137,57 @@ def title_of(target: Target) -> str:
     return f"{target.name} {target.request}".strip()
 
 
-def envelope(report: HealthReport) -> dict[str, Any]:
-    """The report for `json_text.encode`; keys are always present, and times are in UTC."""
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": "health",
-        "at": datetime.fromtimestamp(report.at, UTC).isoformat(timespec="milliseconds"),
-        "exit_status": 0 if report.healthy else 1,
-        "healthy": report.healthy,
-        "services": [_service(service) for service in report.services],
-        "notes": list(report.notes),
-    }
+def envelope(report: HealthReport) -> HealthEnvelope:
+    """The whole report; times are in UTC."""
+    return HealthEnvelope(
+        schema=SCHEMA,
+        at=datetime.fromtimestamp(report.at, UTC).isoformat(timespec="milliseconds"),
+        exit_status=0 if report.healthy else 1,
+        healthy=report.healthy,
+        services=[_service(service) for service in report.services],
+        notes=report.notes,
+    )
 
 
-def _service(service: ServiceHealth) -> dict[str, Any]:
+def _service(service: ServiceHealth) -> ServiceEntry:
     target = service.target
-    request = target.request
-    return {
-        "service": target.name or None,
-        "project": target.project or None,
-        "label": str(request),
-        "request": {
-            "port": request.port,
-            "transport": request.transport,
-            "address": request.address,
-        },
-        "probe": _probe(target.probe),
-        "level": service.level,
-        "healthy": service.healthy,
-        "reason": service.reason,
-        "belongs": service.belongs,
-        "lease": service.lease or None,
-        "inside": service.inside,
-        "answers": [_plain_answer(answer) for answer in service.answers],
-        "holders": [holder(each) for each in service.holders],
-        "notes": list(service.notes),
-    }
+    return ServiceEntry(
+        service=target.name or None,
+        project=target.project or None,
+        label=str(target.request),
+        request=target.request,
+        probe=_probe(target.probe),
+        level=service.level,
+        healthy=service.healthy,
+        reason=service.reason,
+        belongs=service.belongs,
+        lease=service.lease or None,
+        inside=service.inside,
+        answers=[_answer_entry(each) for each in service.answers],
+        holders=[holder(each) for each in service.holders],
+        notes=service.notes,
+    )
 
 
-def _probe(probe: Probe | None) -> dict[str, Any] | None:
+def _probe(probe: Probe | None) -> ProbeEntry | None:
     if probe is None:
         return None
-    return {
-        "kind": probe.kind,
-        "host": probe.host or None,
-        "path": probe.path if probe.kind in {"http", "https"} else None,
-        "statuses": list(probe.statuses),
-        "command": list(probe.command),
-        "timeout_seconds": probe.timeout_seconds,
-    }
+    return ProbeEntry(
+        probe.kind,
+        probe.host or None,
+        probe.path if probe.kind in {"http", "https"} else None,
+        probe.statuses,
+        probe.command,
+        probe.timeout_seconds,
+    )
 
 
-def _plain_answer(answer: Answer) -> dict[str, Any]:
-    return {
-        "address": answer.address or None,
-        "level": answer.level,
-        "good": answer.good,
-        "reason": answer.reason,
-        "status": answer.status or None,
-        "seconds": round(answer.seconds, 6),
-    }
+def _answer_entry(answer: Answer) -> AnswerEntry:
+    return AnswerEntry(
+        answer.address or None,
+        answer.level,
+        answer.good,
+        answer.reason,
+        answer.status or None,
+        round(answer.seconds, 6),
+    )

@@ -187,7 +187,7 @@ def test_healthy_is_only_who_proved_it(
         assert found.healthy is False
     whole = HealthReport(0.0, (found,))
     assert whole.healthy is (found.healthy is True)
-    assert envelope(whole)["healthy"] is whole.healthy
+    assert envelope(whole).healthy is whole.healthy
     printed = table(whole)
     assert all(line.isprintable() for line in printed.splitlines())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from enum import Enum
 from typing import Any
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from resolver.health import public, tokens
 from resolver.health.metrics import Seen, exposition
 from resolver.health.model import Answer, Belongs, HealthReport, Level, ServiceHealth, Target
+from resolver.json_text import encode
 from resolver.leases.model import Lease, Owner
 from resolver.model import (
     Binding,
@@ -120,7 +120,7 @@ def test_a_report_has_what_is_named_and_nothing_else() -> None:
     every = fields_in(repr(whole))
     assert len(every) > 40
     assert every > SHOWN
-    assert fields_in(json.dumps(envelope(seen))) == SHOWN
+    assert fields_in(encode(envelope(seen))) == SHOWN
     assert fields_in(repr(seen)) == SHOWN
 
 
