@@ -1,194 +1,267 @@
-"""A store that several machines share: the same leases, arbitrated by Redis.
+"""A store that several machines share: the same leases, arbitrated by Redis 5 or later.
 
-An acquisition is a compare-and-set: Redis is asked to grant the claims if it knows of no lease on
-their ports; where it does, it answers with these leases, `rules` judges them here, as for every
-other store, and Redis is asked again to grant the claims if nothing but these leases is there. It
-does so in one step (`redis_scripts.GRANT`), so there is never half an acquisition, and no lock that
-somebody could die with.
+An acquisition is a compare-and-set in one step: Redis grants the claims if it knows of no lease on
+their ports; else it answers with these, `rules` judges them here, as for every store, and Redis is
+asked again to grant the claims if nothing but these leases is there. What it gets to only after we
+gave up on it is void (`late`). A port of a scope is one hash, since a wildcard collides with every
+address: its fields are tokens, a value is `EXPIRES CREATED {claim}` in milliseconds by its clock.
 
-A token is a fence: it grows with each grant, and a lease is renewed and ended by its token alone.
-Every lease has an end in Redis. One that was asked for without gets `LEASE_SECONDS` if its owner
-stays to hold the port, and renews it every `RENEW_SECONDS`: where Redis has lost it, the owner
-learns so then. Otherwise it gets `RESERVATION_SECONDS`, since nobody may be there to renew it; on
-the owner's own machine it ends with the owner all the same.
-
-A request that Redis gets to only after we gave up on it is void (`late`): it grants nothing when a
-frozen Redis wakes up. What is left is an answer that was lost on its way: then the ports may be
-reserved until their time is up, and the same request again gets them.
+A token grows with each grant, even after Redis forgot the last: a lease is renewed and ended by it.
+Every lease has an end. One that was asked for without gets `LEASE_SECONDS` if its owner stays to
+hold the port, and renews it, else `RESERVATION_SECONDS`, since nobody may be there to.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from msgspec import ValidationError, convert
+from msgspec.structs import asdict, astuple
 
 from resolver.errors import StoreError
 from resolver.leases import rules
+from resolver.leases.model import Claim, Entry, Lease, Owner
 from resolver.leases.owner import here
-from resolver.leases.stores import redis_records as records
-from resolver.leases.stores import redis_scripts as scripts
-from resolver.leases.stores.redis_link import DEADLINE_SECONDS, AnswerLostError, Link
+from resolver.leases.rules import Moment
+from resolver.leases.stores.redis_client import DEADLINE_SECONDS, Connection
+from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from resolver.leases.model import Claim, Entry, Lease
     from resolver.leases.owner import Here
-    from resolver.leases.rules import Moment
 
+_PREFIX = "ultra-ports:1:"  # the format's version: another one would not read these leases
+_CLOCK = "redis"  # stands for the boot by whose clock the leases end
 _ROUNDS = 50  # each that fails means that somebody else was granted one of the ports meanwhile
 _REMEMBERED_SECONDS = 180 * 86_400
-_SLACK_MILLISECONDS = 60_000  # a scope is listed for longer than its leases live
+
+_SCRIPT = """
+-- Everything is read before the first write, which is one that Redis refuses when it is out of
+-- memory or may not write: half of it never happens.
+-- KEYS, for each port: its leases, its scope's index of ports, its scope's last token.
+-- renew TOKEN MILLISECONDS MEMBER: a new end.  Returns {TOKEN, VALUE}, or nothing if it is over.
+-- grant LIMIT COUNT, that many of '+KEY TOKEN' (may stay) and '-KEY TOKEN' (is replaced), then for
+-- each port MEMBER of the index, MILLISECONDS, TEXT.  Returns the microseconds, and: late, where
+-- the time LIMIT is over; seen TOKEN VALUE ...; or granted TOKEN VALUE ...
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now = math.floor(now_us / 1000)
+local function whole(number) return string.format('%.0f', number) end
+local function lasts(key, ttl)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, whole(ttl)) end
+end
+local function keep(i, token, rest, member, ttl)
+  local value, old = whole(now + ttl) .. rest, redis.call('ZSCORE', KEYS[i + 1], member)
+  redis.call('HSET', KEYS[i], token, value)
+  redis.call('ZADD', KEYS[i + 1], whole(math.max(old or 0, now + ttl)), member)
+  lasts(KEYS[i], ttl)
+  lasts(KEYS[i + 1], ttl)
+  return value
+end
+if ARGV[1] == 'renew' then
+  local expires, rest = (redis.call('HGET', KEYS[1], ARGV[2]) or ''):match('^(%d+)( %d+ .*)$')
+  if not expires or tonumber(expires) <= now then return {} end
+  return {ARGV[2], keep(1, ARGV[2], rest, ARGV[4], tonumber(ARGV[3]))}
+end
+if now_us > tonumber(ARGV[2]) then return {whole(now_us), 'late'} end
+local verdicts, first = {}, 4 + ARGV[3]
+for i = 4, first - 1 do verdicts[ARGV[i]:sub(2)] = ARGV[i]:sub(1, 1) end
+local seen, drop, unseen = {whole(now_us), 'seen'}, {}, false
+for i = 1, #KEYS, 3 do
+  local found = redis.call('HGETALL', KEYS[i])
+  for j = 1, #found, 2 do
+    local expires = found[j + 1]:match('^(%d+) %d+ ')
+    if not expires then return redis.error_reply('ERR ' .. KEYS[i] .. ' is no list of leases') end
+    local verdict = verdicts[KEYS[i] .. ' ' .. found[j]]
+    if verdict == '-' or tonumber(expires) <= now then
+      drop[#drop + 1] = {KEYS[i], found[j]}
+    else
+      unseen = unseen or verdict ~= '+'
+      seen[#seen + 1], seen[#seen + 2] = found[j], found[j + 1]
+    end
+  end
+  redis.call('ZCARD', KEYS[i + 1])
+  redis.call('GET', KEYS[i + 2])
+end
+if unseen then return seen end
+local granted = {whole(now_us), 'granted'}
+for i = 1, #KEYS, 3 do
+  local member, ttl, text = unpack(ARGV, first + i - 1, first + i + 1)
+  local token = whole(math.max((redis.call('GET', KEYS[i + 2]) or 0) + 1, now_us))
+  redis.call('SET', KEYS[i + 2], token, 'PX', 2592000000)
+  redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', whole(now))
+  local value = keep(i, token, ' ' .. whole(now) .. ' ' .. text, member, tonumber(ttl))
+  granted[#granted + 1], granted[#granted + 2] = token, value
+end
+for _, each in ipairs(drop) do redis.call('HDEL', each[1], each[2]) end
+return granted
+"""
 
 
 class RedisStore:
-    """The leases in one Redis, or in a Redis Cluster."""
+    """The leases in one Redis, or in a Redis Cluster; `url` is as for `Connection`."""
 
     lasting = True
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, url: str, surroundings: Here | None = None) -> None:
-        """Checks the URL and connects to nothing yet.
-
-        Args:
-            url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://PATH?db=0`.
-            surroundings: what owners are compared with; those of this process by default.
-
-        Raises:
-            UsageError: it is no such URL.
-        """
-        self._link = Link(url)
-        self.where = self._link.address
-        self._here = surroundings or here(os.environ)
+    def __init__(self, url: str, where: Here | None = None) -> None:
+        self._redis = Connection(url)
+        self.where = self._redis.address
+        self._here = where or here(os.environ)
 
     def acquire(self, claims: Sequence[Claim]) -> tuple[Lease, ...]:
-        """See `LeaseStore`. All claims are of one scope where Redis is a cluster.
-
-        Raises:
-            AnswerLostError: Redis did not answer in time, so it is unknown whether it granted them.
-        """
-        rules.grant(claims, (), 0, self._here, records.moment(0.0))  # they fit one another
+        """See `LeaseStore`. All claims are of one scope where Redis is a cluster."""
+        rules.grant(claims, (), 0, self._here, _moment(0))  # they fit one another
         if not claims:
             return ()
-        microseconds = max(self._touch(each.scope, records.milliseconds(each)) for each in claims)
-        verdicts: list[str] = []
+        now, verdicts = 0, list[str]()
         for _ in range(_ROUNDS):
-            answer, found = self._grant(claims, microseconds, verdicts)
-            if answer == "late":
-                microseconds = int(found)
-            elif answer == "seen":
-                verdicts = self._verdicts(claims, records.entries(found), microseconds)
-            else:
-                return records.granted(claims, found)
+            now, answer, entries = self._grant(claims, now, verdicts)
+            leases = [entry.lease for entry in entries]
+            if answer == "granted":
+                return tuple(leases)
+            forgotten = rules.grant(claims, entries, 0, self._here, _moment(now)).forgotten
+            verdicts = [
+                f"{'-' if lease in forgotten else '+'}{_port(lease)} {lease.token}"
+                for lease in leases
+            ]
         raise StoreError(f"{self.where}: too many others want the same ports at once; try again")
 
     def release(self, leases: Sequence[Lease]) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
-        ended = []
-        for scope in dict.fromkeys(lease.scope for lease in leases):  # a cluster: one at a time
-            own = [lease for lease in leases if lease.scope == scope]
-            keys = [key for lease in own for key in (records.port_key(lease), records.index(scope))]
-            values = [word for lease in own for word in (str(lease.token), records.member(lease))]
-            results = self._link.evaluate(scripts.END, keys, values)
-            ended += [lease for lease, done in zip(own, results, strict=True) if done]
-        return tuple(ended)
+        with self._redis.asked() as client, client.pipeline() as pipe:
+            for lease in leases:
+                pipe.hdel(_port(lease), str(lease.token))
+            ended = pipe.execute()
+        return tuple(lease for lease, count in zip(leases, ended, strict=True) if count)
 
     def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
         """See `LeaseStore`."""
-        rules.prolonged(records.entry(lease), ttl_seconds, self._here, records.moment(0.0))
-        milliseconds = records.milliseconds(lease, ttl_seconds)
-        self._touch(lease.scope, milliseconds)
-        keys = [records.port_key(lease), records.index(lease.scope)]
-        values = [str(lease.token), str(milliseconds), records.member(lease)]
-        value = self._link.evaluate(scripts.RENEW, keys, values)
-        if not value:
+        entry = Entry(lease, _CLOCK, lease.expires_at)
+        rules.prolonged(entry, ttl_seconds, self._here, _moment(0))
+        ttl = _milliseconds(ttl_seconds, held=lease.held)
+        found = self._run([lease], "renew", str(lease.token), ttl, _member(lease))
+        if not found:
             raise rules.lost(lease)
-        [entry] = records.entries([keys[0], str(lease.token), value])
-        return entry.lease
+        return self._entries(found)[0].lease
 
     def leases(self, scope: str | None = None) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
-        return rules.sorted_leases(
-            entry.lease
-            for entry, now in self._listed(scope)
-            if rules.is_alive(entry, self._here, now)
-        )
+        return rules.sorted_leases(lease for lease, alive in self._judged(scope) if alive)
 
     def prune(self) -> tuple[Lease, ...]:
         """See `LeaseStore`. What Redis has forgotten by itself is not among them."""
-        over = [
-            entry.lease
-            for entry, now in self._listed(None)
-            if not rules.is_alive(entry, self._here, now)
-        ]
+        over = [lease for lease, alive in self._judged(None) if not alive]
         return rules.sorted_leases(self.release(over))
 
     def remember(self, scope: str, project: str, place: str, ports: Mapping[str, int]) -> None:
         """See `LeaseStore`. Half a year after the last time they are forgotten."""
-        values = [str(_REMEMBERED_SECONDS * 1000)]
-        for service, port in ports.items():
-            values += [records.quoted(service), str(port)]
-        self._link.evaluate(scripts.REMEMBER, [records.last(scope, project, place)], values)
+        key = _key(scope, "last", project, place)
+        with self._redis.asked() as client, client.pipeline() as pipe:
+            for service, port in ports.items():
+                pipe.hset(key, _quoted(service), str(port))
+            pipe.expire(key, _REMEMBERED_SECONDS)
+            pipe.execute()
 
     def recall(self, scope: str, project: str, place: str) -> dict[str, int]:
         """See `LeaseStore`."""
-        found = self._link.command("HGETALL", records.last(scope, project, place))
-        try:
-            return {records.unquoted(service): int(port) for service, port in found.items()}
-        except (AttributeError, ValueError) as error:
-            raise StoreError(f"{self.where}: what is kept there is no list of ports") from error
+        with self._redis.asked() as client:
+            found = client.hgetall(_key(scope, "last", project, place))
+            return {unquote(name, *_UTF8): int(port) for name, port in found.items()}
 
     def close(self) -> None:
         """Closes the connection."""
-        self._link.close()
+        self._redis.close()
 
-    def _touch(self, scope: str, milliseconds: int) -> int:
-        """Sees to it that the scope is listed that long; returns Redis's clock in microseconds."""
-        kept = str(milliseconds + _SLACK_MILLISECONDS)
-        return int(
-            self._link.evaluate(scripts.TOUCH, [records.SCOPES], [records.quoted(scope), kept])
-        )
+    def _run(self, of: Iterable[Claim | Lease], *arguments: str) -> list[str]:
+        keys = [(_port(each), _key(each.scope, "ports"), _key(each.scope, "token")) for each in of]
+        with self._redis.asked() as client:
+            script = client.register_script(_SCRIPT)
+            return list(script(keys=[key for each in keys for key in each], args=arguments))
 
     def _grant(
-        self, claims: Sequence[Claim], microseconds: int, verdicts: Sequence[str]
-    ) -> tuple[str, Any]:
-        keys: list[str] = []
-        values = [str(microseconds + int(DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
-        for claim in claims:
-            keys += [
-                records.port_key(claim),
-                records.index(claim.scope),
-                f"{records.home(claim.scope)}token",
-            ]
-            values += [records.member(claim), str(records.milliseconds(claim)), records.text(claim)]
+        self, claims: Sequence[Claim], now: int, verdicts: Sequence[str]
+    ) -> tuple[int, str, list[Entry]]:
+        """Redis's clock in microseconds, its answer, and the leases that belong to it."""
+        words = [str(now + int(DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
+        for each in claims:
+            ttl = _milliseconds(each.ttl_seconds, held=each.held)
+            words += [_member(each), ttl, _text(each)]
+        clock, answer, *found = self._run(claims, "grant", *words)
+        return int(clock), answer, self._entries(found)
+
+    def _judged(self, scope: str | None) -> list[tuple[Lease, bool]]:
+        """Every lease that Redis still has, and whether it is alive."""
+        now, found = _moment(self._grant((), 0, ())[0]), list[str]()
+        with self._redis.asked() as client:
+            indexes = [_key(scope, "ports")] if scope else client.scan_iter(f"{_PREFIX}*:ports")
+            for index in indexes:
+                with client.pipeline() as pipe:
+                    for member in client.zrange(index, 0, -1):
+                        pipe.hgetall(f"{index.removesuffix('ports')}{member}")
+                    for leases in pipe.execute():
+                        found += [part for pair in leases.items() for part in pair]
+        entries = self._entries(found)
+        return [(entry.lease, rules.is_alive(entry, self._here, now)) for entry in entries]
+
+    def _entries(self, flat: Sequence[str]) -> list[Entry]:
+        """The leases of tokens and values by turns.
+
+        Raises:
+            StoreError: something there is no lease.
+        """
         try:
-            answer, found = self._link.evaluate(scripts.GRANT, keys, values)
-        except AnswerLostError as error:
-            raise AnswerLostError(
-                f"{error}; whether the ports are reserved now is not known: the same command again "
-                "is safe, and otherwise their time runs out"
-            ) from error
-        return answer, found
+            leases = [_lease(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+        except (ValueError, TypeError, KeyError, ValidationError) as error:
+            message = f"{self.where}: what Redis keeps as a lease is none: {error!a}"
+            raise StoreError(message) from error
+        return [Entry(lease, _CLOCK, lease.expires_at) for lease in leases]
 
-    def _verdicts(
-        self, claims: Sequence[Claim], seen: Sequence[Entry], microseconds: int
-    ) -> list[str]:
-        """`-` for each lease that the claims replace, `+` for each that is in nobody's way."""
-        now = records.moment(microseconds / 1e6)
-        forgotten = rules.grant(claims, seen, 0, self._here, now).forgotten
-        return [
-            f"{'-' if lease in forgotten else '+'}{records.port_key(lease)} {lease.token}"
-            for lease in (entry.lease for entry in seen)
-        ]
 
-    def _listed(self, scope: str | None) -> Iterator[tuple[Entry, Moment]]:
-        """Every lease that Redis still has, with its clock."""
-        scopes = self._link.command("ZRANGE", records.SCOPES, "0", "-1") if scope is None else []
-        for each in sorted(map(records.unquoted, scopes)) if scope is None else [scope]:
-            members = self._link.command("ZRANGE", records.index(each), "0", "-1")
-            if members:
-                keys = [f"{records.home(each)}{member}" for member in members]
-                milliseconds, found = self._link.evaluate(scripts.READ, keys, [])
-                now = records.moment(int(milliseconds) / 1000)
-                for entry in records.entries(found):
-                    yield entry, now
+_UTF8 = ("utf-8", "surrogatepass")  # paths of Linux are bytes
+
+
+def _quoted(text: str) -> str:
+    """The text in ASCII that no key gives a meaning to."""
+    return quote(text.encode(*_UTF8), safe="")
+
+
+def _key(scope: str, kind: str, *names: str) -> str:
+    """A key of a scope; a cluster keeps on one node what has the same `{…}`."""
+    return ":".join((f"{_PREFIX}{{@{_quoted(scope)}}}", kind, *map(_quoted, names)))
+
+
+def _member(of: Claim | Lease) -> str:
+    return f"{of.transport.value}/{of.port}"
+
+
+def _port(of: Claim | Lease) -> str:
+    """The hash of a port's leases."""
+    return _key(of.scope, _member(of))
+
+
+def _milliseconds(ttl_seconds: float | None, *, held: bool) -> str:
+    unbounded = LEASE_SECONDS if held else RESERVATION_SECONDS
+    return str(max(1, round((unbounded if ttl_seconds is None else ttl_seconds) * 1000)))
+
+
+def _moment(microseconds: int) -> Moment:
+    return Moment(microseconds / 1e6, _CLOCK, microseconds / 1e6)
+
+
+def _text(claim: Claim) -> str:
+    """The claim as JSON, in ASCII: msgspec's has no place for a path that is not UTF-8."""
+    fields = asdict(claim) | {"owner": claim.owner and astuple(claim.owner)}
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def _lease(token: str, value: str) -> Lease:
+    expires, created, text = value.split(" ", 2)
+    raw = json.loads(text)
+    owner = raw["owner"] and dict(zip(Owner.__struct_fields__, raw["owner"], strict=True))
+    times = {"created_at": int(created) / 1000, "expires_at": int(expires) / 1000}
+    return convert(raw | times | {"owner": owner, "token": int(token)}, Lease)
