@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from resolver.compose import config, files
 from resolver.compose.model import ComposeProject
 from resolver.errors import CommandFailedError, UsageError
+from resolver.gather.engines import chosen_engine, known_engines
 from resolver.host import docker_config, trust
 from resolver.host.runner import run_command
 from resolver.json_text import JsonError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from resolver.compose.model import ComposeArguments
     from resolver.compose.up_arguments import UpArguments
-    from resolver.model import Completed
+    from resolver.model import Completed, EngineState
 
 COMMANDS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"))
 CONFIG = ("config", "--format", "json")
@@ -64,6 +65,16 @@ class ComposeCommand:
         if self._files is None:
             self._files = files.find(self.arguments.files)
         return self._files
+
+    @property
+    def engine(self) -> EngineState:
+        """The engine that the found command talks to; whether it is there is not known."""
+        chosen = chosen_engine()
+        if self._found[:1] != ("podman",) or "DOCKER_HOST" in os.environ:
+            return chosen
+        runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")
+        its = f"unix://{runtime.rstrip('/')}/podman/podman.sock"  # podman-system-service(1)
+        return next((each for each in known_engines() if each.endpoint == its), chosen)
 
     def project(self, services: Sequence[str] = ()) -> ComposeProject:
         """The project, or those of its services that are named and what they depend on."""

@@ -12,12 +12,13 @@ import msgspec
 from msgspec import Struct
 
 from resolver.errors import EngineError, StateChangedError
-from resolver.gather.engines import chosen_engine
 from resolver.host.engine_client import EngineClient
 from resolver.model import Binding, PortNumber, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resolver.model import EngineState
 
 # https://docs.docker.com/reference/compose-file/services/#labels; compose's pkg/api/labels.go
 PROJECT = "com.docker.compose.project"
@@ -81,17 +82,17 @@ class _Inspection(Struct, rename="pascal"):
     network_settings: _Network
 
 
-def members(project: str, timeout_seconds: float) -> tuple[Member, ...]:
+def members(project: str, engine: EngineState, timeout_seconds: float) -> tuple[Member, ...]:
     """Every container of the project, sorted by name; empty where it has none.
 
     Args:
         project: its name.
+        engine: the one that compose talks to.
         timeout_seconds: for each question to the engine.
 
     Raises:
         EngineError: the engine did not answer in time, or not as one would, or is not to be asked.
     """
-    engine = chosen_engine()
     if engine.trouble:
         raise EngineError(engine.trouble)
     found = []

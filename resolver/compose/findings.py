@@ -11,7 +11,7 @@ from resolver.model import ExitStatus
 
 if TYPE_CHECKING:
     from resolver.compose.model import ComposeProject, Published
-    from resolver.model import PortRequest, Report
+    from resolver.model import EngineState, PortRequest, Report
 
 
 class Level(StrEnum):
@@ -110,13 +110,15 @@ class Preflight(Struct, frozen=True):
     """All that is known before `docker compose up`.
 
     `taken` are the ports that outsiders hold and the project needs; `report` has the diagnosis of
-    every fixed port. `away` says why the engine's ports are not this machine's, or is empty.
+    every fixed port. `engine` is the one that compose talks to; `away` says why its ports are not
+    this machine's, or is empty.
     """
 
     project: ComposeProject
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...]
     report: Report
+    engine: EngineState
     taken: tuple[PortRequest, ...] = ()
     away: str = ""
     notes: tuple[str, ...] = ()

@@ -91,8 +91,8 @@ def launch(
 
 def _silence(found: Preflight) -> str:
     """Why the engine that would start the project cannot; other engines do not matter then."""
-    troubles = (each.trouble for each in found.report.engines if each.chosen)
-    return next((f"nothing can be started: {each}" for each in troubles if each), "")
+    error = found.engine.trouble
+    return f"nothing can be started: {error}" if error else ""
 
 
 def _refused(found: Preflight, given: ComposeArguments) -> str:

@@ -1,6 +1,6 @@
 """Before `docker compose up`: what the project would publish, and what would be in its way.
 
-Read-only. The judgement is in `conflicts.py`, `roles.py` and `holders.py`, which are pure.
+Read-only. The judgement is in `conflicts.py` and `holders.py`, which are pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resolver.compose.containers import Member
     from resolver.compose.findings import Entry
     from resolver.compose.model import ComposeProject
-    from resolver.model import Policy, PortRequest
+    from resolver.model import EngineState, Policy, PortRequest
 
 _FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
 _CONNECT_SECONDS = 0.5
@@ -59,25 +59,38 @@ def preflight(
     project = compose.selected(up)
     reachable = _reachable(project)
     report = api.who(*map(str, reachable), **options) if reachable else Report("who")
-    endpoint = engines.endpoint()
+    engine = _asked(compose.engine, report)
     stage = Stage(
         project=project,
         reports={each.request: each for each in report.ports},
-        engine=endpoint,
-        away=_away(report, endpoint, policy),
-        silent=_silent(report, policy),
+        engine=engine.endpoint,
+        away=(engine.elsewhere or "") if policy.use_docker else "",
+        silent=(engine.trouble or "") if policy.use_docker else "no engine was asked",
         removes_orphans=up.removes_orphans,
         hint=hint,
     )
     stage = replace(stage, disabled=_disabled(stage, compose))
     quoted = [Finding(Level.WARNING, Code.COMPOSE, each) for each in project.warnings]
-    names, notes = _namesakes(project, policy)
-    found = (*quoted, *conflicts.find(project, machine(endpoint)), *names)
-    return _judged(stage, found, report, notes)
+    names, notes = _namesakes(project, engine, policy)
+    found = (*quoted, *conflicts.find(project, machine(engine.endpoint)), *names)
+    return _judged(stage, found, report, engine, notes)
+
+
+def _asked(engine: EngineState, report: Report) -> EngineState:
+    """The engine as the report has it, else what is known of it without being asked."""
+    for each in report.engines:
+        if each.endpoint == engine.endpoint:
+            return each
+    away = elsewhere(engine.endpoint, (), engines.own_container_id(), (), ())
+    return replace(engine, elsewhere=away)
 
 
 def _judged(
-    stage: Stage, found: Sequence[Finding], report: Report, notes: tuple[str, ...]
+    stage: Stage,
+    found: Sequence[Finding],
+    report: Report,
+    engine: EngineState,
+    notes: tuple[str, ...],
 ) -> Preflight:
     entries = holders.entries(stage)
     everything = (*found, *holders.findings(stage, entries))
@@ -88,6 +101,7 @@ def _judged(
         entries=tuple(_marked(each, blocking) for each in entries),
         findings=(*blocking, *(each for each in everything if each.level is Level.WARNING)),
         report=report,
+        engine=engine,
         taken=holders.taken(entries),
         away=stage.away,
         notes=(*stage.project.notes, *report.notes, *notes, *_about_away(stage)),
@@ -157,20 +171,20 @@ def _disabled(stage: Stage, compose: ComposeCommand) -> frozenset[str] | None:
 
 
 def _namesakes(
-    project: ComposeProject, policy: Policy
+    project: ComposeProject, engine: EngineState, policy: Policy
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Another directory's containers under the same project name, and why that is not known."""
     if not policy.use_docker:
         return (), ()
     try:
-        found = members(project.name, policy.docker_timeout_seconds)
+        found = members(project.name, engine, policy.docker_timeout_seconds)
     except EngineError as error:
         return (), (f"not known whether another directory uses this project's name: {error}",)
-    elsewhere: dict[str, list[Member]] = {}
+    folders: dict[str, list[Member]] = {}
     for each in found:
         if each.working_dir and not _same(Path(each.working_dir), project.working_dir):
-            elsewhere.setdefault(each.working_dir, []).append(each)
-    return tuple(_namesake(project, *each) for each in elsewhere.items()), ()
+            folders.setdefault(each.working_dir, []).append(each)
+    return tuple(_namesake(project, *each) for each in folders.items()), ()
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -209,20 +223,3 @@ def _first_unprivileged() -> int:
         return int(_FIRST_UNPRIVILEGED.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0  # not Linux: what an engine may do there is the business of its virtual machine
-
-
-def _away(report: Report, endpoint: str, policy: Policy) -> str:
-    """Why the engine's ports are not this machine's; empty where they are."""
-    if not policy.use_docker:
-        return ""
-    for engine in report.engines:
-        if engine.chosen:
-            return engine.elsewhere or ""
-    return elsewhere(endpoint, (), engines.own_container_id(), (), ()) or ""
-
-
-def _silent(report: Report, policy: Policy) -> str:
-    """Why the engine that compose talks to did not tell of its containers; empty where it did."""
-    if not policy.use_docker:
-        return "no engine was asked"
-    return next((each.trouble or "" for each in report.engines if each.chosen), "")

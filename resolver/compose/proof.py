@@ -13,7 +13,6 @@ from resolver.compose import conflicts
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.holders import beside, is_replaced
 from resolver.compose.probe import PortAnswer, probe
-from resolver.gather import engines
 from resolver.host.clock import SystemClock
 from resolver.model import ExitStatus, Verdict
 
@@ -84,10 +83,9 @@ def exit_status(checked: Sequence[Checked]) -> ExitStatus:
 def _look(found: Preflight, options: dict[str, Any]) -> Iterator[Checked]:
     """One look at every container of every service that publishes ports."""
     limit = max(_ASK_SECONDS, float(options.get("docker_timeout_seconds", 0)))
-    endpoint = engines.endpoint()
     project = found.project
-    ours = members(project.name, limit)
-    host = urlsplit(endpoint).hostname or "" if found.away else None
+    ours = members(project.name, found.engine, limit)
+    host = urlsplit(found.engine.endpoint).hostname or "" if found.away else None
     for service in project.services:
         own = [each for each in ours if each.service == service.name and not each.one_off]
         for entry in _published(service):

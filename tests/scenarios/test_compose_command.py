@@ -264,6 +264,36 @@ def test_podmans_compose(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ports(project) == [("web", 80, 8080, 8080, None, "tcp")]
 
 
+@pytest.mark.root
+@pytest.mark.slow
+def test_podmans_engine(engine: Engine, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it started is the project's own: by the engine at podman's socket, with no other here.
+
+    In a mount namespace whose /run has that socket alone; dockerd stands for podman.
+    """
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    socket = here / "socket"
+    socket.touch()
+    script = f'test "$1" = compose && shift && DOCKER_HOST=unix://{socket} exec {plug_in()} "$@"'
+    path = program(here / "bin", "podman", script)
+    become = (
+        f"mount --bind {engine.socket} {socket} && mount -t tmpfs none /run && mkdir /run/podman "
+        f'&& ln -s {socket} /run/podman/podman.sock && PATH={path} exec "$@"'
+    )
+    prefix = ("unshare", "-m", "sh", "-c", become, "sh")
+    port = free_port()
+    with stack(engine, here, {"web": published(port)}) as shop:
+        shop("up", "--detach")
+        shop.container("web").wait_for(port)
+        run = ultra("preflight", *shop.options, "--json", prefix=prefix)
+        assert run.status == 0, run.stdout + run.stderr
+        assert run.json["project"]["source"].startswith("podman compose ")
+        assert [each["status"] for each in run.json["services"][0]["ports"]] == ["own"]
+        run = ultra("up", *shop.options, "--json", prefix=prefix)
+        assert run.status == 0, run.stdout + run.stderr
+        assert run.json["ports"][0]["answers"] is True
+
+
 def test_a_plug_in_in_the_users_home(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes before the machine's, as docker has it."""
     (here / FILE).write_text(WEB)
