@@ -115,7 +115,7 @@ class Watch:
     @property
     def leases(self) -> tuple[Lease, ...]:
         """The living leases, of watched ports and others."""
-        return self._leases.alive
+        return tuple(self._leases.alive.values())
 
     def close(self) -> None:
         """Lets go of engines and stores."""
