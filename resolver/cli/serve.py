@@ -17,6 +17,7 @@ from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
 from resolver.errors import UsageError
 from resolver.health import exporter, server, tokens
 from resolver.health.checking import check_targets
+from resolver.health.shared_check import SharedCheck
 from resolver.health.targets import targets
 from resolver.leases import outcomes
 from resolver.report.escape import escape
@@ -89,9 +90,8 @@ def serve(
     options = {"use_docker": not no_docker, "docker_timeout_seconds": docker_timeout}
     policy = api.policy({**options, "complete": False})
     background = exporter.Background(asked, os.environ, use_docker=not no_docker)
-    answers = exporter.Exporter(
-        lambda run: check_targets(asked, policy, os.environ, run=run), background, token
-    )
+    check = SharedCheck(lambda run: check_targets(asked, policy, os.environ, run=run))
+    answers = exporter.Exporter(check, background, token)
     with server.listening(where) as listener:
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:
@@ -166,7 +166,7 @@ def _run(serving: Server, background: Background) -> int:
     try:
         serving.serve_forever()
     except SystemExit as ended:
-        serving.exporter.latest.interrupt(_LAST_SECONDS)
+        serving.exporter.check.interrupt(_LAST_SECONDS)
         background.end(_LAST_SECONDS)
         return int(ended.code or 0)
     return 0

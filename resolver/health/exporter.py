@@ -12,24 +12,19 @@ from msgspec import Struct
 
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
-from resolver.health.checked import PATIENCE_SECONDS, body, checked, late, status
-from resolver.health.latest import Latest
 from resolver.health.page import page
+from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, Checked, SharedCheck
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.leases import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from concurrent.futures import Future
 
-    from resolver.health.checked import Checked
-    from resolver.health.checking import Run
-    from resolver.health.model import HealthReport
     from resolver.health.targets import Targets
     from resolver.leases.model import Lease
     from resolver.model import PortRequest
 
-METHODS = ("GET", "HEAD")
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
@@ -70,18 +65,18 @@ class Exporter:
     """Answers paths.
 
     Args:
-        check: makes a check, and may take its time; it is given what runs its probes.
+        check: is made for every request but for the page.
         background: what is watched all the while; None where nothing is.
         token: by which whoever sends it sees the whole report; empty where nobody shall.
     """
 
     def __init__(
         self,
-        check: Callable[[Run], HealthReport],
+        check: SharedCheck,
         background: Background | None = None,
         token: bytes = b"",
     ) -> None:
-        self.latest = Latest(lambda latest: checked(lambda: check(latest.run)))
+        self.check = check
         self._background = background
         self._token = token
         self._page = page()
@@ -103,7 +98,7 @@ class Exporter:
             case "/healthz":
                 found = self._checked(gone)
                 details = tokens.is_right(self._token, token)
-                return Reply(status(found), _JSON, body(found, details=details))
+                return Reply(found.status, _JSON, found.body(details=details))
             case "/metrics":
                 return self._metrics(self._checked(gone))
             case _:
@@ -111,12 +106,12 @@ class Exporter:
 
     def _checked(self, gone: Future[None]) -> Checked:
         """The latest check, or that it takes too long."""
-        flight = self.latest.ask()
+        flight = self.check.ask()
         either: tuple[Future[Any], ...] = (flight, gone)
         wait(either, PATIENCE_SECONDS, FIRST_COMPLETED)
         if gone.done():
             raise ConnectionAbortedError
-        return flight.result() if flight.done() else late(PATIENCE_SECONDS)
+        return flight.result() if flight.done() else LATE
 
     def _metrics(self, found: Checked) -> Reply:
         """Labels are for everybody, whoever asks: a series is not to change its name."""

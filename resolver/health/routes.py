@@ -18,35 +18,21 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from resolver.health.checked import PATIENCE_SECONDS, body, checked, late, status
 from resolver.health.checking import check
-from resolver.health.exporter import METHODS
-from resolver.health.latest import Latest
+from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, Checked, SharedCheck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-
-    from resolver.health.checked import Checked
 
     Message = dict[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-_FIELDS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-_REFUSAL = b"GET and HEAD are all there is\n"
-_REFUSED = {
-    "Content-Type": "text/plain",
-    "Allow": ", ".join(METHODS),
-    "Content-Length": str(len(_REFUSAL)),
-}
+Response = tuple[HTTPStatus, dict[str, str], bytes]
 
 
-def _latest(wanted: tuple[str | int, ...], options: dict[str, Any]) -> Latest[Checked]:
-    return Latest(lambda _: checked(lambda: check(*wanted, **options)))
-
-
-class Asgi:
-    """An ASGI 3 app for asyncio servers such as uvicorn.
+class _Route:
+    """What both kinds of app answer.
 
     Args:
         wanted: names of services, or ports, as for `resolver.health.check`; none asks for every
@@ -56,60 +42,70 @@ class Asgi:
     """
 
     def __init__(self, *wanted: str | int, details: bool = False, **options: Any) -> None:  # noqa: ANN401
-        self._latest = _latest(wanted, options)
+        self._check = SharedCheck(lambda _: check(*wanted, **options))
         self._details = details
+
+    def _response(self, found: Checked, method: str) -> Response:
+        text = found.body(details=self._details)
+        fields = {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            "Content-Length": str(len(text)),
+        }
+        return found.status, fields, b"" if method == "HEAD" else text
+
+
+def _refusal() -> Response:
+    text = f"{' and '.join(METHODS)} are all there is\n".encode()
+    fields = {"Content-Type": "text/plain", "Allow": ", ".join(METHODS)}
+    return HTTPStatus.METHOD_NOT_ALLOWED, {**fields, "Content-Length": str(len(text))}, text
+
+
+class Asgi(_Route):
+    """An ASGI 3 app for asyncio servers such as uvicorn."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request; the lifespan is agreed to, a websocket is refused."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
-        elif scope["method"] not in METHODS:
-            await _send(send, HTTPStatus.METHOD_NOT_ALLOWED, _REFUSED, _REFUSAL)
         else:
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    found = await asyncio.wrap_future(self._latest.ask())
-            except TimeoutError:
-                found = late(PATIENCE_SECONDS)
-            text = body(found, details=self._details)
-            fields = {**_FIELDS, "Content-Length": str(len(text))}
-            await _send(send, status(found), fields, b"" if scope["method"] == "HEAD" else text)
+            status, fields, text = await self._answer(scope["method"])
+            headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+            await send({"type": "http.response.start", "status": int(status), "headers": headers})
+            await send({"type": "http.response.body", "body": text})
+
+    async def _answer(self, method: str) -> Response:
+        if method not in METHODS:
+            return _refusal()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                found = await asyncio.wrap_future(self._check.ask())
+        except TimeoutError:
+            found = LATE
+        return self._response(found, method)
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while (await receive())["type"] != "lifespan.shutdown":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _send(send: Send, number: int, fields: dict[str, str], text: bytes) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": int(number), "headers": headers})
-    await send({"type": "http.response.body", "body": text})
-
-
-class Wsgi:
-    """A WSGI app (PEP 3333); arguments as for `Asgi`."""
-
-    def __init__(self, *wanted: str | int, details: bool = False, **options: Any) -> None:  # noqa: ANN401
-        self._latest = _latest(wanted, options)
-        self._details = details
+class Wsgi(_Route):
+    """A WSGI app (PEP 3333)."""
 
     def __call__(self, environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers one request."""
-        if environ["REQUEST_METHOD"] not in METHODS:
-            start_response("405 Method Not Allowed", [*_REFUSED.items()])
-            return [_REFUSAL]
+        status, fields, text = self._answer(environ["REQUEST_METHOD"])
+        start_response(f"{status.value} {status.phrase}", [*fields.items()])
+        return [text]
+
+    def _answer(self, method: str) -> Response:
+        if method not in METHODS:
+            return _refusal()
         try:
-            found = self._latest.ask().result(PATIENCE_SECONDS)
+            found = self._check.ask().result(PATIENCE_SECONDS)
         except TimeoutError:
-            found = late(PATIENCE_SECONDS)
-        number, text = HTTPStatus(status(found)), body(found, details=self._details)
-        fields = {**_FIELDS, "Content-Length": str(len(text))}
-        start_response(f"{number.value} {number.phrase}", [*fields.items()])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
+            found = LATE
+        return self._response(found, method)
 
 
 asgi = Asgi()
