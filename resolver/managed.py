@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Service(Struct, frozen=True, kw_only=True):
+class ManagedService(Struct, frozen=True, kw_only=True):
     """What a manager keeps running.
 
     `title` is what people call it, with its name (`program web:web`), and `policy` the manager's
@@ -49,7 +49,9 @@ class Service(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def classification(holder: Holder, line: Iterable[Process], service: Service) -> Classification:
+def classification(
+    holder: Holder, line: Iterable[Process], service: ManagedService
+) -> Classification:
     """A holder that is a manager's service; `line` runs from its master up to what was started."""
     manager = Manager(
         kind=service.manager,

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.gather import gather
+from resolver.gather.hints import remarks
 from resolver.gather.holders import holders
-from resolver.gather.surroundings import remarks
 from resolver.model import Diagnosis
 from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE

@@ -93,7 +93,7 @@ class StoredHolder(Struct, frozen=True, forbid_unknown_fields=True):
         return str(self.processes[0]) if self.processes else "something hidden"
 
 
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
+class PlanOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """The part of a policy that shapes a plan."""
 
     stop_services: bool
@@ -106,7 +106,7 @@ class PlanFile(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     machine: Machine
     requests: tuple[str, ...]
-    options: Options
+    options: PlanOptions
     holders: tuple[StoredHolder, ...]
 
 
@@ -122,7 +122,7 @@ def describe(
         schema=SCHEMA,
         machine=machine,
         requests=tuple(map(str, requests)),
-        options=Options(policy.stop_services, policy.force, policy.use_docker),
+        options=PlanOptions(policy.stop_services, policy.force, policy.use_docker),
         holders=_ordered(map(_holder, plan.planned)),
     )
 

@@ -186,8 +186,8 @@ class Round(Struct, frozen=True):
         containers = [each.classification.holder.container for each in self.holders_before(request)]
         asked = {container.engine for container in containers if container}
         for engine in self.after.snapshot.engines:
-            if engine.trouble and engine.endpoint in asked:
-                return Verdict.UNDECIDED, f"stopped, but asked once more, {engine.trouble}"
+            if engine.error and engine.endpoint in asked:
+                return Verdict.UNDECIDED, f"stopped, but asked once more, {engine.error}"
         return None
 
     def _freed(self, request: PortRequest) -> tuple[Verdict, str]:

@@ -60,7 +60,7 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
         command,
         tuple(replace(port, notes=(*port.notes, *namespaces)) for port in ports),
         notes=(*snapshot.notes, *_without_engines(snapshot)),
-        asides=tuple(_asides(snapshot)),
+        verbose_notes=tuple(_verbose_notes(snapshot)),
         scan=snapshot.scan,
         exit_status=next((each for each in _WORST_FIRST if each in statuses), ExitStatus.FREE),
         engines=snapshot.engines,
@@ -87,19 +87,19 @@ def _namespaces(snapshot: Snapshot) -> Iterator[str]:
 def _without_engines(snapshot: Snapshot) -> Iterator[str]:
     """Which engines should have answered, and did not."""
     for engine in snapshot.engines:
-        if engine.trouble and not engine.unremarkable:
-            yield f"partial answer, without containers: {engine.trouble}"
+        if engine.error and not engine.unremarkable:
+            yield f"partial answer, without containers: {engine.error}"
 
 
-def _asides(snapshot: Snapshot) -> Iterator[str]:
+def _verbose_notes(snapshot: Snapshot) -> Iterator[str]:
     """What was not looked at, with good reason."""
     for engine in snapshot.engines:
-        if engine.trouble and engine.unremarkable:
-            yield engine.trouble
+        if engine.error and engine.unremarkable:
+            yield engine.error
     if snapshot.scan in _NARROW:
         yield f"{_NARROW[snapshot.scan]}; --complete looks into every process"
     for engine in snapshot.engines:
-        if not (engine.asked or engine.trouble):
+        if not (engine.asked or engine.error):
             yield _SPARED.format(engine.endpoint)
 
 
@@ -221,7 +221,7 @@ def unexplained(
         return Verdict.HIDDEN, _or_with_sudo(proof.reason, policy)
     used = f"{proof.where} is in use"
     if silent := next((engine for engine in snapshot.engines if engine.silent), None):
-        return Verdict.UNDECIDED, f"{used}, nothing here explains it, and {silent.trouble}"
+        return Verdict.UNDECIDED, f"{used}, nothing here explains it, and {silent.error}"
     if policy.euid:
         return Verdict.HIDDEN, _or_with_sudo(f"{used}, and this user cannot see by whom", policy)
     closing = [each.binding for each in snapshot.sockets if each.state is SocketState.CLOSING]
@@ -231,7 +231,7 @@ def unexplained(
 
 
 def _or_with_sudo(reason: str, policy: Policy) -> str:
-    again = join(("sudo", *policy.again))
+    again = join(("sudo", *policy.rerun_command))
     return f"{reason}; with more privilege: {again}" if policy.euid else reason
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from resolver.ancestry import Supervised, known_by_name, seen_from, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import Service, ask_json, classification, sudo_for
+from resolver.managed import ManagedService, ask_json, classification, sudo_for
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.settings import PATIENCE_SECONDS
 
@@ -38,21 +38,21 @@ class _Stats(Struct):
     status: Literal["ok"]
 
 
-class _Settings(Struct):
+class _WatcherSettings(Struct):
     """A watcher's options, as far as they are of interest here."""
 
     respawn: Any = None
     singleton: Any = None
 
 
-class _Options(Struct):
+class _WatcherOptions(Struct):
     """`circusctl options --json`."""
 
-    options: _Settings
+    options: _WatcherSettings
     status: Literal["ok"]
 
 
-class _Watcher(Struct, frozen=True):
+class _CircusWatcher(Struct, frozen=True):
     """What circusd says of the watcher that started a process."""
 
     name: str
@@ -132,7 +132,7 @@ def _script(word: str) -> bool:
 
 def _ask(
     control: tuple[str, ...], found: Supervised, account: Account | None, run: CommandRunner
-) -> _Watcher:
+) -> _CircusWatcher:
     """The watcher that started the holder.
 
     Raises:
@@ -144,8 +144,8 @@ def _ask(
     name = watcher_of(found.root.pid, ask_json(run, (*control, "stats"), _Stats, account).infos)
     if name is None:
         raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
-    settings = ask_json(run, (*control, "options", name), _Options, account).options
-    return _Watcher(
+    settings = ask_json(run, (*control, "options", name), _WatcherOptions, account).options
+    return _CircusWatcher(
         name=name,
         respawn=settings.respawn if isinstance(settings.respawn, bool) else None,
         singleton=settings.singleton is True,
@@ -161,13 +161,13 @@ def watcher_of(pid: int, infos: dict[str, Any]) -> str | None:
 
 
 def _confirmed(
-    control: tuple[str, ...], found: Supervised, watcher: _Watcher, account: Account | None
-) -> Service:
+    control: tuple[str, ...], found: Supervised, watcher: _CircusWatcher, account: Account | None
+) -> ManagedService:
     respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[watcher.respawn]
     policy = "respawn unknown"
     if watcher.respawn is not None:
         policy = f"respawn={str(watcher.respawn).lower()}"
-    return Service(
+    return ManagedService(
         manager="circus",
         name=watcher.name,
         title=f"service {watcher.name}",
@@ -183,11 +183,11 @@ def _confirmed(
     )
 
 
-def _suspected(control: tuple[str, ...], found: Supervised, why: str) -> Service:
+def _suspected(control: tuple[str, ...], found: Supervised, why: str) -> ManagedService:
     """Which watcher it is, is not known: there is nothing to stop but circusd itself."""
     account = trust.owner_account(found.supervisor.uid)
     status = Command((*(account.prefix if account else ()), *control, "status"), "names them")
-    return Service(
+    return ManagedService(
         manager="circus",
         name="of an unknown watcher",
         title="service of an unknown watcher",

@@ -32,7 +32,7 @@ _ENTRY = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
 _USEFUL = 8  # a command of fewer characters says nothing
 
 
-class _Entry(Struct, frozen=True):
+class _CronEntry(Struct, frozen=True):
     """One line of a table."""
 
     table: str
@@ -89,7 +89,7 @@ def _when(job: tuple[Process, ...], run: CommandRunner) -> str:
     return f"{entry.table}: it comes back at {entry.schedule}"
 
 
-def _runs(entry: _Entry, job: tuple[Process, ...]) -> bool:
+def _runs(entry: _CronEntry, job: tuple[Process, ...]) -> bool:
     """Whether the entry's command is what one of these processes runs; a shell may be between."""
     wanted = " ".join(entry.command.split())
     for process in job:
@@ -100,7 +100,7 @@ def _runs(entry: _Entry, job: tuple[Process, ...]) -> bool:
     return False
 
 
-def _entries(job: Process, run: CommandRunner) -> Iterator[_Entry]:
+def _entries(job: Process, run: CommandRunner) -> Iterator[_CronEntry]:
     """Every line of the tables that this user may read; those of the system name a user first."""
     for words, table in ((("-u", job.user or ""), f"crontab of {job.user}"), ((), "crontab")):
         try:
@@ -123,8 +123,8 @@ def _text(table: str) -> str:
         return ""
 
 
-def _parsed(table: str, text: str) -> Iterator[_Entry]:
+def _parsed(table: str, text: str) -> Iterator[_CronEntry]:
     for line in text.splitlines():
         match = None if line.lstrip().startswith("#") else _ENTRY.fullmatch(line)
         if match:
-            yield _Entry(table, " ".join(match[1].split()), match[2].strip())
+            yield _CronEntry(table, " ".join(match[1].split()), match[2].strip())

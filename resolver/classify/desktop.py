@@ -130,7 +130,7 @@ def _classification(
         confidence=Confidence.SUSPECTED,
         chain=(str(process), product.name, product.behind),
         evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
-        reason=f"{reason}; which one: {silent.trouble}" if silent else reason,
+        reason=f"{reason}; which one: {silent.error}" if silent else reason,
         commands=tuple(_command(line.format(**values)) for line in product.commands),
     )
 

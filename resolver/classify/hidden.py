@@ -36,7 +36,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         confidence=Confidence.SUSPECTED,
         chain=(f"a process of {user}",) if user else (),
         evidence=tuple(facts),
-        reason=f"{holder.hidden}, and {silent.trouble}" if silent else holder.hidden,
+        reason=f"{holder.hidden}, and {silent.error}" if silent else holder.hidden,
     )
 
 

@@ -22,7 +22,7 @@ from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.host.processes import pids_of
-from resolver.managed import Service, ask_text, classification, sudo_for
+from resolver.managed import ManagedService, ask_text, classification, sudo_for
 from resolver.model import Command, Confidence, Pid, Process, Respawn
 from resolver.settings import PATIENCE_SECONDS
 
@@ -39,7 +39,7 @@ _FACT = re.compile(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$
 _STARTS = ("restart", "start")
 
 
-class _Daemon(Struct, frozen=True):
+class _MonitDaemon(Struct, frozen=True):
     """A running monit, its control file if it was given one, and as whom it is asked."""
 
     process: Process
@@ -56,7 +56,7 @@ class _Check(Struct, frozen=True):
     """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it."""
 
     name: str
-    daemon: _Daemon
+    daemon: _MonitDaemon
     status: dict[str, str]
     settings: dict[str, str]
     evidence: str
@@ -96,12 +96,12 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     return next(filter(None, unsure), None)
 
 
-def _daemons() -> list[_Daemon]:
+def _daemons() -> list[_MonitDaemon]:
     """Every monit that runs here, with its control file."""
     return [found for pid in pids_of("monit") if (found := _daemon(pid)) is not None]
 
 
-def _daemon(pid: int) -> _Daemon | None:
+def _daemon(pid: int) -> _MonitDaemon | None:
     """One monit; None where it has ended, or is hidden from this user."""
     try:
         source = psutil.Process(pid)
@@ -119,10 +119,10 @@ def _daemon(pid: int) -> _Daemon | None:
         )
     except (psutil.Error, StateChangedError):
         return None
-    return _Daemon(process, path, trust.owner_account(process.uid))
+    return _MonitDaemon(process, path, trust.owner_account(process.uid))
 
 
-def _reachable(daemon: _Daemon, about: Process) -> _Daemon:
+def _reachable(daemon: _MonitDaemon, about: Process) -> _MonitDaemon:
     """The same, with the user as whom it is asked about a process.
 
     Raises:
@@ -145,7 +145,7 @@ def control_file(words: list[str]) -> str | None:
 
 
 def _find(
-    daemon: _Daemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
+    daemon: _MonitDaemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
 ) -> _Check | None:
     """The check whose process is in the line."""
     statuses = blocks(_answer(daemon, ("-B", "status"), run))
@@ -162,7 +162,7 @@ def _find(
     return None
 
 
-def _answer(daemon: _Daemon, words: tuple[str, ...], run: CommandRunner) -> str:
+def _answer(daemon: _MonitDaemon, words: tuple[str, ...], run: CommandRunner) -> str:
     return ask_text(run, (*daemon.control, *words), daemon.account)
 
 
@@ -199,7 +199,7 @@ def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classific
     sure = check.action in _STARTS and bool(check.evidence)
     policy = f"monitored, if does not exist then {check.action}"
     control, stoppable = check.daemon.control, _stoppable(check)
-    service = Service(
+    service = ManagedService(
         manager="monit",
         name=check.name,
         title=f"check {check.name}",
@@ -238,8 +238,8 @@ def _unmonitor(holder: Holder, check: _Check) -> tuple[Command, ...]:
     return (Command(words, "it has no stop program"), *kill)
 
 
-def _suspected(holder: Holder, daemon: _Daemon, name: str, why: str) -> Classification:
-    service = Service(
+def _suspected(holder: Holder, daemon: _MonitDaemon, name: str, why: str) -> Classification:
+    service = ManagedService(
         manager="monit",
         name=name,
         title=f"check {name}",

@@ -213,7 +213,7 @@ def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if holder.master is None or not known_as(holder.master, frozenset({"dockerd"})):
         return None
     for engine in snapshot.engines:
-        if engine.trouble is None and not (engine.elsewhere or engine.foreign):
+        if engine.error is None and not (engine.elsewhere or engine.foreign):
             service = _mesh_service(engine, holder.binding, run)
             if service is not None:
                 work = _swarm_service(engine.client, *service, "", run)

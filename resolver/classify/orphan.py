@@ -55,7 +55,7 @@ def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
     return any(
         state.asked
         and not state.foreign
-        and state.trouble is None
+        and state.error is None
         and state.elsewhere is None
         and state.endpoint.startswith("unix://")
         and listener_pid(state.endpoint.removeprefix("unix://"), COMMAND_TIMEOUT_SECONDS)

@@ -20,7 +20,7 @@ from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.peer import listener_uid
-from resolver.managed import Service, ask, classification, read_json, refusal, sudo_for
+from resolver.managed import ManagedService, ask, classification, read_json, refusal, sudo_for
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][\w@-]*")
 _SOCKET_SECONDS = 0.5
 
 
-class _Daemon(Struct, frozen=True):
+class _GodDaemon(Struct, frozen=True):
     """A God daemon, its PM2_HOME, and the user as whom it is asked, where that is not the caller.
 
     `program` is `pm2`, or its path where only its node's folder has it.
@@ -69,7 +69,7 @@ class _Environment(Struct):
     exec_mode: str = ""
 
 
-class _Entry(Struct):
+class _Listed(Struct):
     """An entry of `pm2 jlist`."""
 
     pm_id: int
@@ -109,7 +109,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     return _judged(holder, daemon, mine[0], applications) if mine else None
 
 
-def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
+def _suspect(holder: Holder, snapshot: Snapshot) -> _GodDaemon | None:
     """The God daemon that is the holder, or is above it."""
     if holder.master is None:
         return None
@@ -118,7 +118,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Daemon | None:
         home = _home(process, holder.master)
         if home is not None:
             account = _with_home(trust.owner_account(process.uid), home)
-            return _Daemon(process, os.path.normpath(home), tool("pm2", process), account)
+            return _GodDaemon(process, os.path.normpath(home), tool("pm2", process), account)
     return None
 
 
@@ -146,7 +146,7 @@ def _default_home() -> str:
     return os.path.normpath(os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2"))
 
 
-def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]:
+def _applications(daemon: _GodDaemon, run: CommandRunner) -> Iterator[_Application]:
     """Everything that the daemon manages.
 
     Raises:
@@ -157,10 +157,10 @@ def _applications(daemon: _Daemon, run: CommandRunner) -> Iterator[_Application]
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
     if not listing:
         raise CommandFailedError(refusal("pm2 jlist", answer))
-    yield from map(_application, read_json("pm2 jlist", listing, list[_Entry]))
+    yield from map(_application, read_json("pm2 jlist", listing, list[_Listed]))
 
 
-def _check_answers(daemon: _Daemon) -> None:
+def _check_answers(daemon: _GodDaemon) -> None:
     """The daemon's socket takes connections: without it, `pm2` would start another daemon.
 
     Raises:
@@ -171,7 +171,7 @@ def _check_answers(daemon: _Daemon) -> None:
         raise CommandFailedError(f"{path} does not answer as pm2's daemon")
 
 
-def _application(entry: _Entry) -> _Application:
+def _application(entry: _Listed) -> _Application:
     facts = entry.pm2_env
     restart = str(facts.autorestart).lower()
     others = [
@@ -190,7 +190,7 @@ def _application(entry: _Entry) -> _Application:
     )
 
 
-def _suspected(holder: Holder, daemon: _Daemon, why: str) -> Classification:
+def _suspected(holder: Holder, daemon: _GodDaemon, why: str) -> Classification:
     name = next(
         (found.variable("name") for found in holder.processes if found.variable("pm_id")), ""
     )
@@ -207,7 +207,9 @@ def _suspected(holder: Holder, daemon: _Daemon, why: str) -> Classification:
     )
 
 
-def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]) -> Classification:
+def _clustered(
+    holder: Holder, daemon: _GodDaemon, applications: list[_Application]
+) -> Classification:
     """The daemon itself listens: for which of its clustered applications, it does not say."""
     clustered = [each for each in applications if each.clustered and each.pid]
     names = {(each.namespace, each.name) for each in clustered}
@@ -229,7 +231,7 @@ def _clustered(holder: Holder, daemon: _Daemon, applications: list[_Application]
 
 def _judged(
     holder: Holder,
-    daemon: _Daemon,
+    daemon: _GodDaemon,
     mine: _Application,
     applications: list[_Application],
     *more: str,
@@ -238,7 +240,7 @@ def _judged(
     comes_back = Respawn.YES if mine.comes_back else Respawn.NO
     if more and comes_back is Respawn.NO:
         comes_back = Respawn.UNKNOWN  # the daemon holds the socket: never a signal
-    service = Service(
+    service = ManagedService(
         manager="pm2",
         name=mine.name,
         title=f"application {mine.name}",
@@ -269,10 +271,10 @@ def _target(mine: _Application, applications: list[_Application]) -> tuple[str, 
     return tuple(str(each.number) for each in wanted)
 
 
-def _chain(holder: Holder, daemon: _Daemon, what: str, policy: str) -> tuple[str, ...]:
+def _chain(holder: Holder, daemon: _GodDaemon, what: str, policy: str) -> tuple[str, ...]:
     return (*map(str, _line(holder, daemon)), what, policy, f"pm2 {daemon.process.pid}")
 
 
-def _line(holder: Holder, daemon: _Daemon) -> tuple[Process, ...]:
+def _line(holder: Holder, daemon: _GodDaemon) -> tuple[Process, ...]:
     held = {process.identity for process in holder.processes}
     return () if daemon.process.identity in held else holder.processes[:1]

@@ -27,15 +27,15 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classification:
     troubled = (engine for engine in snapshot.engines if not engine.unremarkable)
-    trouble = next((engine.trouble for engine in troubled if engine.trouble), None)
+    error = next((engine.error for engine in troubled if engine.error), None)
     silent = any(engine.silent for engine in snapshot.engines)
     if not snapshot.engines:
-        trouble = "no engine was asked"
+        error = "no engine was asked"
     published = f"{holder.binding.port}/{holder.binding.transport}"
     what = "forwards" if known_as(process, FORWARDERS) else "holds"
     reason = f"{process} {what} this port for a container engine, and no container owns up to it"
-    if trouble:
-        reason = f"{process} {what} this port for a container engine; which container: {trouble}"
+    if error:
+        reason = f"{process} {what} this port for a container engine; which container: {error}"
     return Classification(
         holder,
         Kind.UNKNOWN if silent else Kind.FORWARDER,

@@ -22,7 +22,7 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import Service, ask, classification, sudo_for
+from resolver.managed import ManagedService, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
 from resolver.settings import PATIENCE_SECONDS
 
@@ -40,7 +40,7 @@ _DAEMONTOOLS_STATUS = re.compile(r"up \(pid (\d+)\) \d+ seconds")
 _WANTED_BYTE = 17
 
 
-class State(Struct, frozen=True):
+class ServiceState(Struct, frozen=True):
     """What a supervisor says of one process of a service: the program's, or its log's.
 
     `want_up` is None where that is not known. `words` are the supervisor's own.
@@ -66,16 +66,16 @@ class _Family(Struct, frozen=True):
     stop: tuple[str, ...]
     up: tuple[str, ...]
     once: tuple[str, ...]
-    read: Callable[[str, str], tuple[State, ...]]
+    read: Callable[[str, str], tuple[ServiceState, ...]]
 
 
-def runit_states(said: str, folder: str) -> tuple[State, ...]:
+def runit_states(said: str, folder: str) -> tuple[ServiceState, ...]:
     """The processes in `run: DIR: (pid 7) 1s, want down; run: log: (pid 6) 1s`.
 
     runsv runs a log service of its own, which `sv` knows as `DIR/log`.
     """
     return tuple(
-        State(
+        ServiceState(
             folder=f"{folder}/log" if match["name"] == "log" else folder,
             pid=int(match["pid"]),
             want_up="want down" not in match["words"],
@@ -85,20 +85,20 @@ def runit_states(said: str, folder: str) -> tuple[State, ...]:
     )
 
 
-def s6_states(said: str, folder: str) -> tuple[State, ...]:
+def s6_states(said: str, folder: str) -> tuple[ServiceState, ...]:
     """The process in `up (pid 7) 1 seconds, normally down, want down`, newer with `pgid`."""
     match = _S6_STATUS.match(said)
     if match is None:
         return ()
     words = match["words"].strip(", ")
-    return (State(folder, int(match["pid"]), "want down" not in words, words),)
+    return (ServiceState(folder, int(match["pid"]), "want down" not in words, words),)
 
 
-def daemontools_states(said: str, folder: str) -> tuple[State, ...]:
+def daemontools_states(said: str, folder: str) -> tuple[ServiceState, ...]:
     """The process in `DIR: up (pid 7) 1 seconds, normally down`; the wanted state is in a file."""
     words = said.strip().removeprefix(f"{folder}: ")
     match = _DAEMONTOOLS_STATUS.match(words)
-    return (State(folder, int(match[1]), None, words),) if match else ()
+    return (ServiceState(folder, int(match[1]), None, words),) if match else ()
 
 
 _FAMILIES = (
@@ -162,7 +162,7 @@ def _ask(
     found: Supervised,
     account: Account | None,
     run: CommandRunner,
-) -> State:
+) -> ServiceState:
     """The state of the process that this supervisor started.
 
     Raises:
@@ -183,7 +183,9 @@ def _ask(
     if mine.want_up is not None:
         return mine
     wanted = wanted_state(folder, found.supervisor.uid)
-    return State(folder, mine.pid, {b"u": True, b"d": False, b"\0": False}.get(wanted), mine.words)
+    return ServiceState(
+        folder, mine.pid, {b"u": True, b"d": False, b"\0": False}.get(wanted), mine.words
+    )
 
 
 def wanted_state(folder: str, uid: int | None) -> bytes:
@@ -196,8 +198,8 @@ def wanted_state(folder: str, uid: int | None) -> bytes:
 
 
 def _confirmed(
-    family: _Family, found: Supervised, state: State, account: Account | None
-) -> Service:
+    family: _Family, found: Supervised, state: ServiceState, account: Account | None
+) -> ManagedService:
     evidence = [
         f"{' '.join(family.status)} {state.folder}: pid {state.pid}, {state.words or 'want up'}"
     ]
@@ -225,7 +227,7 @@ def _confirmed(
     )
 
 
-def _suspected(family: _Family, folder: str | None, found: Supervised, why: str) -> Service:
+def _suspected(family: _Family, folder: str | None, found: Supervised, why: str) -> ManagedService:
     control = tool(family.control, found.supervisor)
     return _service(
         family,
@@ -251,11 +253,11 @@ def _service(
     *,
     policy: str,
     confidence: Confidence,
-    **facts: Any,  # noqa: ANN401 - fields of Service
-) -> Service:
+    **facts: Any,  # noqa: ANN401 - its fields
+) -> ManagedService:
     title = f"service {service_name(folder)}"
     doubt = "" if confidence is Confidence.CONFIRMED else "probably "
-    return Service(
+    return ManagedService(
         manager=family.name,
         name=service_name(folder),
         title=title,

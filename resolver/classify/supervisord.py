@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import Service, ask, classification, sudo_for
+from resolver.managed import ManagedService, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
 
@@ -162,7 +162,7 @@ def _classification(
     respawn = Respawn.NO if settled else Respawn.YES
     if policy == _UNKNOWN_POLICY:
         respawn = Respawn.UNKNOWN
-    service = Service(
+    service = ManagedService(
         manager="supervisord",
         name=program.title,
         title=f"program {program.title}",

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import Service, ask_text, classification
+from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import ANY_IPV6, Binding, Confidence, PortNumber, Respawn, Transport
 from resolver.programs import SESSION_HOSTS, known_as
 
@@ -196,10 +196,10 @@ def _listens(text: str, like: Binding) -> Iterator[Binding]:
             yield Binding(transport, like.address, found.port)
 
 
-def _managed(unit: _Unit, names: list[str], **facts: Any) -> Service:  # noqa: ANN401 - of Service
+def _managed(unit: _Unit, names: list[str], **facts: Any) -> ManagedService:  # noqa: ANN401 - its fields
     """What a manager keeps running; `names` are stopped and started together, its own last."""
     command = _systemctl(unit.uid)
-    return Service(
+    return ManagedService(
         manager="systemd",
         name=names[-1] if unit.name.endswith(".service") else unit.name,
         title=unit.name,

@@ -95,4 +95,4 @@ def resolve_project(
 def tell(found: Preflight, *, quiet: bool, verbose: bool) -> None:
     """The notes of a preflight, on stderr."""
     if not (quiet and found.exit_status == 0):
-        say(dict.fromkeys((*found.notes, *(found.report.asides if verbose else ()))))
+        say(dict.fromkeys((*found.notes, *(found.report.verbose_notes if verbose else ()))))

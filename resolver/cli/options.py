@@ -85,7 +85,7 @@ def policy(*, no_docker: bool = False, **given: Any) -> dict[str, Any]:  # noqa:
     unit = {"grace": "grace_seconds", "settle": "settle_seconds"}
     unit["docker_timeout"] = "docker_timeout_seconds"
     fields = {unit.get(name, name): each for name, each in given.items()}
-    return {"use_docker": not no_docker, "again": command_line(), **fields}
+    return {"use_docker": not no_docker, "rerun_command": command_line(), **fields}
 
 
 def wanted(ports: list[str] | None, *, everything: bool = False) -> list[str]:

@@ -23,7 +23,7 @@ _PLAIN = str.maketrans({"→": "->", "…": "..."})
 def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
     """The report on stdout, what is said beside it on stderr."""
     if not (quiet and report.exit_status == 0):
-        say((*report.notes, *(report.asides if verbose else ())))
+        say((*report.notes, *(report.verbose_notes if verbose else ())))
     if json:
         print_json(machine.envelope(report))
     elif not quiet:

@@ -93,8 +93,8 @@ def members(project: str, engine: EngineState, timeout_seconds: float) -> tuple[
     Raises:
         EngineError: the engine did not answer in time, or not as one would, or is not to be asked.
     """
-    if engine.trouble:
-        raise EngineError(engine.trouble)
+    if engine.error:
+        raise EngineError(engine.error)
     found = []
     with closing(EngineClient(engine.endpoint, timeout_seconds, engine.uid)) as client:
         for row in client.labelled(f"{PROJECT}={project}"):

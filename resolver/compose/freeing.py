@@ -148,7 +148,7 @@ def _together(found: Preflight, report: Report) -> Report:
     return replace(
         whole,
         notes=tuple(dict.fromkeys((*found.notes, *report.notes, *_kept(found)))),
-        asides=tuple(dict.fromkeys((*found.report.asides, *report.asides))),
+        verbose_notes=tuple(dict.fromkeys((*found.report.verbose_notes, *report.verbose_notes))),
         dry_run=report.dry_run,
     )
 

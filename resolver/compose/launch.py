@@ -91,7 +91,7 @@ def launch(
 
 def _silence(found: Preflight) -> str:
     """Why the engine that would start the project cannot; other engines do not matter then."""
-    error = found.engine.trouble
+    error = found.engine.error
     return f"nothing can be started: {error}" if error else ""
 
 
@@ -128,5 +128,5 @@ def _of_a_look(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: each
         for name, each in options.items()
-        if name in {"use_docker", "docker_timeout_seconds", "again"}
+        if name in {"use_docker", "docker_timeout_seconds", "rerun_command"}
     }

@@ -20,8 +20,8 @@ from resolver.compose.holders import Stage, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
 from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
-from resolver.gather.places import elsewhere
-from resolver.gather.surroundings import ephemeral_ports
+from resolver.gather.hints import ephemeral_ports
+from resolver.gather.namespaces import elsewhere
 from resolver.host.peer import listener_uid
 from resolver.model import ExitStatus, Report
 
@@ -65,7 +65,7 @@ def preflight(
         reports={each.request: each for each in report.ports},
         engine=engine.endpoint,
         away=(engine.elsewhere or "") if policy.use_docker else "",
-        silent=(engine.trouble or "") if policy.use_docker else "no engine was asked",
+        silent=(engine.error or "") if policy.use_docker else "no engine was asked",
         removes_orphans=up.removes_orphans,
         hint=hint,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.gather import engines
-from resolver.gather.asking import ask_engines
+from resolver.gather.engine_queries import ask_engines
 from resolver.gather.owners import with_owners
 from resolver.gather.processes import blind_spot, describe, own_line
 from resolver.gather.redirects import list_redirects
@@ -30,7 +30,7 @@ def gather(
 ) -> Snapshot:
     """Everything that holds any of the requested ports; None asks for every port.
 
-    What could not be learned is in the engines' `trouble`, or shows as a socket without owners.
+    What could not be learned is in the engines' `error`, or shows as a socket without owners.
 
     Args:
         requests: what was asked.

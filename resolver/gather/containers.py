@@ -44,8 +44,8 @@ def list_containers(
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
-    if engine.trouble is not None:
-        raise EngineError(engine.trouble)
+    if engine.error is not None:
+        raise EngineError(engine.error)
     with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
         own = None if engine.foreign else own_container_id()
         rows = client.containers()

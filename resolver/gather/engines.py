@@ -57,7 +57,7 @@ def endpoint() -> str:
     if not _socket(rootless):
         return chosen
     found = _judged(EngineState(f"unix://{rootless}", chosen=False), rootless)
-    believed = not (found.trouble or found.foreign) or _is_neighbour(rootless)
+    believed = not (found.error or found.foreign) or _is_neighbour(rootless)
     return found.endpoint if believed else chosen
 
 
@@ -65,7 +65,7 @@ def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
     """The chosen engine, which need not exist, then every other one whose socket does.
 
     Two paths to one socket are one engine. One that is not to be asked, since somebody else
-    listens, says so in its `trouble`.
+    listens, says so in its `error`.
 
     Args:
         processes: what holds the ports, with all that is above it; a dockerd among them tells by
@@ -98,12 +98,12 @@ def _judged(state: EngineState, path: str) -> EngineState:
         return replace(state, uid=uid)
     uid = owner_uid(path) if uid is None else uid
     if uid is None:
-        return replace(state, trouble=f"there is no engine at {path}", absent=True)
+        return replace(state, error=f"there is no engine at {path}", absent=True)
     if uid in {0, euid} if ours else (euid == 0 and uid == whose):
         return replace(state, uid=uid, foreign=not ours)
     where = "" if ours else f", in the directory of user {whose}"
-    trouble = f"{state.endpoint} was not asked: user {uid} listens there{where}"
-    return replace(state, uid=uid, trouble=trouble, forbidden=True, asked=False)
+    error = f"{state.endpoint} was not asked: user {uid} listens there{where}"
+    return replace(state, uid=uid, error=error, forbidden=True, asked=False)
 
 
 def _is_neighbour(path: str) -> bool:

@@ -39,7 +39,7 @@ _PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_U
 _FEW = 8  # up to so many ports are asked for one by one
 
 
-class _Row(Struct, frozen=True):
+class _SockDiagRow(Struct, frozen=True):
     """One inet_diag_msg with the two attributes that matter."""
 
     family: int
@@ -90,7 +90,7 @@ def _ports(requests: Iterable[PortRequest], transport: Transport) -> set[int]:
 
 def _rows(
     netlink: socket.socket, transport: Transport, ports: set[int] | None, states: int
-) -> Iterator[_Row]:
+) -> Iterator[_SockDiagRow]:
     """Rows whose port is wanted; the kernel ignores the filter for sockets that do not listen."""
     asked = [0] if ports is None or len(ports) > _FEW else sorted(ports)
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -120,13 +120,13 @@ def _dump(
     return dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
 
 
-def parse_row(body: bytes) -> _Row:
+def parse_row(body: bytes) -> _SockDiagRow:
     """One inet_diag_msg: ports in network order, the rest in the machine's own."""
     fields = _MESSAGE.unpack_from(body)
     found = dict(attributes(body, _MESSAGE.size))
     v6only = found.get(_ATTRIBUTE_V6ONLY)
     cgroup = found.get(_ATTRIBUTE_CGROUP_ID)
-    return _Row(
+    return _SockDiagRow(
         family=fields[0],
         state=fields[1],
         source=fields[6],
@@ -140,7 +140,7 @@ def parse_row(body: bytes) -> _Row:
     )
 
 
-def _socket(row: _Row, transport: Transport) -> Socket:
+def _socket(row: _SockDiagRow, transport: Transport) -> Socket:
     state = _state(row, transport)
     peer = None
     if row.peer_port:
@@ -162,7 +162,7 @@ def _address(family: int, raw: bytes) -> str:
     return text.removeprefix("::ffff:") if "." in text else text
 
 
-def _state(row: _Row, transport: Transport) -> SocketState:
+def _state(row: _SockDiagRow, transport: Transport) -> SocketState:
     if transport is Transport.UDP:
         return SocketState.CONNECTED if row.state == _ESTABLISHED else SocketState.UNCONNECTED
     if row.state == _LISTEN:

@@ -17,7 +17,7 @@ from msgspec import Struct, ValidationError, convert
 
 from resolver.errors import UltraPortsError
 from resolver.gather import engines
-from resolver.gather.asking import ask_engines
+from resolver.gather.engine_queries import ask_engines
 from resolver.host.engine_client import EngineClient, is_container_id, is_local
 from resolver.model import PortRequest
 
@@ -149,7 +149,7 @@ class Published:
             return False
         self._next_search = time.monotonic() + _AGAIN_SECONDS
         found = [
-            each for each in engines.known_engines() if not (each.trouble or each.foreign)
+            each for each in engines.known_engines() if not (each.error or each.foreign)
         ]  # another user's engine explains sockets alone, which are seen without it
         for each in found:
             if is_local(each.endpoint) and each.endpoint not in self._listeners:
@@ -158,7 +158,7 @@ class Published:
 
     def _ask(self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]) -> None:
         containers, asked = ask_engines(requests, (), sockets, self._policy)
-        self.troubles = tuple(each.trouble for each in asked if each.trouble and each.silent)
+        self.troubles = tuple(each.error for each in asked if each.error and each.silent)
         bindings = [
             (binding, (container.id, self.starts.get(container.id, 0)))
             for container in containers

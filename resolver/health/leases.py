@@ -46,7 +46,7 @@ class Leases:
 
     def __init__(self, environ: Mapping[str, str], root: Path) -> None:
         self.alive: dict[int, Lease] = {}
-        self.trouble = ""
+        self.error = ""
         self._where = here(environ)
         self._scope = current(environ)
         self._environ = environ
@@ -61,10 +61,10 @@ class Leases:
         try:
             found = {lease.token: lease for lease in self._opened().leases(self._scope)}
         except StoreError as error:
-            self.trouble = f"what is reserved cannot be told: {error}"
+            self.error = f"what is reserved cannot be told: {error}"
             self._next_try = time.monotonic() + _PATIENCE_SECONDS
             return ()
-        self.trouble = ""
+        self.error = ""
         before, self.alive = self.alive, found
         return tuple(self._compare(before))
 

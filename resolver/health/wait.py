@@ -177,7 +177,7 @@ class Held:
         """See `Condition`."""
         seen = self._look.signatures()
         missing = [each for each in self._wanted.requests if each not in seen]
-        self._unmet = dict.fromkeys(missing, f"is held by nobody{self._look.trouble}")
+        self._unmet = dict.fromkeys(missing, f"is held by nobody{self._look.error}")
         return self.explain()
 
     def explain(self) -> tuple[Unmet, ...]:
@@ -245,7 +245,7 @@ class _Look:
         self._published = Published(api.policy({"use_docker": use_docker}))
 
     @property
-    def trouble(self) -> str:
+    def error(self) -> str:
         """What could not be asked, to be added to a sentence."""
         return "".join(f" ({each})" for each in self._published.troubles)
 

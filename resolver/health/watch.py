@@ -237,7 +237,7 @@ class Watch:
         policy = replace(self._policy, use_docker=self._policy.use_docker and not paused)
         diagnosis = pipeline.diagnose(requests, {}, policy, self._effects)
         if not paused:
-            silent = [each.trouble or "" for each in diagnosis.snapshot.engines if each.silent]
+            silent = [each.error or "" for each in diagnosis.snapshot.engines if each.silent]
             self._silent = "; ".join(silent)
             self._engine_pause = time.monotonic() + (_ENGINE_PAUSE_SECONDS if silent else 0)
         return {
@@ -270,7 +270,7 @@ class Watch:
 
     def _notes(self, now: Instant) -> Iterator[Event]:
         """What cannot be seen, each time that this changes."""
-        troubles = {"engines": self._silent, "leases": self._leases.trouble}
+        troubles = {"engines": self._silent, "leases": self._leases.error}
         for what, said in troubles.items():
             if said and said != self._said.get(what):
                 yield Event(now.at, EventKind.NOTE, reason=f"partial view: {said}")

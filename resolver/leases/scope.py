@@ -79,8 +79,8 @@ def engine_scope() -> str:
         EngineError: it does not answer, or not as an engine would.
     """
     chosen = chosen_engine()
-    if chosen.trouble is not None:
-        raise EngineError(chosen.trouble)
+    if chosen.error is not None:
+        raise EngineError(chosen.error)
     with closing(EngineClient(chosen.endpoint, _ENGINE_SECONDS, chosen.uid)) as engine:
         return f"engine:{engine.identity()}"
 

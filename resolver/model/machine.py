@@ -164,18 +164,18 @@ class Redirect(Struct, frozen=True, order=True):
 class EngineState(Struct, frozen=True):
     """One engine endpoint and how it answered.
 
-    `trouble` is None where it answered in time, else the reason; `absent` marks an endpoint that
+    `error` is None where it answered in time, else the reason; `absent` marks an endpoint that
     simply does not exist here, which is no trouble at all, and `forbidden` one that this user may
     not use, or should not. `elsewhere` says that its published ports are in another network
     namespace than ours, and why we think so. `chosen` marks the one that the docker command line
     would talk to; the others were found beside it. `client` begins the commands that reach the
-    engine. `asked` is False where it was not: what is seen here explains the ports, or `trouble`
+    engine. `asked` is False where it was not: what is seen here explains the ports, or `error`
     says why. `uid` is the user who listens at its socket, None where that cannot be told (tcp,
     ssh); `foreign` says that it is another user's, which may explain that user's ports only.
     """
 
     endpoint: str
-    trouble: str | None = None
+    error: str | None = None
     absent: bool = False
     forbidden: bool = False
     elsewhere: str | None = None
@@ -193,7 +193,7 @@ class EngineState(Struct, frozen=True):
     @property
     def silent(self) -> bool:
         """Whether it might explain anybody's port, and did not answer, even though we may ask."""
-        return self.trouble is not None and not (self.absent or self.forbidden or self.foreign)
+        return self.error is not None and not (self.absent or self.forbidden or self.foreign)
 
 
 class Snapshot(Struct, frozen=True, dict=True):

@@ -243,7 +243,7 @@ class Policy(Struct, frozen=True):
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
     owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
     and engines that could add little are not asked. `euid` is the caller's effective user id, and
-    `again` the command line that an advice repeats behind `sudo`.
+    `rerun_command` the command line that an advice repeats behind `sudo`.
     """
 
     grace_seconds: float = 5.0
@@ -256,4 +256,4 @@ class Policy(Struct, frozen=True):
     use_docker: bool = True
     complete: bool = True
     euid: int = 0
-    again: tuple[str, ...] = ("ultra-ports",)
+    rerun_command: tuple[str, ...] = ("ultra-ports",)

@@ -92,7 +92,7 @@ class Report(Struct, frozen=True):
     command: str
     ports: tuple[PortReport, ...] = ()
     notes: tuple[str, ...] = ()
-    asides: tuple[str, ...] = ()  # what only a verbose reader wants
+    verbose_notes: tuple[str, ...] = ()  # what only a verbose reader wants
     dry_run: bool = False
     exit_status: ExitStatus = ExitStatus.FREE
     engines: tuple[EngineState, ...] = ()  # how each one answered

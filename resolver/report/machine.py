@@ -35,7 +35,7 @@ class EngineEntry(Struct, frozen=True):
 
     endpoint: str
     asked: bool
-    trouble: str | None
+    error: str | None
     elsewhere: str | None
 
 
@@ -141,7 +141,7 @@ def envelope(report: Report) -> ReportEnvelope:
         exit_status=int(report.exit_status),
         scan=report.scan,
         engines=[
-            EngineEntry(each.endpoint, each.asked, each.trouble, each.elsewhere)
+            EngineEntry(each.endpoint, each.asked, each.error, each.elsewhere)
             for each in report.engines
         ],
         ports=ports(report),

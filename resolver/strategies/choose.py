@@ -194,7 +194,7 @@ def _with_sudo(command: Command) -> Command:
 
 def _again(policy: Policy) -> Command:
     """This very command line, with more privilege."""
-    return Command(("sudo", *policy.again))
+    return Command(("sudo", *policy.rerun_command))
 
 
 def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:

@@ -41,7 +41,7 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
         return Outcome(step, Result.NOT_PERMITTED, f"nothing was signalled: {FOREIGN_PROC}")
     with ExitStack() as stack:
         try:
-            targets = {found.identity: _Target.open(found, stack) for found in step.members}
+            targets = {found.identity: _Signalled.open(found, stack) for found in step.members}
         except PermissionError as error:
             return Outcome(step, Result.NOT_PERMITTED, str(error))
         masters = [targets[found.identity] for found in step.masters]
@@ -56,7 +56,7 @@ def kill(step: KillStep, policy: Policy, effects: Effects) -> Outcome:
             return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(run.actions))
 
 
-class _Target(Struct):
+class _Signalled(Struct):
     """A process to end; `handle` is its pidfd, None where the platform has none."""
 
     process: Process
@@ -64,7 +64,7 @@ class _Target(Struct):
     gone: bool
 
     @classmethod
-    def open(cls, process: Process, stack: ExitStack) -> _Target:
+    def open(cls, process: Process, stack: ExitStack) -> _Signalled:
         handle = None
         try:
             if sys.platform == "linux":
@@ -116,7 +116,7 @@ class _Run(Struct):
     step: KillStep
     policy: Policy
     effects: Effects
-    targets: list[_Target]
+    targets: list[_Signalled]
     actions: list[str]
 
     def did(self, action: str) -> None:
@@ -124,7 +124,7 @@ class _Run(Struct):
         self.actions.append(action)
         self.effects.observer.did(action)
 
-    def send(self, number: signal.Signals, targets: Iterable[_Target]) -> None:
+    def send(self, number: signal.Signals, targets: Iterable[_Signalled]) -> None:
         """Signals those that exist and are still concerned."""
         for target in targets:
             if self.concerns(target):
@@ -138,7 +138,7 @@ class _Run(Struct):
                 target.signal(signal.SIGCONT)
                 self.did(f"SIGCONT to {target.process}, which was stopped")
 
-    def concerns(self, target: _Target) -> bool:
+    def concerns(self, target: _Signalled) -> bool:
         """Whether a process still holds the port, or would start another one that does.
 
         Where that cannot be seen, it counts as long as it exists.
@@ -151,7 +151,7 @@ class _Run(Struct):
         found = open_sockets(target.process.pid, inodes)
         return bool(found) if found is not None else target.exists()
 
-    def wait(self, targets: Iterable[_Target], deadline: float, what: str) -> bool:
+    def wait(self, targets: Iterable[_Signalled], deadline: float, what: str) -> bool:
         """True once all have ended, or let go and had a moment to end; False at the deadline."""
         waiting = list(targets)
         released = False
@@ -176,7 +176,7 @@ class _Run(Struct):
         return Outcome(self.step, Result.DONE, reason, tuple(self.actions))
 
 
-def _end(run: _Run, masters: list[_Target]) -> Outcome:
+def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
     begun = run.effects.clock.now()
     if not run.policy.force:
         grace_seconds = run.policy.grace_seconds + run.step.patience_seconds

@@ -94,7 +94,7 @@ def test_a_users_engine_says_nothing_about_roots_port(
     assert other.asked == []  # it has nothing to do with the port
     found = engine_of(run, other.docker)
     assert not found["asked"]
-    assert "has no such port" in found["trouble"]
+    assert "has no such port" in found["error"]
 
 
 def test_a_free_port_is_free_whatever_a_users_engine_says(lab: Lab, other: Stranger) -> None:
@@ -135,7 +135,7 @@ def test_who_listens_in_another_users_directory_is_not_asked(lab: Lab, other: St
     why = f"user 0 listens there, in the directory of user {other.uid}"
     for found in (engine_of(run, other.docker), engine_of(chosen, other.docker)):
         assert not found["asked"]
-        assert why in found["trouble"]
+        assert why in found["error"]
     assert why not in " ".join(run.json["notes"])
     assert why in " ".join(chosen.json["notes"])  # whoever chose it wants to know
 
@@ -295,8 +295,8 @@ def assert_not_believed(run: Run, other: Stranger, theirs: int) -> None:
     """Asserts that what holds the port is named, and that the answer counts as none."""
     assert run.status == 0, run.stdout + run.stderr
     assert kinds(run, theirs) == [("forwarder", None)]
-    trouble = engine_of(run, other.docker)["trouble"]
-    assert trouble.endswith(("does not answer as an engine", "answers with what no engine says"))
+    error = engine_of(run, other.docker)["error"]
+    assert error.endswith(("does not answer as an engine", "answers with what no engine says"))
     assert_only_asked(other)
 
 
@@ -337,7 +337,7 @@ def test_a_users_engine_that_is_silent_leaves_no_port_of_roots_undecided(
     other.engine(lab, other.docker, "--port", theirs, "--slow", 100, *FORWARDER)
     run = as_root(other, "who", "--json", "--docker-timeout", "0.5", port, theirs)
     assert kinds(run, port) == [("forwarder", None)]
-    assert engine_of(run, other.docker)["trouble"].endswith("did not answer in 0.5 s")
+    assert engine_of(run, other.docker)["error"].endswith("did not answer in 0.5 s")
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_a_strangers_home_leads_to_no_engine(lab: Lab, other: Stranger, name: st
     assert (run.status, kinds(run, port)) == (0, [("local", None)]), run.stdout
     assert not server.alive
     assert other.asked == []
-    assert f"user {other.uid} listens there" in engine_of(run, path)["trouble"]
+    assert f"user {other.uid} listens there" in engine_of(run, path)["error"]
 
 
 def test_an_ordinary_user_asks_no_other_users_engine(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from resolver.gather import asking, engines
+from resolver.gather import engine_queries, engines
 from resolver.gather.holders import holders
 from resolver.health.docker_events import ContainerRuns
 from resolver.model import (
@@ -153,11 +153,13 @@ def test_a_container_that_a_cgroup_names_hides_no_published_port() -> None:
 def test_another_users_engine_is_never_the_same_as_ours() -> None:
     """Or it could say that a remote engine's ports are this machine's."""
     container = claimed(THEIRS, foreign=True)
-    remote = asking._Answer(EngineState("tcp://far", elsewhere="it is far"), (container,))  # noqa: SLF001
+    remote = engine_queries._EngineAnswer(  # noqa: SLF001
+        EngineState("tcp://far", elsewhere="it is far"), (container,)
+    )
     near = EngineState("unix:///run/user/1000/docker.sock", chosen=False)
     for foreign in (True, False):
-        local = asking._Answer(replace(near, foreign=foreign), (container,))  # noqa: SLF001
-        first, *rest = asking._distinct([remote, local])  # noqa: SLF001
+        local = engine_queries._EngineAnswer(replace(near, foreign=foreign), (container,))  # noqa: SLF001
+        first, *rest = engine_queries._distinct([remote, local])  # noqa: SLF001
         assert (bool(first.engine.elsewhere), len(rest)) == (foreign, int(foreign))
 
 

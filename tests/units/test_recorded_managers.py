@@ -285,7 +285,7 @@ def test_a_products_forwarder_is_named_and_never_signalled(shown: Forwarder) -> 
 
 def test_an_engine_that_does_not_answer_leaves_it_undecided() -> None:
     forwarder = process(700, INIT, "rootlesskit", uid=501)
-    silent = EngineState("unix:///run/docker.sock", trouble="it did not answer in 2 s")
+    silent = EngineState("unix:///run/docker.sock", error="it did not answer in 2 s")
     snapshot = Snapshot(processes=(INIT, forwarder), engines=(silent,))
     judged = desktop.classify(holder(forwarder), snapshot, NOTHING)
     assert judged is not None

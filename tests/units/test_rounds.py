@@ -106,7 +106,7 @@ def in_state(planned: Planned, state: SocketState) -> Planned:
 
 
 HERE, AWAY = EngineState("unix:///here"), EngineState("unix:///vm", elsewhere="a virtual machine")
-SILENT = replace(HERE, trouble="no answer within 2 s")
+SILENT = replace(HERE, error="no answer within 2 s")
 NO_ANSWER = Snapshot(engines=(SILENT,))
 TIME_WAIT = Snapshot(sockets=(Socket(BINDING, SocketState.CLOSING, inode=0),))
 WEB = Container("a" * 64, "web", engine=HERE.endpoint)

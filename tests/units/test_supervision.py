@@ -113,7 +113,7 @@ def says(stdout: str, status: int = 0, stderr: str = "") -> Says:
 )
 def test_runits_answers(said: str, want_up: bool, words: str) -> None:  # noqa: FBT001
     first = supervise.runit_states(said, "/sv/web")[0]
-    assert first == supervise.State("/sv/web", 42, want_up, words)
+    assert first == supervise.ServiceState("/sv/web", 42, want_up, words)
 
 
 def test_runits_log_has_a_directory_of_its_own() -> None:
@@ -154,7 +154,7 @@ def test_s6s_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
 )
 def test_daemontools_answers_without_the_wanted_state(said: str, words: str) -> None:
     (state,) = supervise.daemontools_states(said, "/sv/web")
-    assert state == supervise.State("/sv/web", 42, None, words)
+    assert state == supervise.ServiceState("/sv/web", 42, None, words)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_monits_answers() -> None:
     ],
 )
 def test_monits_action(said: str | None, action: str) -> None:
-    daemon = monit._Daemon(supervisor_of(9, "monit"), None)  # noqa: SLF001
+    daemon = monit._MonitDaemon(supervisor_of(9, "monit"), None)  # noqa: SLF001
     settings = {} if said is None else {"Existence": said}
     assert monit._Check("web", daemon, {}, settings, "").action == action  # noqa: SLF001
 
@@ -440,7 +440,7 @@ def test_monits_control_file(words: list[str], path: str | None) -> None:
 MARKED = (("MONIT_SERVICE", "web"),)
 
 
-def monits(monkeypatch: pytest.MonkeyPatch, *daemons: monit._Daemon) -> None:
+def monits(monkeypatch: pytest.MonkeyPatch, *daemons: monit._MonitDaemon) -> None:
     monkeypatch.setattr(monit, "_daemons", lambda: list(daemons))
 
 
@@ -448,7 +448,7 @@ def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     marked = holder(process(42, "web", environment=MARKED))
-    monits(monkeypatch, monit._Daemon(supervisor_of(9, "monit"), None))  # noqa: SLF001
+    monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit"), None))  # noqa: SLF001
     silent = Says(CommandFailedError("monit: not found"))
     judged = monit.classify(marked, Snapshot(), silent)
     assert judged is not None
@@ -464,7 +464,7 @@ def test_a_monit_of_another_user_is_asked_as_that_user_about_that_users_processe
 ) -> None:
     user = another_user()
     theirs = owned_by(user.pw_uid)
-    monits(monkeypatch, monit._Daemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
+    monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
     asked = Says(CommandFailedError("monit: not found"))
     judged = monit.classify(holder(process(42, "web", environment=MARKED, **theirs)), SOME, asked)
     assert judged is not None
@@ -482,7 +482,7 @@ def test_a_control_file_of_a_stranger_is_not_given_to_roots_monit(
 ) -> None:
     file = tmp_path / "monitrc"
     file.touch()
-    daemon = monit._Daemon(supervisor_of(9, "monit"), str(file))  # noqa: SLF001
+    daemon = monit._MonitDaemon(supervisor_of(9, "monit"), str(file))  # noqa: SLF001
     monits(monkeypatch, daemon)
     marked = holder(process(42, "web", environment=MARKED))
     asked = Says(CommandFailedError("monit: not found"))

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
 from resolver.gather import engines
 from resolver.gather.containers import list_containers
-from resolver.gather.explained import patience_seconds
-from resolver.gather.places import elsewhere
+from resolver.gather.engine_choice import patience_seconds
+from resolver.gather.namespaces import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
 from resolver.host.engine_client import is_there, load_sdk
 from resolver.model import EngineState, PortRequest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resolver.model import Container, Policy, Process, Socket
 
 
-class _Answer(Struct, frozen=True):
+class _EngineAnswer(Struct, frozen=True):
     """What one engine said."""
 
     engine: EngineState
@@ -42,7 +42,7 @@ def ask_engines(
 
     Our own container is among them, where an engine knows it. Both are empty where no engine is to
     be asked. The whole takes `docker_timeout_seconds` and a little, and what an engine did not say
-    by then is in its `trouble`. Of an engine that was merely found, and whose ports are not ours,
+    by then is in its `error`. Of an engine that was merely found, and whose ports are not ours,
     no containers are told: they are in nobody's way here. Another user's engine is asked about that
     user's sockets alone, and not at all where there are none.
     """
@@ -73,14 +73,14 @@ def _inquiry(
     sockets: Sequence[Socket],
 ) -> _Inquiry:
     """What an engine is asked; another user's is asked what concerns that user."""
-    if engine.foreign and engine.trouble is None:
+    if engine.foreign and engine.error is None:
         processes = [each for each in processes if each.uid == engine.uid]
         requests = _requests_of(engine.uid, requests, sockets)
         if not requests:
             why = (
                 f"{engine.endpoint} was not asked: user {engine.uid}, whose it is, has no such port"
             )
-            engine = replace(engine, trouble=why, forbidden=True, asked=False)
+            engine = replace(engine, error=why, forbidden=True, asked=False)
     ids = _container_ids(processes)
     return _Inquiry(engine, limit_seconds, requests, ids)
 
@@ -102,49 +102,49 @@ def _container_ids(processes: Iterable[Process]) -> frozenset[str]:
 
 
 def _located(
-    answer: _Answer,
+    answer: _EngineAnswer,
     own: str | None,
     sockets: tuple[Socket, ...],
     requests: Sequence[PortRequest] | None,
-) -> _Answer:
-    if answer.engine.trouble is not None:
+) -> _EngineAnswer:
+    if answer.engine.error is not None:
         return answer
     away = elsewhere(answer.engine.endpoint, answer.containers, own, sockets, requests)
     return replace(answer, engine=replace(answer.engine, elsewhere=away))
 
 
-def _distinct(told: list[_Answer]) -> list[_Answer]:
+def _distinct(told: list[_EngineAnswer]) -> list[_EngineAnswer]:
     """Each engine once: two endpoints that tell of the same container are one engine's.
 
     The first stays; where either path leads to ports that are ours, they are. Another user's engine
     may say what it likes, and is only ever itself.
     """
-    found: list[_Answer] = []
+    found: list[_EngineAnswer] = []
     for answer in told:
         known = next((each for each in found if _is_same(each, answer)), None)
         if known is None:
             found.append(answer)
         elif known.engine.elsewhere and not answer.engine.elsewhere:
-            found[found.index(known)] = _Answer(
+            found[found.index(known)] = _EngineAnswer(
                 replace(known.engine, elsewhere=None), known.containers
             )
     return found
 
 
-def _is_same(one: _Answer, other: _Answer) -> bool:
+def _is_same(one: _EngineAnswer, other: _EngineAnswer) -> bool:
     if one.engine.foreign or other.engine.foreign:
         return False
     return not {each.id for each in one.containers}.isdisjoint(each.id for each in other.containers)
 
 
-def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_Answer]:
+def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_EngineAnswer]:
     """Every engine's answer, the chosen one's first.
 
     Each is asked in a thread of its own, for as long as all of them together may take: the SDK's
     own limit is for each read. What comes too late is dropped: the threads do not keep the process
     alive. Loading the SDK is slow, so that does not count.
     """
-    asked = [inquiry for inquiry in inquiries if inquiry.engine.trouble is None]
+    asked = [inquiry for inquiry in inquiries if inquiry.engine.error is None]
     threads = [
         threading.Thread(target=each.ask, name=f"engine {each.engine.endpoint}", daemon=True)
         for each in asked
@@ -160,7 +160,7 @@ def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_Answer]:
 
 
 class _Inquiry:
-    """One engine that is asked, unless its `trouble` says why not, and what it said so far."""
+    """One engine that is asked, unless its `error` says why not, and what it said so far."""
 
     def __init__(
         self,
@@ -186,23 +186,23 @@ class _Inquiry:
         finally:
             self._over = True
 
-    def answer(self) -> _Answer:
+    def answer(self) -> _EngineAnswer:
         """What was said so far; to be called once, when the deadline is over."""
         state, endpoint = self.engine, self.engine.endpoint
-        if state.trouble is not None:
-            return _Answer(state)
+        if state.error is not None:
+            return _EngineAnswer(state)
         if not self._over:
-            trouble = f"{endpoint} did not answer in {self._limit:g} s"
-            return _Answer(replace(state, trouble=trouble))
+            error = f"{endpoint} did not answer in {self._limit:g} s"
+            return _EngineAnswer(replace(state, error=error))
         if self._error is None and self._containers is None:  # it broke: silence is no answer
-            return _Answer(replace(state, trouble=f"{endpoint} could not be asked"))
+            return _EngineAnswer(replace(state, error=f"{endpoint} could not be asked"))
         if self._error is None:
-            return _Answer(state, self._containers or ())
+            return _EngineAnswer(state, self._containers or ())
         nobody = not state.chosen and isinstance(self._error.__cause__, ConnectionRefusedError)
-        return _Answer(
+        return _EngineAnswer(
             replace(
                 state,
-                trouble=str(self._error),
+                error=str(self._error),
                 absent=nobody or isinstance(self._error, EngineAbsentError),
                 forbidden=isinstance(self._error, EngineNotPermittedError),
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver.gather import explained, places
+from resolver.gather import engine_choice, namespaces
 from resolver.gather.redirects import UNREAD, Nat
 from resolver.model import (
     Binding,
@@ -54,7 +54,7 @@ LIMIT = 2.0
 @pytest.fixture(autouse=True)
 def ports_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published ports of every engine at a socket are ours."""
-    monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: True)
+    monkeypatch.setattr(engine_choice, "is_engine_of_ours", lambda _: True)
 
 
 def patience(
@@ -67,7 +67,7 @@ def patience(
     complete: bool = False,
 ) -> float:
     policy = Policy(complete=complete, docker_timeout_seconds=LIMIT)
-    return explained.patience_seconds(known, requests, sockets, processes, nat, policy)
+    return engine_choice.patience_seconds(known, requests, sockets, processes, nat, policy)
 
 
 def test_a_local_server_needs_no_engine() -> None:
@@ -125,7 +125,7 @@ def test_a_second_port_that_nobody_serves() -> None:
 
 
 def test_an_engine_whose_ports_are_not_known_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explained, "is_engine_of_ours", lambda _: False)
+    monkeypatch.setattr(engine_choice, "is_engine_of_ours", lambda _: False)
     assert patience([PORT], [served()], [process()]) == LIMIT
 
 
@@ -145,10 +145,10 @@ def test_an_engine_whose_ports_are_not_known_to_be_ours(monkeypatch: pytest.Monk
 def test_a_relay_is_no_engine(
     listener: str, container: str | None, monkeypatch: pytest.MonkeyPatch, *, ours: bool
 ) -> None:
-    monkeypatch.setattr(places, "listener_pid", lambda *_: Pid(os.getpid()))
-    monkeypatch.setattr(places, "own_container_id", lambda: container)
-    monkeypatch.setattr(places, "_name", lambda _: listener)
-    assert places.is_engine_of_ours("/run/e.sock") is ours
+    monkeypatch.setattr(namespaces, "listener_pid", lambda *_: Pid(os.getpid()))
+    monkeypatch.setattr(namespaces, "own_container_id", lambda: container)
+    monkeypatch.setattr(namespaces, "_name", lambda _: listener)
+    assert namespaces.is_engine_of_ours("/run/e.sock") is ours
 
 
 def test_an_engine_behind_no_socket() -> None:
@@ -166,5 +166,5 @@ def test_an_engine_behind_no_socket() -> None:
 def test_another_users_engine_need_not_be_known(
     stranger: EngineState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explained, "is_engine_of_ours", lambda path: path == "/run/e.sock")
+    monkeypatch.setattr(engine_choice, "is_engine_of_ours", lambda path: path == "/run/e.sock")
     assert patience([PORT], [served()], [process()], (ENGINE, stranger)) == 0

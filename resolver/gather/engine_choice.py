@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.gather.engines import container_id_in, path_of
-from resolver.gather.places import is_engine_of_ours
+from resolver.gather.namespaces import is_engine_of_ours
 from resolver.gather.sockets import is_served
 from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
 from resolver.settings import EXPLAINED_SHARE
@@ -48,7 +48,7 @@ def patience_seconds(
         return limit
     if not all(_known(entry, processes) for entry in sockets) or any(map(_of_engines, processes)):
         return limit
-    if not all(each.foreign or each.trouble or _here(each.endpoint) for each in known):
+    if not all(each.foreign or each.error or _here(each.endpoint) for each in known):
         return limit
     return limit * EXPLAINED_SHARE if policy.complete else 0.0
 
