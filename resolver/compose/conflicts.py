@@ -10,22 +10,21 @@ from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from resolver.compose.findings import Code, Finding, Level
-from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest, Transport
+from resolver.compose.model import HOST, NONE
+from resolver.model import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.compose.findings import Machine
     from resolver.compose.model import ComposeProject, ComposeService, Published
-
-HOST, NONE = "host", "none"
-_JOINED = ("service:", "container:")
+    from resolver.model import PortRequest
 
 
 def find(project: ComposeProject, machine: Machine) -> tuple[Finding, ...]:
     """What is worth saying of the project's ports: conflicts first, each in the file's order."""
     services = [service for service in project.services if service.replicas > 0]
-    entries = [each for service in services for each in fixed(service)]
+    entries = [each for service in services for each in service.fixed]
     replicas = {service.name: service.replicas for service in services}
     found = [
         *chain.from_iterable(map(_of_service, services)),
@@ -38,66 +37,6 @@ def find(project: ComposeProject, machine: Machine) -> tuple[Finding, ...]:
     return (
         *(each for each in found if each.level is Level.CONFLICT),
         *(each for each in found if each.level is Level.WARNING),
-    )
-
-
-def fixed(service: ComposeService) -> tuple[Published, ...]:
-    """The entries that claim host ports, each once: a repeated one is dropped by compose."""
-    if service.replicas < 1 or service.network_mode in {HOST, NONE} or joins(service):
-        return ()
-    found: dict[object, Published] = {}
-    for each in service.published:
-        if each.first is not None and not each.error and each.transport in list(Transport):
-            key = (each.target, each.first, each.last, each.address, each.transport)
-            found.setdefault(key, each)
-    return tuple(found.values())
-
-
-def joins(service: ComposeService) -> bool:
-    """Whether it lives in another container's network, which can publish no ports of its own."""
-    return service.network_mode.startswith(_JOINED)
-
-
-def ports(entry: Published) -> range:
-    """The host ports that the engine may choose from; empty where it may choose from all."""
-    if entry.first is None:
-        return range(0)
-    return range(entry.first, (entry.last or entry.first) + 1)
-
-
-def requests(entry: Published) -> tuple[PortRequest, ...]:
-    """The same as endpoints, in order."""
-    if entry.error or entry.transport not in list(Transport):
-        return ()
-    transport = Transport(entry.transport)
-    return tuple(PortRequest(PortNumber(port), transport, entry.address) for port in ports(entry))
-
-
-def same_address(one: str | None, other: str | None) -> bool:
-    """Whether an engine cannot publish a port on both.
-
-    It gives the wildcards of the two families to different sockets: `0.0.0.0:80` and `[::]:80` go
-    together, as they do in every entry without an address.
-    """
-    return any(
-        (":" in mine) == (":" in theirs)
-        and (mine == theirs or {mine, theirs} & {ANY_IPV4, ANY_IPV6})
-        for mine in _addresses(one)
-        for theirs in _addresses(other)
-    )
-
-
-def _addresses(address: str | None) -> tuple[str, ...]:
-    return (ANY_IPV4, ANY_IPV6) if address is None else (address,)
-
-
-def _in_the_way(one: Published, other: Published) -> bool:
-    """Whether they could come to the same port."""
-    mine, theirs = ports(one), ports(other)
-    return (
-        one.transport == other.transport
-        and max(mine[0], theirs[0]) <= min(mine[-1], theirs[-1])
-        and same_address(one.address, other.address)
     )
 
 
@@ -129,7 +68,7 @@ def _of_network(service: ComposeService) -> Iterator[Finding]:
     elif service.network_mode == NONE:
         line = f"{service.name} has no network: its ports ({written}) are not published"
         yield Finding(Level.WARNING, Code.NO_NETWORK, line, name, hint="leave out one of the two")
-    elif joins(service):
+    elif service.joins:
         line = (
             f"{service.name} lives in the network of {service.network_mode}: the engine refuses to "
             f"publish its ports ({written})"
@@ -141,17 +80,14 @@ def _of_network(service: ComposeService) -> Iterator[Finding]:
 # --- several entries ------------------------------------------------------------------------------
 
 
-def _single(entry: Published) -> bool:
-    return len(ports(entry)) == 1
-
-
 def _together(entries: Sequence[Published]) -> Iterator[Finding]:
     """Entries that each want one port, and it is the same one: a finding for each port."""
     wanted: dict[tuple[str, int], list[Published]] = {}
-    for entry in filter(_single, entries):
-        wanted.setdefault((entry.transport, ports(entry)[0]), []).append(entry)
+    for entry in entries:
+        if entry.is_single:
+            wanted.setdefault((entry.transport, entry.ports[0]), []).append(entry)
     for (transport, port), group in wanted.items():
-        pairs = [pair for pair in combinations(group, 2) if _in_the_way(*pair)]
+        pairs = [pair for pair in combinations(group, 2) if pair[0].meets(pair[1])]
         if pairs:
             yield _clash(f"{port}/{transport}", list(dict.fromkeys(chain.from_iterable(pairs))))
 
@@ -159,7 +95,7 @@ def _together(entries: Sequence[Published]) -> Iterator[Finding]:
 def _clash(label: str, group: list[Published]) -> Finding:
     names = tuple(dict.fromkeys(each.service for each in group))
     several = len(names) > 1
-    wanted = tuple(dict.fromkeys(chain.from_iterable(map(requests, group))))
+    wanted = tuple(dict.fromkeys(chain.from_iterable(each.requests for each in group)))
     where = f" ({', '.join(map(str, wanted))})" if len(wanted) > 1 else ""
     who = f"{', '.join(names[:-1])} and {names[-1]} all" if len(names) > 2 else " and ".join(names)  # noqa: PLR2004
     said = f"{who} publish {label}" if several else f"{who} publishes {label} {len(group)} times"
@@ -175,7 +111,7 @@ def _clash(label: str, group: list[Published]) -> Finding:
 
 def _replicas(entries: Sequence[Published], replicas: dict[str, int]) -> Iterator[Finding]:
     for entry in entries:
-        count, span = replicas[entry.service], ports(entry)
+        count, span = replicas[entry.service], entry.ports
         if count > len(span):
             have = f"port {span[0]}" if len(span) == 1 else f"the ports {span[0]}-{span[-1]}"
             line = (
@@ -188,7 +124,7 @@ def _replicas(entries: Sequence[Published], replicas: dict[str, int]) -> Iterato
                 Code.REPLICAS,
                 line,
                 (entry.service,),
-                requests(entry),
+                entry.requests,
                 f"publish a range, as in {wide}, or run fewer",
             )
 
@@ -198,26 +134,20 @@ def _ranges(entries: Sequence[Published], replicas: dict[str, int]) -> Iterator[
 
     Ranges are served in the order of their ends, which leaves the most for those that come later.
     """
-    used = [(each, ports(each)[0]) for each in entries if _single(each)]
-    ranges = [each for each in entries if not _single(each)]
-    for entry in sorted(ranges, key=lambda each: (ports(each)[-1], ports(each)[0])):
-        lost = {port for other, port in used if _could_lose(entry, other)}
-        left = [port for port in ports(entry) if port not in lost]
-        wanted = min(replicas[entry.service], len(ports(entry)))
-        others = tuple(dict.fromkeys(each.service for each in entries if _rival(entry, each)))
+    used = [(each, each.ports[0]) for each in entries if each.is_single]
+    ranges = [each for each in entries if not each.is_single]
+    for entry in sorted(ranges, key=lambda each: (each.ports[-1], each.ports[0])):
+        lost = {port for other, port in used if entry.shares_sockets(other)}
+        left = [port for port in entry.ports if port not in lost]
+        wanted = min(replicas[entry.service], len(entry.ports))
+        others = tuple(
+            dict.fromkeys(each.service for each in entries if each != entry and entry.meets(each))
+        )
         if len(left) < wanted:
             yield _full(entry, others, len(left), wanted)
         elif others:
             yield _luck(entry, others)
         used += [(entry, port) for port in left[:wanted]]
-
-
-def _could_lose(entry: Published, other: Published) -> bool:
-    return entry.transport == other.transport and same_address(entry.address, other.address)
-
-
-def _rival(entry: Published, other: Published) -> bool:
-    return other != entry and _in_the_way(entry, other)
 
 
 def _span(entry: Published) -> str:
@@ -231,7 +161,7 @@ def _full(entry: Published, others: tuple[str, ...], left: int, wanted: int) -> 
         f"{entry.service} needs {wanted} of {_span(entry)}, and {', '.join(others)} "
         f"{'leaves' if len(others) == 1 else 'leave'} {left}",
         tuple(dict.fromkeys((entry.service, *others))),
-        requests(entry),
+        entry.requests,
         "make the range wider",
     )
 
@@ -243,7 +173,7 @@ def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
         f"{_span(entry)} of {entry.service} overlaps with {', '.join(others)}: the engine picks "
         "from the range without regard to what starts later",
         tuple(dict.fromkeys((entry.service, *others))),
-        requests(entry),
+        entry.requests,
         "keep single ports out of ranges",
     )
 
@@ -255,7 +185,7 @@ def _ephemeral(entries: Iterable[Published], machine: Machine) -> Iterator[Findi
     for entry in entries:
         risky = [
             each
-            for each in requests(entry)
+            for each in entry.requests
             if each.port in machine.ephemeral and each.port not in machine.reserved
         ]
         if risky:
@@ -273,7 +203,7 @@ def _privileged(entries: Iterable[Published], machine: Machine) -> Iterator[Find
     if not machine.engine_uid:
         return
     for entry in entries:
-        low = [each for each in requests(entry) if each.port < machine.first_unprivileged]
+        low = [each for each in entry.requests if each.port < machine.first_unprivileged]
         if low:
             line = (
                 f"{_named(low)} of {entry.service} needs a privilege, and the engine runs as "

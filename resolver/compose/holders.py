@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.compose import conflicts
 from resolver.compose.containers import ONE_OFF, PROJECT, SERVICE
 from resolver.compose.findings import Code, Entry, Finding, Level, Status
+from resolver.compose.model import HOST, NONE
 from resolver.model import ANY_IPV6, Kind, Verdict
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def entries(stage: Stage) -> tuple[Entry, ...]:
     """How it stands with every entry of every service, in the file's order."""
     found = []
     for service in stage.project.services:
-        claimed = set(conflicts.fixed(service))
+        claimed = set(service.fixed)
         for published in service.published:
             fixed = published in claimed
             found.append(
@@ -177,7 +177,7 @@ def entries(stage: Stage) -> tuple[Entry, ...]:
 
 def _entry(published: Published, service: ComposeService, stage: Stage) -> Entry:
     """One that claims host ports: a range is in trouble where too few of them are usable."""
-    ports = {each: status_of(each, stage) for each in conflicts.requests(published)}
+    ports = {each: status_of(each, stage) for each in published.requests}
     usable = [each for each in ports if ports[each] in USABLE]
     lacking = max(0, service.replicas - len(usable))
     worst = max(ports, key=lambda each: _GRAVITY.index(ports[each]))
@@ -189,11 +189,11 @@ def _entry(published: Published, service: ComposeService, stage: Stage) -> Entry
 def _unclaimed(published: Published, service: ComposeService) -> Entry:
     if published.error:
         return Entry(published, Status.CONFLICT, published.error)
-    if conflicts.joins(service):
+    if service.joins:
         return Entry(published, Status.CONFLICT, f"network of {service.network_mode}")
     if service.replicas < 1:
         return Entry(published, Status.UNPUBLISHED, "no container")
-    if service.network_mode in {conflicts.HOST, conflicts.NONE}:
+    if service.network_mode in {HOST, NONE}:
         return Entry(published, Status.UNPUBLISHED, f"network_mode: {service.network_mode}")
     if published.first is None:
         return Entry(published, Status.AUTOMATIC, "the engine picks a free port")

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest, Transport
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+HOST, NONE = "host", "none"  # values of `network_mode`
+_JOINED = ("service:", "container:")
 
 
 class Published(Struct, frozen=True):
@@ -28,6 +33,57 @@ class Published(Struct, frozen=True):
     text: str = ""
     error: str = ""
 
+    @property
+    def ports(self) -> range:
+        """The host ports that the engine may choose from; empty where it may choose from all."""
+        return range(self.first, (self.last or self.first) + 1) if self.first else range(0)
+
+    @property
+    def claims_ports(self) -> bool:
+        """Whether it wants host ports of its own choice, and such as can be looked at."""
+        return self.first is not None and not self.error and self.transport in list(Transport)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one host port, and no choice."""
+        return len(self.ports) == 1
+
+    @property
+    def requests(self) -> tuple[PortRequest, ...]:
+        """The host ports that it claims, as endpoints, in order."""
+        if not self.claims_ports:
+            return ()
+        transport = Transport(self.transport)
+        return tuple(PortRequest(PortNumber(each), transport, self.address) for each in self.ports)
+
+    def shares_sockets(self, other: Published) -> bool:
+        """Whether an engine cannot publish one port for both."""
+        return self.transport == other.transport and same_address(self.address, other.address)
+
+    def meets(self, other: Published) -> bool:
+        """Whether the two could come to the same port."""
+        mine, theirs = self.ports, other.ports
+        overlap = max(mine[0], theirs[0]) <= min(mine[-1], theirs[-1])
+        return overlap and self.shares_sockets(other)
+
+
+def same_address(one: str | None, other: str | None) -> bool:
+    """Whether an engine cannot publish a port on both.
+
+    It gives the wildcards of the two families to different sockets: `0.0.0.0:80` and `[::]:80` go
+    together, as they do in every entry without an address.
+    """
+    return any(
+        (":" in mine) == (":" in theirs)
+        and (mine == theirs or {mine, theirs} & {ANY_IPV4, ANY_IPV6})
+        for mine in _addresses(one)
+        for theirs in _addresses(other)
+    )
+
+
+def _addresses(address: str | None) -> tuple[str, ...]:
+    return (ANY_IPV4, ANY_IPV6) if address is None else (address,)
+
 
 class ComposeService(Struct, frozen=True):
     """One enabled service; `replicas` is how many containers it would have (0: none)."""
@@ -36,6 +92,23 @@ class ComposeService(Struct, frozen=True):
     published: tuple[Published, ...] = ()
     replicas: int = 1
     network_mode: str = ""
+
+    @property
+    def joins(self) -> bool:
+        """Whether it lives in another container's network, and can publish no ports of its own."""
+        return self.network_mode.startswith(_JOINED)
+
+    @property
+    def fixed(self) -> tuple[Published, ...]:
+        """The entries that claim host ports, each once: a repeated one is dropped by compose."""
+        if self.replicas < 1 or self.network_mode in {HOST, NONE} or self.joins:
+            return ()
+        found: dict[object, Published] = {}
+        for each in self.published:
+            if each.claims_ports:
+                key = (each.target, each.first, each.last, each.address, each.transport)
+                found.setdefault(key, each)
+        return tuple(found.values())
 
 
 class ComposeProject(Struct, frozen=True):

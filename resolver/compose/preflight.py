@@ -145,8 +145,8 @@ def _reachable(project: ComposeProject) -> list[PortRequest]:
     wanted = dict.fromkeys(
         request
         for service in project.services
-        for entry in conflicts.fixed(service)
-        for request in conflicts.requests(entry)
+        for entry in service.fixed
+        for request in entry.requests
     )
     first = {each.address: each for each in wanted if each.address is not None}
     foreign = {address for address, each in first.items() if not _has(each)}

@@ -9,9 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import api
-from resolver.compose import conflicts
 from resolver.compose.containers import RUNNING, members
 from resolver.compose.holders import beside, is_replaced
+from resolver.compose.model import HOST, NONE, same_address
 from resolver.compose.probe import PortAnswer, probe
 from resolver.host.clock import SystemClock
 from resolver.model import ExitStatus, Verdict
@@ -94,10 +94,10 @@ def _look(found: Preflight, options: dict[str, Any]) -> Iterator[Checked]:
 
 def _published(service: ComposeService) -> list[Published]:
     """The entries that the engine publishes: fixed ones, and automatic ones."""
-    if service.replicas < 1 or service.network_mode in {conflicts.HOST, conflicts.NONE}:
+    if service.replicas < 1 or service.network_mode in {HOST, NONE}:
         return []
     automatic = [each for each in service.published if each.first is None]
-    return [*conflicts.fixed(service), *(each for each in automatic if not each.error)]
+    return [*service.fixed, *(each for each in automatic if not each.error)]
 
 
 def _of_entry(
@@ -129,13 +129,13 @@ def _of_member(
     entry: Published, service: ComposeService, member: Member, host: str | None
 ) -> Iterator[Checked]:
     """The binding that counts is the one that was asked for; of two families, IPv4's."""
-    others = conflicts.fixed(service) if entry.first is None else ()
+    others = service.fixed if entry.first is None else ()
     found = [
         each.outer
         for each in member.published
         if _fits(each, entry) and not any(_fits(each, other) for other in others)
     ]
-    automatic = entry.first is None or len(conflicts.ports(entry)) > 1
+    automatic = entry.first is None or len(entry.ports) > 1
     if not found:
         nothing = PortAnswer(
             good=False, reason=f"the engine publishes no port for it on {member.name}"
@@ -158,8 +158,8 @@ def _fits(mapping: Mapping, entry: Published) -> bool:
     outer = mapping.outer
     return (
         (mapping.target, outer.transport) == (entry.target, entry.transport)
-        and (entry.first is None or outer.port in conflicts.ports(entry))
-        and conflicts.same_address(entry.address, outer.address)
+        and (entry.first is None or outer.port in entry.ports)
+        and same_address(entry.address, outer.address)
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resolver.compose import conflicts
 from resolver.compose.findings import Code, Level, Machine
-from resolver.compose.model import ComposeProject, ComposeService, Published
+from resolver.compose.model import ComposeProject, ComposeService, Published, same_address
 from resolver.model import ANY_IPV4, ANY_IPV6
 
 ADDRESSES = (None, ANY_IPV4, ANY_IPV6, "127.0.0.1", "127.0.0.2", "::1")
@@ -56,7 +56,7 @@ def fits(project: ComposeProject) -> bool:
     wants = [
         entry
         for service in project.services
-        for entry in conflicts.fixed(service)
+        for entry in service.fixed
         for _ in range(service.replicas)
     ]
     return _place(wants, set())
@@ -66,7 +66,7 @@ def _place(wants: list[Published], used: set[tuple[str, int, str]]) -> bool:
     if not wants:
         return True
     entry, *rest = wants
-    for port in conflicts.ports(entry):
+    for port in entry.ports:
         mine = {(entry.transport, port, address) for address in taken(entry.address)}
         if not mine & used and _place(rest, used | mine):
             return True
@@ -75,7 +75,7 @@ def _place(wants: list[Published], used: set[tuple[str, int, str]]) -> bool:
 
 @given(st.sampled_from(ADDRESSES), st.sampled_from(ADDRESSES))
 def test_addresses_meet_where_their_sockets_do(one: str | None, other: str | None) -> None:
-    assert conflicts.same_address(one, other) == bool(taken(one) & taken(other))
+    assert same_address(one, other) == bool(taken(one) & taken(other))
 
 
 @given(projects())
@@ -90,7 +90,7 @@ def test_single_ports_conflict_exactly_where_they_meet(project: ComposeProject) 
     single = [
         entry
         for service in project.services
-        for entry in conflicts.fixed(service)
+        for entry in service.fixed
         if entry.first == entry.last
     ]
     expected = {
