@@ -70,26 +70,26 @@ def launch(
     up = up_arguments.parse(arguments)
     compose.selected(up)
     compose.check_up_options(arguments)
-    found = preflight(compose, up, hint, **_of_a_look(options))
+    found = preflight(compose, up, hint, **_read_only(options))
     if reason := _refused(found, compose.arguments):
         return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
-    silence, freed = _silence(found), None
+    silent, freed = _engine_error(found), None
     if found.taken:
-        acting = {**options, "dry_run": True} if silence else options
+        acting = {**options, "dry_run": True} if silent else options
         freed = freeing.free(found, observer, **acting)
         advised = freed.exit_status in {ExitStatus.ADVISED, ExitStatus.HIDDEN}
-        if freed.exit_status and (advised or not silence):
+        if freed.exit_status and (advised or not silent):
             why = "not every port of the project could be freed"
             return Launch(found, freed.exit_status, why, freed)
-    if silence:
-        return Launch(found, ExitStatus.UNDECIDED, silence)
+    if silent:
+        return Launch(found, ExitStatus.UNDECIDED, silent)
     argv = compose.up(arguments)
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
 
 
-def _silence(found: Preflight) -> str:
+def _engine_error(found: Preflight) -> str:
     """Why the engine that would start the project cannot; other engines do not matter then."""
     error = found.engine.error
     return f"nothing can be started: {error}" if error else ""
@@ -112,7 +112,7 @@ def _refused(found: Preflight, given: ComposeArguments) -> str:
 def _checked(
     done: Launch, wait_seconds: float, observer: Observer, options: dict[str, Any]
 ) -> Launch:
-    look = _of_a_look(options)
+    look = _read_only(options)
     if done.compose_status:
         return replace(
             done,
@@ -123,7 +123,7 @@ def _checked(
     return replace(done, checked=checked, exit_status=proof.exit_status(checked))
 
 
-def _of_a_look(options: dict[str, Any]) -> dict[str, Any]:
+def _read_only(options: dict[str, Any]) -> dict[str, Any]:
     """The options that matter to somebody who only looks."""
     return {
         name: each

@@ -106,28 +106,25 @@ def _of_entry(
     """`host` None: the engine's ports are this machine's; empty: nobody knows where they are."""
     running = [each for each in own if each.state == RUNNING]
     for member in running:
-        yield from _of_member(entry, service, member, host)
-    missing = service.replicas - len(running)
-    if missing > 0:
-        yield Checked(
-            service.name, entry.target, "", None, PortAnswer(good=False, reason=_why(own))
-        )
+        yield _of_member(entry, service, member, host)
+    if len(running) < service.replicas:
+        answer = PortAnswer(good=False, reason=_why_missing(own))
+        yield Checked(service.name, entry.target, "", None, answer)
 
 
-def _why(own: list[Member]) -> str:
-    """Why a container is missing."""
+def _why_missing(own: list[Member]) -> str:
+    """Why there is no container, or too few."""
     for each in own:
         if each.state != RUNNING:
-            status = (
-                f" with status {each.exit_code}" if each.state in {"exited", "restarting"} else ""
-            )
+            ended = each.state in {"exited", "restarting"}
+            status = f" with status {each.exit_code}" if ended else ""
             return f"container {each.name} is {each.state}{status}: docker logs {each.name}"
     return "it has fewer containers than it should"
 
 
 def _of_member(
     entry: Published, service: ComposeService, member: Member, host: str | None
-) -> Iterator[Checked]:
+) -> Checked:
     """The binding that counts is the one that was asked for; of two families, IPv4's."""
     others = service.fixed if entry.first is None else ()
     found = [
@@ -135,22 +132,17 @@ def _of_member(
         for each in member.published
         if _fits(each, entry) and not any(_fits(each, other) for other in others)
     ]
-    automatic = entry.first is None or len(entry.ports) > 1
-    if not found:
-        nothing = PortAnswer(
-            good=False, reason=f"the engine publishes no port for it on {member.name}"
-        )
-        yield Checked(entry.service, entry.target, member.name, None, nothing)
-        return
-    outer = min(found, key=lambda each: ":" in each.address)
-    if host == "":
-        unknown = PortAnswer(
-            good=None, reason="the engine's host cannot be reached by name from here"
-        )
-        yield Checked(entry.service, entry.target, member.name, outer, unknown, automatic)
-        return
-    answer = probe(outer, entry.target, member, host or "")
-    yield Checked(entry.service, entry.target, member.name, outer, answer, automatic)
+    outer = min(found, key=lambda each: ":" in each.address, default=None)
+    if outer is None:
+        why = f"the engine publishes no port for it on {member.name}"
+        answer = PortAnswer(good=False, reason=why)
+    elif host == "":
+        why = "the engine's host cannot be reached by name from here"
+        answer = PortAnswer(good=None, reason=why)
+    else:
+        answer = probe(outer, entry.target, member, host or "")
+    automatic = outer is not None and not entry.is_single
+    return Checked(entry.service, entry.target, member.name, outer, answer, automatic)
 
 
 def _fits(mapping: Mapping, entry: Published) -> bool:
@@ -174,8 +166,7 @@ def _held_by_us(
         if report is None or each.answer.good is False:
             yield each
             continue
-        answer = _ours(report, each, found) or each.answer
-        yield Checked(each.service, each.target, each.container, each.outer, answer, each.automatic)
+        yield replace(each, answer=_not_ours(report, each, found) or each.answer)
 
 
 def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, PortReport]:
@@ -186,17 +177,15 @@ def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, 
     return {each: found[str(each)] for each in bindings if str(each) in found}
 
 
-def _ours(report: PortReport, each: Checked, found: Preflight) -> PortAnswer | None:
+def _not_ours(report: PortReport, each: Checked, found: Preflight) -> PortAnswer | None:
     """What is wrong with who holds the port; None where it is the container that we think of."""
-    if _all_ours(report, found) and each.container in {
-        one.name for one in _containers(report) if one
-    }:
+    names = {one.name for one in _containers(report) if one}
+    if _all_ours(report, found) and each.container in names:
         return None
     if report.verdict in {Verdict.UNDECIDED, Verdict.HIDDEN}:
         return PortAnswer(good=None, reason=f"it is not known who holds it: {report.reason}")
-    return PortAnswer(
-        good=False, reason=f"it is not {each.container} that holds it: {report.reason}"
-    )
+    why = f"it is not {each.container} that holds it: {report.reason}"
+    return PortAnswer(good=False, reason=why)
 
 
 def takers(found: Preflight, **options: Any) -> Report | None:  # noqa: ANN401 - as for `api.who`
