@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from resolver import portspec
 from resolver.errors import UsageError
+from resolver.project.checked import checked, shown, unknown
 from resolver.project.place import exists, folders, objection
-from resolver.project.probe import read_probe, shown
+from resolver.project.probe import read_probe
 from resolver.project.reading import read
 
 if TYPE_CHECKING:
@@ -27,12 +28,29 @@ if TYPE_CHECKING:
 OWN_NAME = "ultra-ports.toml"
 SHARED_NAME = "pyproject.toml"
 _TOOL = "ultra-ports"
-_LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", re.ASCII)
-_KEYS = frozenset({"project", "pool", "services", "environments"})
-_SERVICE_KEYS = frozenset({"port", "protocol", "address", "variable", "health"})
+_Port = Annotated[int, Meta(ge=1, le=portspec.MAX_PORT)]
+_Range = Annotated[str, Meta(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?\Z")]  # "8000-8099"
+_Tables = dict[str, dict[str, Any]]
+
+
+class _File(Struct, frozen=True):
+    """The whole of it; services are looked at one by one, so that errors can name them."""
+
+    project: Annotated[str, Meta(max_length=100)] = ""
+    pool: str | list[_Range] = ""
+    services: dict[str, Any] = {}
+    environments: _Tables = {}
+
+
+class _Service(Struct, frozen=True):
+    """The table of a service; a port alone stands for a table with nothing else."""
+
+    port: _Port | str
+    protocol: str = ""
+    address: str = ""
+    variable: Annotated[str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?\Z")] = ""
+    health: Any = None
 
 
 class Entry(Struct, frozen=True):
@@ -82,18 +100,16 @@ def default_variable(name: str) -> str:
 
 def _own(path: Path) -> dict[str, Any] | None:
     """What stands in the file for us; None in a pyproject.toml that has nothing to say."""
-    raw = _load(path)
-    if path.name == OWN_NAME:
-        return raw
-    tool = _table(raw.get("tool", {}), path, "tool")
-    return _table(tool[_TOOL], path, f"tool.{_TOOL}") if _TOOL in tool else None
-
-
-def _load(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read(path))
+        raw = tomllib.loads(read(path))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; integers of 5000 digits
         raise UsageError(f"{path} is not TOML: {error}") from error
+    if path.name == OWN_NAME:
+        return raw
+    own = raw.get("tool", {}).get(_TOOL)
+    if own is not None and not isinstance(own, dict):
+        raise UsageError(f"{path}: tool.{_TOOL}: expected `object`, got {shown(own)}")
+    return own
 
 
 def contents(path: Path, raw: dict[str, Any]) -> Contents:
@@ -102,111 +118,66 @@ def contents(path: Path, raw: dict[str, Any]) -> Contents:
     Raises:
         UsageError: it makes no sense.
     """
-    _only(raw, _KEYS, path, "the project file")
-    services = tuple(
-        _entry(path, name, found)
-        for name, found in _table(raw.get("services", {}), path, "services").items()
-    )
-    _distinct(path, services)
-    names = {each.name for each in services}
+    try:
+        return _contents(path, raw)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _contents(path: Path, raw: dict[str, Any]) -> Contents:
+    found: _File = checked(raw, _File, "")
+    if not found.project.isprintable():
+        raise UsageError(
+            f"project: expected a name that can be printed, not {shown(found.project)}"
+        )
+    services = tuple(_entry(name, value) for name, value in found.services.items())
+    seen: dict[str, str] = {}
+    for each in services:
+        if (other := seen.setdefault(each.variable, each.name)) != each.name:
+            raise UsageError(f"{other} and {each.name} share the variable {each.variable}")
     environments = {
-        name: _environment(path, name, ports, names)
-        for name, ports in _table(raw.get("environments", {}), path, "environments").items()
+        name: _environment(name, ports, found.services)
+        for name, ports in found.environments.items()
     }
-    project = raw.get("project", "")
-    if not isinstance(project, str) or not project.isprintable() or len(project) > _LONGEST_NAME:
-        raise UsageError(f"{path}: project is a name, not {shown(project)}")
-    return Contents(path, project, _pool(path, raw.get("pool", "")), services, environments)
+    pool = [found.pool] if isinstance(found.pool, str) else found.pool
+    ranges = tuple(_range(text) for text in pool if text)
+    return Contents(path, found.project, ranges, services, environments)
 
 
-def _entry(path: Path, name: str, value: object) -> Entry:
+def _entry(name: str, value: object) -> Entry:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{path}: {shown(name)} is no name of a service (letters, digits, -, _)")
-    table = value if isinstance(value, dict) else {"port": value}
+        raise UsageError(f"services: {shown(name)} is no name of a service (letters, digits, -, _)")
     where = f"services.{name}"
-    _only(table, _SERVICE_KEYS, path, where)
-    if "port" not in table:
-        raise UsageError(f"{path}: {where} has no port")
-    variable = table.get("variable", default_variable(name))
-    if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
-        raise UsageError(f"{path}: {where}.variable is no name of a variable: {shown(variable)}")
-    try:
-        health = read_probe(table["health"]) if "health" in table else None
-    except UsageError as error:
-        raise UsageError(f"{path}: {where}.health: {error}") from error
-    return Entry(name, _request(path, where, table), variable, health)
+    if not isinstance(value, dict):
+        value = {"port": checked(value, _Port | str, where)}
+    table: _Service = checked(value, _Service, where)
+    health = None if table.health is None else read_probe(table.health, f"{where}.health")
+    return Entry(name, _request(table, where), table.variable or default_variable(name), health)
 
 
-def _request(path: Path, where: str, table: dict[str, Any]) -> PortRequest:
-    port = table["port"]
-    if not (isinstance(port, str) or _is_port(port)):
-        raise UsageError(f"{path}: {where}.port is no port: {shown(port)}")
-    for key in ("address", "protocol"):
-        if not isinstance(table.get(key, ""), str):
-            raise UsageError(f"{path}: {where}.{key} is a word, not {shown(table[key])}")
-    text = str(port)
-    if "address" in table:
-        host = table["address"].strip("[]")
-        text = f"[{host}]:{text}" if ":" in host else f"{host}:{text}"
-    if "protocol" in table:
-        text = f"{text}/{table['protocol']}"
+def _request(table: _Service, where: str) -> PortRequest:
+    host = table.address.strip("[]")
+    host = f"[{host}]" if ":" in host else host
+    text = f"{host}:{table.port}" if host else str(table.port)
     try:
-        found = portspec.parse([text])
+        found = portspec.parse([f"{text}/{table.protocol}" if table.protocol else text])
     except UsageError as error:
-        raise UsageError(f"{path}: {where}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
     if len(found) != 1:
-        raise UsageError(f"{path}: {where} has one port, not a range")
+        raise UsageError(f"{where} has one port, not a range")
     return found[0]
 
 
-def _distinct(path: Path, services: tuple[Entry, ...]) -> None:
-    seen: dict[str, str] = {}
-    for each in services:
-        if each.variable in seen:
-            raise UsageError(
-                f"{path}: {seen[each.variable]} and {each.name} share the variable {each.variable}"
-            )
-        seen[each.variable] = each.name
-
-
-def _environment(path: Path, name: str, ports: object, services: set[str]) -> dict[str, int]:
+def _environment(name: str, ports: dict[str, Any], services: dict[str, Any]) -> dict[str, int]:
     where = f"environments.{name}"
-    table = _table(ports, path, where)
-    _only(table, frozenset(services), path, where)
-    for service, port in table.items():
-        if not _is_port(port):
-            raise UsageError(f"{path}: {where}.{service} is no port: {shown(port)}")
-    return table
+    for service in ports.keys() - services.keys():
+        raise unknown(service, services, where)
+    return {service: checked(port, _Port, f"{where}.{service}") for service, port in ports.items()}
 
 
-def _is_port(value: object) -> bool:
-    return type(value) is int and 1 <= value <= portspec.MAX_PORT
-
-
-def _pool(path: Path, value: object) -> tuple[tuple[int, int], ...]:
-    """`"8000-8099"` or a list of such ranges."""
-    texts = value if isinstance(value, list) else [value]
-    return tuple(_range(path, text) for text in texts if text != "")
-
-
-def _range(path: Path, text: object) -> tuple[int, int]:
-    match = _RANGE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise UsageError(f'{path}: pool is a range such as "8000-8099", not {shown(text)}')
-    low, high = int(match[1]), int(match[2] or match[1])
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = checked(text, _Range, "pool").partition("-")
+    low, high = int(first), int(last or first)
     if not 1 <= low <= high <= portspec.MAX_PORT:
-        raise UsageError(f"{path}: pool: {shown(text)} is no range of ports")
+        raise UsageError(f"pool: {shown(text)} is no range of ports")
     return low, high
-
-
-def _table(value: object, path: Path, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: {where} is a table")
-    return value
-
-
-def _only(table: dict[str, Any], known: frozenset[str], path: Path, where: str) -> None:
-    for key in table:
-        if key not in known:
-            names = ", ".join(sorted(known)) or "none"
-            raise UsageError(f"{path}: {where} has no {shown(key)} (there are: {names})")

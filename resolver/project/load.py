@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import dotenv
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.project import file, place, reading
+from resolver.project import file, place, reading, variables
+from resolver.project.checked import shown
 from resolver.project.model import Project, Service
-from resolver.project.probe import shown
 from resolver.settings import ENVIRONMENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def _dotenv(
         return {}, (f"{path} is left out: {why}",)
     text = without(reading.read(path, "surrogateescape"))
     try:
-        return dotenv.parse(text, environ), ()
+        return variables.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 

@@ -3,95 +3,68 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from msgspec.structs import replace
+from msgspec import Meta, Struct
 
 from resolver.errors import UsageError
+from resolver.project.checked import checked, shown
 from resolver.project.model import Probe
 from resolver.settings import LONGEST_SECONDS
 
 _WORDS = frozenset({"tcp", "http", "https", "redis", "postgres"})
-_KEYS = frozenset({"probe", "status", "timeout"})
 _HOST = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)  # hostname has no brackets
-_LONGEST = 80  # characters of a quoted value
+_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _EXAMPLES = 'such as "tcp", "/healthz", "https://localhost/healthz", "redis" or ["cmd", "arg"]'
+_Status = Annotated[int, Meta(ge=100, le=599)]
+_Seconds = Annotated[float, Meta(gt=0, le=LONGEST_SECONDS)]
 
 
-def read_probe(value: object) -> Probe:
-    """What stands behind `health =`.
+class _Table(Struct, frozen=True):
+    """`{ probe = …, status = 204, timeout = 1 }`."""
+
+    probe: str | list[str]
+    status: _Status | list[_Status] = []
+    timeout: _Seconds = Probe("tcp").timeout_seconds
+
+
+def read_probe(value: object, where: str = "health") -> Probe:
+    """What stands behind `health =`, or `where` else.
 
     Raises:
         UsageError: it is no probe.
     """
-    return _table(value) if isinstance(value, dict) else _simple(value)
+    if not isinstance(value, dict):
+        return _simple(checked(value, str | list[str], where), where)
+    table: _Table = checked(value, _Table, where)
+    probe = _simple(table.probe, f"{where}.probe")
+    statuses = table.status if isinstance(table.status, list) else [table.status]
+    return Probe(probe.kind, probe.host, probe.path, tuple(statuses), probe.command, table.timeout)
 
 
-def shown(value: object) -> str:
-    """A value as a message quotes it: in ASCII, and cut."""
-    try:
-        text = ascii(value)
-    except (ValueError, RecursionError):  # a number of 5000 digits, a table of 5000 levels
-        return "such a value"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def _simple(value: object) -> Probe:
+def _simple(value: Any, where: str) -> Probe:  # noqa: ANN401 - a text or a list of them
     if isinstance(value, list):
-        return Probe("command", command=_words(value))
-    if not isinstance(value, str):
-        raise UsageError(f"{shown(value)} is no probe: {_EXAMPLES}")
+        if not any(value[:1]) or any("\0" in word for word in value):
+            raise UsageError(f"{where}: a command is a list of words, not {shown(value)}")
+        return Probe("command", command=tuple(value))
     if value in _WORDS:
         return Probe(value)
-    if value.startswith("/"):
-        return Probe("http", path=_path(value))
-    return _url(value)
+    if _PATH.fullmatch(value):
+        return Probe("http", path=value)
+    return _url(value, where)
 
 
-def _words(value: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(word, str) and "\0" not in word for word in value) or not any(value[:1]):
-        raise UsageError(f"a command is a list of words, not {shown(value)}")
-    return tuple(value)
-
-
-def _url(text: str) -> Probe:
+def _url(text: str, where: str) -> Probe:
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"{shown(text)}: {error}") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-        raise UsageError(f"{shown(text)} is no probe: {_EXAMPLES}")
+        raise UsageError(f"{where}: {shown(text)}: {error}") from error
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    right = parts.scheme in {"http", "https"} and "@" not in parts.netloc
+    if not (right and _HOST.fullmatch(parts.hostname or "") and _PATH.fullmatch(path)):
+        raise UsageError(f"{where}: {shown(text)} is no probe: {_EXAMPLES}")
     if port is not None:
-        raise UsageError(f"{shown(text)} has a port: a probe asks the service's own")
-    if not _HOST.fullmatch(parts.hostname):
-        raise UsageError(f"{shown(parts.hostname)} is no host of a URL")
-    path = parts.path or "/"
-    return Probe(
-        parts.scheme,
-        host=parts.hostname,
-        path=_path(f"{path}?{parts.query}" if parts.query else path),
-    )
-
-
-def _path(text: str) -> str:
-    if not text.isascii() or any(mark <= " " or mark == "\x7f" for mark in text):
-        raise UsageError(f"{shown(text)} is no path of a URL")
-    return text
-
-
-def _table(table: dict[str, Any]) -> Probe:
-    for key in table:
-        if key not in _KEYS:
-            raise UsageError(f"there is no {shown(key)} (there are: {', '.join(sorted(_KEYS))})")
-    probe = _simple(table.get("probe"))
-    status, timeout = table.get("status", []), table.get("timeout", probe.timeout_seconds)
-    statuses = status if isinstance(status, list) else [status]
-    if not all(type(each) is int and 100 <= each <= 599 for each in statuses):  # noqa: PLR2004 - HTTP
-        raise UsageError(f"{shown(status)} is no HTTP status")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise UsageError(f"{shown(timeout)} is no time in seconds")
-    if not 0 < timeout <= LONGEST_SECONDS:
-        raise UsageError(f"{shown(timeout)} is no time in seconds")
-    return replace(probe, statuses=tuple(statuses), timeout_seconds=float(timeout))
+        raise UsageError(f"{where}: {shown(text)} has a port: a probe asks the service's own")
+    return Probe(parts.scheme, host=parts.hostname or "", path=path)

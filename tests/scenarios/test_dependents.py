@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver import dotenv
+from resolver.project.variables import parse
 from tests.lab.cli import Run, ultra
 from tests.lab.compose import project as compose_project
 from tests.lab.engine import EngineError, named_by
@@ -100,11 +100,11 @@ def test_services_of_other_calls_stay_in_the_block(home: Path) -> None:
     api, web = free_port(), free_port()
     ultra("assign", f"api:{api}", "--env-file", ".env")
     ultra("assign", f"web:{web}", "--env-file", ".env")
-    found = dotenv.parse((home / ".env").read_text(), {})
+    found = parse((home / ".env").read_text(), {})
     assert (found["API_PORT"], found["WEB_PORT"]) == (str(api), str(web))
     (home / "ultra-ports.toml").write_text(f"[services]\nweb = {web}\n")
     ultra("assign", "--env-file", ".env")  # all services of the project: the others are gone
-    assert list(dotenv.parse((home / ".env").read_text(), {})) == [
+    assert list(parse((home / ".env").read_text(), {})) == [
         "WEB_PORT",
         "WEB_HOST",
         "WEB_URL",
@@ -175,7 +175,7 @@ def test_many_writers_of_one_file_lose_nothing(home: Path) -> None:
     with ThreadPoolExecutor(12) as many:
         runs = list(many.map(one, range(12)))
     assert [(run.status, run.stderr) for run in runs] == [(0, "")] * 12
-    found = dotenv.parse((home / "my.env").read_text(), {})
+    found = parse((home / "my.env").read_text(), {})
     assert found["KEEP"] == "1"
     assert {found[f"S{number}_PORT"] for number in range(12)} == {
         str(first + number) for number in range(12)

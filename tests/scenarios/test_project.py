@@ -114,7 +114,7 @@ def test_one_port_under_two_names_is_freed_and_said(
             ("resolve", "web"),
             "no service of ultra-ports.toml; known: api",
         ),
-        ("services.api = 0", ("resolve", "api"), "services.api.port is no port: 0"),
+        ("services.api = 0", ("resolve", "api"), "services.api: expected `int` >= 1"),
         ("services =", ("who", "api"), "is not TOML"),
         ("", ("resolve", "--all"), "names no service"),
         ("services.api = 1", ("env", "web"), "'web'"),

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver import dotenv
 from resolver.project import example, file
 from resolver.project.load import STANDARD, load
+from resolver.project.variables import parse
 from tests.lab.cli import ultra
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_every_variable_of_the_package_is_documented() -> None:
 
 def test_it_sets_the_standard_ports_and_nothing_else() -> None:
     wanted = {f"{name.upper()}_PORT": str(port) for name, port in STANDARD.items()}
-    assert dotenv.parse(COMMITTED, {}) == wanted
+    assert parse(COMMITTED, {}) == wanted
 
 
 def test_it_has_what_the_project_file_says(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_it_has_what_the_project_file_says(tmp_path: Path) -> None:
     )
     assert "# dns: 53/udp, stage: 54\nRESOLVER=53" in text
     assert "health: ['check', 'it\\nnow']" in text
-    assert dotenv.parse(text, {}) == {"API_PORT": "8085", "RESOLVER": "53", "JOB_PORT": "9000"}
+    assert parse(text, {}) == {"API_PORT": "8085", "RESOLVER": "53", "JOB_PORT": "9000"}
 
 
 def test_a_copy_of_it_changes_nothing(tmp_path: Path) -> None:
