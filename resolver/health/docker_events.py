@@ -18,14 +18,14 @@ from msgspec import Struct, ValidationError, convert
 from resolver.errors import UltraPortsError
 from resolver.gather import engines
 from resolver.gather.engine_queries import ask_engines
+from resolver.health.signatures import Serving
 from resolver.host.engine_client import EngineClient, is_container_id, is_local
-from resolver.model import PortRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from resolver.health.serving import Signature
-    from resolver.model import Binding, Policy, Socket
+    from resolver.health.signatures import Matcher, Signature
+    from resolver.model import Policy, PortRequest, Socket
 
 _FILTERS = {"type": ["container"], "event": ["start", "die", "died"]}  # died: Podman's word
 _AGAIN_SECONDS = 5.0  # until an engine that is not there, or cannot tell, is looked at once more
@@ -105,9 +105,10 @@ class _Listener:
 class Published:
     """Which containers publish which of the watched ports, as signatures."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.troubles: tuple[str, ...] = ()
+    def __init__(self, policy: Policy, matcher: Matcher) -> None:
+        self.errors: tuple[str, ...] = ()
         self._policy = policy
+        self._matcher = matcher
         self._runs = ContainerRuns()
         self._heard: SimpleQueue[Any] = SimpleQueue()
         self._listeners: dict[str, _Listener] = {}
@@ -120,9 +121,7 @@ class Published:
         """How often each container was seen to start, by its id."""
         return self._runs.starts
 
-    def look(
-        self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]
-    ) -> tuple[Mapping[PortRequest, Signature], bool]:
+    def look(self, sockets: tuple[Socket, ...]) -> tuple[Mapping[PortRequest, Signature], bool]:
         """What is published now, and whether an engine was asked for it just now."""
         if not self._policy.use_docker:
             return {}, False
@@ -135,7 +134,7 @@ class Published:
                 self._runs.take(event)
         if stale:
             self._asked = True
-            self._ask(requests, sockets)
+            self._ask(sockets)
         return self._found, stale
 
     def close(self) -> None:
@@ -156,31 +155,17 @@ class Published:
                 self._listeners[each.endpoint] = _Listener(each.endpoint, each.uid, self._heard)
         return not all(is_local(each.endpoint) for each in found)
 
-    def _ask(self, requests: Sequence[PortRequest] | None, sockets: tuple[Socket, ...]) -> None:
-        containers, asked = ask_engines(requests, (), sockets, self._policy)
-        self.troubles = tuple(each.error for each in asked if each.error and each.silent)
-        bindings = [
-            (binding, (container.id, self.starts.get(container.id, 0)))
+    def _ask(self, sockets: tuple[Socket, ...]) -> None:
+        containers, asked = ask_engines(self._matcher.requests, (), sockets, self._policy)
+        self.errors = tuple(each.error for each in asked if each.error and each.silent)
+        if self.errors:
+            return
+        self._found = self._matcher.sort(
+            Serving(binding, (container.id, self.starts.get(container.id, 0)))
             for container in containers
             if container.state in _RUNNING
             and not container.foreign
             and container.id not in self._runs.ended
             for binding in container.published
-        ]
-        if not self.troubles:
-            self._found = _by_request(bindings, requests)
-            self._runs.forget({container.id for container in containers})
-
-
-def _by_request(
-    bindings: Iterable[tuple[Binding, object]], requests: Sequence[PortRequest] | None
-) -> dict[PortRequest, Signature]:
-    found: dict[PortRequest, set[tuple[Binding, object]]] = {}
-    for binding, token in bindings:
-        if requests is None:
-            met = [PortRequest(binding.port, binding.transport)]
-        else:
-            met = [request for request in requests if request.meets(binding)]
-        for request in met:
-            found.setdefault(request, set()).add((binding, token))
-    return {request: frozenset(tokens) for request, tokens in found.items()}
+        )
+        self._runs.forget({container.id for container in containers})

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import UsageError
-from resolver.health.serving import is_address, is_local
-from resolver.health.wait import Unmet
+from resolver.health.signatures import is_address, is_local
+from resolver.health.wait import Condition, Unmet
 from resolver.portspec import MAX_PORT
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _remote(item: str) -> Remote | None:
     return Remote(literal or match["name"], port)
 
 
-class Accepting:
+class Accepting(Condition):
     """Remote ports that shall accept; each is tried in a thread, which ends with the process."""
 
     def __init__(self, remotes: Sequence[Remote]) -> None:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from resolver import api
 from resolver.errors import ReservedError, UltraPortsError, UsageError
 from resolver.health.exporter import Exporter, Reply, plain
-from resolver.health.serving import is_address
 from resolver.health.shared_check import METHODS
+from resolver.health.signatures import is_address
 from resolver.health.slots import Slots, who
 from resolver.host.engine_socket import DeadlineSocket
 from resolver.host.tcp_peer import uid_of_peer

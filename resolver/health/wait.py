@@ -7,25 +7,26 @@ a second has gone by. Nothing here acts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
-from resolver.health.checking import check_targets, diagnosed
+from resolver.health.checking import DEFAULT_SECONDS, check_targets, diagnosed
 from resolver.health.docker_events import Published
-from resolver.health.serving import Sieve, check_local
+from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
-from resolver.report.events import names as names_of
+from resolver.report.events import names
 from resolver.verify import prove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from resolver.health.serving import Signature
+    from resolver.health.signatures import Signature
     from resolver.health.targets import Targets
     from resolver.model import PortRequest
     from resolver.project.names import Wanted
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
 _LOOK_AGAIN_SECONDS = 1.0  # between two looks that cost more than a listing
-_PROBE_SECONDS = 2.0  # of a target without a probe of its own (checking.DEFAULT_SECONDS)
-
-
-_HELD = "is held"
 
 
 class Until(StrEnum):
@@ -54,24 +51,27 @@ class Unmet(Struct, frozen=True):
     why: str
 
 
-class Condition(Protocol):
+class Condition(ABC):
     """Some ports, and what they shall be."""
 
+    published: Published | None = None
+
+    @abstractmethod
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
         """Those that are not as yet; empty where all are.
 
         Raises:
             UltraPortsError: that can never be told here.
         """
-        ...
 
+    @abstractmethod
     def explain(self) -> tuple[Unmet, ...]:
         """The same as of the last look, with all that can be said of it."""
-        ...
 
     def close(self) -> None:
         """Lets go of whatever was asked."""
-        ...
+        if self.published is not None:
+            self.published.close()
 
 
 def wait(
@@ -103,14 +103,14 @@ def wait(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-class Free:
+class Free(Condition):
     """Ports that shall be free: bound for proof, all of them one after the other."""
 
     def __init__(self, wanted: Wanted, clock: Clock, *, use_docker: bool) -> None:
         check_local(wanted.requests)
         self._wanted = wanted
         self._clock = clock
-        self._sieve = Sieve(wanted.requests)
+        self._matcher = Matcher(wanted.requests)
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
         self._next_look = 0.0
         self._unmet: dict[PortRequest, str] | None = None
@@ -121,26 +121,23 @@ class Free:
         Raises:
             PortNotPermittedError: this user may not bind one of the ports.
         """
-        listed = self._sieve.sort(list_sockets(None))
+        listed = self._matcher.sort(of_sockets(list_sockets(None)))
         if self._unmet is None or seconds_left <= 0:
             self._unmet = self._prove()
         elif listed:
-            self._unmet = {each: _HELD for each in self._wanted.requests if each in listed}
+            self._unmet = {each: "is held" for each in self._wanted.requests if each in listed}
         elif self._clock.now() >= self._next_look:
             self._next_look = self._clock.now() + _LONGEST_PAUSE_SECONDS
             self._unmet = self._prove()
-        return _titled(self._unmet, self._wanted.services)
+        return _titled(self._unmet, self._wanted)
 
     def explain(self) -> tuple[Unmet, ...]:
         """See `Condition`: who holds what is held."""
         found = dict(self._unmet or {})
         for port in diagnosed(list(found), self._policy).ports:
-            by = names_of(port.holders)
+            by = names(port.holders)
             found[port.request] = f"is held by {by}" if by else found[port.request]
-        return _titled(found, self._wanted.services)
-
-    def close(self) -> None:
-        """See `Condition`."""
+        return _titled(found, self._wanted)
 
     def _prove(self) -> dict[PortRequest, str]:
         """What stands against each port, by a bind and by the engines' word; empty: nothing."""
@@ -164,48 +161,44 @@ class Free:
         }
 
 
-class Held:
+class Held(Condition):
     """Ports that somebody shall hold."""
 
     def __init__(self, wanted: Wanted, *, use_docker: bool) -> None:
-        check_local(wanted.requests)
         self._wanted = wanted
         self._look = _Look(wanted.requests, use_docker=use_docker)
+        self.published = self._look.published
         self._unmet: dict[PortRequest, str] = {}
 
-    def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:  # noqa: ARG002 - the protocol's
+    def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:  # noqa: ARG002 - the condition's
         """See `Condition`."""
         seen = self._look.signatures()
         missing = [each for each in self._wanted.requests if each not in seen]
-        self._unmet = dict.fromkeys(missing, f"is held by nobody{self._look.error}")
+        silent = "".join(f" ({each})" for each in self._look.published.errors)
+        self._unmet = dict.fromkeys(missing, f"is held by nobody{silent}")
         return self.explain()
 
     def explain(self) -> tuple[Unmet, ...]:
         """See `Condition`."""
-        return _titled(self._unmet, self._wanted.services)
-
-    def close(self) -> None:
-        """See `Condition`."""
-        self._look.close()
+        return _titled(self._unmet, self._wanted)
 
 
-class Healthy:
+class Healthy(Condition):
     """Targets that shall be healthy, as `health` has it."""
 
     def __init__(
         self, asked: Targets, environ: Mapping[str, str], clock: Clock, *, use_docker: bool
     ) -> None:
-        requests = [target.request for target in asked.wanted]
-        check_local(requests)
         self._asked = asked
         self._environ = environ
         self._clock = clock
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
-        self._look = _Look(requests, use_docker=use_docker)
+        self._look = _Look([each.request for each in asked.wanted], use_docker=use_docker)
+        self.published = self._look.published
         self._seen: Mapping[PortRequest, Signature] | None = None
         self._next_look = 0.0
         own = [each.probe.timeout_seconds for each in asked.wanted if each.probe]
-        self._longest = max((_PROBE_SECONDS, *own))
+        self._longest = max((DEFAULT_SECONDS, *own))
         self._unmet: tuple[Unmet, ...] = ()
 
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
@@ -221,16 +214,15 @@ class Healthy:
         """See `Condition`."""
         return self._unmet
 
-    def close(self) -> None:
-        """See `Condition`."""
-        self._look.close()
-
     def _check(self, seconds_left: float) -> tuple[Unmet, ...]:
         limit = max(seconds_left, _LONGEST_PAUSE_SECONDS)
         timeout = limit if limit < self._longest else None
         report = check_targets(self._asked, self._policy, self._environ, timeout)
         return tuple(
-            Unmet(_title(each.target.request, (each.target.name,)), _why(each.reason, each.level))
+            Unmet(
+                _title(each.target.request, (each.target.name,)),
+                f"is not healthy: {each.reason or each.level}",
+            )
             for each in report.services
             if not each.healthy
         )
@@ -240,35 +232,22 @@ class _Look:
     """Who serves which of the ports, sockets and published ports alike."""
 
     def __init__(self, requests: Sequence[PortRequest], *, use_docker: bool) -> None:
-        self._requests = requests
-        self._sieve = Sieve(requests)
-        self._published = Published(api.policy({"use_docker": use_docker}))
-
-    @property
-    def error(self) -> str:
-        """What could not be asked, to be added to a sentence."""
-        return "".join(f" ({each})" for each in self._published.troubles)
+        check_local(requests)
+        self._matcher = Matcher(requests)
+        self.published = Published(api.policy({"use_docker": use_docker}), self._matcher)
 
     def signatures(self) -> Mapping[PortRequest, Signature]:
-        """As `serving` has them."""
         sockets = list_sockets(None)
-        published, _ = self._published.look(self._requests, sockets)
-        return {**published, **self._sieve.sort(sockets)}
-
-    def close(self) -> None:
-        self._published.close()
+        published, _ = self.published.look(sockets)
+        return {**published, **self._matcher.sort(of_sockets(sockets))}
 
 
-def _titled(
-    unmet: Mapping[PortRequest, str], services: Mapping[PortRequest, tuple[str, ...]]
-) -> tuple[Unmet, ...]:
-    return tuple(Unmet(_title(each, services.get(each, ())), why) for each, why in unmet.items())
+def _titled(unmet: Mapping[PortRequest, str], wanted: Wanted) -> tuple[Unmet, ...]:
+    return tuple(
+        Unmet(_title(each, wanted.services.get(each, ())), why) for each, why in unmet.items()
+    )
 
 
-def _title(request: PortRequest, services: Iterable[str]) -> str:
+def _title(request: PortRequest, services: Sequence[str]) -> str:
     known = ", ".join(filter(None, services))
     return f"{request} ({known})" if known else str(request)
-
-
-def _why(reason: str, level: str) -> str:
-    return f"is not healthy: {reason or level}"

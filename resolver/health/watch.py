@@ -20,7 +20,7 @@ from resolver.gather import list_sockets
 from resolver.health.docker_events import Published
 from resolver.health.events import Event, EventKind
 from resolver.health.leases import Leases
-from resolver.health.serving import Sieve, check_local, everything, inodes
+from resolver.health.signatures import Matcher, check_local, inodes, of_sockets
 from resolver.health.story import Instant, Story, held_by, remaining
 from resolver.leases.model import collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from resolver.health.leases import Change
-    from resolver.health.serving import Signature
+    from resolver.health.signatures import Signature
     from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
 
@@ -87,13 +87,13 @@ class Watch:
         check_local(requests or ())
         self.looks = 0
         self.diagnoses = 0
-        self._requests = None if requests is None else tuple(dict.fromkeys(requests))
+        self._matcher = Matcher(requests)
+        self._requests = self._matcher.requests
         self._services = services or {}
-        self._sieve = Sieve(requests or ())
-        self._outgoing = ephemeral_range()
+        self._outgoing = ephemeral_range() if requests is None else None
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
         self._effects = api.effects(None)
-        self._published = Published(self._policy)
+        self._published = Published(self._policy, self._matcher)
         self._leases = Leases(os.environ if environ is None else environ, root(working_directory()))
         self._stories: dict[PortRequest, Story] = {}
         self._seen: dict[PortRequest, Signature] = {}
@@ -146,11 +146,8 @@ class Watch:
         Sockets say more than an engine's word.
         """
         sockets = list_sockets(None)
-        published, asked = self._published.look(self._requests, sockets)
-        if self._requests is None:
-            served = everything(sockets, self._outgoing)
-        else:
-            served = self._sieve.sort(sockets)
+        published, asked = self._published.look(sockets)
+        served = self._matcher.sort(of_sockets(sockets, self._outgoing))
         behind = {each for each in published if inodes(self._seen.get(each, frozenset()))}
         # A container that ends closes its sockets before its engine says so.
         return {
