@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.health.model import Belongs
+from resolver.health.model import Belongs, is_heard
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim, collide
 from resolver.model import Kind
@@ -12,7 +12,7 @@ from resolver.report.lease import whose
 from resolver.reservations.assigning.whose import apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from resolver.health.model import Answer, Target
     from resolver.leases.model import Lease
@@ -30,16 +30,17 @@ _BELONGS = {
 def judged(
     target: Target,
     holders: Iterable[HolderReport],
-    answers: Iterable[Answer],
+    answers: Collection[Answer],
     leases: Iterable[Lease],
     where: Here,
 ) -> Belongs:
-    """Whose the holders are; of several, the worst."""
+    """Whose the holders are; of several, the worst. Who answers, and is not seen, is unknown."""
     about = [lease for lease in leases if collide(target.request, lease.request)]
     stores = _is_store(target, answers)
     found = {_one(target, holder, about, where, stores=stores) for holder in holders}
     worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
-    return next((each for each in worst if each in found), Belongs.NOBODY)
+    unseen = Belongs.UNKNOWN if any(map(is_heard, answers)) else Belongs.NOBODY
+    return next((each for each in worst if each in found), unseen)
 
 
 def lease_words(target: Target, leases: Iterable[Lease]) -> str:

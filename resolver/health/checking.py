@@ -1,4 +1,4 @@
-"""READ FIRST in this room. Targets → who holds each, what each says, whose it is → a report.
+"""READ FIRST in this package. Targets → who holds each, what each says, whose it is → a report.
 
 Nothing is bound for proof here: that would be in the way of a server that is just starting. What is
 asked is read-only but for one connection to each address, and a command where the project has one.
@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from resolver import api, pipeline, verdicts
+from resolver.compose.probe import Inside
 from resolver.errors import UltraPortsError, UsageError
 from resolver.health import belonging, judging, probes
-from resolver.health.inside import Containers, Seen
-from resolver.health.model import Belongs, HealthReport, Level
+from resolver.health.containers import Containers
+from resolver.health.model import HealthReport, Level
 from resolver.health.probes.command import Command
 from resolver.health.probes.peer import Question
 from resolver.health.targets import Targets, targets
@@ -99,14 +100,28 @@ def check_targets(
         for each in asked.wanted
     ]
     answers = iter(run(probes.ask([one for each in questions for one in each])))
-    leases, troubles = _leases(environ)
+    leases, errors = _leases(environ)
+    containers, where = Containers(policy.docker_timeout_seconds), here(environ)
     away = {each.endpoint: each.elsewhere for each in report.engines if each.elsewhere}
-    judge = _Judge(leases, Containers(policy.docker_timeout_seconds), environ, away)
+
+    def judged(target: Target, heard: tuple[Answer, ...]) -> ServiceHealth:
+        port = ports[target.request]
+        found = judging.Findings(
+            target,
+            port,
+            heard,
+            inside=_inside(target, port, heard, containers),
+            belongs=belonging.judged(target, port.holders, heard, leases, where),
+            lease=belonging.lease_words(target, leases),
+            away=_elsewhere(port, away),
+        )
+        return judging.judged(found)
+
     services = tuple(
-        judge.judged(target, ports[target.request], tuple(next(answers) for _ in asked_of_it))
-        for target, asked_of_it in zip(asked.wanted, questions, strict=True)
+        judged(target, tuple(next(answers) for _ in each))
+        for target, each in zip(asked.wanted, questions, strict=True)
     )
-    notes = dict.fromkeys((*asked.notes, *report.notes, *troubles))
+    notes = dict.fromkeys((*asked.notes, *report.notes, *errors))
     return HealthReport(at, services, tuple(notes))
 
 
@@ -118,52 +133,25 @@ def diagnosed(requests: Sequence[PortRequest], policy: Policy) -> Report:
     return verdicts.report("who", ports, diagnosis.snapshot)
 
 
-class _Judge:
-    """Puts together what is known of each target."""
+def _elsewhere(port: PortReport, away: Mapping[str, str]) -> str:
+    """Why a published port is not to be asked from here; empty where it is, for all we know."""
+    holders = [each.classification.holder for each in port.holders]
+    engines = [
+        each.container.engine
+        for each in holders
+        if each.container and each.state is SocketState.PUBLISHED
+    ]
+    return next((away[each] for each in engines if each in away), "")
 
-    def __init__(
-        self,
-        leases: Sequence[Lease],
-        containers: Containers,
-        environ: Mapping[str, str],
-        away: Mapping[str, str],
-    ) -> None:
-        self._leases = leases
-        self._containers = containers
-        self._here = here(environ)
-        self._away = away
 
-    def judged(
-        self, target: Target, report: PortReport, answers: tuple[Answer, ...]
-    ) -> ServiceHealth:
-        belongs = Belongs.NOBODY
-        if report.holders:
-            belongs = belonging.judged(target, report.holders, answers, self._leases, self._here)
-        elif judging.heard(answers):
-            belongs = Belongs.UNKNOWN
-        lease = belonging.lease_words(target, self._leases)
-        seen = self._seen(target, report, answers)
-        return judging.judged(
-            judging.Findings(target, report, answers, seen, belongs, lease, self._where(report))
-        )
-
-    def _where(self, report: PortReport) -> str:
-        """Why a published port is not to be asked from here; empty where it is, for all we know."""
-        holders = [each.classification.holder for each in report.holders]
-        elsewhere = (
-            self._away.get(each.container.engine, "")
-            for each in holders
-            if each.container and each.state is SocketState.PUBLISHED
-        )
-        return next(filter(None, elsewhere), "")
-
-    def _seen(self, target: Target, report: PortReport, answers: tuple[Answer, ...]) -> Seen:
-        """A look into the container, unless its program has spoken for itself."""
-        if any(each.level is Level.SPEAKS for each in answers if each.address):
-            forwarded = any(map(judging.is_forwarded, report.holders))
-            return Seen(True if forwarded else None)
-        holders = [each.classification.holder for each in report.holders]
-        return self._containers.look(target.request, holders)
+def _inside(
+    target: Target, port: PortReport, answers: tuple[Answer, ...], containers: Containers
+) -> Inside:
+    """A look into the container, unless its program has spoken for itself."""
+    if any(each.level is Level.SPEAKS for each in answers if each.address):
+        forwarded = any(map(judging.is_forwarded, port.holders))
+        return Inside(True if forwarded else None)
+    return containers.look(target.request, [each.classification.holder for each in port.holders])
 
 
 def _questions(

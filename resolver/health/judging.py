@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.health.model import Belongs, Level, ServiceHealth
+from resolver.health.model import Belongs, Level, ServiceHealth, is_heard
 from resolver.model import Kind, SocketState, Transport, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.health.inside import Seen
+    from resolver.compose.probe import Inside
     from resolver.health.model import Answer, Target
     from resolver.model import Holder, HolderReport, PortReport
 
@@ -29,10 +29,15 @@ class Findings(Struct, frozen=True):
     target: Target
     report: PortReport
     answers: tuple[Answer, ...]
-    seen: Seen
+    inside: Inside
     belongs: Belongs
     lease: str = ""
     away: str = ""
+
+    @property
+    def heard(self) -> tuple[Answer, ...]:
+        """The answers of addresses that accepted a connection."""
+        return tuple(filter(is_heard, self.answers))
 
 
 def judged(found: Findings) -> ServiceHealth:
@@ -47,22 +52,17 @@ def judged(found: Findings) -> ServiceHealth:
         reason,
         found.report.holders,
         found.answers,
-        found.seen.listens,
+        found.inside.listens,
         found.lease,
         tuple(dict.fromkeys((*_notes(found), *found.report.notes))),
     )
 
 
-def heard(answers: tuple[Answer, ...]) -> list[Answer]:
-    """The answers of addresses that accepted a connection."""
-    return [each for each in answers if each.address and each.level in _ORDER[2:]]
-
-
 def _level(found: Findings) -> Level:
     """How far it got at best; a forwarder that accepts for nobody has not got anywhere."""
-    if found.seen.listens is False and not _spoken(found):
+    if found.inside.listens is False and not _spoken(found):
         return Level.HELD
-    known = [each.level for each in heard(found.answers)]
+    known = [each.level for each in found.heard]
     best = max(known, key=_ORDER.index, default=Level.FREE)
     if best is Level.ACCEPTS and any(each.good for each in _command(found)):
         return Level.SPEAKS
@@ -88,7 +88,7 @@ def _verdict(found: Findings, level: Level) -> tuple[bool | None, str]:
     if found.target.request.transport is Transport.UDP:
         said = _command(found)
         return True, said[0].reason if said else "a socket is bound"
-    good = (*_command(found), *heard(found.answers))
+    good = (*_command(found), *found.heard)
     return True, good[0].reason
 
 
@@ -97,8 +97,8 @@ def _objections(found: Findings) -> Iterator[str]:
     if found.belongs is Belongs.STRANGER:
         yield f"{_names(found)} holds it, and is not the service{_workplace(found)}"
     if not _spoken(found):
-        yield from filter(None, (found.seen.problem, _stopped(found)))
-    answers = heard(found.answers)
+        yield from filter(None, (found.inside.problem, _stopped(found)))
+    answers = found.heard
     yield from (
         f"{each.address} {each.reason}" if len(answers) > 1 else each.reason
         for each in answers
@@ -113,7 +113,7 @@ def _objections(found: Findings) -> Iterator[str]:
 
 def _doubt(found: Findings) -> str:
     """Why it cannot be said; empty where it can."""
-    if found.away and not heard(found.answers):
+    if found.away and not found.heard:
         return f"it is published where it cannot be asked from here: {found.away}"
     if found.target.untrusted:
         return f"not run: {found.target.untrusted}"
@@ -128,7 +128,7 @@ def _doubt_of_udp(found: Findings) -> str:
     probe = found.target.probe
     if probe and probe.kind != "command":
         return f"{probe.kind} is no probe for UDP"
-    if probe or found.seen.listens:
+    if probe or found.inside.listens:
         return ""
     if is_published(found):
         return "UDP: only a look into the container could tell"
@@ -166,7 +166,7 @@ def _stopped(found: Findings) -> str:
 
 
 def _notes(found: Findings) -> Iterator[str]:
-    answers = heard(found.answers)
+    answers = found.heard
     names = [each.address for each in answers]
     absent = [each.address for each in found.answers if each.level is Level.FREE]
     if names and absent:
@@ -177,7 +177,7 @@ def _notes(found: Findings) -> Iterator[str]:
     if len({(each.level, each.good, each.status) for each in answers}) > 1:
         said = "; ".join(f"{each.address}: {each.reason}" for each in answers)
         yield f"the addresses answer differently: {said}"
-    if answers and not _spoken(found) and found.seen.listens is None and is_published(found):
+    if answers and not _spoken(found) and found.inside.listens is None and is_published(found):
         yield (
             "docker-proxy accepts before the program listens, and the container could not be "
             "looked into"

@@ -63,6 +63,11 @@ class Answer(Struct, frozen=True):
     good: bool = False
 
 
+def is_heard(answer: Answer) -> bool:
+    """Whether an address accepted a connection."""
+    return bool(answer.address) and answer.level in {Level.ACCEPTS, Level.SPEAKS}
+
+
 class ServiceHealth(Struct, frozen=True):
     """One target from holder to answer; `healthy` None: that cannot be said, for the `reason`.
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import resolver
+from resolver.compose.probe import Inside
 from resolver.errors import UsageError
 from resolver.health import belonging, judging, model
-from resolver.health.inside import Seen
 from resolver.health.model import Answer, Belongs, HealthReport, Level, Target
 from resolver.health.targets import targets
 from resolver.leases.model import Lease, Owner
@@ -161,17 +161,17 @@ reports = st.builds(
 )
 seen = st.sampled_from(
     [
-        Seen(None),
-        Seen(listens=True),
-        Seen(listens=True, problem="takes none"),
-        Seen(listens=False, problem="nothing listens"),
+        Inside(None),
+        Inside(listens=True),
+        Inside(listens=True, problem="takes none"),
+        Inside(listens=False, problem="nothing listens"),
     ]
 )
 
 
 @given(answers, reports, seen, st.sampled_from(list(Belongs)), st.sampled_from(["", "far away"]))
 def test_healthy_is_only_who_proved_it(
-    heard: tuple[Answer, ...], report: PortReport, inside: Seen, whose: Belongs, away: str
+    heard: tuple[Answer, ...], report: PortReport, inside: Inside, whose: Belongs, away: str
 ) -> None:
     found = judging.judged(judging.Findings(TARGET, report, heard, inside, whose, away=away))
     assert found.reason

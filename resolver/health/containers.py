@@ -5,10 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from resolver.compose.containers import described
-from resolver.compose.probe import look_inside
+from resolver.compose.probe import Inside, look_inside
 from resolver.errors import StateChangedError, UltraPortsError
 from resolver.host.engine_client import EngineClient
 
@@ -19,16 +17,6 @@ if TYPE_CHECKING:
     from resolver.model import Container, Holder, PortRequest
 
 
-class Seen(Struct, frozen=True):
-    """`listens` None: the container could not be looked into. `problem` says what is wrong there.
-
-    A program that listens may have the problem that it takes no connection.
-    """
-
-    listens: bool | None
-    problem: str = ""
-
-
 class Containers:
     """Looks into containers; an engine that does not answer once is not asked again."""
 
@@ -37,19 +25,18 @@ class Containers:
         self._members: dict[str, Member | None] = {}
         self._silent: set[str] = set()
 
-    def look(self, request: PortRequest, holders: Iterable[Holder]) -> Seen:
+    def look(self, request: PortRequest, holders: Iterable[Holder]) -> Inside:
         """What is to be seen behind the port of the containers that publish it.
 
         Another user's engine could name any process as its container's.
         """
-        found = Seen(None)
+        found = Inside(None)
         theirs = [each.container for each in holders if each.container]
         for container in dict.fromkeys(each for each in theirs if each.engine and not each.foreign):
             member = self._member(container)
             for mapping in member.published if member else ():
                 if member and request.meets(mapping.outer):
-                    inside = look_inside(mapping.target, member, request.transport)
-                    seen = Seen(inside.listens, inside.problem)
+                    seen = look_inside(mapping.target, member, request.transport)
                     if seen.problem:
                         return seen
                     found = seen if seen.listens else found
