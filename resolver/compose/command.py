@@ -105,8 +105,12 @@ class ComposeCommand:
     def check_up_options(self, arguments: Sequence[str]) -> None:
         """Lets compose read the options of `up` without doing anything: `--help` comes last."""
         options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
-        if any(word.startswith("-") for word in options):
-            self._ask(("up", "--detach", *options, "--help"), self.arguments.profiles)
+        if not any(word.startswith("-") for word in options):
+            return
+        answer = self._answer((*self._options(()), "up", "--detach", *options, "--help"))
+        if answer.status:
+            lines = answer.stderr.strip().splitlines() or ["compose does not take these options"]
+            raise UsageError(lines[0], f"{' '.join(self._found)} up --help")
 
     def up(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """The command line that starts the project."""
@@ -135,13 +139,25 @@ class ComposeCommand:
         )
 
     def _ask(self, question: tuple[str, ...], profiles: Sequence[str]) -> Completed:
-        """The answer of the command, which is found by it where it is not known yet."""
-        words = (*self._options(profiles), *question)
-        answer = self._run(self._found, words) if self._found else self._find(words)
+        """What the command answers to a question about the project.
+
+        Raises:
+            UsageError: it refuses.
+        """
+        answer = self._answer((*self._options(profiles), *question))
         if answer.status:
             command = " ".join(self._found)
             raise UsageError(f"{command}: {_message(answer)}{self._where(answer)}")
         return answer
+
+    def _answer(self, words: tuple[str, ...]) -> Completed:
+        """Runs a question by the command, which is found by it where it is not known yet."""
+        if not self._found:
+            return self._find(words)
+        try:
+            return _run((*self._found, *words), _CONFIG_SECONDS)
+        except CommandFailedError as error:
+            raise UsageError(str(error), error.hint) from error
 
     def _find(self, words: tuple[str, ...]) -> Completed:
         """The answer of the first command that is a compose, and new enough."""
@@ -149,7 +165,7 @@ class ComposeCommand:
         reasons = []
         for command in COMMANDS:
             try:
-                answer = self._run(command, words)
+                answer = _run((*command, *words), _CONFIG_SECONDS)
                 if answer.status == 0 or (answer.status != _NO_PLUGIN and _is_compose(command)):
                     self._found = command
                     return answer
@@ -160,19 +176,6 @@ class ComposeCommand:
             f"there is no compose command, version 2 or later, to ask: {'; '.join(reasons)}",
             "https://docs.docker.com/compose/install/",
         )
-
-    def _run(self, command: tuple[str, ...], words: tuple[str, ...]) -> Completed:
-        """Runs a question.
-
-        Raises:
-            CommandFailedError: the command is missing, may not be run, or did not end by itself.
-        """
-        answer = run_command(
-            (*command, *words), timeout_seconds=_CONFIG_SECONDS, environment=_environment()
-        )
-        if answer.status < 0:  # that says nothing of the files
-            raise CommandFailedError(f"{' '.join(command)} was ended by signal {-answer.status}")
-        return answer
 
     def _options(self, profiles: Sequence[str]) -> tuple[str, ...]:
         given = self.arguments
@@ -188,12 +191,23 @@ class ComposeCommand:
         return f" (in {', '.join(unnamed)})" if len(unnamed) == len(self.files) else ""
 
 
+def _run(argv: tuple[str, ...], timeout_seconds: float) -> Completed:
+    """Runs a question.
+
+    Raises:
+        CommandFailedError: the command is missing, may not be run, or did not end by itself.
+    """
+    answer = run_command(argv, timeout_seconds=timeout_seconds, environment=_environment())
+    if answer.status < 0:  # that says nothing of the files
+        raise CommandFailedError(f"{argv[0]} was ended by signal {-answer.status}")
+    return answer
+
+
 def _is_compose(command: tuple[str, ...]) -> bool:
     """Whether a command that refused something is a compose that is new enough."""
-    words = (*command, "version", "--short")
-    done = run_command(words, timeout_seconds=_VERSION_SECONDS, environment=_environment())
-    version = _VERSION.match(done.stdout.strip())
-    return not done.status and version is not None and int(version[1]) >= _OLDEST
+    answer = _run((*command, "version", "--short"), _VERSION_SECONDS)
+    version = _VERSION.match(answer.stdout.strip())
+    return not answer.status and version is not None and int(version[1]) >= _OLDEST
 
 
 def _strangers_configuration() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from dotenv import dotenv_values
 
 from resolver.errors import UsageError
 from resolver.project.names import working_directory
-from resolver.project.reading import doubt, read
+from resolver.project.reading import doubt, open_regular, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,10 +35,17 @@ def find(given: Sequence[str]) -> tuple[Path, ...]:
     """The project's files, absolute; empty where there is none, or where they are remote.
 
     Raises:
-        UsageError: the working directory is gone, a name is none of a file here, or a file of
-            variables may not be read.
+        UsageError: the working directory is gone, a name is none of a file here, or one of the
+            files may not be read.
     """
-    cwd = working_directory()
+    found = _find(given, working_directory())
+    for path in filter(_is_strangers_link, found):
+        with suppress(OSError), open_regular(path):
+            pass  # compose would quote what it leads to
+    return found
+
+
+def _find(given: Sequence[str], cwd: Path) -> tuple[Path, ...]:
     if not given and (listed := _variable("COMPOSE_FILE", cwd)):
         separator = _variable("COMPOSE_PATH_SEPARATOR", cwd) or os.pathsep
         given = listed.split(separator)
@@ -53,11 +61,23 @@ def find(given: Sequence[str]) -> tuple[Path, ...]:
 
 def _search(cwd: Path) -> tuple[Path, ...]:
     for folder in (cwd, *cwd.parents):
-        found = [folder / name for name in NAMES if (folder / name).is_file()]
+        found = [folder / name for name in NAMES if _is_file(folder / name)]
         if found:
-            overrides = [folder / name for name in OVERRIDES if (folder / name).is_file()]
+            overrides = [folder / name for name in OVERRIDES if _is_file(folder / name)]
             return (found[0], *overrides[:1])
     return ()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a directory that may not be entered
+        return False
+
+
+def _is_strangers_link(path: Path) -> bool:
+    """Whether root would follow another user's link."""
+    return os.geteuid() == 0 and path.is_symlink() and path.lstat().st_uid != 0
 
 
 def _variable(name: str, cwd: Path) -> str:
@@ -70,7 +90,7 @@ def _variable(name: str, cwd: Path) -> str:
         disabled = os.environ.get("COMPOSE_DISABLE_ENV_FILE") in _TRUE
         paths = [] if disabled else [cwd / ".env"]
     found = ""
-    for path in filter(Path.is_file, paths):
+    for path in filter(_is_file, paths):
         variables = dotenv_values(stream=io.StringIO(read(path, "replace")))
         found = variables.get(name) or found
     return found

@@ -214,6 +214,25 @@ def test_compose_files_are_said_too(checkout: Checkout) -> None:
     ) in run.stderr
 
 
+@pytest.mark.parametrize("name", ["compose.yaml", ".env"])
+def test_compose_is_not_led_to_a_file_of_roots(
+    checkout: Checkout, tmp_path: Path, name: str
+) -> None:
+    """Compose would quote it in a message."""
+    secret = tmp_path / "secret"
+    secret.write_text(f"{MARK} x\n")
+    secret.chmod(0o600)
+    (checkout.root / "compose.yaml").write_text("services: {web: {image: x}}\n")
+    link = checkout.root / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
+    checkout.give_away(link)
+    run = ultra("preflight", "--no-docker")
+    assert (run.status, run.stdout) == (2, "")
+    assert MARK not in run.stderr
+    assert "is a link of nobody, and leads to a file of root" in run.stderr
+
+
 @pytest.fixture(params=["pipe", "link"])
 def exchanged(request: pytest.FixtureRequest, checkout: Checkout) -> Iterator[Path]:
     """A file that is another thing every other moment: a pipe, or a link to what is root's."""
