@@ -20,17 +20,17 @@ from resolver.leases.scope import current as current_scope
 from resolver.leases.words import seconds
 from resolver.project.load import load
 from resolver.project.names import working_directory
-from resolver.reservations.assigning import assign as assigning
-from resolver.reservations.assigning.assign import Assigned, Terms, label
-from resolver.reservations.assigning.wishes import spoken_for, wishes
+from resolver.reservations.allocate import allocate
+from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.telling import formats
 from resolver.reservations.telling.envfile import without_block
+from resolver.reservations.terms import Assigned, Terms, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from resolver.project.model import Project
-    from resolver.reservations.assigning.pool import Wish
+    from resolver.reservations.requests import ServiceRequest
 
 EPILOG = """\b
 Exit status:
@@ -108,7 +108,7 @@ def assign(
     if compose_files and form is not Format.COMPOSE:
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
-    wanted = wishes(services or [], found)
+    wanted = service_requests(services or [], found)
     tell = _nothing if quiet else say
     terms = Terms(
         scope=current_scope(os.environ),
@@ -125,7 +125,7 @@ def assign(
     printed = _printer(form, wanted, compose_files or [], tell)
     _notes(found, wanted, tell)
     with opened(found.root) as store:
-        assigned = assigning.assign(wanted, terms, store)
+        assigned = allocate(wanted, terms, store)
         if not (store.lasting or dry_run):
             tell(["nothing keeps these ports for the project: the store cannot be written"])
         if terms.scope.startswith("engine:"):
@@ -148,7 +148,7 @@ def _env_file(path: str | None, *, keep: bool, rewrites: bool) -> EnvFile | None
 
 def _printer(
     form: Format,
-    wanted: Sequence[Wish],
+    wanted: Sequence[ServiceRequest],
     files: Sequence[str],
     tell: Callable[[Iterable[str]], None],
 ) -> Callable[[Sequence[Assigned], Terms], str]:
@@ -175,8 +175,10 @@ def _about(terms: Terms) -> dict[str, object]:
     }
 
 
-def _notes(found: Project, wanted: Sequence[Wish], tell: Callable[[Iterable[str]], None]) -> None:
-    names = {wish.service for wish in wanted}
+def _notes(
+    found: Project, wanted: Sequence[ServiceRequest], tell: Callable[[Iterable[str]], None]
+) -> None:
+    names = {each.service for each in wanted}
     said = (note for each in found.services if each.name in names for note in each.notes)
     tell(dict.fromkeys((*found.notes, *said)))
 
@@ -189,7 +191,7 @@ def _story(
     for each in assigned:
         tell(each.said)
         if not each.said:
-            mention([f"{each.wish.service}: {label(each.request)} ({each.source})"])
+            mention([f"{each.wanted.service}: {label(each.request)} ({each.source})"])
 
 
 def _nothing(_: Iterable[str]) -> None:

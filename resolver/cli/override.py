@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.compose.model import ComposeProject, ComposeService, Published
-    from resolver.reservations.assigning.assign import Assigned
-    from resolver.reservations.assigning.pool import Wish
+    from resolver.reservations.requests import ServiceRequest
+    from resolver.reservations.terms import Assigned
 
 
 class Override:
@@ -37,7 +37,7 @@ class Override:
         self.notes = notes
 
     @classmethod
-    def read(cls, files: Sequence[str], wanted: Sequence[Wish]) -> Self:
+    def read(cls, files: Sequence[str], wanted: Sequence[ServiceRequest]) -> Self:
         """Reads the compose project, and finds the services in it.
 
         Raises:
@@ -47,7 +47,7 @@ class Override:
         return cls.of(ComposeCommand(arguments).project(), wanted)
 
     @classmethod
-    def of(cls, project: ComposeProject, wanted: Sequence[Wish]) -> Self:
+    def of(cls, project: ComposeProject, wanted: Sequence[ServiceRequest]) -> Self:
         """Finds the services in a project that was read.
 
         Raises:
@@ -55,15 +55,15 @@ class Override:
         """
         matched: dict[str, tuple[ComposeService, Published]] = {}
         notes = [*project.warnings, *project.notes]
-        for wish in wanted:
-            found = _match(wish, project)
+        for asked in wanted:
+            found = _match(asked, project)
             rival = next((name for name, (_, entry) in matched.items() if entry is found[1]), "")
             if isinstance(found, str):
-                notes.append(f"{wish.service} is left out: {found}")
+                notes.append(f"{asked.service} is left out: {found}")
             elif rival:
-                notes.append(f"{wish.service} is left out: what compose publishes is {rival}'s")
+                notes.append(f"{asked.service} is left out: what compose publishes is {rival}'s")
             else:
-                matched[wish.service] = found
+                matched[asked.service] = found
         if not matched:
             left_out = "; ".join(notes)
             raise UsageError(f"compose project {project.name} publishes none of these: {left_out}")
@@ -74,8 +74,8 @@ class Override:
         ports = {
             id(entry): str(each.request.port)
             for each in assigned
-            if each.wish.service in self._matched
-            for entry in [self._matched[each.wish.service][1]]
+            if each.wanted.service in self._matched
+            for entry in [self._matched[each.wanted.service][1]]
         }
         services = {service.name: service for service, _ in self._matched.values()}
         return compose_text(
@@ -86,42 +86,48 @@ class Override:
         )
 
 
-def _match(wish: Wish, project: ComposeProject) -> tuple[ComposeService, Published] | str:
+def _match(
+    asked: ServiceRequest, project: ComposeProject
+) -> tuple[ComposeService, Published] | str:
     """The service of that name, else the only one that publishes the port; why not, else."""
-    named = next((each for each in project.services if each.name == wish.service), None)
+    named = next((each for each in project.services if each.name == asked.service), None)
     if named is not None:
-        found = _by_port(wish, [named]) or _alone(wish, named)
-        return found[0] if found else f"compose service {named.name} does not publish {_port(wish)}"
-    found = _by_port(wish, project.services)
+        found = _by_port(asked, [named]) or _alone(asked, named)
+        return (
+            found[0] if found else f"compose service {named.name} does not publish {_port(asked)}"
+        )
+    found = _by_port(asked, project.services)
     if len(found) == 1:
         return found[0]
     many = "several compose services publish" if found else "no compose service publishes"
-    return f"{many} {_port(wish)}, and none has that name"
+    return f"{many} {_port(asked)}, and none has that name"
 
 
 def _by_port(
-    wish: Wish, services: Sequence[ComposeService]
+    asked: ServiceRequest, services: Sequence[ComposeService]
 ) -> list[tuple[ComposeService, Published]]:
-    ports = {each.port for each in wish.options}
+    ports = {each.port for each in asked.options}
     return [
         (service, entry)
         for service in services
         for entry in service.published
-        if entry.transport == wish.preferred.transport
+        if entry.transport == asked.preferred.transport
         and entry.first is not None
         and not ports.isdisjoint(range(entry.first, (entry.last or entry.first) + 1))
     ]
 
 
-def _alone(wish: Wish, service: ComposeService) -> list[tuple[ComposeService, Published]]:
+def _alone(
+    asked: ServiceRequest, service: ComposeService
+) -> list[tuple[ComposeService, Published]]:
     """The only port of a service, whatever it is now: it may be an earlier assignment's."""
-    transport = wish.preferred.transport
+    transport = asked.preferred.transport
     entries = [each for each in service.published if each.transport == transport]
     return [(service, entries[0])] if len(entries) == 1 else []
 
 
-def _port(wish: Wish) -> str:
-    return f"{wish.preferred.port}/{wish.preferred.transport}"
+def _port(asked: ServiceRequest) -> str:
+    return f"{asked.preferred.port}/{asked.preferred.transport}"
 
 
 def _entry(entry: Published, port: str | None) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from resolver.errors import StoreError, UsageError
 from resolver.gather.processes import ancestors_of
 from resolver.host.identity import identify
 from resolver.leases import owner as owners
+from resolver.leases import rules
 from resolver.leases import scope as scopes
 from resolver.leases.words import is_service, seconds
 from resolver.model import Pid
@@ -27,6 +28,9 @@ from resolver.report.lease import whose
 from resolver.report.reservations import envelope, table
 from resolver.reservations import release as releasing
 from resolver.reservations import reserve as reserving
+from resolver.reservations.allocate import give_back
+from resolver.reservations.terms import Terms
+from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,23 +100,39 @@ def reserve(
         raise UsageError("--hold and --for both say how long: only one of them is wanted")
     where = owners.here(os.environ)
     found = current_project()
-    order = _order(service, port, found, project, scope, ttl)
-    order = _owned(order, where, hold=hold, pid=owner)
+    if not is_service(service):
+        raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
+    requests = _requests(service, port, found)
+    terms = Terms(
+        scope=scopes.current(os.environ, scope),
+        project=_project_name(project, found),
+        place=str(found.root),
+        owner=_owner(where, hold=hold, pid=owner),
+        held=hold,
+        strict=True,
+        beside=True,
+    )
+    if hold and terms.scope.startswith(f"{scopes.ENGINE}:"):
+        raise UsageError(
+            "--hold keeps a port of this network namespace, not one of an engine's host"
+        )
+    terms = replace(terms, ttl_seconds=_ttl(ttl, terms, where))
     say(found.notes)
     with opened(found.root) as store:
         if not store.lasting and not hold:
             raise StoreError("not reserved: it would be forgotten at once", "--hold keeps it")
-        reserved = reserving.reserve(order, store, where)
+        reserved = reserving.reserve(service, requests, terms, store)
+        lease = cast("Lease", reserved.lease)
         try:
-            _tell(reserved.lease, store, json=json)
+            _tell(lease, store, json=json)
         except OSError:  # a full disk, or a reader that has left: nobody knows of the port
-            reserving.undo(reserved, store)
+            give_back(reserved, store)
             raise
-        _say_of(reserved.lease, f"is reserved for {whose(reserved.lease)}: {reserved.because}")
+        _say_of(lease, f"is reserved for {whose(lease)}: {reserved.proof}")
         if reserved.hold is None:
             return 0
         with reserved.hold:
-            return keep(reserved.lease, store, order.ttl_seconds)
+            return keep(lease, store, terms.ttl_seconds)
 
 
 def release(
@@ -192,21 +212,6 @@ def reservations(
     return 0
 
 
-def _order(
-    service: str, port: str | None, found: Project, project: str | None, scope: str, ttl: str | None
-) -> reserving.Order:
-    if not is_service(service):
-        raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
-    return reserving.Order(
-        service=service,
-        requests=_requests(service, port, found),
-        ttl_seconds=None if ttl is None else seconds(ttl),
-        scope=scopes.current(os.environ, scope),
-        project=_project_name(project, found),
-        place=str(found.root),
-    )
-
-
 def _project_name(given: str | None, found: Project) -> str:
     if given is not None and not given.strip():
         raise UsageError("--project wants a name")
@@ -223,15 +228,18 @@ def _requests(service: str, port: str | None, found: Project) -> tuple[PortReque
     return (found.service(service).request,)
 
 
-def _owned(order: reserving.Order, where: Here, *, hold: bool, pid: int | None) -> reserving.Order:
-    if hold and order.scope.startswith(f"{scopes.ENGINE}:"):
-        raise UsageError(
-            "--hold keeps a port of this network namespace, not one of an engine's host"
-        )
-    owned: Owner | None = owners.myself(where) if hold else None
+def _owner(where: Here, *, hold: bool, pid: int | None) -> Owner | None:
     if pid is not None:
-        owned = owners.owner_of(pid, where)
-    return replace(order, owner=owned, held=hold)
+        return owners.owner_of(pid, where)
+    return owners.myself(where) if hold else None
+
+
+def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
+    """None: as long as the owner lives, where there is one, and others can tell."""
+    if wanted is not None:
+        return seconds(wanted)
+    nobody_renews = terms.owner is None or rules.bounded(terms.scope, where)
+    return RESERVATION_SECONDS if nobody_renews and not terms.held else None
 
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Wanted:

@@ -13,17 +13,17 @@ import typer
 from resolver.cli.options import ProjectName
 from resolver.cli.output import say
 from resolver.cli.store import opened
-from resolver.errors import ReservedError, UsageError
+from resolver.errors import UsageError
 from resolver.host.execute import NotStartedError, execute
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
 from resolver.project.names import current
-from resolver.reservations.assigning.assign import Assigned, Terms, assign, label
-from resolver.reservations.assigning.wishes import spoken_for, wishes
+from resolver.reservations.allocate import allocate, give_back
 from resolver.reservations.holding.handover import inherited, listen_variables, passed
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.telling.formats import variables
+from resolver.reservations.terms import Assigned, Terms, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
+    from resolver.reservations.holding.hold import Hold
 
 EPILOG = """\b
 Exit status: that of CMD, which takes the place of ultra-ports. Of ultra-ports itself:
@@ -89,10 +90,11 @@ def run(
     with opened(root.root) as store, ExitStack() as held:
         assigned = _assign(ports or [], root, project or root.name, store, strict=strict)
         _say(_story(assigned, verbose=verbose))
-        held.callback(store.release, [each.lease for each in assigned if each.lease])
-        services = {each.wish.service: each.request for each in assigned}
+        for each in assigned:
+            held.callback(give_back, each, store)
+        services = {each.wanted.service: each.request for each in assigned}
         environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
-        holds = {name: held.enter_context(_hold(name, services[name])) for name in services}
+        holds = {each.wanted.service: each.hold for each in assigned if each.hold}
         if pass_socket:
             environ |= listen_variables(holds)
             held.enter_context(passed([each.socket for each in holds.values()]))
@@ -115,7 +117,7 @@ def _assign(
     scope = current_scope(os.environ)
     if scope.startswith(f"{ENGINE}:"):  # CMD binds here, and the lease would be for there
         raise UsageError("the engine's host has its own ports: none of them can be held from here")
-    wanted = wishes(ports, root)
+    wanted = service_requests(ports, root)
     terms = Terms(
         scope=scope,
         project=name,
@@ -127,20 +129,13 @@ def _assign(
         held=True,
         strict=strict,
     )
-    return assign(wanted, terms, store)
+    return allocate(wanted, terms, store)
 
 
 def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
     for each in assigned:
-        if verbose or each.request != each.wish.preferred:
+        if verbose or each.request != each.wanted.preferred:
             yield from each.said
-
-
-def _hold(name: str, request: PortRequest) -> Hold:
-    try:
-        return Hold.take(request)
-    except ReservedError as error:
-        raise ReservedError(f"{name}: {error}", error.hint) from error
 
 
 def _make_way(holds: Mapping[str, Hold], *, everything: bool, verbose: bool) -> dict[str, Hold]:

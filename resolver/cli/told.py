@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.reservations.assigning.assign import Assigned
+    from resolver.reservations.terms import Assigned
 
 
 class EnvFile:
@@ -72,10 +72,10 @@ class EnvFile:
         earlier = envfile.values_in_block(raw, self._path)
         old, new = {}, {}
         for each in assigned:
-            said = earlier.get(each.wish.variable, "")
-            ports = [each.wish.preferred.port, *([int(said)] if said.isdecimal() else [])]
-            old[each.wish.service] = ports
-            new[each.wish.service] = int(each.request.port)
+            said = earlier.get(each.wanted.variable, "")
+            ports = [each.wanted.preferred.port, *([int(said)] if said.isdecimal() else [])]
+            old[each.wanted.service] = ports
+            new[each.wanted.service] = int(each.request.port)
         return dependents.changes(old, new)
 
     def _mentions(self, raw: bytes, assigned: Sequence[Assigned], *, done: bool) -> Iterator[str]:

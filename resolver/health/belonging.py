@@ -9,7 +9,7 @@ from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim, collide
 from resolver.model import Kind
 from resolver.report.lease import whose
-from resolver.reservations.assigning.whose import apart
+from resolver.reservations.holders import apart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

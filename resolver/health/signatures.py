@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import PortNumber, Socket, Transport
-    from resolver.reservations.assigning.search import Ephemeral
+    from resolver.reservations.candidates import Ephemeral
 
 Signature = frozenset[tuple[Binding, object]]
 _IN_THE_WAY = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}

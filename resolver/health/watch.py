@@ -26,7 +26,7 @@ from resolver.leases.model import collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.project.names import working_directory
 from resolver.project.place import root
-from resolver.reservations.assigning.ephemeral import ephemeral_range
+from resolver.reservations.candidates import ephemeral_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import ReservedError, UltraPortsError
-from resolver.gather import list_sockets
 from resolver.leases import owner, scope, store
 from resolver.leases.model import Claim
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.project.names import working_directory
-from resolver.reservations.assigning import ephemeral, search
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.allocate import allocate, give_back
+from resolver.reservations.candidates import candidates, ephemeral_range
+from resolver.reservations.requests import ServiceRequest
+from resolver.reservations.terms import Assigned, Terms
 from resolver.settings import RESERVATION_SECONDS, STATE_VARIABLE, STORE_VARIABLE
-from resolver.verify import prove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.leases.model import Lease
+    from resolver.reservations.holding.hold import Hold
 
+POOL: tuple[tuple[int, int], ...] = ()  # below the ephemeral range, if it is empty
 _AGAIN_SECONDS = 0.05
 _REST = 32  # ports of a process that come to rest before one of them is given again
 _MOST_TRIES = 2000
@@ -40,10 +43,10 @@ class ReservedPort(int):
     kernel is not Linux, call `release` just before.
     """
 
-    _hold: Hold
+    _hold: Hold | None
 
     @classmethod
-    def of(cls, number: int, hold: Hold) -> Self:
+    def of(cls, number: int, hold: Hold | None) -> Self:
         """The port that this hold keeps."""
         port = cls(number)
         port._hold = hold
@@ -51,7 +54,8 @@ class ReservedPort(int):
 
     def release(self) -> None:
         """Lets the port go; the lease stays until the test ends."""
-        self._hold.release()
+        if self._hold is not None:
+            self._hold.release()
 
 
 class Ports:
@@ -76,10 +80,10 @@ class Ports:
         where = owner.here(environ)
         self._owner = owner.myself(where)
         self._scope = scope.machine_scope(environ)
-        self._service = environ.get(_WORKER_VARIABLE, "") or "main"
+        self._worker = environ.get(_WORKER_VARIABLE, "") or "main"
         self._leased: dict[int, tuple[Lease, ...]] = {}
         self._resting: deque[int] = deque()
-        self._candidates = _endless(f"{_PROJECT}\0{self._owner.pid}\0{self._owner.start_time}")
+        self._count = 0
 
     def take(self) -> int:
         """A free port with a lease.
@@ -87,24 +91,13 @@ class Ports:
         Raises:
             UltraPortsError: there is none, or the ledger cannot be written.
         """
-        return self._found(lambda requests: all(map(_is_free, requests)))
+        tcp, udp = self._allocated(held=False)
+        return self._kept(tcp, udp)
 
     def take_and_hold(self) -> ReservedPort:
         """A free port with a lease, which is kept in the kernel for TCP; raises as `take` does."""
-        holds: list[Hold] = []
-
-        def is_held(requests: Sequence[PortRequest]) -> bool:
-            try:
-                holds.extend(Hold.take(each, patient=False) for each in requests)
-            except UltraPortsError:
-                while holds:
-                    holds.pop().release()
-            return bool(holds)
-
-        number = self._found(is_held, held=True)
-        tcp, udp = holds
-        udp.release()  # two sockets on one UDP port would share its datagrams
-        return ReservedPort.of(number, tcp)
+        tcp, udp = self._allocated(held=True)
+        return ReservedPort.of(self._kept(tcp, udp), tcp.hold)
 
     def rest(self, port: int) -> None:
         """The test needs it no longer; it is not given again for a while."""
@@ -141,53 +134,52 @@ class Ports:
         self._store.release([lease for leases in self._leased.values() for lease in leases])
         self._store.close()
 
-    def _found(self, suits: Callable[[Sequence[PortRequest]], bool], *, held: bool = False) -> int:
-        """The next port that suits, leased for TCP and UDP."""
+    def _allocated(self, *, held: bool) -> tuple[Assigned, Assigned]:
+        """A port that nobody has for TCP, nor for UDP; nothing lingers on it."""
+        ranges = ephemeral_range()
         for _ in range(_MOST_TRIES):
-            port = next(self._candidates)
-            if port in self._leased:
-                continue
-            requests = [PortRequest(PortNumber(port), each) for each in Transport]
-            claims = [self._claim(each, self._scope, held=held) for each in requests]
-            try:
-                leases = self._store.acquire(claims)
-            except ReservedError:
-                continue
-            if suits(requests):
-                self._leased[port] = leases
-                return port
-            self._store.release(leases)
+            self._count += 1
+            service = f"{self._worker}-{self._count}"
+            _, first = next(candidates(service, POOL, ranges))
+            (tcp,) = self._allocate(service, PortRequest(PortNumber(first)), held=held)
+            also = PortRequest(tcp.request.port, Transport.UDP)
+            with suppress(ReservedError):
+                (udp,) = self._allocate(service, also, strict=True)
+                return tcp, udp
+            give_back(tcp, self._store)
         raise ReservedError(f"no free port was found: {_MOST_TRIES} were tried")
 
-    def _claim(self, request: PortRequest, where: str, *, held: bool = False) -> Claim:
+    def _allocate(
+        self, service: str, request: PortRequest, *, held: bool = False, strict: bool = False
+    ) -> tuple[Assigned, ...]:
+        terms = Terms(
+            scope=self._scope,
+            project=_PROJECT,
+            place=str(self._place),
+            pool=POOL,
+            owner=self._owner,
+            held=held,
+            strict=strict,
+            patient=False,
+            remembered=False,
+            use_docker=False,
+        )
+        return allocate([ServiceRequest(service, "", (request,))], terms, self._store)
+
+    def _kept(self, *found: Assigned) -> int:
+        port = int(found[0].request.port)
+        self._leased[port] = tuple(each.lease for each in found if each.lease)
+        return port
+
+    def _claim(self, request: PortRequest, where: str) -> Claim:
         return Claim(
             scope=where,
             port=request.port,
             transport=request.transport,
             address=request.address,
-            service=self._service,
+            service=self._worker,
             project=_PROJECT,
             place=str(self._place),
             owner=self._owner,
             ttl_seconds=RESERVATION_SECONDS,
-            held=held,
         )
-
-
-def _is_free(request: PortRequest) -> bool:
-    """Whether any server could bind it, also one that does not set SO_REUSEADDR."""
-    proof = prove(request, list_sockets)
-    return proof.free is True and not proof.lingering
-
-
-def _endless(name: str) -> Iterator[int]:
-    """Ports over and over; those that the kernel gives away only where there are no others."""
-    ranges = ephemeral.ephemeral_range()
-    outside = False
-    while True:
-        for source, port in search.candidates(name, (), ranges):
-            if source is not search.Source.INSIDE:
-                outside = True
-            elif outside:
-                break
-            yield port

@@ -482,7 +482,7 @@ def test_runners_that_share_an_engine_do_not_collide(engine: Engine, tmp_path: P
         assert "is reserved for api of project one" in second.stderr
         held = two.ultra("reserve", "web", str(taken), "--project", "two", **env)
         assert held.status == 1
-        assert f"is published by {web.name}" in held.stderr
+        assert f"is published by container {web.name}" in held.stderr
         assert "not one of an engine's host" in two.ultra("reserve", "api", "--hold", **env).stderr
 
         own = {"ULTRA_PORTS_STATE": "/state"}  # their own network namespaces are two scopes

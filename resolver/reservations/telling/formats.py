@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from resolver.model import PortRequest
-    from resolver.reservations.assigning.assign import Assigned
-    from resolver.reservations.assigning.pool import Wish
+    from resolver.reservations.requests import ServiceRequest
+    from resolver.reservations.terms import Assigned
 
 SCHEMA = "ultra-ports.assignment/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
@@ -65,14 +65,14 @@ def host(request: PortRequest) -> str:
     return "::1" if request.address == ANY_IPV6 else str(request.address)
 
 
-def variables_of(wish: Wish, request: PortRequest) -> dict[str, str]:
+def variables_of(wanted: ServiceRequest, request: PortRequest) -> dict[str, str]:
     """The variables of one service that has this endpoint."""
-    called, where = names(wish.service, wish.variable), host(request)
+    called, where = names(wanted.service, wanted.variable), host(request)
     shown = f"[{where}]" if ":" in where else where
     return {
         called.port: str(request.port),
         called.host: where,
-        called.url: f"{wish.scheme}://{shown}:{request.port}",
+        called.url: f"{wanted.scheme}://{shown}:{request.port}",
     }
 
 
@@ -80,11 +80,11 @@ def variables(assigned: Iterable[Assigned]) -> dict[str, str]:
     """The variables of all services, in their order."""
     found: dict[str, str] = {}
     for each in assigned:
-        found |= variables_of(each.wish, each.request)
+        found |= variables_of(each.wanted, each.request)
     return found
 
 
-def distinct(wishes: Sequence[Wish]) -> None:
+def distinct(requests: Sequence[ServiceRequest]) -> None:
     """Makes sure that no two services share a name or a variable.
 
     Raises:
@@ -92,15 +92,15 @@ def distinct(wishes: Sequence[Wish]) -> None:
     """
     seen: dict[str, str] = {}
     services: set[str] = set()
-    for wish in wishes:
-        if wish.service in services:
-            raise UsageError(f"{wish.service} is given twice")
-        services.add(wish.service)
-        called = names(wish.service, wish.variable)
+    for wanted in requests:
+        if wanted.service in services:
+            raise UsageError(f"{wanted.service} is given twice")
+        services.add(wanted.service)
+        called = names(wanted.service, wanted.variable)
         for name in (called.port, called.host, called.url):
             if name in seen:
-                raise UsageError(f"{seen[name]} and {wish.service} share the variable {name}")
-            seen[name] = wish.service
+                raise UsageError(f"{seen[name]} and {wanted.service} share the variable {name}")
+            seen[name] = wanted.service
 
 
 def env_text(found: Mapping[str, str]) -> str:
@@ -120,11 +120,11 @@ def json_text(assigned: Sequence[Assigned], about: Mapping[str, object]) -> str:
 
 
 def _plain(each: Assigned) -> dict[str, object]:
-    wish, request = each.wish, each.request
-    called = names(wish.service, wish.variable)
-    found = variables_of(wish, request)
+    wanted, request = each.wanted, each.request
+    called = names(wanted.service, wanted.variable)
+    found = variables_of(wanted, request)
     return {
-        "service": wish.service,
+        "service": wanted.service,
         "label": str(request),
         "port": request.port,
         "transport": request.transport,
@@ -132,7 +132,7 @@ def _plain(each: Assigned) -> dict[str, object]:
         "host": found[called.host],
         "url": found[called.url],
         "variables": found,
-        "preferred": wish.preferred.port,
+        "preferred": wanted.preferred.port,
         "previous": each.previous,
         "source": each.source,
         "said": list(each.said),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.project.file import default_variable
-from resolver.reservations.assigning.pool import Wish
+from resolver.reservations.requests import ServiceRequest
 from resolver.reservations.telling.formats import scheme, variables_of
 
 if TYPE_CHECKING:
@@ -27,21 +27,21 @@ def lookup(name: str, project: Project, assigned: Mapping[str, PortRequest]) -> 
     Raises:
         UsageError: there is no such service or variable; the message names the services.
     """
-    wishes = {wish.service: wish for wish in _wishes(project, assigned)}
-    if name in wishes:
-        return str(wishes[name].preferred.port)
-    for wish in wishes.values():
-        found = variables_of(wish, wish.preferred)
+    requests = {wanted.service: wanted for wanted in _requests(project, assigned)}
+    if name in requests:
+        return str(requests[name].preferred.port)
+    for wanted in requests.values():
+        found = variables_of(wanted, wanted.preferred)
         if name in found:
             return found[name]
-    known = ", ".join(wishes) or "none"
+    known = ", ".join(requests) or "none"
     raise UsageError(
         f"{name[:60]!a} is neither a service nor a variable of one; services: {known}",
         "a service api has API_PORT, API_HOST and API_URL",
     )
 
 
-def _wishes(project: Project, assigned: Mapping[str, PortRequest]) -> list[Wish]:
+def _requests(project: Project, assigned: Mapping[str, PortRequest]) -> list[ServiceRequest]:
     """What the services have: a lease, or what the project says."""
     found = []
     for service in project.services:
@@ -49,10 +49,10 @@ def _wishes(project: Project, assigned: Mapping[str, PortRequest]) -> list[Wish]
         request = given or service.request
         probe = service.health.kind if service.health else ""
         kind = scheme(service.name, probe, request.transport)
-        found.append(Wish(service.name, service.variable, (request,), kind))
-    named = {wish.service for wish in found}
+        found.append(ServiceRequest(service.name, service.variable, (request,), kind))
+    named = {wanted.service for wanted in found}
     for name, request in assigned.items():
         if name not in named:
             kind = scheme(name, "", request.transport)
-            found.append(Wish(name, default_variable(name), (request,), kind))
+            found.append(ServiceRequest(name, default_variable(name), (request,), kind))
     return found

@@ -22,7 +22,8 @@ from resolver.gather import list_sockets, sock_diag
 from resolver.leases.owner import here
 from resolver.leases.store import open_store
 from resolver.leases.stores import ledger
-from resolver.reservations.reserve import Order, reserve
+from resolver.reservations.reserve import reserve
+from resolver.reservations.terms import Terms
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest
@@ -62,8 +63,8 @@ def _race(service: str, requests: tuple[PortRequest, ...]) -> dict[str, object]:
         where = here(os.environ)
         store = open_store(os.environ, place)
         try:
-            order = Order(service, requests, where.host_scope, "bench", str(place))
-            port = int(reserve(order, store, where).lease.port)
+            terms = Terms(where.host_scope, "bench", str(place), strict=True, beside=True)
+            port = int(reserve(service, requests, terms, store).request.port)
         finally:
             store.close()
     except UltraPortsError as error:

@@ -15,8 +15,9 @@ from resolver.leases.model import Claim
 from resolver.leases.owner import here
 from resolver.leases.stores.ledger import Ledger
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.reservations.assigning.assign import Terms, assign
-from resolver.reservations.assigning.pool import Wish
+from resolver.reservations.allocate import allocate
+from resolver.reservations.requests import ServiceRequest
+from resolver.reservations.terms import Terms
 from tests.lab.ports import free_port
 
 if TYPE_CHECKING:
@@ -39,22 +40,22 @@ class Overtaken(Ledger):
         return super().acquire(claims)
 
 
-def wish(port: int) -> Wish:
-    return Wish("api", "API_PORT", (PortRequest(PortNumber(port)),))
+def request(port: int) -> ServiceRequest:
+    return ServiceRequest("api", "API_PORT", (PortRequest(PortNumber(port)),))
 
 
 def test_what_the_project_had_is_not_lost_with_the_race(tmp_path: Path) -> None:
     had, wanted = free_port(), free_port()
     terms = Terms(scope.machine_scope(os.environ), "shop", str(tmp_path), use_docker=False)
     with closing(Overtaken(tmp_path / "leases.db", here(os.environ))) as store:
-        assign([wish(had)], terms, store)
+        allocate([request(had)], terms, store)
         [before] = store.leases()
 
         store.rival = Claim(
             terms.scope, PortNumber(wanted), Transport.TCP, None, "x", "rival", ttl_seconds=600
         )
         with pytest.raises(ReservedError, match="project rival"):
-            assign([wish(wanted)], replace(terms, strict=True), store)
+            allocate([request(wanted)], replace(terms, strict=True), store)
 
         after = {lease.project: lease for lease in store.leases()}
     assert {name: lease.port for name, lease in after.items()} == {"shop": had, "rival": wanted}

@@ -1,39 +1,58 @@
-"""What to assign: `api:8085`, `api:8000-8100`, `api:127.0.0.1:53/udp` or `api` → wishes."""
+"""What to assign: `api:8085`, `api:8000-8100`, `api:127.0.0.1:53/udp` or `api` → requests."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver import portspec
 from resolver.errors import UsageError
+from resolver.model import PortNumber, PortRequest
 from resolver.project.file import default_variable
-from resolver.reservations.assigning.pool import Wish
 from resolver.reservations.telling.formats import distinct, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.model import PortRequest
     from resolver.project.model import Project, Service
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _EXAMPLES = "such as api:8085, api:8000-8100, api:127.0.0.1:8085/udp, or the service's name alone"
 
 
-def wishes(arguments: Sequence[str], project: Project) -> tuple[Wish, ...]:
-    """A wish for each argument; without any, one for every service of the project file.
+class ServiceRequest(Struct, frozen=True):
+    """What a service would like: `options` in order of preference, of one transport and address."""
+
+    service: str
+    variable: str
+    options: tuple[PortRequest, ...]
+    scheme: str = "http"
+
+    @property
+    def preferred(self) -> PortRequest:
+        """The first choice."""
+        return self.options[0]
+
+    def at(self, port: int) -> PortRequest:
+        """The same endpoint with another port."""
+        return PortRequest(PortNumber(port), self.preferred.transport, self.preferred.address)
+
+
+def service_requests(arguments: Sequence[str], project: Project) -> tuple[ServiceRequest, ...]:
+    """A request for each argument; without any, one for every service of the project file.
 
     Args:
         arguments: `SERVICE:PORT`, or `SERVICE` for one that the project knows.
         project: the services' variables, and their ports as they are without our own block in
-            `.env`: what an earlier assignment came to is no wish.
+            `.env`: what an earlier assignment came to was not asked for.
 
     Raises:
         UsageError: an argument makes no sense, or two share a name or a variable.
     """
     if arguments:
-        found = tuple(_wish(argument, project) for argument in arguments)
+        found = tuple(_requested(argument, project) for argument in arguments)
     elif project.file is None:
         raise UsageError(
             f"there is no project file in {project.root} or above that names services",
@@ -47,16 +66,16 @@ def wishes(arguments: Sequence[str], project: Project) -> tuple[Wish, ...]:
     return found
 
 
-def spoken_for(found: Sequence[Wish], project: Project) -> frozenset[int]:
+def spoken_for(found: Sequence[ServiceRequest], project: Project) -> frozenset[int]:
     """The ports of the project's other services, which no fallback shall take."""
     if project.file is None:
         return frozenset()
-    here = {wish.service for wish in found}
+    here = {wanted.service for wanted in found}
     others = [each for each in project.services if each.name not in here]
     return frozenset(port for each in others for port in (each.request.port, each.standard.port))
 
 
-def _wish(argument: str, project: Project) -> Wish:
+def _requested(argument: str, project: Project) -> ServiceRequest:
     name, colon, spec = argument.partition(":")
     if not _NAME.fullmatch(name):
         raise UsageError(f"{argument!a} does not begin with the name of a service", _EXAMPLES)
@@ -66,7 +85,7 @@ def _wish(argument: str, project: Project) -> Wish:
     options = _options(argument, spec)
     variable = known.variable if known else default_variable(name)
     probe = known.health.kind if known and known.health else ""
-    return Wish(name, variable, options, scheme(name, probe, options[0].transport))
+    return ServiceRequest(name, variable, options, scheme(name, probe, options[0].transport))
 
 
 def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
@@ -79,10 +98,10 @@ def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
     return options
 
 
-def _of_service(service: Service) -> Wish:
+def _of_service(service: Service) -> ServiceRequest:
     probe = service.health.kind if service.health else ""
     transport = service.request.transport
-    return Wish(
+    return ServiceRequest(
         service.name,
         service.variable,
         (service.request,),

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver import api, pipeline
 from resolver.gather.containers import list_containers
 from resolver.gather.engines import chosen_engine
@@ -16,6 +18,7 @@ from resolver.leases.scope import ENGINE
 from resolver.model import Holder, SocketState
 
 if TYPE_CHECKING:
+    from resolver.leases.model import Owner
     from resolver.model import PortRequest
 
 _ENGINE_SECONDS = 2.0
@@ -24,10 +27,13 @@ _ENGINE_SECONDS = 2.0
 class Holders:
     """Answers for a project, looked up once for each port, and only where somebody asks."""
 
-    def __init__(self, scope: str, project: str, place: str, *, use_docker: bool = True) -> None:
+    def __init__(
+        self, scope: str, project: str, place: str, owner: Owner | None, *, use_docker: bool = True
+    ) -> None:
         self._scope = scope
         self._project = project
         self._place = place
+        self._owner = owner
         self._use_docker = use_docker
         self._found: dict[PortRequest, tuple[Holder, ...]] = {}
 
@@ -64,7 +70,12 @@ class Holders:
             self._scope, request.port, request.transport, request.address, "",
             self._project, self._place,
         )  # fmt: skip
-        verdict = belonging(holder, claim, here(os.environ))
+        where = here(os.environ)
+        if self._owner:
+            owned = belonging(holder, replace(claim, owner=self._owner), where)
+            if owned is Belonging.OWN:
+                return owned
+        verdict = belonging(holder, claim, where)
         folders = [process.cwd for process in holder.processes]
         if verdict is Belonging.UNKNOWN and folders and holder.container is None:
             away = all(folder and apart(folder, self._place) for folder in folders)

@@ -1,0 +1,336 @@
+"""The one way to a port: preferred, then last used, then the pool; leased, then proved.
+
+Services are served one after the other, those that keep what they have first, then those with less
+choice. A candidate is leased before it is tried, so that of all who want it only one binds it; one
+that is not to be had is given back, and the next one tried. All services get a port, or none does.
+"""
+
+from __future__ import annotations
+
+import os.path
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from resolver.errors import ReservedError, StoreError
+from resolver.leases.model import Claim, collide
+from resolver.report.lease import whose
+from resolver.reservations.available import Availability
+from resolver.reservations.candidates import Source, candidates
+from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetError, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from resolver.leases.model import Lease
+    from resolver.model import PortRequest
+    from resolver.protocols import LeaseStore
+    from resolver.reservations.requests import ServiceRequest
+
+EVERYWHERE = "*"  # the place under which a project remembers what each of its roots got
+_ATTEMPTS = 32  # to lease one port that nobody seems to have: each lost one is somebody else's
+
+
+def allocate(
+    wanted: Sequence[ServiceRequest],
+    terms: Terms,
+    store: LeaseStore,
+    ports: Availability | None = None,
+) -> tuple[Assigned, ...]:
+    """A port for each service, in their order, each with a lease of its own; all of them or none.
+
+    The project's earlier leases on these endpoints are renewed; those that an earlier call gave to
+    the same services on other ports end.
+
+    Args:
+        wanted: at least one; services and variables are distinct.
+        terms: for whom.
+        store: the ledger.
+        ports: who looks at the ports of the machine.
+
+    Raises:
+        UnmetError: no port is left, or with `strict` none that was asked for; nothing was taken.
+        StoreError: the ledger cannot be read or written.
+        EngineError: the scope is an engine's, which does not answer.
+        UsageError: an address is none of this machine's.
+    """
+    return _Allocation(wanted, terms, store, ports or Availability(terms)).run()
+
+
+def give_back(assigned: Assigned, store: LeaseStore) -> None:
+    """As if it had not been allocated; a lease that was renewed gets back the time that it had."""
+    lease, earlier = assigned.lease, assigned.earlier
+    if assigned.hold:
+        assigned.hold.release()
+    if lease is None:
+        return
+    if earlier is None:
+        store.release([lease])
+    elif earlier.expires_at is not None and lease.expires_at is not None:
+        lasts = lease.expires_at - lease.created_at
+        store.renew(lease, max(0.0, lasts - (lease.expires_at - earlier.expires_at)))
+
+
+class _Allocation:
+    """One call."""
+
+    def __init__(
+        self,
+        wanted: Sequence[ServiceRequest],
+        terms: Terms,
+        store: LeaseStore,
+        ports: Availability,
+    ) -> None:
+        self._wanted, self._terms, self._store, self._ports = wanted, terms, store, ports
+        self._leases = store.leases(terms.scope)
+        self._last = store.recall(terms.scope, terms.project, terms.place)
+        self._elsewhere = _elsewhere(terms, store)
+        self._given: dict[str, Assigned] = {}
+        self._moved: list[Lease] = []
+
+    def run(self) -> tuple[Assigned, ...]:
+        try:
+            self._give_all()
+            if not self._terms.dry_run:
+                self._finish()
+        except BaseException:
+            self._undo()
+            raise
+        return tuple(self._given[each.service] for each in self._wanted)
+
+    def _give_all(self) -> None:
+        unmet: dict[str, tuple[ObstacleError, ...]] = {}
+        for wanted in sorted(self._wanted, key=self._rank):
+            try:
+                self._give(wanted)
+            except UnmetError as error:
+                unmet |= {each.service: obstacles for each, obstacles in error.unmet}
+        if unmet:
+            kept = [each for each in self._wanted if each.service in unmet]
+            raise UnmetError([(each, unmet[each.service]) for each in kept])
+
+    def _rank(self, wanted: ServiceRequest) -> tuple[bool, int]:
+        """Those that have one of their options, or run elsewhere, go first; then the choosy."""
+        has = any(each.request in wanted.options for each in self._own(wanted.service))
+        return not (has or any(self._running(wanted))), len(wanted.options)
+
+    def _give(self, wanted: ServiceRequest) -> None:
+        obstacles: dict[PortRequest, ObstacleError] = {}
+        for source, request in self._candidates(wanted):
+            try:
+                found = self._taken(wanted, request, source)
+            except ObstacleError as error:
+                obstacles.setdefault(request, error)
+                continue
+            said = (self._why(found, obstacles.get(wanted.preferred)), self._doubt(found))
+            self._given[wanted.service] = replace(found, said=tuple(filter(None, said)))
+            return
+        raise UnmetError([(wanted, tuple(obstacles.values()) if self._terms.strict else ())])
+
+    # --- what may be tried ------------------------------------------------------------------------
+
+    def _candidates(self, wanted: ServiceRequest) -> Iterator[tuple[Source, PortRequest]]:
+        """Every port that may be tried, the better ones first."""
+        terms = self._terms
+        for request in self._running(wanted):
+            yield Source.RUNNING, request
+        for request in self._in_order(wanted):
+            yield Source.PREFERRED, request
+        if terms.strict:
+            return
+        avoided = self._avoided(wanted)
+        last = self._last.get(wanted.service)
+        if last and last not in {*avoided, *(each.port for each in wanted.options)}:
+            yield Source.LAST, wanted.at(last)
+        name = f"{terms.project}\0{terms.place}\0{wanted.service}"
+        for source, port in candidates(name, terms.pool, self._ports.ephemeral):
+            if port not in avoided:
+                yield source, wanted.at(port)
+
+    def _running(self, wanted: ServiceRequest) -> Iterator[PortRequest]:
+        """A service that runs on another port than it asks for stays there: it is in its files."""
+        if self._terms.strict or self._terms.held or self._terms.beside:
+            return
+        for lease in self._own(wanted.service):
+            request = lease.request
+            if request not in wanted.options and request == wanted.at(request.port):
+                last = lease.port == self._last.get(wanted.service)
+                if lease.owner is not None or (last and not self._ports.probe(request).free):
+                    yield request
+
+    def _in_order(self, wanted: ServiceRequest) -> tuple[PortRequest, ...]:
+        """The options; of several, what the service has or had comes first."""
+        had = [each.request for each in self._own(wanted.service)]
+        if last := self._last.get(wanted.service):
+            had.append(wanted.at(last))
+        first = [each for each in had if each in wanted.options and len(wanted.options) > 1]
+        return tuple(dict.fromkeys((*first, *wanted.options)))
+
+    def _avoided(self, wanted: ServiceRequest) -> set[int]:
+        """What other services want, had last or have: what is remembered is a number alone."""
+        others = [each for each in self._wanted if each.service != wanted.service]
+        asked = {request.port for each in others for request in each.options}
+        had = {port for name, port in self._last.items() if name != wanted.service}
+        given = {each.request.port for each in self._given.values()}
+        return {*asked, *had, *given, *self._terms.spoken_for}
+
+    # --- what is in the way -----------------------------------------------------------------------
+
+    def _taken(self, wanted: ServiceRequest, request: PortRequest, source: Source) -> Assigned:
+        mine = any(each.request == request for each in self._own(wanted.service))
+        lease, earlier = self._leased(wanted, request, mine=mine)
+        previous = self._last.get(wanted.service)
+        found = Assigned(wanted, request, source, previous, lease, earlier)
+        try:
+            proof, hold = self._ports.prove(request, mine=mine)
+        except BaseException:
+            give_back(found, self._store)
+            raise
+        return replace(found, proof=proof, hold=hold)
+
+    def _leased(
+        self, wanted: ServiceRequest, request: PortRequest, *, mine: bool
+    ) -> tuple[Lease | None, Lease | None]:
+        """A lease on the port, and the one that it renews; None in a dry run."""
+        terms = self._terms
+        for _ in range(_ATTEMPTS):
+            self._check(wanted, request, mine=mine)
+            if terms.dry_run:
+                return None, None
+            claim = _claim(request, wanted.service, terms, terms.ttl_seconds)
+            earlier = [
+                each
+                for each in self._own(wanted.service)
+                if (each.request, each.owner) == (request, terms.owner)
+            ]
+            with suppress(ReservedError):
+                (lease,) = self._store.acquire([claim])
+                return lease, next(iter(earlier), None)
+            self._leases = self._store.leases(terms.scope)  # somebody was quicker
+        raise ObstacleError(request, f"was lost to others {_ATTEMPTS} times")
+
+    def _check(self, wanted: ServiceRequest, request: PortRequest, *, mine: bool) -> None:
+        """Looks for what is in the way of a lease; what is a service's of this call moves."""
+        for name, given in self._given.items():
+            if collide(given.request, request):
+                raise ObstacleError(request, f"is {name}'s")
+        own = tuple(self._own(wanted.service))
+        for lease in self._leases:
+            if lease not in own and collide(lease.request, request):
+                if not self._is_movable(lease):
+                    raise ObstacleError(request, f"is reserved for {whose(lease)}")
+                self._leases = tuple(each for each in self._leases if each is not lease)
+                if not self._terms.dry_run:
+                    self._moved += self._store.release([lease])
+        place = self._elsewhere.get(request.port)
+        if place and not (mine or self._terms.strict):
+            raise ObstacleError(request, f"is this project's in {place}")
+
+    # --- whose it was, and what becomes of it -----------------------------------------------------
+
+    def _own(self, service: str) -> Iterator[Lease]:
+        """The leases that this project has for the service here, and that the caller may use.
+
+        That of another living process, such as a second `run` of the service, is usable only for
+        somebody who has no process in mind.
+        """
+        terms = self._terms
+        for lease in self._leases:
+            which = (lease.project, lease.place, lease.service)
+            usable = lease.owner is None or terms.owner in {None, lease.owner}
+            if usable and which == (terms.project, terms.place, service):
+                yield lease
+
+    def _is_movable(self, lease: Lease) -> bool:
+        """Whether it is an earlier reservation of one of these services, which get new ones now.
+
+        A service has one of them for each transport and address, and the ports of two services can
+        be exchanged. What belongs to the life of a process stays as it is.
+        """
+        terms = self._terms
+        if lease.owner is not None or terms.owner is not None or terms.beside:
+            return False
+        return (lease.project, lease.place) == (terms.project, terms.place) and any(
+            each.service == lease.service and lease.request == each.at(lease.port)
+            for each in self._wanted
+        )
+
+    def _finish(self) -> None:
+        terms, store = self._terms, self._store
+        now = {each.wanted.service: int(each.request.port) for each in self._given.values()}
+        endpoints = {(each.wanted.service, each.request) for each in self._given.values()}
+        store.release(
+            [
+                lease
+                for lease in self._leases
+                if self._is_movable(lease) and (lease.service, lease.request) not in endpoints
+            ]
+        )
+        if terms.remembered:
+            store.remember(terms.scope, terms.project, terms.place, now)
+            everywhere = {f"{service}:{terms.place}": port for service, port in now.items()}
+            store.remember(terms.scope, terms.project, EVERYWHERE, everywhere)
+
+    def _undo(self) -> None:
+        """Leaves what was there before, for the time that was left to it."""
+        for given in self._given.values():
+            with suppress(ReservedError, StoreError):
+                give_back(given, self._store)
+        for lease in self._moved:
+            left = None if lease.expires_at is None else max(1.0, lease.expires_at - time.time())
+            with suppress(ReservedError, StoreError):
+                self._store.acquire([_claim(lease.request, lease.service, self._terms, left)])
+
+    # --- what is said of it -----------------------------------------------------------------------
+
+    def _why(self, found: Assigned, obstacle: ObstacleError | None) -> str:
+        """What changed, and why; "" where the service has what it asked for, as ever."""
+        service, port = found.wanted.service, found.request.port
+        asked = label(found.wanted.preferred)
+        if found.source is Source.RUNNING:
+            return (
+                f"{service}: it runs on {port}, and keeps it while it does ({asked} was asked for)"
+            )
+        if obstacle is not None:
+            return f"{service}: {asked} {obstacle} → {port} ({found.source})"
+        if found.previous is not None and found.previous != port:
+            return f"{service}: {found.previous} → {asked} (preferred, and free)"
+        return ""
+
+    def _doubt(self, found: Assigned) -> str:
+        """Said of a port that is leased to the project, and held by who knows whom."""
+        own = self._own(found.wanted.service)
+        if found.proof or any(each.owner for each in own if each.request == found.request):
+            return ""
+        who = self._ports.holders.names(found.request) or "somebody"
+        return (
+            f"{found.wanted.service}: {label(found.request)} is reserved for this project, and "
+            f"held by {who}; whether that is its own server cannot be told"
+        )
+
+
+def _claim(request: PortRequest, service: str, terms: Terms, ttl_seconds: float | None) -> Claim:
+    return Claim(
+        scope=terms.scope,
+        port=request.port,
+        transport=request.transport,
+        address=request.address,
+        service=service,
+        project=terms.project,
+        place=terms.place,
+        owner=terms.owner,
+        ttl_seconds=ttl_seconds,
+        held=terms.held,
+    )
+
+
+def _elsewhere(terms: Terms, store: LeaseStore) -> dict[int, str]:
+    """The ports that other roots of the project got last, as long as these exist."""
+    found = {}
+    for key, port in store.recall(terms.scope, terms.project, EVERYWHERE).items():
+        place = key.partition(":")[2]
+        if place != terms.place and os.path.isdir(place):  # noqa: PTH112 - as the store has it
+            found[port] = place
+    return found

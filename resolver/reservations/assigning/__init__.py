@@ -1,1 +1,0 @@
-"""Choosing ports for the services of a project."""
