@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "ultra-ports.plan/1"
 _FAMILY = SCHEMA.partition("/")[0]
-_WORDS = {"why", "undo", "commands"}  # parts of a step that change nothing
+_WORDS = {"why", "undo", "commands", "lenient"}  # parts of a step that change nothing
 
 
 class StoredProcess(Struct, frozen=True, order=True, forbid_unknown_fields=True):
@@ -78,6 +78,7 @@ class StoredHolder(Struct, frozen=True, forbid_unknown_fields=True):
     container: StoredContainer | None
     manager: StoredManager | None
     hidden: str | None
+    collateral: tuple[str, ...]
     step: dict[str, Any]
 
     @property
@@ -98,6 +99,7 @@ class PlanOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     stop_services: bool
     force: bool
+    accept_loss: bool
     use_docker: bool
 
 
@@ -122,7 +124,9 @@ def describe(
         schema=SCHEMA,
         machine=machine,
         requests=tuple(map(str, requests)),
-        options=PlanOptions(policy.stop_services, policy.force, policy.use_docker),
+        options=PlanOptions(
+            policy.stop_services, policy.force, policy.accept_loss, policy.use_docker
+        ),
         holders=_ordered(map(_holder, plan.planned)),
     )
 
@@ -133,6 +137,7 @@ def policy_for(stored: PlanFile, policy: Policy) -> Policy:
         policy,
         stop_services=stored.options.stop_services,
         force=stored.options.force,
+        accept_loss=stored.options.accept_loss,
         use_docker=stored.options.use_docker and policy.use_docker,
     )
 
@@ -207,6 +212,7 @@ def _holder(planned: Planned) -> StoredHolder:
         container=_container(holder.container) if holder.container else None,
         manager=_manager(judged.manager) if judged.manager else None,
         hidden=holder.hidden,
+        collateral=tuple(f"{lost.kind} {lost.degree}" for lost in judged.collateral),
         step=_step(planned.step),
     )
 

@@ -69,6 +69,12 @@ Settle = Annotated[
 StopServices = Annotated[
     bool, typer.Option("--stop-services", help="Also run the manager's own stop command.")
 ]
+AcceptLoss = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss", help="Go on where more than the port ends: a guest, a session, siblings."
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
 ]

@@ -11,6 +11,7 @@ from resolver.cli import files, options
 from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
 from resolver.cli.options import (
     DEFAULT,
+    AcceptLoss,
     DockerTimeout,
     Force,
     Grace,
@@ -49,6 +50,7 @@ def resolve(
     grace: Grace = DEFAULT.grace_seconds,
     settle: Settle = DEFAULT.settle_seconds,
     stop_services: StopServices = False,
+    accept_loss: AcceptLoss = False,
     force: Force = False,
     interactive: Interactive = False,
     no_docker: NoDocker = False,
@@ -88,6 +90,7 @@ def resolve(
         grace=grace,
         settle=settle,
         stop_services=stop_services,
+        accept_loss=accept_loss,
         force=force,
         no_docker=no_docker,
         docker_timeout=docker_timeout,

@@ -34,6 +34,11 @@ def pids_of(name: str) -> list[Pid]:
     return [pid for pid in pids() if _comm(pid) == wanted]
 
 
+def name_of(pid: Pid) -> str:
+    """What a process is called, up to 15 characters; `?` where it has gone."""
+    return _comm(pid).decode(errors="replace").rstrip("\n") or "?"
+
+
 def _comm(pid: Pid) -> bytes:
     try:
         return read(f"/proc/{pid}/comm")

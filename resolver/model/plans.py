@@ -130,6 +130,45 @@ class Manager(Struct, frozen=True):
     patience_seconds: float = 0.0
 
 
+class CollateralKind(StrEnum):
+    """What else is lost with a holder."""
+
+    PORT = "port"  # another port that the same processes serve
+    INHERITED = "inherited"  # the holder serves something else, and was left this port
+    SESSION = "session"  # somebody's terminal
+    DESKTOP = "desktop"  # somebody's display
+    MACHINE = "machine"  # a guest
+    NETWORK = "network"  # a network interface, and what goes through it
+    STATE = "state"  # what somebody works with, in memory only
+    DATA = "data"  # data that have their own way down
+    REGISTRANTS = "registrants"  # others rely on it, or forward through it
+    SIBLINGS = "siblings"  # what its runner would end with it
+
+
+class Degree(StrEnum):
+    """What a loss means for the plan."""
+
+    MENTIONED = "mentioned"  # goes down with a server by its design: said, and stops nothing
+    REFUSED = "refused"  # somebody else's: nothing is ended without `accept_loss`
+
+
+class Collateral(Struct, frozen=True):
+    """One thing that would be lost with a holder, and how that is known.
+
+    `text` is a noun phrase. `commands` take the port off the holder and leave the rest.
+    `shutdown` names the signal with which a database ends in good order, and `patience_seconds` is
+    how long that may take: it is not killed after it.
+    """
+
+    kind: CollateralKind
+    degree: Degree
+    text: str
+    evidence: str = ""
+    commands: tuple[Command, ...] = ()
+    shutdown: str = ""
+    patience_seconds: float = 0.0
+
+
 class Classification(Struct, frozen=True):
     """What a holder is, what would bring it back, and how that is known.
 
@@ -138,7 +177,8 @@ class Classification(Struct, frozen=True):
     `harm` says who else would suffer if the holder was killed, empty where nobody would: such a
     service is left to its manager's own command, even where nothing starts it again. `runner` is
     a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
-    `spared` says why it is left alone unless the caller insists (`force`).
+    `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
+    else would be lost with it.
     """
 
     holder: Holder
@@ -154,6 +194,7 @@ class Classification(Struct, frozen=True):
     runner: Process | None = None
     harm: str = ""
     spared: str = ""
+    collateral: tuple[Collateral, ...] = ()
 
 
 class KillStep(Struct, frozen=True, eq=False):
@@ -161,6 +202,8 @@ class KillStep(Struct, frozen=True, eq=False):
 
     `inodes` are the sockets by which it holds the port: without them it is left to finish in peace,
     but for the `respawners`, which have to end. `patience_seconds` is added to the caller's grace.
+    `shutdown` is the signal that asks for the end; where `lenient` is set, nothing is killed after
+    it, and it says what to tell then.
     """
 
     bindings: tuple[Binding, ...]
@@ -171,6 +214,8 @@ class KillStep(Struct, frozen=True, eq=False):
     undo: tuple[Command, ...] = ()
     respawners: frozenset[ProcessIdentity] = frozenset()
     patience_seconds: float = 0.0
+    shutdown: str = "SIGTERM"
+    lenient: str = ""
     kind: str = "kill"
     commands: tuple[Command, ...] = ()
 
@@ -240,6 +285,7 @@ class Diagnosis(Struct, frozen=True):
 class Policy(Struct, frozen=True):
     """What the caller allows and how long things may take; times are in seconds.
 
+    `accept_loss` goes on where more than the port would be lost.
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
     owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
     and engines that could add little are not asked. `euid` is the caller's effective user id, and
@@ -253,6 +299,7 @@ class Policy(Struct, frozen=True):
     dry_run: bool = False
     force: bool = False
     stop_services: bool = False
+    accept_loss: bool = False
     use_docker: bool = True
     complete: bool = True
     euid: int = 0

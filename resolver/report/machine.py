@@ -8,8 +8,11 @@ from resolver.json_text import Envelope
 from resolver.model import (
     Binding,
     Classification,
+    Collateral,
+    CollateralKind,
     Confidence,
     Container,
+    Degree,
     HolderReport,
     Kind,
     Manager,
@@ -73,6 +76,16 @@ class ContainerEntry(Struct, frozen=True):
     compose_service: str | None
 
 
+class CollateralEntry(Struct, frozen=True):
+    """What else is lost with a holder; `commands` are lines for a shell."""
+
+    kind: CollateralKind
+    degree: Degree
+    text: str
+    evidence: str
+    commands: list[str]
+
+
 class StepEntry(Struct, frozen=True):
     """What was chosen for a holder; `commands` and `undo` are lines for a shell."""
 
@@ -103,6 +116,7 @@ class HolderEntry(Struct, frozen=True):
     container: ContainerEntry | None
     chain: tuple[str, ...]
     evidence: tuple[str, ...]
+    collateral: list[CollateralEntry]
     step: StepEntry | None
     outcome: OutcomeEntry | None
 
@@ -168,6 +182,7 @@ def holder(report: HolderReport) -> HolderEntry:
         container=_container(found.holder.container),
         chain=found.chain,
         evidence=found.evidence,
+        collateral=[_collateral(lost) for lost in found.collateral],
         step=_step(report.step),
         outcome=_outcome(report.outcome),
     )
@@ -223,6 +238,11 @@ def _container(container: Container | None) -> ContainerEntry | None:
         container.label("com.docker.compose.project"),
         container.label("com.docker.compose.service"),
     )
+
+
+def _collateral(lost: Collateral) -> CollateralEntry:
+    commands = list(map(shell_line, lost.commands))
+    return CollateralEntry(lost.kind, lost.degree, lost.text, lost.evidence, commands)
 
 
 def _step(step: Step | None) -> StepEntry | None:

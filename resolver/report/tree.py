@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.model import AdviseStep, Confidence, Result, Verdict
+from resolver.model import AdviseStep, CollateralKind, Confidence, Result, Verdict
 from resolver.report.escape import escape
 from resolver.shell import shown
 
@@ -53,12 +53,29 @@ def _holders(together: list[HolderReport], known: str) -> Iterator[str]:
     yield f"{', '.join(bindings)}  {_chain(first)}"
     for fact in dict.fromkeys(fact for each in together for fact in each.classification.evidence):
         yield f"  because {escape(fact)}"
+    yield from _collateral(together)
     if first.classification.confidence is Confidence.SUSPECTED:
         yield "  suspected, not confirmed"
     if first.outcome is not None:
         yield from _outcome(first.outcome)
     if first.step is not None:
         yield from _commands(first.step, first.outcome, known)
+
+
+def _collateral(together: list[HolderReport]) -> Iterator[str]:
+    """What is lost with them: the other ports in the first line."""
+    found = list(
+        dict.fromkeys(lost for each in together for lost in each.classification.collateral)
+    )
+    ports = [lost.text for lost in found if lost.kind is CollateralKind.PORT]
+    if ports:
+        yield f"  also serves {escape(', '.join(ports), 400)}"
+    outcome = together[0].outcome
+    label = "also ended" if outcome and outcome.result is Result.DONE else "would also end"
+    for lost in found:
+        if lost.kind is not CollateralKind.PORT:
+            evidence = f" ({escape(lost.evidence, 200)})" if lost.evidence else ""
+            yield f"  {label}: {escape(lost.text, 200)}{evidence}"
 
 
 def _chain(report: HolderReport) -> str:

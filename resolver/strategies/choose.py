@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from resolver.model import (
     AdviseStep,
     Classification,
+    CollateralKind,
     Command,
     Confidence,
+    Degree,
     KillStep,
     Kind,
     Plan,
@@ -76,6 +78,37 @@ def _key(each: Classification) -> tuple[object, ...]:
 
 
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
+    """The step for one holder; what would end more than the port becomes a refusal."""
+    step = _wanted(each, policy, own)
+    if isinstance(step, (KillStep, StopServiceStep)) and not policy.accept_loss:
+        return _lossless(each, step)
+    return step
+
+
+def _lossless(each: Classification, step: KillStep | StopServiceStep) -> Step:
+    """The same step, or a refusal where it would take what belongs to somebody else.
+
+    A manager ends a database in that database's own way.
+    """
+    lost = [
+        found
+        for found in each.collateral
+        if found.degree is Degree.REFUSED
+        and not (found.kind is CollateralKind.DATA and isinstance(step, StopServiceStep))
+    ]
+    if not lost:
+        return step
+    texts = "; ".join(dict.fromkeys(found.text for found in lost))
+    narrower = (command for found in lost for command in found.commands)
+    return AdviseStep(
+        step.bindings,
+        Verdict.REFUSED,
+        f"{each.reason}; would also end: {texts}; --accept-loss goes on all the same",
+        tuple(dict.fromkeys(narrower)),
+    )
+
+
+def _wanted(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     if each.kind is Kind.CONTAINER:
         return _container_step(each, policy)
     if each.kind is Kind.SERVICE and (
@@ -121,20 +154,25 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         found for found in holder.processes if found.identity in holder.masters
     )
     undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
+    data = next((found for found in each.collateral if found.shutdown), None)
     return KillStep(
         bindings=(holder.binding,),
+        shutdown=data.shutdown if data else "SIGTERM",
+        lenient=f"{data.text} is not killed without --force" if data else "",
+        patience_seconds=data.patience_seconds if data else 0.0,
         masters=masters,
         members=tuple(dict.fromkeys((*each.respawners, *holder.processes))),
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
         undo=undo or tuple(started for each in masters for started in _how_started(each)),
-        commands=(_kill_command(masters),),
+        commands=(_kill_command(masters, data.shutdown if data else ""),),
     )
 
 
-def _kill_command(processes: Iterable[Process]) -> Command:
-    return Command(("kill", *(str(found.pid) for found in processes)))
+def _kill_command(processes: Iterable[Process], shutdown: str = "") -> Command:
+    flag = (f"-{shutdown.removeprefix('SIG')}",) if shutdown not in {"", "SIGTERM"} else ()
+    return Command(("kill", *flag, *(str(found.pid) for found in processes)))
 
 
 def _how_started(process: Process) -> tuple[Command, ...]:

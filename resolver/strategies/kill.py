@@ -182,12 +182,15 @@ def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
         grace_seconds = run.policy.grace_seconds + run.step.patience_seconds
         deadline = begun + grace_seconds
         what = f"{', '.join(str(target.process) for target in masters)} to end"
-        run.send(signal.SIGTERM, masters)
+        run.send(signal.Signals[run.step.shutdown], masters)
         run.wake()
         if run.wait(masters, deadline, what) and _ended_with_masters(run, deadline):
             return run.finish(begun)
         if run.wait(run.targets, deadline, what):
             return run.finish(begun)
+        if run.step.lenient:
+            reason = f"still busy after {grace_seconds:g} s; {run.step.lenient}"
+            return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))
     run.send(signal.SIGKILL, run.targets)
     killed = run.effects.clock.now() + KILL_WAIT_SECONDS
     if run.wait(run.targets, killed, "the kernel to clean up"):
@@ -202,6 +205,8 @@ def _ended_with_masters(run: _Run, deadline: float) -> bool:
     soon = min(deadline, run.effects.clock.now() + run.policy.grace_seconds / 4)
     if run.wait(run.targets, soon, "its workers to end"):
         return True
+    if run.step.lenient:
+        return False
     run.send(signal.SIGTERM, run.targets)
     return False
 

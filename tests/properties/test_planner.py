@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from resolver.model import (
     AdviseStep,
+    CollateralKind,
     Confidence,
+    Degree,
     KillStep,
     Kind,
     Plan,
@@ -28,6 +30,7 @@ policies = st.builds(
     force=st.booleans(),
     stop_services=st.booleans(),
     dry_run=st.booleans(),
+    accept_loss=st.booleans(),
     euid=st.sampled_from([0, 1000]),
 )
 ORPHAN = Kind.ORPHAN
@@ -126,3 +129,33 @@ def test_advice_always_says_why(world: World, policy: Policy) -> None:
         if isinstance(step, AdviseStep) and policy.euid == 0:
             lines = [shell_line(command) for command in step.commands]
             assert not any(line.startswith("sudo system") for line in lines)
+
+
+@settings(max_examples=500)
+@given(worlds(), policies)
+def test_what_is_somebody_elses_is_never_ended_unasked(world: World, policy: Policy) -> None:
+    for planned in choose(world.classifications, policy, world.own).planned:
+        lost = [e for e in planned.classification.collateral if e.degree is Degree.REFUSED]
+        if isinstance(planned.step, StopServiceStep):
+            lost = [each for each in lost if each.kind is not CollateralKind.DATA]
+        if isinstance(planned.step, (KillStep, StopServiceStep)) and lost:
+            assert policy.accept_loss
+
+
+@settings(max_examples=500)
+@given(worlds(), policies)
+def test_what_goes_down_by_design_stops_nothing(world: World, policy: Policy) -> None:
+    """Over-caution is a defect, too: the steps are those of a world where nothing else is lost."""
+    mentioned = [
+        replace(
+            each,
+            collateral=tuple(e for e in each.collateral if e.degree is Degree.MENTIONED),
+        )
+        for each in world.classifications
+    ]
+    bare = [replace(each, collateral=()) for each in world.classifications]
+    accepting = replace(policy, accept_loss=True)
+    wanted = [each.step.kind for each in choose(bare, policy, world.own).planned]
+    assert [each.step.kind for each in choose(mentioned, policy, world.own).planned] == wanted
+    accepted = choose(world.classifications, accepting, world.own).planned
+    assert [each.step.kind for each in accepted] == wanted

@@ -10,8 +10,11 @@ from resolver.model import (
     Account,
     Binding,
     Classification,
+    Collateral,
+    CollateralKind,
     Confidence,
     Container,
+    Degree,
     Holder,
     Kind,
     Manager,
@@ -82,6 +85,15 @@ managers = st.builds(
 )
 
 
+losses = st.builds(
+    Collateral,
+    st.sampled_from(CollateralKind),
+    st.sampled_from(Degree),
+    st.sampled_from(["9001/tcp", "a guest"]),
+    shutdown=st.sampled_from(["", "SIGINT"]),
+)
+
+
 @st.composite
 def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
     """Any holder, judged in any way: the planner's safety must not rest on the classifiers."""
@@ -108,6 +120,7 @@ def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
         runner=draw(st.sampled_from([None, *living])) if served else None,
         harm=draw(st.sampled_from(["", "others end with it"])) if served else "",
         reason="a reason",
+        collateral=tuple(draw(st.lists(losses, max_size=2))),
     )
 
 

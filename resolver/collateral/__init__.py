@@ -1,0 +1,63 @@
+"""Collateral: what else would be lost with a holder, from evidence of its own processes. Read-only.
+
+Each module looks for one kind of loss, in a `Family` (`family.py`); general evidence comes first,
+and programs that are known by name stand in one table (`known.py`). Whether a loss stops a plan is
+said by its degree, and decided by the planner.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from resolver.collateral import (
+    databases,
+    devices,
+    displays,
+    inherited,
+    known,
+    ports,
+    siblings,
+    state,
+    terminals,
+)
+from resolver.collateral.family import Sockets, family_of
+from resolver.model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.model import Classification, Collateral, Snapshot
+
+_ENDED = {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN}
+
+
+def with_collateral(
+    found: Iterable[Classification], snapshot: Snapshot
+) -> tuple[Classification, ...]:
+    """The same, with what would be lost with those that a step might end."""
+    sockets = Sockets()
+    return tuple(
+        replace(each, collateral=_collateral(each, snapshot, sockets))
+        if each.kind in _ENDED and each.holder.processes
+        else each
+        for each in found
+    )
+
+
+def _collateral(
+    each: Classification, snapshot: Snapshot, sockets: Sockets
+) -> tuple[Collateral, ...]:
+    family = family_of(each, sockets)
+    return (
+        *ports.lost(family),
+        *inherited.lost(family),
+        *terminals.lost(family),
+        *displays.lost(family),
+        *devices.lost(family),
+        *state.lost(family),
+        *databases.lost(family),
+        *known.lost(family),
+        *siblings.lost(family, snapshot),
+    )

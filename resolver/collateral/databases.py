@@ -1,0 +1,193 @@
+"""Databases: data that have their own way down, and who is in the middle of something.
+
+The signal and the patience are from each one's documentation. A database is asked once and not
+killed after it (`KillStep.lenient`); what would be rolled back is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver import portspec
+from resolver.gather import list_sockets
+from resolver.gather.owners import owners_of
+from resolver.gather.processes import describe
+from resolver.model import Collateral, CollateralKind, Command, Degree
+from resolver.programs import known_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from resolver.collateral.family import Family
+    from resolver.model import Process
+
+
+class Database(Struct, frozen=True):
+    """A row: the names of its server, how it is shut down, and where that is documented.
+
+    `command` has `{data}` and `{port}` where its data directory and the port go. `words` has to be
+    found in its command line, for programs that run many things.
+    """
+
+    name: str
+    names: frozenset[str]
+    source: str
+    shutdown: str = "SIGTERM"
+    patience_seconds: float = 60.0
+    command: tuple[str, ...] = ()
+    words: str = ""
+
+
+DATABASES: tuple[Database, ...] = (
+    Database(
+        "PostgreSQL",
+        frozenset({"postgres", "postmaster"}),
+        "https://www.postgresql.org/docs/current/server-shutdown.html",
+        "SIGINT",  # Fast Shutdown: SIGTERM would wait for every client to go
+        command=("pg_ctl", "-D", "{data}", "-m", "fast", "stop"),
+    ),
+    Database(
+        "MariaDB or MySQL",
+        frozenset({"mariadbd", "mysqld"}),
+        "https://dev.mysql.com/doc/refman/8.4/en/unix-signal-response.html",
+        command=("mariadb-admin", "--protocol=tcp", "--port={port}", "shutdown"),
+    ),
+    Database(
+        "MongoDB",
+        frozenset({"mongod", "mongos"}),
+        "https://www.mongodb.com/docs/manual/tutorial/manage-mongodb-processes/",
+        command=("mongosh", "--port", "{port}", "admin", "--eval", "db.shutdownServer()"),
+    ),
+    Database(
+        "Redis",
+        frozenset({"redis-server", "valkey-server", "keydb-server", "dragonfly"}),
+        "https://redis.io/docs/latest/operate/oss_and_stack/reference/signals/",
+        command=("redis-cli", "-p", "{port}", "shutdown"),
+    ),
+    Database(
+        "RabbitMQ",
+        frozenset({"beam.smp", "rabbitmq-server"}),
+        "https://www.rabbitmq.com/docs/man/rabbitmqctl.8",
+        command=("rabbitmqctl", "shutdown"),
+        words=r"rabbit",
+    ),
+    Database(
+        "Elasticsearch or OpenSearch",
+        frozenset({"java"}),
+        "https://www.elastic.co/guide/en/elasticsearch/reference/current/stopping-elasticsearch.html",
+        words=r"org\.(elasticsearch|opensearch)\.",
+    ),
+    Database(
+        "a Java database or broker",
+        frozenset({"java"}),
+        "https://kafka.apache.org/documentation/#basic_ops_restarting",
+        words=r"CassandraDaemon|kafka\.Kafka|org\.neo4j|org\.apache\.solr|org\.h2\.tools"
+        r"|activemq|QuorumPeerMain|hbase|derby",
+    ),
+    Database(
+        "a database",
+        frozenset(
+            {"clickhouse", "clickhouse-serv", "clickhouse-server", "influxd", "etcd", "cockroach"}
+            | {"sqlservr", "couchdb", "arangod", "rethinkdb", "tikv-server", "tidb-server"}
+            | {"surreal", "qdrant", "milvus", "meilisearch", "minio", "prometheus", "questdb"}
+            | {"ns_server", "memcached", "scylla", "firebird", "ora_pmon", "db2sysc", "slapd"}
+            | {"victoria-metrics", "rqlited", "nats-server", "typesense-server", "weaviate"}
+        ),
+        "https://clickhouse.com/docs/operations/system-tables/server_settings",
+    ),
+)
+
+# Files that only a storage engine has open: by what they are called, in its data directory
+_STORE_FILES = re.compile(
+    r"/(?:postmaster\.pid|ibdata1|mongod\.lock|MANIFEST-\d+|write\.lock|aria_log_control)$"
+)
+# A backend's title ends with its command, or with what it waits for (PostgreSQL's
+# "Standard Unix Tools": `postgres: user database host activity`)
+_IN_TRANSACTION = re.compile(
+    r"^postgres: .* (?:idle in transaction(?: \(aborted\))?|(?:INSERT|UPDATE|DELETE|MERGE|COPY"
+    r"|COMMIT|PREPARE TRANSACTION|CREATE|ALTER|DROP|VACUUM|REINDEX|CLUSTER|TRUNCATE)\b.*)$"
+)
+_SESSIONS = re.compile(r"^postgres: .*\S+ \S+ (?:\[local\]|\S+\(\d+\)) ")
+_MOST = 5  # clients that are named
+
+
+def lost(family: Family) -> Iterator[Collateral]:
+    """The database that the holder is, with its clients."""
+    row = _row(family)
+    process = family.holder.master
+    if process is None or row is None:
+        return
+    clients = _clients(family)
+    busy = [each for each in family.below if _IN_TRANSACTION.match(" ".join(each.command))]
+    text = f"{row.name} with {clients}" if clients else row.name
+    if busy:
+        text += f", in the middle of a transaction ({', '.join(str(e.pid) for e in busy[:_MOST])})"
+    yield Collateral(
+        CollateralKind.DATA,
+        Degree.REFUSED if busy else Degree.MENTIONED,
+        text,
+        f"{row.shutdown} shuts it down, and it may take {row.patience_seconds:g} s",
+        _commands(row, process, family),
+        row.shutdown,
+        row.patience_seconds,
+    )
+
+
+def _row(family: Family) -> Database | None:
+    """The kind of database: by name, or by files that storage engines keep open."""
+    for process in family.holder.processes:
+        line = " ".join(process.command)
+        for row in DATABASES:
+            if known_as(process, row.names) and re.search(row.words, line):
+                return row
+    if any(_STORE_FILES.search(each.target) for each in family.descriptors):
+        return Database("a database", frozenset(), "proc_pid_fd(5)")
+    return None
+
+
+def _commands(row: Database, process: Process, family: Family) -> tuple[Command, ...]:
+    data = _data_directory(process)
+    if not row.command or ("{data}" in row.command and data is None):
+        return ()
+    port = family.holder.binding.port
+    words = tuple(word.format(data=data, port=port) for word in row.command)
+    return (Command(words, "its own way down"),)
+
+
+def _data_directory(process: Process) -> str | None:
+    """What `-D` or PGDATA names; else where it works (postgres changes into its directory)."""
+    words = process.command
+    if "-D" in words[:-1]:
+        return words[words.index("-D") + 1]
+    return process.variable("PGDATA") or process.cwd
+
+
+def _clients(family: Family) -> str:
+    """Who is connected: local processes by name, others by address; empty for nobody."""
+    own = family.holder.binding
+    peers = [each.peer for each in family.clients if each.binding.port == own.port]
+    found = list(dict.fromkeys(filter(None, peers)))
+    if not found:
+        return ""
+    named = _named(found[:_MOST])
+    texts = dict.fromkeys(named.get(peer, peer) for peer in found[:_MOST])
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    count = f"{len(found)} client{'s' if len(found) > 1 else ''}"
+    return f"{count} ({', '.join(texts)}{more})"
+
+
+def _named(peers: Sequence[str]) -> dict[str, str]:
+    """The process at each of these ends, where it is on this machine."""
+    requests = portspec.parse(peers)
+    ends = {
+        e.inode: str(e.binding) for e in list_sockets(requests, connections=True) if e.inode > 0
+    }
+    owners = owners_of(ends)
+    processes = {e.identity: e for e in describe(o for each in owners.values() for o in each)}
+    return {
+        ends[inode]: ", ".join(str(processes[each]) for each in theirs if each in processes)
+        for inode, theirs in owners.items()
+    }

@@ -1,0 +1,202 @@
+"""The processes that a step would end, and what they have open: one look at their descriptors."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver.errors import StateChangedError
+from resolver.gather import list_sockets
+from resolver.gather.hints import ephemeral_ports
+from resolver.gather.processes import describe
+from resolver.host.descriptors import PREFIX
+from resolver.host.family import descendants
+from resolver.host.files import files_in, text_of
+from resolver.host.identity import identify
+from resolver.model import Pid, PortRequest, SocketState, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.model import Classification, Process, ProcessIdentity, Socket
+
+_MOST = 100  # processes below a holder that are looked at
+_FIELD = re.compile(r"^([\w-]+):\s*(.*)$", re.MULTILINE)
+_TTY_FIELD = 7 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
+
+
+class Descriptor(Struct, frozen=True):
+    """One open file: its number, and what proc_pid_fd(5) says that it is."""
+
+    pid: Pid
+    number: int
+    target: str
+
+    @property
+    def inode(self) -> int:
+        """The inode of a socket; 0 for anything else."""
+        return int(self.target[len(PREFIX) : -1]) if self.target.startswith(PREFIX) else 0
+
+    def facts(self) -> dict[str, str]:
+        """What proc_pid_fdinfo(5) says of it; of repeated keys, the last."""
+        return dict(_FIELD.findall(text_of(f"/proc/{self.pid}/fdinfo/{self.number}")))
+
+
+class UnixSocket(Struct, frozen=True):
+    """A line of /proc/net/unix (proc_pid_net(5)); `path` begins with `@` where abstract."""
+
+    inode: int
+    path: str
+    listening: bool
+    connected: bool
+
+
+class Sockets:
+    """Every socket of this network namespace, listed when it is first asked for."""
+
+    @cached_property
+    def serving(self) -> tuple[Socket, ...]:
+        """Those that hold a port, without connections."""
+        return list_sockets(None)
+
+    @cached_property
+    def unix(self) -> tuple[UnixSocket, ...]:
+        """Those of AF_UNIX that have a path."""
+        return tuple(_unix(text_of("/proc/net/unix")))
+
+
+class Family:
+    """A classified holder with its processes.
+
+    `members` own the port or start its owner again; `below` has what descends from them besides.
+    """
+
+    def __init__(self, classified: Classification, sockets: Sockets) -> None:
+        self.classified = classified
+        self.holder = classified.holder
+        self.sockets = sockets
+        self.members = tuple(dict.fromkeys((*classified.respawners, *classified.holder.processes)))
+
+    @cached_property
+    def below(self) -> tuple[Process, ...]:
+        """The living descendants of the members."""
+        known = {process.identity for process in self.members}
+        found: dict[ProcessIdentity, None] = {}
+        for pid in sorted(_below({process.pid for process in self.members}))[:_MOST]:
+            try:
+                found[identify(pid)] = None
+            except StateChangedError:
+                continue
+        wanted = found.keys() - known
+        return tuple(process for process in describe(sorted(wanted)) if process.identity in wanted)
+
+    @cached_property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """What members have open, as far as this user may see it."""
+        return tuple(each for process in self.members for each in _descriptors(process.pid))
+
+    @cached_property
+    def inodes(self) -> frozenset[int]:
+        """The sockets that they and their descendants have open."""
+        more = (each for process in self.below for each in _descriptors(process.pid))
+        return frozenset(each.inode for each in (*self.descriptors, *more)) - {0}
+
+    def owns(self, entry: Socket) -> bool:
+        """Whether a socket is theirs."""
+        pids = {process.pid for process in self.members}
+        return entry.inode in self.inodes or any(each.pid in pids for each in entry.owners)
+
+    @cached_property
+    def others(self) -> tuple[Socket, ...]:
+        """The sockets by which they serve other ports; what a client sends from is none."""
+        own = self.holder.binding
+        ephemeral, _ = ephemeral_ports()
+        return tuple(
+            each
+            for each in self.sockets.serving
+            if each.state is not SocketState.BOUND
+            and (each.binding.transport is Transport.TCP or each.binding.port not in ephemeral)
+            and (each.binding.port, each.binding.transport) != (own.port, own.transport)
+            and self.owns(each)
+        )
+
+    @cached_property
+    def clients(self) -> tuple[Socket, ...]:
+        """The connections that they accepted on any of their ports, the holder's own included."""
+        ports = {self.holder.binding.port, *(each.binding.port for each in self.others)}
+        requests = [PortRequest(port) for port in sorted(ports)]
+        found = list_sockets(requests, connections=True)
+        return tuple(e for e in found if e.state is SocketState.CONNECTED and self.owns(e))
+
+
+def family_of(classified: Classification, sockets: Sockets) -> Family:
+    """The processes of a holder that a step might end."""
+    return Family(classified, sockets)
+
+
+def terminal_of(pid: Pid) -> int | None:
+    """The number of the /dev/pts that controls a process (pts(4)); None for any other, or none."""
+    stat = text_of(f"/proc/{pid}/stat")
+    fields = stat.rpartition(")")[2].split()
+    number = int(fields[_TTY_FIELD]) if len(fields) > _TTY_FIELD else 0
+    first, last = 136, 143  # UNIX98_PTY_SLAVE_MAJOR of linux/major.h
+    major = os.major(number)
+    return (major - first) * 256 + os.minor(number) if first <= major <= last else None
+
+
+def _descriptors(pid: Pid) -> Iterator[Descriptor]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield Descriptor(pid, int(name), os.readlink(f"{folder}/{name}"))
+        except OSError:  # closed since
+            continue
+
+
+def _below(pids: set[Pid]) -> set[Pid]:
+    """Their descendants: from the kernel's lists of children, where it has these."""
+    found: set[Pid] = set()
+    rest = list(pids)
+    while rest and len(found) < _MOST:
+        pid = rest.pop()
+        children = _children(pid)
+        if children is None:
+            return set().union(*map(descendants, pids)) - pids
+        rest += children - found
+        found |= children
+    return found - pids
+
+
+def _children(pid: Pid) -> set[Pid] | None:
+    """The children of all threads (proc_tid_children(5)); None where there is no such list."""
+    found: set[Pid] = set()
+    for thread in files_in(f"/proc/{pid}/task"):
+        try:
+            with open(f"{thread}/children", encoding="ascii") as listing:
+                found.update(Pid(int(word)) for word in listing.read().split())
+        except FileNotFoundError:
+            return None
+        except OSError:
+            continue
+    return found
+
+
+def _unix(text: str) -> Iterator[UnixSocket]:
+    """`Num RefCount Protocol Flags Type St Inode Path`; __SO_ACCEPTCON is 0x10000."""
+    for line in text.splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8:  # noqa: PLR2004 - one with a path
+            yield UnixSocket(
+                inode=int(fields[6]),
+                path=fields[7],
+                listening=bool(int(fields[3], 16) & 0x10000),
+                connected=fields[5] == "03",
+            )

@@ -1,0 +1,147 @@
+"""A listener that the holder was left by the program before it, and never serves.
+
+Such a descriptor came through execve(2), so it is not close-on-exec; nobody waits for connections
+on it; and none was ever accepted. A server that was started with its socket (systemd, a reloader)
+waits on it, and is no such case.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import struct
+from typing import TYPE_CHECKING
+
+from resolver.host.files import files_in, text_of
+from resolver.model import Collateral, CollateralKind, Degree, SocketState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.collateral.family import Descriptor, Family
+
+_CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC of asm-generic/fcntl.h
+_WATCHED = re.compile(r"^tfd:\s*(\d+)", re.MULTILINE)
+_POLLFD = struct.Struct("=ihh")  # poll(2)
+_MOST = 4096  # descriptors that a poll or select names
+# The numbers of the calls in which a thread waits for connections (syscalls(2), by machine)
+_ACCEPT = {"x86_64": {43, 288}, "aarch64": {202, 242}}
+_POLL = {"x86_64": {7, 271}, "aarch64": {73}}
+_SELECT = {"x86_64": {23, 270}, "aarch64": {72}}
+
+
+def lost(family: Family) -> Iterator[Collateral]:
+    """What the holder serves besides a port that it merely inherited."""
+    if family.holder.state is not SocketState.LISTENING or family.holder.kernel:
+        return
+    mine = [each for each in family.descriptors if each.inode in family.holder.inodes]
+    if not mine or any(map(_closes_on_exec, mine)) or _accepted(family):
+        return
+    served = _served(family)
+    waiting = _anybody_waits(mine, family.descriptors)
+    if waiting or (waiting is None and not _names_the_other(family)):
+        return
+    own = family.holder.binding.port
+    yield Collateral(
+        CollateralKind.INHERITED,
+        Degree.REFUSED if served else Degree.MENTIONED,
+        f"what it serves instead: {', '.join(served)}" if served else "whatever it is busy with",
+        f"it inherited {own} from the program before it, and does not accept connections there",
+    )
+
+
+def _accepted(family: Family) -> bool:
+    """Whether somebody is connected to the port."""
+    return any(each.binding.port == family.holder.binding.port for each in family.clients)
+
+
+def _served(family: Family) -> list[str]:
+    """The other ports and sockets by which it can be reached."""
+    found = {f"{each.binding.port}/{each.binding.transport}" for each in family.others}
+    unix = {e.path for e in family.sockets.unix if e.listening and e.inode in family.inodes}
+    return [*sorted(found), *sorted(unix)]
+
+
+def _closes_on_exec(each: Descriptor) -> bool:
+    flags = each.facts().get("flags", "0")
+    return bool(int(flags, 8) & _CLOSE_ON_EXEC)
+
+
+def _anybody_waits(mine: Iterable[Descriptor], opened: Iterable[Descriptor]) -> bool | None:
+    """Whether a thread waits for connections; None where that cannot be told."""
+    answers = [_waits(each, [other for other in opened if other.pid == each.pid]) for each in mine]
+    if any(answers):
+        return True
+    return None if None in answers else False
+
+
+def _waits(each: Descriptor, opened: Iterable[Descriptor]) -> bool | None:
+    for other in opened:
+        if other.target == "anon_inode:[eventpoll]" and _watches(other, each.number):
+            return True
+        if other.target == "anon_inode:[io_uring]":
+            return None
+    answers = [_thread_waits(task, each) for task in files_in(f"/proc/{each.pid}/task")]
+    if any(answers):
+        return True
+    return None if None in answers or not answers else False
+
+
+def _watches(epoll: Descriptor, number: int) -> bool:
+    """Whether an epoll set has a descriptor (proc_pid_fdinfo(5))."""
+    text = text_of(f"/proc/{epoll.pid}/fdinfo/{epoll.number}")
+    return str(number) in _WATCHED.findall(text)
+
+
+def _thread_waits(task: str, each: Descriptor) -> bool | None:
+    """Whether a thread is in a call that waits for this descriptor (proc_pid_syscall(5))."""
+    words = text_of(f"{task}/syscall").split()
+    machine = platform.machine()
+    if len(words) < 4 or words[0] == "-1" or machine not in _ACCEPT:  # noqa: PLR2004 - hidden or running
+        return None
+    call, first, second = int(words[0]), int(words[1], 16), int(words[2], 16)
+    if call in _ACCEPT[machine]:
+        return first == each.number
+    if call in _POLL[machine]:
+        return _polled(each, first, second)
+    if call in _SELECT[machine]:
+        return _selected(each, first, second)
+    return False
+
+
+def _polled(each: Descriptor, address: int, count: int) -> bool | None:
+    data = _memory(each, address, min(count, _MOST) * _POLLFD.size)
+    if data is None:
+        return None
+    return any(number == each.number for number, _, _ in _POLLFD.iter_unpack(data))
+
+
+def _selected(each: Descriptor, count: int, address: int) -> bool | None:
+    if address == 0 or each.number >= count:
+        return False
+    data = _memory(each, address, min(count, _MOST) // 8 + 1)
+    return None if data is None else bool(data[each.number // 8] >> each.number % 8 & 1)
+
+
+def _memory(each: Descriptor, address: int, size: int) -> bytes | None:
+    """A few bytes of what a process gave to the kernel (proc_pid_mem(5)); None where hidden."""
+    try:
+        handle = os.open(f"/proc/{each.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(handle, size, address)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return data if len(data) == size else None
+
+
+def _names_the_other(family: Family) -> bool:
+    """Whether its command line names another port that it serves, and not this one."""
+    words = " ".join(word for process in family.members for word in process.command)
+    numbers = set(re.findall(r"\d+", words))
+    others = {str(each.binding.port) for each in family.others}
+    return bool(numbers & others) and str(family.holder.binding.port) not in numbers

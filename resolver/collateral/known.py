@@ -1,0 +1,303 @@
+"""Programs that are more than the port that they hold, as one table: what evidence cannot tell.
+
+Each row says what is lost, how a program is known, which command takes one port off it, and where
+that is documented. A new one is a row here and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver.model import Collateral, CollateralKind, Command, Degree
+from resolver.programs import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.collateral.family import Family
+    from resolver.model import Process
+
+_SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
+
+
+class Known(Struct, frozen=True):
+    """A row. `names` are shell patterns of a program's names, separated by spaces.
+
+    `words` has to be found in the command line (a regular expression), and `unless` must not be.
+    `command` has `{port}` and `{transport}` where these go. `terminal`: only where its standard
+    input is one, so that somebody may type into it. `clients`: refused only where it has any.
+    """
+
+    kind: CollateralKind
+    names: str
+    text: str
+    source: str
+    command: tuple[str, ...] = ()
+    comment: str = ""
+    words: str = ""
+    unless: str = ""
+    terminal: bool = False
+    clients: bool = False
+
+    def is_(self, process: Process) -> bool:
+        """Whether a process is this program."""
+        line = " ".join(process.command)
+        return (
+            any(_matches(name, pattern) for name in names_of(process) for pattern in self._names)
+            and (not self.terminal or process.on_terminal)
+            and (not self.words or re.search(self.words, line) is not None)
+            and (not self.unless or re.search(self.unless, line) is None)
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return self.names.split()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """A name of the kernel's is cut after 15 characters."""
+    return fnmatchcase(name, pattern) or (
+        len(name) == _SHORT_NAME and pattern.startswith(name) and "*" not in pattern
+    )
+
+
+_MACHINE, _DESKTOP = CollateralKind.MACHINE, CollateralKind.DESKTOP
+_STATE, _REGISTRANTS = CollateralKind.STATE, CollateralKind.REGISTRANTS
+_NETWORK, _SESSION = CollateralKind.NETWORK, CollateralKind.SESSION
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        _MACHINE,
+        "qemu-system-* qemu-kvm kvm",
+        "a virtual machine, as a power cut would",
+        "https://www.qemu.org/docs/master/system/monitor.html",
+        ("hostfwd_remove", "{transport}::{port}"),
+        "in the machine's monitor: takes this forward away alone",
+    ),
+    Known(
+        _MACHINE,
+        "VBoxHeadless VirtualBoxVM VirtualBox VBoxNetNAT VBoxSVC",
+        "a virtual machine, as a power cut would",
+        "https://www.virtualbox.org/manual/topics/vboxmanage.html",
+        ("VBoxManage", "controlvm", "NAME", "natpf1", "delete", "RULE"),
+        "takes this forward away alone; VBoxManage showvminfo NAME lists them",
+    ),
+    Known(
+        _MACHINE,
+        "vmware-vmx vmnet-natd",
+        "a virtual machine, as a power cut would",
+        "https://docs.vmware.com/en/VMware-Workstation-Pro/",
+        ("vmrun", "deletePortForwarding", "vmnet8", "{transport}", "{port}"),
+        "takes this forward away alone",
+    ),
+    Known(
+        _MACHINE,
+        "firecracker cloud-hypervisor crosvm kvmtool lkvm bhyve xhyve hyperkit vfkit krunkit"
+        " multipassd passt passt.avx2",
+        "a virtual machine, or its network, as a power cut would",
+        "https://github.com/firecracker-microvm/firecracker/blob/main/docs/api_requests/actions.md",
+    ),
+    Known(
+        _DESKTOP,
+        "Xvnc Xtigervnc Xtightvnc Xvnc4 Xkasmvnc x11vnc x0vncserver x0tigervncserver wayvnc"
+        " vino-server krfb gnome-remote-desktop-daemon xrdp weston websockify Xpra xpra"
+        " sunshine rustdesk anydesk teamviewerd nxserver nxd",
+        "somebody's desktop, or the way to it",
+        "https://tigervnc.org/doc/vncserver.html",
+    ),
+    Known(
+        _DESKTOP,
+        "chrome chromium chromium-browser google-chrome brave firefox firefox-esr msedge opera"
+        " vivaldi slack Discord spotify steam",
+        "somebody's application with its windows",
+        "https://developer.chrome.com/docs/devtools/remote-debugging/local-server",
+        unless=r"--headless|--test-type|--enable-automation|-headless|--type=",
+    ),
+    Known(
+        _STATE,
+        "marimo rsession",
+        "a notebook or session that is open in it, with its variables",
+        "https://docs.marimo.io/cli/",
+        words=r"\bedit\b|rsession",
+    ),
+    Known(
+        _STATE,
+        "python python3* pypy* ipython*",
+        "an interpreter that somebody types into",
+        "https://docs.python.org/3/using/cmdline.html#cmdoption-i",
+        words=r"^\S+ (-\S+ )*?-[A-Za-z]*i( |$)|\bipython3?\b|-m (pdb|ipdb|pudb|code)\b"
+        r"| shell(_plus)?( |$)| console( |$)",
+        terminal=True,
+    ),
+    Known(
+        _STATE,
+        "ruby irb pry rails bundle",
+        "a console that somebody types into",
+        "https://guides.rubyonrails.org/command_line.html#bin-rails-console",
+        words=r"\b(irb|pry)\b| console( |$)| c( |$)",
+        terminal=True,
+    ),
+    Known(
+        _STATE,
+        "beam.smp erl iex",
+        "a console that somebody types into",
+        "https://hexdocs.pm/iex/IEx.html",
+        words=r"\+iex|start_iex|IEx",
+        terminal=True,
+    ),
+    Known(
+        _STATE,
+        "jshell scala spark-shell java sbt lein clojure clj",
+        "a console that somebody types into",
+        "https://docs.oracle.com/en/java/javase/21/jshell/",
+        words=r"jshell|repl\.Main|MainGenericRunner|spark-shell|nrepl|clojure\.main( -r|$)",
+        terminal=True,
+    ),
+    Known(
+        _STATE,
+        "emacs emacs-* nvim vim gvim",
+        "an editor with somebody's buffers",
+        "https://www.gnu.org/software/emacs/manual/html_node/emacs/Emacs-Server.html",
+        unless=r"--batch|-batch|-es( |$)",
+    ),
+    Known(
+        _STATE,
+        "gdb gdbserver lldb lldb-server dlv rr",
+        "a program under a debugger",
+        "https://sourceware.org/gdb/current/onlinedocs/gdb.html/Server.html",
+    ),
+    Known(
+        _REGISTRANTS,
+        "adb",
+        "the bridge to every device, for all that use one",
+        "https://developer.android.com/tools/adb#forwardports",
+        ("adb", "forward", "--remove", "tcp:{port}"),
+        "takes this forward away alone; adb forward --list shows them",
+    ),
+    Known(
+        _REGISTRANTS,
+        "iproxy usbmuxd",
+        "the way to a device, for all that use it",
+        "https://github.com/libimobiledevice/libusbmuxd",
+    ),
+    Known(
+        _REGISTRANTS,
+        "dnsmasq aardvark-dns",
+        "DNS and addresses of the network that it serves",
+        "https://libvirt.org/formatnetwork.html",
+        ("ip", "-brief", "address"),
+        "its network is there: serve this port on another address",
+    ),
+    Known(
+        _REGISTRANTS,
+        "named unbound pdns_server pdns_recursor coredns CoreDNS knotd kresd stubby dnscrypt-proxy"
+        " avahi-daemon",
+        "name resolution for whoever uses it",
+        "https://bind9.readthedocs.io/en/latest/manpages.html",
+    ),
+    Known(
+        _REGISTRANTS,
+        "epmd",
+        "the register of every Erlang node on this machine",
+        "https://www.erlang.org/doc/apps/erts/epmd_cmd.html",
+        clients=True,
+        command=("epmd", "-names"),
+        comment="shows who is registered",
+    ),
+    Known(
+        _REGISTRANTS,
+        "rmiregistry omniNames tnameserv orbd roscore rosmaster roslaunch slpd portmap rpcbind"
+        " gatekeeper",
+        "the names that others have registered with it",
+        "https://wiki.ros.org/roscore",
+    ),
+    Known(
+        _REGISTRANTS,
+        "java",
+        "the names that others have registered with it",
+        "https://docs.oracle.com/en/java/javase/21/docs/specs/man/rmiregistry.html",
+        words=r"sun\.rmi\.registry\.RegistryImpl|tnameserv",
+    ),
+    Known(
+        _REGISTRANTS,
+        "consul etcd mosquitto emqx nats-server dask-scheduler raylet gcs_server slapd krb5kdc",
+        "those who are connected to it",
+        "https://developer.hashicorp.com/consul/docs/architecture",
+        clients=True,
+    ),
+    Known(
+        _REGISTRANTS,
+        "gpg-agent ssh-agent pulseaudio pipewire pipewire-pulse wireplumber cupsd mpd bluetoothd",
+        "a daemon that others on this machine share",
+        "https://www.freedesktop.org/wiki/Software/PulseAudio/",
+    ),
+    Known(
+        _NETWORK,
+        "tailscaled zerotier-one openvpn wireguard-go netbird nebula charon openconnect vpnc"
+        " innernet twingate warp-svc ocserv strongswan",
+        "the network that it connects this machine to",
+        "https://tailscale.com/kb/1242/tailscale-serve",
+    ),
+    Known(
+        _NETWORK,
+        "cloudflared ngrok frpc frps bore rathole chisel tunnelto localtunnel lt inlets",
+        "every tunnel that goes through it",
+        "https://developers.cloudflare.com/cloudflare-one/connections/connect-networks/",
+    ),
+    Known(
+        _SESSION,
+        "mosh-server ttyd gotty wetty shellinaboxd tmate sshx telnetd in.telnetd et etserver"
+        " teleport tsh guacd dtach abduco zellij wezterm-mux-server kitty eternalterminal",
+        "somebody's terminal session",
+        "https://mosh.org/",
+    ),
+    Known(
+        _SESSION,
+        "code code-server code-tunnel codium cursor windsurf zed zed-editor zed-remote-server idea"
+        " remote-dev-server openvscode-server server-main.js",
+        "an editor's session, and every port that it forwards",
+        "https://code.visualstudio.com/docs/remote/ssh#_forwarding-a-port-creating-ssh-tunnel",
+        ("code",),
+        "in its Ports view: Stop Forwarding Port",
+    ),
+    Known(
+        _SESSION,
+        "node",
+        "an editor's session, and every port that it forwards",
+        "https://code.visualstudio.com/docs/remote/vscode-server",
+        words=r"/\.(vscode|cursor|windsurf|vscodium)-(server|remote)[-/]|/openvscode-server",
+    ),
+    Known(
+        _SESSION,
+        "java",
+        "an editor's session, and every port that it forwards",
+        "https://www.jetbrains.com/help/idea/remote-development-overview.html",
+        words=r"com\.intellij\.idea\.Main|JetBrains",
+    ),
+)
+"""In no particular order: every row that fits counts, one for each kind."""
+
+
+def lost(family: Family) -> Iterator[Collateral]:
+    """What is lost with programs that are known by name."""
+    binding = family.holder.binding
+    told = set()
+    for row in KNOWN:
+        process = next(filter(row.is_, family.members), None)
+        if process is None or row.kind in told:
+            continue
+        told.add(row.kind)
+        words = tuple(
+            word.format(port=binding.port, transport=binding.transport) for word in row.command
+        )
+        yield Collateral(
+            row.kind,
+            Degree.MENTIONED if row.clients and not family.clients else Degree.REFUSED,
+            row.text,
+            f"{process}: {' '.join(process.command)}",
+            (Command(words, row.comment),) if words else (),
+        )

@@ -1,0 +1,37 @@
+"""Other ports that the same processes serve, and how many clients are connected there.
+
+They go down with a server by its design (its debugger, hot reload, metrics), so they are mentioned
+and stop nothing. What the holder inherited is another matter (`inherited.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from resolver.model import Collateral, CollateralKind, Degree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.collateral.family import Family
+
+_MOST = 8  # ports that are named
+
+
+def lost(family: Family) -> Iterator[Collateral]:
+    """One for each other port, and a last one for what is left of many."""
+    served = sorted({(each.binding.port, each.binding.transport) for each in family.others})
+    connected = Counter(
+        (each.binding.port, each.binding.transport) for each in (family.clients if served else ())
+    )
+    for port, transport in served[:_MOST]:
+        count = connected[port, transport]
+        counted = f" ({count} client{'s' if count > 1 else ''})" if count else ""
+        yield _port(f"{port}/{transport}{counted}")
+    if len(served) > _MOST:
+        yield _port(f"{len(served) - _MOST} more ports")
+
+
+def _port(text: str) -> Collateral:
+    return Collateral(CollateralKind.PORT, Degree.MENTIONED, text)

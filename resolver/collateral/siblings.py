@@ -1,0 +1,142 @@
+"""Siblings: what a runner would end when the holder ends.
+
+Only runners that are documented to do so count. Procfile runners have a classifier of their own,
+since they are ended as a whole (`classify/procfile.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver.errors import StateChangedError
+from resolver.gather.owners import owners_of
+from resolver.gather.processes import describe
+from resolver.host.family import descendants
+from resolver.host.identity import identify
+from resolver.model import Collateral, CollateralKind, Degree, SocketState
+from resolver.programs import SESSION_HOSTS, is_interactive, known_as, names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from resolver.collateral.family import Family
+    from resolver.model import Pid, Process, Snapshot
+
+
+class Runner(Struct, frozen=True):
+    """A row: the names of a runner, the words with which it ends the others, and the source."""
+
+    names: frozenset[str]
+    words: str
+    source: str
+
+
+RUNNERS: tuple[Runner, ...] = (
+    Runner(
+        frozenset({"concurrently", "concurrently.js", "conc"}),
+        r"(?:^| )(?:-\w*k|--kill-others\S*|--success[ =]first)(?: |$)",
+        "https://github.com/open-cli-tools/concurrently#usage",
+    ),
+    Runner(
+        frozenset({"run-p", "npm-run-all", "npm-run-all2", "run-p.js", "npm-run-all.js"}),
+        r"^(?!.*(?:--continue-on-error|(?:^| )-\w*c(?: |$)))",
+        "https://github.com/mysticatea/npm-run-all/blob/master/docs/run-p.md",
+    ),
+    Runner(
+        frozenset({"turbo", "nx", "lerna", "wireit", "hivemind", "goreman", "overmind", "mprocs"}),
+        r"",
+        "https://turborepo.com/docs/reference/run#--continueoption",
+    ),
+    Runner(
+        frozenset({"parallel"}),
+        r"--halt(?:-on-error)?[ =]now",
+        "https://www.gnu.org/software/parallel/man.html",
+    ),
+    Runner(
+        frozenset({"pnpm", "pnpm.cjs", "yarn", "yarn.js"}),
+        r"(?: -r | --recursive | --parallel| workspaces foreach)",
+        "https://pnpm.io/cli/recursive",
+    ),
+    Runner(
+        frozenset({"sh", "bash", "dash", "zsh", "ksh"}),
+        r"\bwait -n\b|\bkill 0\b|\bkill (?:-\w+ )?(?:-- )?-\$\$|\bkill \$\(jobs",
+        "https://www.gnu.org/software/bash/manual/html_node/Job-Control-Builtins.html",
+    ),
+)
+_NEAR = 6  # so many parents are looked at: npm → sh → node concurrently → sh → server
+_MOST = 6  # siblings that are named
+
+
+def lost(family: Family, snapshot: Snapshot) -> Iterator[Collateral]:
+    """What the nearest runner above the holder would end with it."""
+    runner, line = _runner(family, snapshot)
+    if runner is None:
+        return
+    others = _others(runner, line, family)
+    if others:
+        named = ", ".join(others[:_MOST]) + (", …" if len(others) > _MOST else "")
+        yield Collateral(
+            CollateralKind.SIBLINGS,
+            Degree.REFUSED,
+            f"what {runner} runs beside it: {named}",
+            f"it ends the others when one ends: {' '.join(runner.command)}",
+        )
+
+
+def _runner(family: Family, snapshot: Snapshot) -> tuple[Process | None, list[Process]]:
+    """The nearest runner, and what is below it down to the holder."""
+    master = family.members[0]
+    line = [master]
+    for identity in master.ancestors[:_NEAR]:
+        process = snapshot.process(identity)
+        if process is None or is_interactive(process) or known_as(process, SESSION_HOSTS):
+            break
+        if any(_is(row, process) for row in RUNNERS):
+            return process, line
+        line.append(process)
+    return None, []
+
+
+def _is(row: Runner, process: Process) -> bool:
+    return (
+        not names_of(process).isdisjoint(row.names)
+        and re.search(row.words, " ".join(process.command)) is not None
+    )
+
+
+def _others(runner: Process, line: Sequence[Process], family: Family) -> list[str]:
+    """The runner's other processes: with their ports where they serve any."""
+    known = {process.pid for process in (*line, *family.members, *family.below)}
+    beside = sorted(descendants(runner.pid) - known)
+    ports = _ports(family)
+    processes = {process.pid: process for process in _described(beside)}
+    serving = [pid for pid in beside if pid in ports and pid in processes]
+    chosen = serving or [pid for pid in beside if pid in processes]
+    return [f"{processes[pid]}{ports.get(pid, '')}" for pid in chosen]
+
+
+def _described(pids: Sequence[Pid]) -> tuple[Process, ...]:
+    found = []
+    for pid in pids:
+        try:
+            found.append(identify(pid))
+        except StateChangedError:
+            continue
+    return describe(found)
+
+
+def _ports(family: Family) -> dict[Pid, str]:
+    """Which process serves which ports, as words behind its name."""
+    listening = {
+        each.inode: each.binding
+        for each in family.sockets.serving
+        if each.state is SocketState.LISTENING and each.inode > 0
+    }
+    found: dict[Pid, set[int]] = {}
+    for inode, owners in owners_of(listening).items():
+        for owner in owners:
+            found.setdefault(owner.pid, set()).add(listening[inode].port)
+    return {pid: f" on {', '.join(map(str, sorted(ports)))}" for pid, ports in found.items()}

@@ -1,0 +1,53 @@
+"""Somebody's terminal in the holder: a pty with a living session on it, or a debugger's prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.collateral.family import terminal_of
+from resolver.host.files import text_of
+from resolver.host.processes import name_of
+from resolver.model import Collateral, CollateralKind, Degree, Pid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.collateral.family import Family
+
+_MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}  # pts(4)
+_TRACERS = {"strace", "ltrace", "perf"}  # they end with what they look at, and nobody minds
+
+
+def lost(family: Family) -> Iterator[Collateral]:
+    """The sessions that hang on the holder, and the debugger that is attached to it."""
+    yield from _sessions(family)
+    yield from _debugged(family)
+
+
+def _sessions(family: Family) -> Iterator[Collateral]:
+    masters = [each for each in family.descriptors if each.target in _MASTERS]
+    numbers = {int(each.facts().get("tty-index", "-1")) for each in masters}
+    for number in sorted(numbers - {-1}):
+        living = [each for each in family.below if terminal_of(each.pid) == number]
+        if living:
+            yield Collateral(
+                CollateralKind.SESSION,
+                Degree.REFUSED,
+                f"the terminal session of {', '.join(map(str, living[:3]))}",
+                f"it holds the other end of /dev/pts/{number}",
+            )
+
+
+def _debugged(family: Family) -> Iterator[Collateral]:
+    """TracerPid of proc_pid_status(5)."""
+    for process in family.members:
+        status = text_of(f"/proc/{process.pid}/status")
+        line = next((each for each in status.splitlines() if each.startswith("TracerPid:")), "")
+        tracer = Pid(int(line.partition(":")[2] or 0))
+        if tracer and name_of(tracer) not in _TRACERS:
+            yield Collateral(
+                CollateralKind.STATE,
+                Degree.REFUSED,
+                f"what a debugger looks at: {name_of(tracer)} {tracer} is attached to {process}",
+                f"TracerPid of {process.pid} is {tracer}",
+            )

@@ -1,0 +1,348 @@
+"""What would be lost with a holder is known before anything is signalled; somebody else's stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from msgspec.structs import replace
+
+from resolver import api, portspec
+from resolver.model import KillStep, Policy, Result
+from resolver.pipeline import diagnose, prove
+from resolver.strategies.kill import kill
+from tests.lab.cli import ultra
+from tests.lab.npm import install
+from tests.lab.ports import free_port, is_free
+from tests.lab.postgres import Postgres
+from tests.lab.processes import alive, unavailable, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.cli import Run
+    from tests.lab.processes import Lab
+
+QUICK = ("--settle", "0.3", "--grace", "2")
+# A server that has a shell on a pty, as a web terminal does
+WEB_TERMINAL = """\
+import os, pty, socket, sys
+pid, master = pty.fork()
+if not pid:
+    os.execv('/bin/sh', ['sh'])
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+while True:
+    listener.accept()[0].close()
+"""
+# A kernel that serves a port from a cell, as `jupyter_client` starts it
+NOTEBOOK = """\
+import sys, jupyter_client
+manager = jupyter_client.KernelManager()
+manager.start_kernel()
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+client.execute_interactive(
+    "import threading, http.server as h, os\\n"
+    f"s = h.ThreadingHTTPServer(('127.0.0.1', {sys.argv[1]}), h.SimpleHTTPRequestHandler)\\n"
+    "threading.Thread(target=s.serve_forever, daemon=True).start()", timeout=20)
+sys.stdin.read()
+"""
+# It lets a daemon inherit its listener, and ends
+CARELESS = """\
+import socket, subprocess, sys
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+listener.set_inheritable(True)
+subprocess.Popen([sys.executable, *sys.argv[2:]], close_fds=False)
+"""
+
+
+def resolve(port: int, *options: str) -> Run:
+    return ultra("resolve", "--json", *QUICK, *options, str(port))
+
+
+def refused(port: int, kind: str) -> dict[str, Any]:
+    """Asserts that nothing was touched, and that the loss is said everywhere; the loss."""
+    run = resolve(port)
+    [report] = run.json["ports"]
+    assert (run.status, report["verdict"]) == (3, "refused"), run.stdout
+    assert "would also end: " in report["reason"]
+    assert "--accept-loss" in report["reason"]
+    [holder] = report["holders"]
+    found = [each for each in holder["collateral"] if each["degree"] == "refused"]
+    assert kind in [each["kind"] for each in found]
+    loss: dict[str, Any] = next(each for each in found if each["kind"] == kind)
+    assert loss["text"] in report["reason"]
+    who = ultra("who", str(port))
+    assert who.status == 0
+    assert f"would also end: {loss['text']}" in who.stdout
+    assert not is_free(port)
+    return loss
+
+
+def accepted(port: int) -> None:
+    """Goes on all the same, and gracefully."""
+    run = resolve(port, "--accept-loss")
+    assert run.status == 0, run.stdout
+    [holder, *_] = run.port(f"{port}/tcp")["holders"]
+    assert "SIGKILL" not in " ".join(holder["outcome"]["actions"])
+    wait_until(lambda: not answers(port), "nobody listens any more")
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens: closed connections may stay on a port that was freed."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listening(port: int) -> None:
+    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+
+
+def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
+    """A stand-in: a Python with the name and the command line of QEMU."""
+    port = free_port()
+    machine = tmp_path / "qemu-system-x86_64"
+    machine.symlink_to(os.path.realpath(sys.executable))
+    code = f"import socket; s = socket.create_server(('127.0.0.1', {port})); input(s.accept())"
+    words = ("-name", "guest", "-netdev", f"user,id=n,hostfwd=tcp::{port}-:80")
+    guest = lab.command(str(machine), "-c", code, *words)
+    listening(port)
+
+    loss = refused(port, "machine")
+
+    assert loss["commands"][0].startswith(f"hostfwd_remove tcp::{port}")
+    assert alive(guest.pid)
+    accepted(port)
+
+
+def test_a_terminal_session(lab: Lab) -> None:
+    port = free_port()
+    lab.command(sys.executable, "-c", WEB_TERMINAL, str(port))
+    listening(port)
+
+    loss = refused(port, "session")
+
+    assert "sh " in loss["text"]
+    accepted(port)
+
+
+def test_a_pty_that_nobody_uses_is_no_session(lab: Lab) -> None:
+    port = free_port()
+    code = (
+        "import os, socket, sys; os.openpty();"
+        "s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); s.accept()"
+    )
+    lab.command(sys.executable, "-c", code, str(port))
+    listening(port)
+
+    assert resolve(port).status == 0
+
+
+def test_the_kernel_of_a_notebook(lab: Lab) -> None:
+    port = free_port()
+    lab.command("sh", "-c", f'sleep 600 | "{sys.executable}" -c "$0" {port}', NOTEBOOK)
+    listening(port)
+
+    loss = refused(port, "state")
+
+    assert "notebook kernel" in loss["text"]
+    accepted(port)
+
+
+def test_a_process_under_a_debugger(lab: Lab) -> None:
+    """The debugger is a stand-in: a process that has attached itself by ptrace(2)."""
+    if os.geteuid() != 0:
+        unavailable("ptrace(2) of another process may need root")
+    port = free_port()
+    server = lab.start("answering", port)
+    attach = (
+        "import ctypes, os, sys, time; pid = int(sys.argv[1]); libc = ctypes.CDLL(None);"
+        "assert libc.ptrace(16, pid, None, None) == 0; os.waitpid(pid, 0);"
+        "libc.ptrace(7, pid, None, None); print('attached', flush=True); time.sleep(600)"
+    )
+    debugger = lab.command(sys.executable, "-c", attach, str(server.pid))
+    traced = f"TracerPid:\t{debugger.pid}\n"
+    status = Path(f"/proc/{server.pid}/status")
+
+    wait_until(lambda: traced in status.read_text(encoding="utf-8"), "the debugger is attached")
+    loss = refused(port, "state")
+    assert str(debugger.pid) in loss["text"]
+    assert server.alive
+
+
+@pytest.mark.root
+def test_a_network_interface(lab: Lab) -> None:
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        unavailable("there is no /dev/net/tun for this user")
+    port = free_port()
+    code = (
+        "import fcntl, os, socket, struct, sys; tun = os.open('/dev/net/tun', os.O_RDWR);"
+        "fcntl.ioctl(tun, 0x400454CA, struct.pack('16sH', b'lab%d', 0x1001));"
+        "s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); s.accept()"
+    )
+    lab.command(sys.executable, "-c", code, str(port))
+    listening(port)
+
+    assert "the network interface lab" in refused(port, "network")["text"]
+    accepted(port)
+
+
+def test_siblings_that_a_runner_ends_too(lab: Lab) -> None:
+    concurrently = install("concurrently")
+    port, other = free_port(), free_port()
+    serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
+    lab.command(str(concurrently), "-k", f"{serve} {port}", f"{serve} {other}")
+    listening(port)
+    listening(other)
+
+    loss = refused(port, "siblings")
+
+    assert f"on {other}" in loss["text"]
+    assert not is_free(other)
+    accepted(port)
+    wait_until(lambda: not answers(other), "the runner ends the other, as it was said")
+
+
+def test_a_runner_that_leaves_the_others_alone_is_no_reason(lab: Lab) -> None:
+    concurrently = install("concurrently")
+    port, other = free_port(), free_port()
+    serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
+    lab.command(str(concurrently), f"{serve} {port}", f"{serve} {other}")
+    listening(port)
+    listening(other)
+
+    assert resolve(port).status == 0
+    assert not is_free(other)
+
+
+@pytest.mark.native
+def test_a_port_that_the_holder_only_inherited(lab: Lab) -> None:
+    port, other = free_port(), free_port()
+    lab.command(
+        sys.executable, "-c", CARELESS, str(port),
+        "-m", "http.server", "--bind", "127.0.0.1", str(other),
+    )  # fmt: skip
+    listening(other)
+
+    loss = refused(port, "inherited")
+
+    assert f"{other}/tcp" in loss["text"]
+    assert not is_free(other)
+    assert f"also serves {other}/tcp" in ultra("who", str(port)).stdout
+    served = ultra("resolve", *QUICK, "--dry-run", "--json", str(other))
+    assert served.json["ports"][0]["holders"][0]["step"]["kind"] == "kill"  # by its own port
+    accepted(port)
+
+
+def psql(server: Postgres, *statements: str) -> subprocess.Popen[bytes]:
+    """A client that sends one statement after the other, and then waits."""
+    words = ["psql", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-q"]
+    client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert client.stdin is not None
+    client.stdin.write("\n".join(statements).encode() + b"\n")
+    client.stdin.flush()
+    return client
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        server.start()
+        yield server
+
+
+def connected(server: Postgres, title: str) -> None:
+    def found() -> bool:
+        backends = psutil.Process(server.pid).children()
+        return any(title in " ".join(each.cmdline()) for each in backends)
+
+    wait_until(found, title)
+
+
+def test_postgresql_is_shut_down_its_own_way(postgres: Postgres) -> None:
+    with psql(postgres, "select pg_sleep(600);") as client:
+        connected(postgres, "SELECT")
+        run = resolve(postgres.port)
+        client.kill()
+
+    assert run.status == 0, run.stdout
+    [holder, *_] = run.port(f"{postgres.port}/tcp")["holders"]
+    assert holder["outcome"]["actions"] == [f"SIGINT to postgres {postgres.pid}"]
+    [data] = [each for each in holder["collateral"] if each["kind"] == "data"]
+    assert f"psql {client.pid}" in data["text"]
+    assert "database system is shut down" in postgres.log()
+
+
+def test_postgresql_in_the_middle_of_a_transaction(postgres: Postgres) -> None:
+    with psql(postgres, "begin;", "create table t (i int);") as client:
+        connected(postgres, "idle in transaction")
+        loss = refused(postgres.port, "data")
+        assert "in the middle of a transaction" in loss["text"]
+        assert loss["commands"][0].startswith("pg_ctl ")
+        accepted(postgres.port)
+        client.kill()
+    assert "database system is shut down" in postgres.log()
+
+
+def test_a_database_is_never_killed_by_itself(lab: Lab) -> None:
+    """A stand-in with Redis' name, which ignores what it is asked; its patience is cut short."""
+    port = free_port()
+    server = lab.start("answering", port, "--name", "redis-server", "--ignore")
+    effects = api.effects(None)
+    policy = Policy(grace_seconds=0.3, settle_seconds=0.0)
+    requests = portspec.parse([str(port)])
+    diagnosis = diagnose(requests, prove(requests, effects), policy, effects)
+    [step] = diagnosis.plan.steps
+    assert isinstance(step, KillStep)
+    assert (step.shutdown, step.patience_seconds) == ("SIGTERM", 60.0)
+
+    outcome = kill(replace(step, patience_seconds=0.0), policy, effects)
+
+    assert outcome.result is Result.FAILED
+    assert "Redis is not killed without --force" in outcome.reason
+    assert outcome.actions == (f"SIGTERM to redis-server {server.pid}",)
+    assert server.alive
+    assert ultra("resolve", "--force", *QUICK, str(port)).status == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "command"),
+    [
+        ("adb", "registrants", "adb forward --remove tcp:{}"),
+        ("dnsmasq", "registrants", "ip -brief address"),
+        ("Xtigervnc", "desktop", ""),
+        ("mosh-server", "session", ""),
+        ("tailscaled", "network", ""),
+        ("VBoxHeadless", "machine", "VBoxManage controlvm NAME natpf1 delete RULE"),
+    ],
+)
+def test_what_is_known_by_its_name(lab: Lab, name: str, kind: str, command: str) -> None:
+    """Stand-ins: a server of the lab with the name of each."""
+    port = free_port()
+    server = lab.start("answering", port, "--name", name)
+
+    loss = refused(port, kind)
+
+    assert server.alive
+    assert " ".join(loss["commands"]).startswith(command.format(port))
+
+
+def test_a_plan_goes_on_where_its_maker_accepted_the_loss(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    server = lab.start("answering", port, "--name", "adb")
+    plan = tmp_path / "plan.json"
+    words = ("--plan-out", str(plan), str(port))
+    assert ultra("resolve", *words).status == 3
+    assert ultra("apply", str(plan)).status == 3
+    assert server.alive
+    assert ultra("resolve", "--accept-loss", *words).status == 1
+
+    assert ultra("apply", *QUICK, str(plan)).status == 0
+    assert not server.alive
