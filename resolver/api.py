@@ -12,7 +12,7 @@ from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
-from resolver.leases import assigned, remarks
+from resolver.leases import assigned, outcomes, remarks
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
@@ -126,7 +126,8 @@ def _with_reservations(report: Report) -> Report:
 
 def _counted(report: Report) -> Report:
     """The report, when what it came to has been counted for `serve`."""
-    return remarks.counted(report, os.environ)
+    outcomes.count(report, os.environ)
+    return report
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:

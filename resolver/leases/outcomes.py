@@ -10,7 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,26 +78,16 @@ def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
 
 
 def _add(opened: int, verdicts: list[Verdict]) -> None:
-    if not _locked(opened):
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        time.sleep(_PAUSE_SECONDS)
+    else:  # whoever keeps the lock for long keeps nobody waiting
         return
     counts = _counts(os.pread(opened, _LONGEST, 0))
-    if counts is None:
-        return
-    for verdict in verdicts:
-        counts[verdict] = counts.get(verdict, 0) + 1
-    os.pwrite(opened, _text(counts), 0)
-
-
-def _locked(opened: int) -> bool:
-    """Whether nobody else counts now; whoever keeps the lock for long keeps nobody waiting."""
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return True
-    return False
+    if counts is not None:
+        os.pwrite(opened, _text(Counter(counts) + Counter(verdicts)), 0)
 
 
 def _text(counts: Mapping[Verdict, int]) -> bytes:
@@ -105,12 +96,13 @@ def _text(counts: Mapping[Verdict, int]) -> bytes:
 
 
 def _counts(raw: bytes) -> dict[Verdict, int] | None:
-    return dict(_parsed(raw)) if raw.startswith(_HEAD) else None
+    """What stands in the file; None where it is none of ours."""
+    if not raw.startswith(_HEAD):
+        return None
+    text = raw[len(_HEAD) :].decode("ascii", "replace")
+    lines = (line.split() for line in text.splitlines())
+    return {Verdict(each[0]): int(each[1]) for each in lines if _is_count(each)}
 
 
-def _parsed(raw: bytes) -> Iterator[tuple[Verdict, int]]:
-    known = {verdict.value: verdict for verdict in Verdict}
-    for line in raw[len(_HEAD) :].decode("ascii", "replace").splitlines():
-        name, _, number = line.partition(" ")
-        if name in known and number.strip().isdecimal():
-            yield known[name], int(number)
+def _is_count(words: list[str]) -> bool:
+    return len(words) == 2 and words[0] in set(Verdict) and words[1].isdecimal()  # noqa: PLR2004

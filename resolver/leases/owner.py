@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec import Struct
 
 from resolver.errors import StateChangedError, UsageError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
-_ENDED = frozenset(b"ZXx")  # proc_pid_stat(5), field 3
+_ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
 class Here(Struct, frozen=True):
@@ -87,7 +88,7 @@ def name_of(owner: Owner, where: Here) -> str:
 
 def _lives(owner: Owner) -> bool:
     try:
-        return start_time(owner.pid) == owner.start_time and not _is_zombie(owner.pid)
+        return start_time(owner.pid) == owner.start_time and not _has_ended(owner.pid)
     except StateChangedError:
         return _exists(owner.pid)
 
@@ -100,35 +101,18 @@ def _exists(pid: Pid) -> bool:
         return False
     except (PermissionError, OverflowError):
         return True
-    return _readable(pid)
-
-
-def _readable(pid: Pid) -> bool:
-    """Whether a process that we may signal can be looked at; where not, it ended meanwhile."""
+    # what we may signal, and cannot look at, ended meanwhile
     return not proc_is_ours() or sys.platform != "linux" or Path(f"/proc/{pid}/stat").exists()
 
 
-def _is_zombie(pid: Pid) -> bool:
-    """Whether it has ended and nobody has reaped it; one with living threads has not ended."""
-    if sys.platform != "linux" or not proc_is_ours():
+def _has_ended(pid: Pid) -> bool:
+    """Whether nobody has reaped it yet; a main thread that has ended may leave others."""
+    if not proc_is_ours():
         return False
     try:
-        if _state(Path(f"/proc/{pid}/stat")) not in _ENDED:
-            return False
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:  # it goes just now
+        process = psutil.Process(pid)
+        return process.status() in _ENDED and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
         return True
-    return all(_thread_has_ended(thread) for thread in threads)
-
-
-def _thread_has_ended(thread: Path) -> bool:
-    try:
-        return _state(thread / "stat") in _ENDED
-    except OSError:
-        return True
-
-
-def _state(stat: Path) -> int:
-    """The character of the state; the name before it may hold anything."""
-    line = stat.read_bytes()
-    return line[line.rindex(b")") + 2]
+    except psutil.AccessDenied:
+        return False

@@ -16,9 +16,7 @@ from resolver.errors import UltraPortsError
 from resolver.leases import scope
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import collide
-from resolver.leases.outcomes import count
 from resolver.leases.owner import here
-from resolver.leases.state import OUTCOMES, state_directory
 from resolver.leases.store import is_empty, open_store
 from resolver.project.place import root
 from resolver.report.lease import whose
@@ -41,17 +39,6 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
     except UltraPortsError as error:
         said = f"what is reserved cannot be told: {error}"
         return replace(report, notes=(*report.notes, said))
-
-
-def counted(report: Report, environ: Mapping[str, str]) -> Report:
-    """The report, when it has been counted; where nobody asked for that, this is one stat(2)."""
-    try:
-        place = state_directory(environ, lambda: root(_working_directory()))
-    except UltraPortsError:
-        return report
-    if place.was_used and _exists(place.path / OUTCOMES):
-        count(report, environ)
-    return report
 
 
 def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> tuple[Lease, ...]:
@@ -104,11 +91,3 @@ def _working_directory() -> Path:
         return Path.cwd()
     except OSError:
         return Path("/")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True

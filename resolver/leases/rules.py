@@ -7,11 +7,11 @@ clock that is set forward ends no lease, and one that is set back does not prolo
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from resolver.errors import ReservedError, UsageError
 from resolver.leases.model import Entry, Lease, collide
@@ -61,15 +61,15 @@ def grant(
     """
     _check(claims)
     forgotten: dict[Lease, None] = {}
-    for entry in known:
-        for claim in claims:
-            if not (_same_lease(claim, entry.lease) or in_the_way(claim, entry.lease)):
-                continue
-            if in_the_way(claim, entry.lease) and is_alive(entry, where, now):
-                raise ReservedError(f"{claim.request} is reserved for {whose(shown(entry, now))}")
+    for entry, claim in product(known, claims):
+        hinders = in_the_way(claim, entry.lease)
+        if hinders and is_alive(entry, where, now):
+            raise ReservedError(f"{claim.request} is reserved for {whose(shown(entry, now))}")
+        if hinders or _same_lease(claim, entry.lease):
             forgotten[entry.lease] = None
-    tokens = range(first_token(last_token, now), first_token(last_token, now) + len(claims))
-    entries = [_entry(*each, where, now) for each in zip(claims, tokens, strict=True)]
+    # tokens grow, even where a store had to begin anew: milliseconds since 1970
+    first = max(last_token + 1, int(now.wall * 1000))
+    entries = [_entry(claim, first + number, where, now) for number, claim in enumerate(claims)]
     return Granted(tuple(forgotten), tuple(entries))
 
 
@@ -77,7 +77,8 @@ def in_the_way(claim: Claim, lease: Lease) -> bool:
     """Whether the lease, if it is alive, forbids the claim."""
     if claim.scope != lease.scope or not collide(claim.request, lease.request):
         return False
-    return not (_same_service(claim, lease) and _compatible(claim, lease))
+    owners = {claim.owner, lease.owner} - {None}
+    return _service(claim) != _service(lease) or len(owners) > 1
 
 
 def is_alive(entry: Entry, where: Here, now: Moment) -> bool:
@@ -134,11 +135,6 @@ def bounded(scope: str, where: Here) -> bool:
     return scope != where.host_scope or not where.in_the_open
 
 
-def first_token(last: int, now: Moment) -> int:
-    """The next token: it grows, even where a store had to begin anew (milliseconds since 1970)."""
-    return max(last + 1, int(now.wall * 1000))
-
-
 def lost(lease: Lease) -> ReservedError:
     """What is said of a lease that is no longer its owner's."""
     return ReservedError(f"the reservation of {lease.request} for {service(lease)} was lost")
@@ -165,25 +161,14 @@ def _check(claims: Sequence[Claim]) -> None:
             )
 
 
-def _same_service(claim: Claim, lease: Lease) -> bool:
-    return (claim.scope, claim.project, claim.place, claim.service) == (
-        lease.scope,
-        lease.project,
-        lease.place,
-        lease.service,
-    )
-
-
-def _compatible(claim: Claim, lease: Lease) -> bool:
-    return claim.owner is None or lease.owner is None or claim.owner == lease.owner
+def _service(of: Claim | Lease) -> tuple[str, ...]:
+    return (of.scope, of.project, of.place, of.service)
 
 
 def _same_lease(claim: Claim, lease: Lease) -> bool:
-    return (
-        _same_service(claim, lease)
-        and claim.request == lease.request
-        and claim.owner == lease.owner
-    )
+    return (_service(claim), claim.request, claim.owner) == (
+        _service(lease), lease.request, lease.owner,
+    )  # fmt: skip
 
 
 def _ttl(wanted: float | None, scope: str, where: Here) -> float | None:
@@ -191,19 +176,8 @@ def _ttl(wanted: float | None, scope: str, where: Here) -> float | None:
 
 
 def _entry(claim: Claim, token: int, where: Here, now: Moment) -> Entry:
-    ttl = _ttl(claim.ttl_seconds, claim.scope, where)
-    lease = Lease(
-        token=token,
-        scope=claim.scope,
-        port=claim.port,
-        transport=claim.transport,
-        address=claim.address,
-        service=claim.service,
-        project=claim.project,
-        place=claim.place,
-        owner=claim.owner,
-        created_at=now.wall,
-        expires_at=None if ttl is None else now.wall + ttl,
-        held=claim.held,
-    )
+    fields = asdict(claim)
+    ttl = _ttl(fields.pop("ttl_seconds"), claim.scope, where)
+    expires_at = None if ttl is None else now.wall + ttl
+    lease = Lease(**fields, token=token, created_at=now.wall, expires_at=expires_at)
     return Entry(lease, now.boot, None if ttl is None else now.since_boot + ttl)

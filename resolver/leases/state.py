@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -21,7 +21,6 @@ NAME = "ultra-ports"
 LEDGER = "leases.db"
 COPIES = ("leases.1", "leases.2")  # in place of it, in a directory that users share
 OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
-_VARIABLE = re.compile(r"(?a)\$(?:(\w+)|\{(\w+)\})")
 
 
 class StateDirectory(Struct, frozen=True):
@@ -39,19 +38,19 @@ class StateDirectory(Struct, frozen=True):
     @property
     def ledger(self) -> Path:
         """The database of reservations, or the first of its copies."""
-        return self.path / (COPIES[0] if is_shared(_mode(self.text)) else LEDGER)
-
-    @property
-    def written(self) -> tuple[Path, Path]:
-        """The files of which one changes with each reservation (sqlite.org/wal.html)."""
-        ledger = self.ledger
-        other = COPIES[1] if ledger.name in COPIES else f"{ledger.name}-wal"
-        return ledger, ledger.with_name(other)
+        return self.path / (COPIES[0] if is_shared(self._mode) else LEDGER)
 
     @property
     def was_used(self) -> bool:
         """Whether there may be anything in it; where there is no directory, there is no ledger."""
-        return _mode(self.text) != 0
+        return self._mode != 0
+
+    @property
+    def _mode(self) -> int:
+        try:
+            return self.path.stat().st_mode
+        except OSError:
+            return 0
 
 
 def state_directory(
@@ -73,24 +72,12 @@ def state_directory(
         return StateDirectory(os.path.normpath(whole), STATE_VARIABLE)
     state = environ.get("XDG_STATE_HOME", "")
     if state.startswith("/") and platform != "darwin":  # a relative one is to be ignored
-        return StateDirectory(_below(state), "XDG_STATE_HOME")
+        return StateDirectory(f"{state.rstrip('/')}/{NAME}", "XDG_STATE_HOME")
     home = _home(environ)
     if home is None:
         return StateDirectory(os.devnull, "default", "this user has no home directory")
-    if platform == "darwin":
-        return StateDirectory(_below(f"{home}/Library/Application Support"), "default")
-    return StateDirectory(_below(f"{home}/.local/state"), "default")
-
-
-def _below(folder: str) -> str:
-    return f"{folder.rstrip('/')}/{NAME}"
-
-
-def _mode(path: str) -> int:
-    try:
-        return os.stat(path).st_mode
-    except OSError:
-        return 0
+    below = "Library/Application Support" if platform == "darwin" else ".local/state"
+    return StateDirectory(f"{home}/{below}/{NAME}", "default")
 
 
 def _home(environ: Mapping[str, str]) -> str | None:
@@ -100,22 +87,16 @@ def _home(environ: Mapping[str, str]) -> str | None:
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
     """The path with `~`, `~user`, `$NAME` and `${NAME}` filled in."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if name not in environ:
-            raise UsageError(f"{STATE_VARIABLE} is {text!a}: {name} is not set")
-        return environ[name]
-
-    filled = _VARIABLE.sub(value, text) if "$" in text else text
-    if filled == "~" or filled.startswith("~/"):
-        home = _home(environ)
-        if home is None:
-            raise UsageError(f"{STATE_VARIABLE} is {text!a}: this user has no home directory")
-        filled = f"{home}{filled[1:]}"
-    expanded = os.path.expanduser(filled)
-    if expanded.startswith("~"):
-        raise UsageError(f"{STATE_VARIABLE} is {text!a}: there is no such user")
-    if "\0" in expanded:
-        raise UsageError(f"{STATE_VARIABLE} is {text!a}: this is no path")
-    return expanded
+    wrong = f"{STATE_VARIABLE} is {text!a}: "
+    try:
+        path = Template(text).substitute(environ)
+    except KeyError as error:
+        raise UsageError(f"{wrong}{error.args[0]} is not set") from error
+    except ValueError as error:
+        raise UsageError(f"{wrong}a $ alone is written $$") from error
+    if path == "~" or path.startswith("~/"):
+        path = f"{_home(environ) or '~'}{path[1:]}"
+    path = os.path.expanduser(path)
+    if path.startswith("~") or "\0" in path:
+        raise UsageError(f"{wrong}there is no such home directory, or it is no path")
+    return path
