@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 NOBODY = 65534
+# Without bytecode each of the thousands of commands here would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {
     *("local", "local_bystanders", "local_endings", "local_names", "containers"),
