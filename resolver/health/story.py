@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -58,8 +58,7 @@ class Story:
         self.holders = held_by(holders)
         self.from_start = True
         self._lives = lives(self.holders, starts)
-        kind = EventKind.HELD if self.holders else EventKind.FREE
-        return Event(self.since.at, kind, self.request, self.services, self.holders)
+        return self._event(EventKind.HELD if self.holders else EventKind.FREE, self.since)
 
     def became(
         self, holders: Iterable[HolderReport], starts: Mapping[str, int], now: Instant
@@ -73,83 +72,39 @@ class Story:
         """
         before, self.holders = self.holders, held_by(holders)
         lived, self._lives = self._lives, lives(self.holders, starts)
-        if lived == self._lives:
-            return None
+        same = keys(before) == keys(self.holders)
+        if lived == self._lives or (same and lived & self._lives):
+            return None  # a further socket of the same owner is no event
+        seconds, at_least = now.monotonic - self.since.monotonic, self.from_start
+        self.since, self.from_start = now, False
         if not before:
-            return self._taken(now)
-        if not self.holders:
-            return self._released(before, now)
-        return self._exchanged(before, lived, now)
+            return self._taken(seconds, now)
+        if same and keys(before):
+            return self._respawned(before, 0.0, now)
+        kind = EventKind.CHANGED if self.holders else EventKind.RELEASED
+        self._last = () if self.holders else before
+        return self._event(kind, now, before=before, seconds=seconds, at_least=at_least)
 
     def passed(self, now: Instant) -> Event:
         """It was taken, and free again before its owner could be looked at."""
-        self._moved(now)
+        self.since, self.from_start = now, False
         reason = "and free again before its owner could be looked at"
-        return Event(now.at, EventKind.TAKEN, self.request, self.services, reason=reason)
+        return self._event(EventKind.TAKEN, now, reason=reason)
 
-    def _taken(self, now: Instant) -> Event:
-        gap = self._gap(now)
+    def _taken(self, free_seconds: float, now: Instant) -> Event:
         before, self._last = self._last, ()
-        self._moved(now)
-        if keys(before) & keys(self.holders) and gap <= RESPAWN_SECONDS:
-            return self._respawned(before, gap, now)
-        return Event(now.at, EventKind.TAKEN, self.request, self.services, self.holders)
-
-    def _released(self, before: tuple[HolderReport, ...], now: Instant) -> Event:
-        seconds, at_least = self._gap(now), self.from_start
-        self._last = before
-        self._moved(now)
-        return Event(
-            now.at,
-            EventKind.RELEASED,
-            self.request,
-            self.services,
-            before=before,
-            seconds=seconds,
-            at_least=at_least,
-        )
-
-    def _exchanged(
-        self, before: tuple[HolderReport, ...], lived: frozenset[object], now: Instant
-    ) -> Event | None:
-        """Another owner, or another one beside it; a further socket of the same is no event."""
-        same = keys(before) == keys(self.holders)
-        if same and lived & self._lives:
-            return None
-        seconds, at_least = self._gap(now), self.from_start
-        self._moved(now)
-        if same and keys(before):
-            return self._respawned(before, 0.0, now)
-        return Event(
-            now.at,
-            EventKind.CHANGED,
-            self.request,
-            self.services,
-            self.holders,
-            before,
-            seconds,
-            at_least,
-        )
+        if keys(before) & keys(self.holders) and free_seconds <= RESPAWN_SECONDS:
+            return self._respawned(before, free_seconds, now)
+        return self._event(EventKind.TAKEN, now)
 
     def _respawned(self, before: tuple[HolderReport, ...], gap: float, now: Instant) -> Event:
-        again = min(keys(before) & keys(self.holders))
-        self._respawns[again] = self._respawns.get(again, 0) + 1
-        return Event(
-            now.at,
-            EventKind.RESPAWNED,
-            self.request,
-            self.services,
-            self.holders,
-            before,
-            gap,
-            count=self._respawns[again],
-        )
+        key = min(keys(before) & keys(self.holders))
+        self._respawns[key] = self._respawns.get(key, 0) + 1
+        count = self._respawns[key]
+        return self._event(EventKind.RESPAWNED, now, before=before, seconds=gap, count=count)
 
-    def _gap(self, now: Instant) -> float:
-        return now.monotonic - self.since.monotonic
-
-    def _moved(self, now: Instant) -> None:
-        self.since, self.from_start = now, False
+    def _event(self, kind: EventKind, now: Instant, **fields: Any) -> Event:  # noqa: ANN401
+        return Event(now.at, kind, self.request, self.services, self.holders, **fields)
 
 
 def held_by(holders: Iterable[HolderReport]) -> tuple[HolderReport, ...]:
