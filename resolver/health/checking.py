@@ -10,11 +10,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from resolver import api, pipeline, verdicts
+from resolver import api
 from resolver.compose.probe import Inside
 from resolver.errors import UltraPortsError, UsageError
 from resolver.health import belonging, judging, probes
 from resolver.health.containers import Containers
+from resolver.health.diagnosis import diagnosed
 from resolver.health.model import HealthReport, Level
 from resolver.health.probes.command import Command
 from resolver.health.probes.peer import Question
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from resolver.health.model import Answer, ServiceHealth, Target
     from resolver.leases.model import Lease
-    from resolver.model import HolderReport, Policy, PortRequest, Report
+    from resolver.model import HolderReport, Policy, PortRequest
     from resolver.project.model import Probe
 
     Run = Callable[[Coroutine[Any, Any, tuple[Answer, ...]]], tuple[Answer, ...]]
@@ -123,14 +124,6 @@ def check_targets(
     )
     notes = dict.fromkeys((*asked.notes, *report.notes, *errors))
     return HealthReport(at, services, tuple(notes))
-
-
-def diagnosed(requests: Sequence[PortRequest], policy: Policy) -> Report:
-    """Who holds the ports, without binding any."""
-    once = list(dict.fromkeys(requests))
-    diagnosis = pipeline.diagnose(once, {}, policy, api.effects(None))
-    ports = [verdicts.diagnosed(each, diagnosis, None, policy) for each in once]
-    return verdicts.report("who", ports, diagnosis.snapshot)
 
 
 def _elsewhere(port: PortReport, away: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ from msgspec import Struct
 from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
-from resolver.health.checking import DEFAULT_SECONDS, check_targets, diagnosed
+from resolver.health.checking import DEFAULT_SECONDS, check_targets
+from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import Published
 from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
@@ -134,7 +135,7 @@ class Free(Condition):
     def explain(self) -> tuple[Unmet, ...]:
         """See `Condition`: who holds what is held."""
         found = dict(self._unmet or {})
-        for port in diagnosed(list(found), self._policy).ports:
+        for port in diagnosed(found, self._policy).ports:
             by = names(port.holders)
             found[port.request] = f"is held by {by}" if by else found[port.request]
         return _titled(found, self._wanted)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import api, pipeline, verdicts
+from resolver import api
 from resolver.gather import list_sockets
+from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import Published
 from resolver.health.events import Event, EventKind
 from resolver.health.leases import Leases
@@ -92,7 +93,6 @@ class Watch:
         self._services = services or {}
         self._outgoing = ephemeral_range() if requests is None else None
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
-        self._effects = api.effects(None)
         self._published = Published(self._policy, self._matcher)
         self._leases = Leases(os.environ if environ is None else environ, root(working_directory()))
         self._stories: dict[PortRequest, Story] = {}
@@ -178,14 +178,17 @@ class Watch:
         for request in due:
             story = self._story(request, now)
             if request not in signatures:
-                if self._unclear.pop(request, None) is not None and not story.holders:
-                    yield story.passed(now)
-                yield from _one(story.became((), {}, now))
+                missed = self._unclear.pop(request, None) is not None and not story.holders
+                event = story.passed(now) if missed else story.became((), {}, now)
             elif request not in looked:
                 left = remaining(story.holders, inodes(signatures[request]))
-                yield from _one(story.became(left, self._published.starts, now))
+                event = story.became(left, self._published.starts, now)
             elif self._is_clear(request, looked[request], now):
-                yield from _one(story.became(looked[request], self._published.starts, now))
+                event = story.became(looked[request], self._published.starts, now)
+            else:
+                continue
+            if event is not None:
+                yield event
 
     def _is_open(self, request: PortRequest, signatures: Mapping[PortRequest, Signature]) -> bool:
         """Whether a port has to be diagnosed: where sockets have only gone, the rest is known."""
@@ -223,24 +226,18 @@ class Watch:
     def _diagnose(
         self, requests: Sequence[PortRequest]
     ) -> dict[PortRequest, tuple[HolderReport, ...]]:
-        """Who holds the ports, without binding them for proof.
-
-        A server that is just being started again would fail on a port that is bound for a moment.
-        """
+        """Who holds the ports; an engine that did not answer is left in peace for a while."""
         if not requests:
             return {}
         self.diagnoses += 1
         paused = time.monotonic() < self._engine_pause
         policy = replace(self._policy, use_docker=self._policy.use_docker and not paused)
-        diagnosis = pipeline.diagnose(requests, {}, policy, self._effects)
+        report = diagnosed(requests, policy)
         if not paused:
-            silent = [each.error or "" for each in diagnosis.snapshot.engines if each.silent]
+            silent = [each.error or "" for each in report.engines if each.silent]
             self._silent = "; ".join(silent)
             self._engine_pause = time.monotonic() + (_ENGINE_PAUSE_SECONDS if silent else 0)
-        return {
-            each: held_by(verdicts.diagnosed(each, diagnosis, None, policy).holders)
-            for each in requests
-        }
+        return {port.request: held_by(port.holders) for port in report.ports}
 
     def _in_order(self, found: Iterable[PortRequest]) -> Sequence[PortRequest]:
         """The watched ports; where all are watched, those that were found."""
@@ -248,15 +245,12 @@ class Watch:
 
     def _story(self, request: PortRequest, now: Instant) -> Story:
         if request not in self._stories:
-            self._stories[request] = Story(request, self._names(request), now)
+            self._stories[request] = Story(request, self._services.get(request, ()), now)
         return self._stories[request]
-
-    def _names(self, request: PortRequest) -> tuple[str, ...]:
-        return self._services.get(request, ())
 
     def _of_lease(self, change: Change, now: Instant) -> Event:
         request = change.lease.request
-        names = self._names(request)
+        names = self._services.get(request, ())
         return Event(now.at, change.kind, request, names, lease=change.lease, reason=change.reason)
 
     def _concerns(self, event: Event) -> bool:
@@ -272,8 +266,3 @@ class Watch:
             if said and said != self._said.get(what):
                 yield Event(now.at, EventKind.NOTE, reason=f"partial view: {said}")
         self._said = troubles
-
-
-def _one(event: Event | None) -> Iterator[Event]:
-    if event is not None:
-        yield event
