@@ -158,7 +158,7 @@ def _content(
     watching: Watch, past: Iterable[Event], height: int
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """The rows of the table and the events for a screen of so many lines."""
-    rows = [row(story, watching.lease_on(story.request)) for story in watching.stories]
+    rows = [row(history, watching.lease_on(history.request)) for history in watching.histories]
     rows = [each for each in rows if watching.is_narrow or each[1] == "held"]
     events = [line(event) for event in past]
     for_events = min(len(events), max(height // _SHARE, height - len(rows) - 4))

@@ -107,7 +107,7 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
     if until not in list(waiting.Until):
         said = f"{until!a} is nothing to wait for" if until else "--until is missing"
         raise UsageError(f"{said}: free, held or healthy is wanted")
-    here, away = remote.sorted_out(ports)
+    here, away = remote.split(ports)
     if not here and not away:
         raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
     here = options.wanted(here)

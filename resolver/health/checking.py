@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from resolver import api
 from resolver.compose.probe import Inside
 from resolver.errors import UltraPortsError, UsageError
-from resolver.health import belonging, judging, probes
+from resolver.health import evaluation, ownership, probes
 from resolver.health.containers import Containers
 from resolver.health.diagnosis import diagnosed
-from resolver.health.model import HealthReport, Level
-from resolver.health.probes.command import Command
+from resolver.health.model import HealthReport, Reach
+from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
 from resolver.health.targets import Targets, targets
 from resolver.leases.owner import here
@@ -105,21 +105,21 @@ def check_targets(
     containers, where = Containers(policy.docker_timeout_seconds), here(environ)
     away = {each.endpoint: each.elsewhere for each in report.engines if each.elsewhere}
 
-    def judged(target: Target, heard: tuple[Answer, ...]) -> ServiceHealth:
+    def evaluated(target: Target, heard: tuple[Answer, ...]) -> ServiceHealth:
         port = ports[target.request]
-        found = judging.Findings(
+        found = evaluation.Findings(
             target,
             port,
             heard,
             inside=_inside(target, port, heard, containers),
-            belongs=belonging.judged(target, port.holders, heard, leases, where),
-            lease=belonging.lease_words(target, leases),
+            belongs=ownership.ownership(target, port.holders, heard, leases, where),
+            lease=ownership.lease_text(target, leases),
             away=_elsewhere(port, away),
         )
-        return judging.judged(found)
+        return evaluation.evaluate(found)
 
     services = tuple(
-        judged(target, tuple(next(answers) for _ in each))
+        evaluated(target, tuple(next(answers) for _ in each))
         for target, each in zip(asked.wanted, questions, strict=True)
     )
     notes = dict.fromkeys((*asked.notes, *report.notes, *errors))
@@ -141,8 +141,8 @@ def _inside(
     target: Target, port: PortReport, answers: tuple[Answer, ...], containers: Containers
 ) -> Inside:
     """A look into the container, unless its program has spoken for itself."""
-    if any(each.level is Level.SPEAKS for each in answers if each.address):
-        forwarded = any(map(judging.is_forwarded, port.holders))
+    if any(each.level is Reach.SPEAKS for each in answers if each.address):
+        forwarded = any(map(evaluation.is_forwarded, port.holders))
         return Inside(True if forwarded else None)
     return containers.look(target.request, [each.classification.holder for each in port.holders])
 
@@ -152,18 +152,18 @@ def _questions(
     report: PortReport,
     environ: Mapping[str, str],
     timeout_seconds: float | None,
-) -> Iterator[Question | Command]:
+) -> Iterator[Question | ProbeCommand]:
     probe, request = target.probe, target.request
     default = probe.timeout_seconds if probe else DEFAULT_SECONDS
     seconds = default if timeout_seconds is None else timeout_seconds
     if request.transport is Transport.TCP:
-        forwarded = any(map(judging.is_forwarded, report.holders))
+        forwarded = any(map(evaluation.is_forwarded, report.holders))
         for address in _addresses(request, report.holders):
             yield Question(address, request.port, probe, seconds, forwarded)
     held = report.verdict is not Verdict.FREE
     if probe and probe.kind == "command" and held and not target.untrusted:
         variables = {**environ, "PORT": str(request.port)}
-        yield Command(probe.command, target.place, variables, seconds)
+        yield ProbeCommand(probe.command, target.place, variables, seconds)
 
 
 def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[str]:

@@ -102,7 +102,7 @@ class _Listener:
             self._ended.wait(_AGAIN_SECONDS)
 
 
-class Published:
+class PublishedPorts:
     """Which containers publish which of the watched ports, as signatures."""
 
     def __init__(self, policy: Policy, matcher: Matcher) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
 from resolver.health.page import page
-from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, Checked, SharedCheck
+from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, CheckResult, SharedCheck
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.leases import outcomes
 
@@ -104,7 +104,7 @@ class Exporter:
             case _:
                 return plain(HTTPStatus.NOT_FOUND, "there is /, /healthz, /metrics")
 
-    def _checked(self, gone: Future[None]) -> Checked:
+    def _checked(self, gone: Future[None]) -> CheckResult:
         """The latest check, or that it takes too long."""
         flight = self.check.ask()
         either: tuple[Future[Any], ...] = (flight, gone)
@@ -113,11 +113,11 @@ class Exporter:
             raise ConnectionAbortedError
         return flight.result() if flight.done() else LATE
 
-    def _metrics(self, found: Checked) -> Reply:
+    def _metrics(self, found: CheckResult) -> Reply:
         """Labels are for everybody, whoever asks: a series is not to change its name."""
         behind = self._background
         leases = behind.leases if behind else None
-        seen = metrics.Seen(
+        seen = metrics.Readings(
             found.report and public.report(found.report),
             found.seconds,
             behind.looks if behind else None,
@@ -163,7 +163,7 @@ class Background:
             except (UltraPortsError, OSError):  # it is seen in the check, and may pass
                 self.leases = None
             else:
-                self.respawns = {each.request: each.respawns for each in self._watch.stories}
+                self.respawns = {each.request: each.respawns for each in self._watch.histories}
                 self.leases = self._watch.leases
                 self.looks = self._watch.looks
             self._ended.wait(INTERVAL_SECONDS)

@@ -29,7 +29,7 @@ _LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 Labels = tuple[tuple[str, str], ...]
 
 
-class Seen(Struct, frozen=True):
+class Readings(Struct, frozen=True):
     """What there is to tell; None stands for what is not known, and is left out.
 
     `seconds` is how long the check took. `respawns` were seen since the start of whoever tells, in
@@ -44,9 +44,9 @@ class Seen(Struct, frozen=True):
     outcomes: Mapping[Verdict, int] | None = None
 
 
-def exposition(seen: Seen) -> str:
+def exposition(readings: Readings) -> str:
     """Everything, one sample a line."""
-    report = seen.report
+    report = readings.report
     families = [
         _family("build_info", "gauge", "The version that answers.", [_version()]),
         _family(
@@ -57,8 +57,8 @@ def exposition(seen: Seen) -> str:
         ),
     ]
     if report is not None:
-        families += _checked(report, seen.seconds)
-    families += _counted(seen)
+        families += _checked(report, readings.seconds)
+    families += _counted(readings)
     return "".join(families)
 
 
@@ -96,19 +96,19 @@ def _checked(report: HealthReport, seconds: float) -> list[str]:
     ]
 
 
-def _counted(seen: Seen) -> Iterator[str]:
-    if seen.looks is not None:
+def _counted(readings: Readings) -> Iterator[str]:
+    if readings.looks is not None:
         text = "How often ports were looked at for respawns and reservations."
-        yield _family("looks_total", "counter", text, [((), float(seen.looks))])
-    if seen.respawns is not None:
+        yield _family("looks_total", "counter", text, [((), float(readings.looks))])
+    if readings.respawns is not None:
         yield _family(
             "port_respawns_total",
             "counter",
-            "How often a holder of the port was seen to come back.",
-            ((_request(each), float(count)) for each, count in seen.respawns.items()),
+            "How often a holder of the port was readings to come back.",
+            ((_request(each), float(count)) for each, count in readings.respawns.items()),
         )
-    if seen.leases is not None:
-        projects = Counter((lease.project, lease.held) for lease in seen.leases)
+    if readings.leases is not None:
+        projects = Counter((lease.project, lease.held) for lease in readings.leases)
         yield _family(
             "leases",
             "gauge",
@@ -118,12 +118,15 @@ def _counted(seen: Seen) -> Iterator[str]:
                 for (project, held), count in sorted(projects.items())
             ),
         )
-    if seen.outcomes is not None:
+    if readings.outcomes is not None:
         yield _family(
             "resolve_outcomes_total",
             "counter",
             "Ports by what resolve came to.",
-            (((("verdict", verdict),), float(count)) for verdict, count in seen.outcomes.items()),
+            (
+                ((("verdict", verdict),), float(count))
+                for verdict, count in readings.outcomes.items()
+            ),
         )
 
 

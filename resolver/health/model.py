@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from resolver.project.model import Probe
 
 
-class Level(StrEnum):
+class Reach(StrEnum):
     """How far a port got: each level includes the ones before it."""
 
     FREE = "free"  # nobody holds it
@@ -56,7 +56,7 @@ class Answer(Struct, frozen=True):
     """
 
     address: str
-    level: Level
+    level: Reach
     reason: str = ""
     seconds: float = 0.0
     status: int = 0
@@ -65,7 +65,7 @@ class Answer(Struct, frozen=True):
 
 def is_heard(answer: Answer) -> bool:
     """Whether an address accepted a connection."""
-    return bool(answer.address) and answer.level in {Level.ACCEPTS, Level.SPEAKS}
+    return bool(answer.address) and answer.level in {Reach.ACCEPTS, Reach.SPEAKS}
 
 
 class ServiceHealth(Struct, frozen=True):
@@ -78,7 +78,7 @@ class ServiceHealth(Struct, frozen=True):
 
     target: Target
     healthy: bool | None
-    level: Level
+    level: Reach
     belongs: Belongs
     reason: str = ""
     holders: tuple[HolderReport, ...] = ()

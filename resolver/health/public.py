@@ -11,7 +11,7 @@ from __future__ import annotations
 import os.path
 from typing import TYPE_CHECKING
 
-from resolver.health.model import Answer, Belongs, HealthReport, Level, ServiceHealth, Target
+from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
 from resolver.leases.model import Lease
 from resolver.model import (
     AdviseStep,
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 LEFT_OUT = "command lines, directories, reasons and advice are left out: see ultra-ports serve -h"
 _LONGEST_NAME = 15  # of a process, as the kernel has it; what is longer is from its command line
 _SAID = {
-    (Level.FREE, False): "nobody listens",
-    (Level.ACCEPTS, True): "accepts connections",
-    (Level.ACCEPTS, False): "accepts connections, and does not answer as it should",
-    (Level.SPEAKS, True): "answers",
-    (Level.SPEAKS, False): "answers, and not as it should",
+    (Reach.FREE, False): "nobody listens",
+    (Reach.ACCEPTS, True): "accepts connections",
+    (Reach.ACCEPTS, False): "accepts connections, and does not answer as it should",
+    (Reach.SPEAKS, True): "answers",
+    (Reach.SPEAKS, False): "answers, and not as it should",
 }
 
 
@@ -92,7 +92,7 @@ def _project(name: str, place: str) -> str:
 
 def _reason(found: ServiceHealth) -> str:
     """Why, as far as the values tell; the first objection counts."""
-    if found.level is Level.FREE:
+    if found.level is Reach.FREE:
         return "nobody holds it"
     if found.healthy is not True and found.belongs is Belongs.STRANGER:
         return "its holder is not the service"
@@ -101,7 +101,7 @@ def _reason(found: ServiceHealth) -> str:
     if found.healthy is None:
         return "that cannot be told"
     told = [each for each in found.answers if each.good is found.healthy]
-    heard = [each for each in told if each.level in {Level.ACCEPTS, Level.SPEAKS}]
+    heard = [each for each in told if each.level in {Reach.ACCEPTS, Reach.SPEAKS}]
     return _words((heard or told)[0]) if told else "it is held, and does not work"
 
 

@@ -40,7 +40,7 @@ class Remote(Struct, frozen=True):
         return f"{host}:{self.port}/tcp"
 
 
-def sorted_out(arguments: Iterable[str]) -> tuple[list[str], list[Remote]]:
+def split(arguments: Iterable[str]) -> tuple[list[str], list[Remote]]:
     """The arguments that are about this machine, and those that are about others.
 
     Raises:

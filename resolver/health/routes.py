@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from resolver.health.checking import check
-from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, Checked, SharedCheck
+from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, CheckResult, SharedCheck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -45,7 +45,7 @@ class _Route:
         self._check = SharedCheck(lambda _: check(*wanted, **options))
         self._details = details
 
-    def _response(self, found: Checked, method: str) -> Response:
+    def _response(self, found: CheckResult, method: str) -> Response:
         text = found.body(details=self._details)
         fields = {
             "Content-Type": "application/json",

@@ -26,7 +26,7 @@ from resolver.errors import ReservedError, UltraPortsError, UsageError
 from resolver.health.exporter import Exporter, Reply, plain
 from resolver.health.shared_check import METHODS
 from resolver.health.signatures import is_address
-from resolver.health.slots import Slots, who
+from resolver.health.slots import Slots, peer_key
 from resolver.host.engine_socket import DeadlineSocket
 from resolver.host.tcp_peer import uid_of_peer
 from resolver.leases.remarks import name
@@ -51,7 +51,7 @@ _STRANGE_NAME = "this is not the name of this server: see serve --host-name"
 _READ_ONLY = f"nothing can be changed here: {' and '.join(METHODS)} are all there is"
 
 
-class Connection(DeadlineSocket):
+class ClientConnection(DeadlineSocket):
     """One connection; `gone` is done when it has to end, for want of room.
 
     `answered`: the response has begun, and nothing else may be written.
@@ -60,7 +60,7 @@ class Connection(DeadlineSocket):
     def __init__(self, accepted: socket.socket, address: str) -> None:
         super().__init__(fileno=accepted.detach())
         self.settimeout(DEADLINE_SECONDS)
-        self.peer = who(address, uid_of_peer(self))
+        self.peer = peer_key(address, uid_of_peer(self))
         self.busy = False
         self.gone: Future[None] = Future()
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
-    connection: Connection
+    connection: ClientConnection
     raw_requestline: bytes
     protocol_version = request_version = "HTTP/1.1"
     command = ""
@@ -215,10 +215,10 @@ class Server(ThreadingHTTPServer):
         self.exporter = exporter
         self.names = frozenset(each.lower() for each in names)
         self.say = say
-        self._slots: Slots[Connection] = Slots(MOST_CONNECTIONS)
+        self._slots: Slots[ClientConnection] = Slots(MOST_CONNECTIONS)
         self._lock = threading.Lock()
 
-    def get_request(self) -> tuple[Connection, Any]:
+    def get_request(self) -> tuple[ClientConnection, Any]:
         """The next connection; where there can be none, such as without descriptors, it waits."""
         try:
             accepted, address = self.socket.accept()
@@ -227,7 +227,7 @@ class Server(ThreadingHTTPServer):
                 self.say(f"no connection: {error.strerror}")
                 time.sleep(_PAUSE_SECONDS)
             raise
-        return Connection(accepted, address[0]), address
+        return ClientConnection(accepted, address[0]), address
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Answers in a thread; whoever has the most connections makes room for another one."""

@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 30.0  # for a check; probes may be slow, and an engine too
 _LASTS_SECONDS = 1.0  # from the end of a check
 
 
-class Checked(Struct, frozen=True):
+class CheckResult(Struct, frozen=True):
     """A check, or why it could not be made; `seconds` is how long it took."""
 
     report: HealthReport | None
@@ -52,7 +52,7 @@ class Checked(Struct, frozen=True):
         return encode(found).encode() + b"\n"
 
 
-LATE = Checked(
+LATE = CheckResult(
     None, PATIENCE_SECONDS, f"the check has not ended within {PATIENCE_SECONDS:g} seconds"
 )
 
@@ -70,13 +70,13 @@ class SharedCheck:
     def __init__(self, check: Callable[[Run], HealthReport]) -> None:
         self._check = check
         self._lock = threading.Lock()
-        self._flight: Future[Checked] | None = None
+        self._flight: Future[CheckResult] | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupted = False
         self._ended = 0.0
 
-    def ask(self) -> Future[Checked]:
+    def ask(self) -> Future[CheckResult]:
         """The check that is under way, or has just ended; else a new one."""
         with self._lock:
             is_old = time.monotonic() - self._ended >= _LASTS_SECONDS
@@ -101,17 +101,17 @@ class SharedCheck:
         if thread is not None:
             thread.join(seconds)
 
-    def _fly(self, flight: Future[Checked]) -> None:
+    def _fly(self, flight: Future[CheckResult]) -> None:
         begun = time.monotonic()
-        found: Checked | BaseException
+        found: CheckResult | BaseException
         try:
-            found = Checked(self._check(self._run), time.monotonic() - begun)
+            found = CheckResult(self._check(self._run), time.monotonic() - begun)
         except UltraPortsError as error:
-            found = Checked(None, time.monotonic() - begun, str(error), int(error.status))
+            found = CheckResult(None, time.monotonic() - begun, str(error), int(error.status))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for those who wait
             found = error
         self._ended = time.monotonic()
-        if isinstance(found, Checked):
+        if isinstance(found, CheckResult):
             flight.set_result(found)
         else:
             flight.set_exception(found)

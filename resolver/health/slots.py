@@ -51,7 +51,7 @@ class Slots(Generic[_T]):
         self._taken.pop(gone, None)
 
 
-def who(address: str, uid: int | None) -> Hashable:
+def peer_key(address: str, uid: int | None) -> Hashable:
     """Who is at the other end: a user of this machine, else an address, or a network of IPv6."""
     if uid is not None:
         return uid

@@ -18,7 +18,7 @@ from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
 from resolver.health.checking import DEFAULT_SECONDS, check_targets
 from resolver.health.diagnosis import diagnosed
-from resolver.health.docker_events import Published
+from resolver.health.docker_events import PublishedPorts
 from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
 from resolver.report.events import names
@@ -55,7 +55,7 @@ class Unmet(Struct, frozen=True):
 class Condition(ABC):
     """Some ports, and what they shall be."""
 
-    published: Published | None = None
+    published: PublishedPorts | None = None
 
     @abstractmethod
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
@@ -235,7 +235,7 @@ class _Look:
     def __init__(self, requests: Sequence[PortRequest], *, use_docker: bool) -> None:
         check_local(requests)
         self._matcher = Matcher(requests)
-        self.published = Published(api.policy({"use_docker": use_docker}), self._matcher)
+        self.published = PublishedPorts(api.policy({"use_docker": use_docker}), self._matcher)
 
     def signatures(self) -> Mapping[PortRequest, Signature]:
         sockets = list_sockets(None)

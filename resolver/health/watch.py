@@ -18,11 +18,11 @@ from msgspec.structs import replace
 from resolver import api
 from resolver.gather import list_sockets
 from resolver.health.diagnosis import diagnosed
-from resolver.health.docker_events import Published
+from resolver.health.docker_events import PublishedPorts
 from resolver.health.events import Event, EventKind
-from resolver.health.leases import Leases
+from resolver.health.lease_watch import LeaseWatch
+from resolver.health.port_history import Instant, PortHistory, held_by, remaining
 from resolver.health.signatures import Matcher, check_local, inodes, of_sockets
-from resolver.health.story import Instant, Story, held_by, remaining
 from resolver.leases.model import collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.project.names import working_directory
@@ -32,7 +32,7 @@ from resolver.reservations.candidates import ephemeral_range
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from resolver.health.leases import Change
+    from resolver.health.lease_watch import LeaseChange
     from resolver.health.signatures import Signature
     from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
@@ -93,19 +93,21 @@ class Watch:
         self._services = services or {}
         self._outgoing = ephemeral_range() if requests is None else None
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
-        self._published = Published(self._policy, self._matcher)
-        self._leases = Leases(os.environ if environ is None else environ, root(working_directory()))
-        self._stories: dict[PortRequest, Story] = {}
+        self._published = PublishedPorts(self._policy, self._matcher)
+        self._leases = LeaseWatch(
+            os.environ if environ is None else environ, root(working_directory())
+        )
+        self._histories: dict[PortRequest, PortHistory] = {}
         self._seen: dict[PortRequest, Signature] = {}
         self._unclear: dict[PortRequest, float] = {}  # until when it is looked at again
-        self._said: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
         self._silent = ""
         self._engine_pause = 0.0
 
     @property
-    def stories(self) -> tuple[Story, ...]:
+    def histories(self) -> tuple[PortHistory, ...]:
         """Of every watched port, in the order in which they were asked for, else by number."""
-        return tuple(self._stories[each] for each in self._in_order(self._stories))
+        return tuple(self._histories[each] for each in self._in_order(self._histories))
 
     @property
     def is_narrow(self) -> bool:
@@ -161,7 +163,7 @@ class Watch:
             held = holders.get(request, ())
             if request in holders and not self._is_settled(held):
                 self._unclear[request] = now.monotonic
-            found = self._story(request, now).begin(held, self._published.starts)
+            found = self._history(request, now).begin(held, self._published.starts)
             yield replace(found, lease=self.lease_on(request))
 
     def _changed(
@@ -176,15 +178,15 @@ class Watch:
         ]
         looked = self._diagnose([each for each in due if self._is_open(each, signatures)])
         for request in due:
-            story = self._story(request, now)
+            history = self._history(request, now)
             if request not in signatures:
-                missed = self._unclear.pop(request, None) is not None and not story.holders
-                event = story.passed(now) if missed else story.became((), {}, now)
+                missed = self._unclear.pop(request, None) is not None and not history.holders
+                event = history.missed(now) if missed else history.update((), {}, now)
             elif request not in looked:
-                left = remaining(story.holders, inodes(signatures[request]))
-                event = story.became(left, self._published.starts, now)
+                left = remaining(history.holders, inodes(signatures[request]))
+                event = history.update(left, self._published.starts, now)
             elif self._is_clear(request, looked[request], now):
-                event = story.became(looked[request], self._published.starts, now)
+                event = history.update(looked[request], self._published.starts, now)
             else:
                 continue
             if event is not None:
@@ -243,12 +245,12 @@ class Watch:
         """The watched ports; where all are watched, those that were found."""
         return sorted(found) if self._requests is None else self._requests
 
-    def _story(self, request: PortRequest, now: Instant) -> Story:
-        if request not in self._stories:
-            self._stories[request] = Story(request, self._services.get(request, ()), now)
-        return self._stories[request]
+    def _history(self, request: PortRequest, now: Instant) -> PortHistory:
+        if request not in self._histories:
+            self._histories[request] = PortHistory(request, self._services.get(request, ()), now)
+        return self._histories[request]
 
-    def _of_lease(self, change: Change, now: Instant) -> Event:
+    def _of_lease(self, change: LeaseChange, now: Instant) -> Event:
         request = change.lease.request
         names = self._services.get(request, ())
         return Event(now.at, change.kind, request, names, lease=change.lease, reason=change.reason)
@@ -261,8 +263,8 @@ class Watch:
 
     def _notes(self, now: Instant) -> Iterator[Event]:
         """What cannot be seen, each time that this changes."""
-        troubles = {"engines": self._silent, "leases": self._leases.error}
-        for what, said in troubles.items():
-            if said and said != self._said.get(what):
-                yield Event(now.at, EventKind.NOTE, reason=f"partial view: {said}")
-        self._said = troubles
+        errors = {"engines": self._silent, "leases": self._leases.error}
+        for what, error in errors.items():
+            if error and error != self._noted.get(what):
+                yield Event(now.at, EventKind.NOTE, reason=f"partial view: {error}")
+        self._noted = errors

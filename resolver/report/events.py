@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from resolver.health.events import Event
-    from resolver.health.story import Story
+    from resolver.health.port_history import PortHistory
     from resolver.leases.model import Lease
     from resolver.model import Holder, HolderReport
 
@@ -47,20 +47,20 @@ class EventEnvelope(Struct, frozen=True):
 
 def line(event: Event, zone: tzinfo | None = None) -> str:
     """One line: `2026-11-23T01:02:03.456+01:00 8085/tcp (api) taken by node 4711`."""
-    return f"{stamp(event.at, zone)} {told(event)}"
+    return f"{timestamp(event.at, zone)} {description(event)}"
 
 
-def told(event: Event) -> str:
+def description(event: Event) -> str:
     """The same without its time."""
     about = f"{_title(event)} " if event.request else ""
-    return f"{about}{_words(event)}"
+    return f"{about}{_sentence(event)}"
 
 
 def envelope(event: Event, zone: tzinfo | None = None) -> EventEnvelope:
     """One event."""
     return EventEnvelope(
         schema=SCHEMA,
-        at=stamp(event.at, zone),
+        at=timestamp(event.at, zone),
         event=event.kind,
         label=None if event.request is None else str(event.request),
         request=event.request,
@@ -75,7 +75,7 @@ def envelope(event: Event, zone: tzinfo | None = None) -> EventEnvelope:
     )
 
 
-def stamp(at: float, zone: tzinfo | None = None) -> str:
+def timestamp(at: float, zone: tzinfo | None = None) -> str:
     """ISO 8601 to the millisecond, with the offset of the zone, or of the local time."""
     return datetime.fromtimestamp(at, UTC).astimezone(zone).isoformat(timespec="milliseconds")
 
@@ -97,15 +97,15 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
-def row(story: Story, lease: Lease | None) -> tuple[str, ...]:
+def row(history: PortHistory, lease: Lease | None) -> tuple[str, ...]:
     """One port for the live view: title, state, holder, since when, respawns, lease."""
-    since = when(story.since.at)
+    since = when(history.since.at)
     return (
-        _title(story),
-        "held" if story.holders else "free",
-        names(story.holders),
-        f"before {since}" if story.from_start else since,
-        str(story.respawns or ""),
+        _title(history),
+        "held" if history.holders else "free",
+        names(history.holders),
+        f"before {since}" if history.from_start else since,
+        str(history.respawns or ""),
         escape(f"{lease.service} of {lease.project}") if lease else "",
     )
 
@@ -114,31 +114,31 @@ HEADERS = ("PORT", "STATE", "HOLDER", "SINCE", "RESPAWNS", "RESERVED FOR")
 """Of the rows."""
 
 
-def _title(of: Event | Story) -> str:
+def _title(of: Event | PortHistory) -> str:
     return f"{of.request} ({', '.join(of.services)})" if of.services else str(of.request)
 
 
-def _words(event: Event) -> str:
+def _sentence(event: Event) -> str:
     holders, before = names(event.holders), names(event.before)
     reserved = f"; reserved for {service(event.lease)}" if event.lease else ""
     match event.kind.value:
         case "held":
-            said = f"held by {holders}{reserved}"
+            text = f"held by {holders}{reserved}"
         case "free":
-            said = f"free{reserved}"
+            text = f"free{reserved}"
         case "taken":
-            said = f"taken by {holders}" if holders else f"taken, {event.reason}"
+            text = f"taken by {holders}" if holders else f"taken, {event.reason}"
         case "released":
-            said = f"released by {before} after {_long(event)}"
+            text = f"released by {before} after {_long(event)}"
         case "changed":
-            said = f"changed hands: {holders}, before it {before} for {_long(event)}"
+            text = f"changed hands: {holders}, before it {before} for {_long(event)}"
         case "respawned":
-            said = f"respawned: {holders}, {_gap(event)} {before} ended ({_times(event.count)})"
+            text = f"respawned: {holders}, {_gap(event)} {before} ended ({_times(event.count)})"
         case "note":
-            said = event.reason
+            text = event.reason
         case _:
-            said = _of_lease(event)
-    return escape(said, _LONGEST)
+            text = _of_lease(event)
+    return escape(text, _LONGEST)
 
 
 def _of_lease(event: Event) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.health import check
-from resolver.health.model import Level
+from resolver.health.model import Reach
 from resolver.project.probe import read_probe
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
@@ -46,7 +46,7 @@ def test_nothing_good_is_heard_of_a_bad_peer(lab: Lab, manner: str) -> None:
     for probe in PROBES[1:]:
         [found] = asked(port, probe).services
         assert found.healthy is False, (probe, found)
-        assert found.level in {Level.ACCEPTS, Level.SPEAKS}
+        assert found.level in {Reach.ACCEPTS, Reach.SPEAKS}
         assert found.reason.isprintable()
         assert found.reason.isascii()
         assert len(found.reason) < 400
@@ -57,7 +57,7 @@ def test_a_connection_is_all_that_tcp_wants(lab: Lab, manner: str) -> None:
     port = free_port()
     lab.start("hostile", manner, port)
     [found] = asked(port, "tcp").services
-    assert (found.healthy, found.level) == (True, Level.ACCEPTS)
+    assert (found.healthy, found.level) == (True, Reach.ACCEPTS)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_status_is_the_answer(lab: Lab, manner: str, status: int) -> None:
     port = free_port()
     lab.start("hostile", manner, port)
     [found] = asked(port, "/healthz", seconds=60.0).services
-    assert (found.healthy, found.level) == (True, Level.SPEAKS), found
+    assert (found.healthy, found.level) == (True, Reach.SPEAKS), found
     assert [answer.status for answer in found.answers] == [status]
     assert found.answers[0].seconds < 30  # what comes after the status is not waited for
 
@@ -78,7 +78,7 @@ def test_a_redirect_is_not_followed_and_may_be_unwanted(lab: Lab) -> None:
     lab.start("hostile", "redirect", port)
     wanted = read_probe({"probe": "/", "status": 200})
     [found] = check(port, probe=wanted, use_docker=False).services
-    assert (found.healthy, found.level) == (False, Level.SPEAKS)
+    assert (found.healthy, found.level) == (False, Reach.SPEAKS)
     assert found.reason == "HTTP 302; 200 is wanted"
 
 
@@ -86,14 +86,14 @@ def test_a_bad_status_is_still_an_answer(lab: Lab) -> None:
     port = free_port()
     lab.start("hostile", "broken", port)
     [found] = asked(port, "/").services
-    assert (found.healthy, found.level, found.answers[0].status) == (False, Level.SPEAKS, 503)
+    assert (found.healthy, found.level, found.answers[0].status) == (False, Reach.SPEAKS, 503)
 
 
 def test_redis_that_is_loading_speaks_and_is_not_healthy(lab: Lab) -> None:
     port = free_port()
     lab.start("hostile", "loading", port)
     [found] = asked(port, "redis").services
-    assert (found.healthy, found.level) == (False, Level.SPEAKS)
+    assert (found.healthy, found.level) == (False, Reach.SPEAKS)
     assert "LOADING" in found.reason
 
 
@@ -124,7 +124,7 @@ def test_ten_frozen_services_are_waited_for_at_once(lab: Lab) -> None:
         lab.start("hostile", "mute", port)
     began = time.monotonic()
     report = check(*ports, probe=read_probe("/"), timeout_seconds=2.0, use_docker=False)
-    assert {service.level for service in report.services} == {Level.ACCEPTS}
+    assert {service.level for service in report.services} == {Reach.ACCEPTS}
     waited = sum(each.seconds for found in report.services for each in found.answers)
     assert time.monotonic() - began < waited / 2
 
@@ -151,17 +151,17 @@ def certificate(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("manner", "expected"),
     [
-        ("fine", (True, Level.SPEAKS)),
-        ("mute", (False, Level.ACCEPTS)),
-        ("drip", (False, Level.ACCEPTS)),
-        ("flood", (False, Level.ACCEPTS)),
-        ("close", (False, Level.ACCEPTS)),
-        ("hints", (True, Level.SPEAKS)),
-        ("flood-header", (True, Level.SPEAKS)),
+        ("fine", (True, Reach.SPEAKS)),
+        ("mute", (False, Reach.ACCEPTS)),
+        ("drip", (False, Reach.ACCEPTS)),
+        ("flood", (False, Reach.ACCEPTS)),
+        ("close", (False, Reach.ACCEPTS)),
+        ("hints", (True, Reach.SPEAKS)),
+        ("flood-header", (True, Reach.SPEAKS)),
     ],
 )
 def test_tls_with_a_certificate_of_its_own(
-    lab: Lab, certificate: Path, manner: str, expected: tuple[bool, Level]
+    lab: Lab, certificate: Path, manner: str, expected: tuple[bool, Reach]
 ) -> None:
     port = free_port()
     lab.start("hostile", manner, port, "--certificate", str(certificate))

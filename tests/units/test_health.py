@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import resolver
 from resolver.compose.probe import Inside
 from resolver.errors import UsageError
-from resolver.health import belonging, judging, model
-from resolver.health.model import Answer, Belongs, HealthReport, Level, Target
+from resolver.health import evaluation, model, ownership
+from resolver.health.model import Answer, Belongs, HealthReport, Reach, Target
 from resolver.health.targets import targets
 from resolver.leases.model import Lease, Owner
 from resolver.leases.owner import Here
@@ -116,35 +116,35 @@ ELSEWHERE = (("com.docker.compose.project.working_dir", "/srv/other"),)
     ],
 )
 def test_whose_it_is(found: HolderReport, leases: list[Lease], expected: Belongs) -> None:
-    assert belonging.judged(TARGET, [found], [], leases, HERE) is expected
+    assert ownership.ownership(TARGET, [found], [], leases, HERE) is expected
 
 
 def test_of_several_holders_the_worst_counts() -> None:
     both = [holder(), holder(cwd="/srv/other")]
-    assert belonging.judged(TARGET, both, [], [], HERE) is Belongs.STRANGER
-    assert belonging.judged(TARGET, [], [], [], HERE) is Belongs.NOBODY
+    assert ownership.ownership(TARGET, both, [], [], HERE) is Belongs.STRANGER
+    assert ownership.ownership(TARGET, [], [], [], HERE) is Belongs.NOBODY
 
 
 def test_a_data_server_works_where_its_data_are() -> None:
-    found, good = holder(cwd="/home/me/data"), Answer("::1", Level.SPEAKS, good=True)
+    found, good = holder(cwd="/home/me/data"), Answer("::1", Reach.SPEAKS, good=True)
     store = model.Target("api", REQUEST, Probe("redis"), "/srv/shop", "shop")
-    assert belonging.judged(store, [found], [good], [], HERE) is Belongs.UNKNOWN
-    assert belonging.judged(store, [found], [], [], HERE) is Belongs.STRANGER
+    assert ownership.ownership(store, [found], [good], [], HERE) is Belongs.UNKNOWN
+    assert ownership.ownership(store, [found], [], [], HERE) is Belongs.STRANGER
 
 
 def test_a_port_alone_is_whoever_leased_it() -> None:
     alone = Target("", REQUEST)
     taken = [lease(owner=owner(1))]
-    assert belonging.judged(alone, [holder()], [], [], HERE) is Belongs.UNKNOWN
-    assert belonging.judged(alone, [holder()], [], taken, HERE) is Belongs.STRANGER
-    assert belonging.judged(alone, [holder(pid=1)], [], taken, HERE) is Belongs.OWN
+    assert ownership.ownership(alone, [holder()], [], [], HERE) is Belongs.UNKNOWN
+    assert ownership.ownership(alone, [holder()], [], taken, HERE) is Belongs.STRANGER
+    assert ownership.ownership(alone, [holder(pid=1)], [], taken, HERE) is Belongs.OWN
 
 
 answers = st.lists(
     st.builds(
         Answer,
         address=st.sampled_from(["", "127.0.0.1", "::1"]),
-        level=st.sampled_from([Level.FREE, Level.ACCEPTS, Level.SPEAKS, Level.UNKNOWN]),
+        level=st.sampled_from([Reach.FREE, Reach.ACCEPTS, Reach.SPEAKS, Reach.UNKNOWN]),
         reason=st.sampled_from(["this", "that"]),
         good=st.booleans(),
     ),
@@ -173,7 +173,9 @@ seen = st.sampled_from(
 def test_healthy_is_only_who_proved_it(
     heard: tuple[Answer, ...], report: PortReport, inside: Inside, whose: Belongs, away: str
 ) -> None:
-    found = judging.judged(judging.Findings(TARGET, report, heard, inside, whose, away=away))
+    found = evaluation.evaluate(
+        evaluation.Findings(TARGET, report, heard, inside, whose, away=away)
+    )
     assert found.reason
     if found.healthy:
         connected = [each for each in heard if each.address and each.level in {"accepts", "speaks"}]
@@ -181,8 +183,8 @@ def test_healthy_is_only_who_proved_it(
         assert all(each.good for each in connected)
         assert all(each.good for each in heard if not each.address)
         assert whose is not Belongs.STRANGER
-        assert found.level in {Level.ACCEPTS, Level.SPEAKS}
-    if found.level is Level.FREE:
+        assert found.level in {Reach.ACCEPTS, Reach.SPEAKS}
+    if found.level is Reach.FREE:
         assert not report.holders
         assert found.healthy is False
     whole = HealthReport(0.0, (found,))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from resolver.health.metrics import Seen, exposition
-from resolver.health.model import Answer, Belongs, HealthReport, Level, ServiceHealth, Target
+from resolver.health.metrics import Readings, exposition
+from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
 from resolver.leases.model import Lease
 from resolver.model import (
     Binding,
@@ -35,7 +35,7 @@ PORT = PortRequest(PortNumber(8085))
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=300)
 
 
-def samples(seen: Seen) -> dict[str, list[tuple[dict[str, str], float]]]:
+def samples(seen: Readings) -> dict[str, list[tuple[dict[str, str], float]]]:
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(exposition(seen)):
         for sample in family.samples:
@@ -57,11 +57,11 @@ def held_by(*names: str) -> tuple[HolderReport, ...]:
 
 def service(name: str = "", *, healthy: bool | None = True, holders: str = "node") -> ServiceHealth:
     target = Target(name, PORT)
-    return ServiceHealth(target, healthy, Level.HELD, Belongs.OWN, "", held_by(*holders.split("|")))
+    return ServiceHealth(target, healthy, Reach.HELD, Belongs.OWN, "", held_by(*holders.split("|")))
 
 
-def seen(*services: ServiceHealth) -> Seen:
-    return Seen(HealthReport(1.5, services))
+def seen(*services: ServiceHealth) -> Readings:
+    return Readings(HealthReport(1.5, services))
 
 
 @given(ANYTHING, ANYTHING)
@@ -69,13 +69,13 @@ def test_a_name_is_one_label(name: str, project: str) -> None:
     lease = Lease(1, "s", PORT.port, Transport.TCP, None, "api", project, "", None, 1.0, None)
     holders = held_by(name)
     health = replace(service(), holders=holders)
-    found = samples(Seen(HealthReport(1.5, (health,)), leases=(lease,)))
+    found = samples(Readings(HealthReport(1.5, (health,)), leases=(lease,)))
 
     [(labels, value)] = found["port_holder_info"]
     assert (labels["holder"], value) == (escape(name), 1.0)
     [(labels, value)] = found["leases"]
     assert (labels["project"], value) == (escape(project), 1.0)
-    exposition(Seen(HealthReport(1.5, (health,)))).encode()  # there is nothing left to refuse
+    exposition(Readings(HealthReport(1.5, (health,)))).encode()  # there is nothing left to refuse
 
 
 def test_a_series_appears_once() -> None:
@@ -97,9 +97,9 @@ def test_what_is_not_known_is_not_up() -> None:
 
 def test_only_answers_have_a_time() -> None:
     answers = (
-        Answer("127.0.0.1", Level.SPEAKS, seconds=0.25),
-        Answer("::1", Level.FREE, seconds=0.1),
-        Answer("", Level.ACCEPTS, seconds=1e-9),
+        Answer("127.0.0.1", Reach.SPEAKS, seconds=0.25),
+        Answer("::1", Reach.FREE, seconds=0.1),
+        Answer("", Reach.ACCEPTS, seconds=1e-9),
     )
     health = replace(service(), answers=answers)
     times = [
@@ -109,14 +109,16 @@ def test_only_answers_have_a_time() -> None:
 
 
 def test_a_check_that_failed() -> None:
-    found = samples(Seen(None))
+    found = samples(Readings(None))
     assert found["check_success"] == [({}, 0.0)]
     assert "port_up" not in found
     assert "leases" not in found
 
 
 def test_counters() -> None:
-    found = samples(Seen(None, looks=7, respawns={PORT: 3}, leases=(), outcomes={Verdict.FREED: 2}))
+    found = samples(
+        Readings(None, looks=7, respawns={PORT: 3}, leases=(), outcomes={Verdict.FREED: 2})
+    )
     assert found["looks_total"] == [({}, 7.0)]
     [(labels, value)] = found["port_respawns_total"]
     assert (labels["port"], value) == ("8085", 3.0)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from resolver.health import probes
-from resolver.health.model import Level
+from resolver.health.model import Reach
 from resolver.health.probes import PROBES
 from resolver.health.probes.peer import LONGEST, Peer, ProbeResult, Question, TooLongError
 from resolver.project.model import Probe
@@ -147,7 +147,7 @@ def test_answers_come_in_the_order_of_the_questions(mute: int) -> None:
     ]
     levels = [answer.level for answer in probes.run(probes.ask(questions))]
     assert levels == [
-        Level.ACCEPTS if number % 2 else Level.FREE for number in range(len(questions))
+        Reach.ACCEPTS if number % 2 else Reach.FREE for number in range(len(questions))
     ]
     assert probes.run(probes.ask([])) == ()
 
@@ -162,8 +162,8 @@ def test_they_wait_at_the_same_time(mute: int) -> None:
 
 
 def test_they_can_be_asked_where_a_loop_runs_already(mute: int) -> None:
-    async def asked() -> Level:
+    async def asked() -> Reach:
         [answer] = probes.run(probes.ask([Question("127.0.0.1", mute, None, 30.0)]))
         return answer.level
 
-    assert asyncio.run(asked()) is Level.ACCEPTS
+    assert asyncio.run(asked()) is Reach.ACCEPTS

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from resolver.health import public, tokens
-from resolver.health.metrics import Seen, exposition
-from resolver.health.model import Answer, Belongs, HealthReport, Level, ServiceHealth, Target
+from resolver.health.metrics import Readings, exposition
+from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
 from resolver.json_text import encode
 from resolver.leases.model import Lease, Owner
 from resolver.model import (
@@ -69,7 +69,7 @@ REPORT = HealthReport(
         ServiceHealth(
             Target(WORD, PortRequest(PORT), Probe(WORD, WORD, WORD, (), (WORD,)), WORD, WORD, WORD),
             healthy=False,
-            level=Level.ACCEPTS,
+            level=Reach.ACCEPTS,
             belongs=Belongs.OWN,
             reason=WORD,
             holders=(
@@ -84,7 +84,7 @@ REPORT = HealthReport(
                     Outcome(STEP, Result.DONE, WORD, (WORD,)),
                 ),
             ),
-            answers=(Answer(WORD, Level.ACCEPTS, WORD),),
+            answers=(Answer(WORD, Reach.ACCEPTS, WORD),),
             lease=WORD,
             notes=(WORD,),
         ),
@@ -127,7 +127,7 @@ def test_a_report_has_what_is_named_and_nothing_else() -> None:
 def test_metrics_have_no_more() -> None:
     report, leases = public.report(marked(REPORT)), (public.lease(marked(LEASE)),)
     shown = SHOWN | {"Lease.project"}
-    assert fields_in(exposition(Seen(report, leases=leases))) < shown
+    assert fields_in(exposition(Readings(report, leases=leases))) < shown
     assert fields_in(repr(leases)) == {"Lease.address", "Lease.service", "Lease.project"}
 
 
@@ -137,7 +137,7 @@ def test_metrics_have_no_more() -> None:
 )
 def test_a_project_that_is_called_like_its_directory(name: str, place: str, shown: str) -> None:
     target = Target("api", PortRequest(PORT), project=name, place=place)
-    service = ServiceHealth(target, None, Level.HELD, Belongs.OWN)
+    service = ServiceHealth(target, None, Reach.HELD, Belongs.OWN)
     assert public.report(HealthReport(1.0, (service,))).services[0].target.project == shown
     assert public.lease(replace(LEASE, project=name, place=place)).project == shown
 

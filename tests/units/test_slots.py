@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.health.slots import Slots, who
+from resolver.health.slots import Slots, peer_key
 from resolver.host.tcp_peer import uid_of_peer
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def test_the_oldest_that_is_not_being_answered_leaves() -> None:
 
 
 def test_who_somebody_is() -> None:
-    assert who("127.0.0.1", 1000) == who("::1", 1000)
-    assert who("127.0.0.1", 1000) != who("127.0.0.1", None)
-    assert who("2001:db8::1", None) == who("2001:db8::2", None)
-    assert who("2001:db8:0:1::1", None) != who("2001:db8::1", None)
-    assert who("::ffff:192.0.2.1", None) == who("192.0.2.1", None)
+    assert peer_key("127.0.0.1", 1000) == peer_key("::1", 1000)
+    assert peer_key("127.0.0.1", 1000) != peer_key("127.0.0.1", None)
+    assert peer_key("2001:db8::1", None) == peer_key("2001:db8::2", None)
+    assert peer_key("2001:db8:0:1::1", None) != peer_key("2001:db8::1", None)
+    assert peer_key("::ffff:192.0.2.1", None) == peer_key("192.0.2.1", None)
 
 
 @pytest.mark.native

@@ -131,7 +131,7 @@ def test_the_same_command_again_is_a_respawn(lab: Lab, port: int, watch: Watch) 
         assert event.seconds is not None
         assert event.seconds > 0
         server = again
-    (story,) = watch.stories
+    (story,) = watch.histories
     assert story.respawns == 2
 
 

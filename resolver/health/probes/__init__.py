@@ -13,14 +13,14 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resolver.health.model import Answer, Level
+from resolver.health.model import Answer, Reach
 from resolver.health.probes import command, http, postgres, redis, tcp
 from resolver.health.probes.peer import Peer, ProbeResult, Question, TooLongError, failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from resolver.health.probes.command import Command
+    from resolver.health.probes.command import ProbeCommand
 
     Ask = Callable[[Peer, Question], Awaitable[ProbeResult]]
 
@@ -46,14 +46,14 @@ def run(asking: Coroutine[Any, Any, _T]) -> _T:
         return pool.submit(asyncio.run, asking).result()
 
 
-async def ask(questions: Sequence[Question | Command]) -> tuple[Answer, ...]:
+async def ask(questions: Sequence[Question | ProbeCommand]) -> tuple[Answer, ...]:
     """The answers, in the order of the questions.
 
     To cancel it ends every connection and every command.
     """
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def one(question: Question | Command) -> Answer:
+    async def one(question: Question | ProbeCommand) -> Answer:
         async with places:
             if isinstance(question, Question):
                 return await _of_address(question)
@@ -72,12 +72,12 @@ async def _of_address(question: Question) -> Answer:
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        return Answer(question.address, Level.UNKNOWN, f"no connection: {_why(error)}")
+        return Answer(question.address, Reach.UNKNOWN, f"no connection: {_why(error)}")
     with connection, contextlib.closing(Peer(connection)) as peer:
         level, result = await _connected(connection, question, deadline)
-        if level is Level.ACCEPTS:
+        if level is Reach.ACCEPTS:
             result = await _conversed(peer, question, deadline)
-            level = Level.SPEAKS if result.speaks else Level.ACCEPTS
+            level = Reach.SPEAKS if result.speaks else Reach.ACCEPTS
         seconds = loop.time() - begun
         if result.status:
             await peer.hear_out()
@@ -86,7 +86,7 @@ async def _of_address(question: Question) -> Answer:
 
 async def _connected(
     connection: socket.socket, question: Question, deadline: float
-) -> tuple[Level, ProbeResult]:
+) -> tuple[Reach, ProbeResult]:
     """ACCEPTS where it is, else why not."""
     connection.settimeout(0)
     where = (question.address, question.port)
@@ -94,15 +94,15 @@ async def _connected(
         async with asyncio.timeout_at(deadline):
             await asyncio.get_running_loop().sock_connect(connection, where)
     except TimeoutError:
-        return Level.UNKNOWN, failed("no connection in time")
+        return Reach.UNKNOWN, failed("no connection in time")
     except ConnectionRefusedError:
-        return Level.FREE, failed("connection refused")
+        return Reach.FREE, failed("connection refused")
     except OSError as error:
-        return Level.UNKNOWN, failed(f"no connection: {_why(error)}")
+        return Reach.UNKNOWN, failed(f"no connection: {_why(error)}")
     to_itself = False  # by chance, where the port is one for outgoing connections (RFC 9293)
     with contextlib.suppress(OSError):
         to_itself = connection.getsockname() == connection.getpeername()
-    return (Level.FREE if to_itself else Level.ACCEPTS), failed("connection refused")
+    return (Reach.FREE if to_itself else Reach.ACCEPTS), failed("connection refused")
 
 
 async def _conversed(peer: Peer, question: Question, deadline: float) -> ProbeResult:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 from msgspec import Struct
 
-from resolver.health.model import Answer, Level
+from resolver.health.model import Answer, Reach
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -26,7 +26,7 @@ _KEPT = 4096  # bytes of its output, the last ones
 _QUOTED = 120  # characters of its last line
 
 
-class Command(Struct, frozen=True):
+class ProbeCommand(Struct, frozen=True):
     """A command, where it is run, in which environment, and how many seconds it may take."""
 
     argv: tuple[str, ...]
@@ -35,30 +35,30 @@ class Command(Struct, frozen=True):
     seconds: float
 
 
-async def ask(command: Command) -> Answer:
+async def ask(command: ProbeCommand) -> Answer:
     """Good where it ends with 0; a command that succeeds counts as SPEAKS."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     program = ascii(command.argv[0])
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        return Answer("", Level.UNKNOWN, f"{program} is not run: SIGCHLD is ignored here")
+        return Answer("", Reach.UNKNOWN, f"{program} is not run: SIGCHLD is ignored here")
     with contextlib.closing(_Output()) as output:
         try:
             child = await _start(command, output.sink)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            return Answer("", Level.UNKNOWN, f"{program} cannot be run: {why}")
+            return Answer("", Reach.UNKNOWN, f"{program} cannot be run: {why}")
         if await _ends(child, command.seconds):
             output.read()
             reason = f"{program}{_outcome(child.returncode or 0, bytes(output.tail))}"
             good = child.returncode == 0
         else:
             reason, good = f"{program} does not end in time", False
-    level = Level.SPEAKS if good else Level.ACCEPTS
+    level = Reach.SPEAKS if good else Reach.ACCEPTS
     return Answer("", level, reason, loop.time() - begun, good=good)
 
 
-async def _start(command: Command, sink: int) -> Process:
+async def _start(command: ProbeCommand, sink: int) -> Process:
     return await asyncio.create_subprocess_exec(
         *command.argv,
         cwd=command.place or None,

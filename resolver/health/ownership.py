@@ -27,7 +27,7 @@ _BELONGS = {
 }
 
 
-def judged(
+def ownership(
     target: Target,
     holders: Iterable[HolderReport],
     answers: Collection[Answer],
@@ -43,7 +43,7 @@ def judged(
     return next((each for each in worst if each in found), unseen)
 
 
-def lease_words(target: Target, leases: Iterable[Lease]) -> str:
+def lease_text(target: Target, leases: Iterable[Lease]) -> str:
     """Whose reservation the port is; empty where it is nobody's."""
     found = [lease for lease in leases if collide(target.request, lease.request)]
     return "; ".join(map(whose, sorted(found, key=lambda lease: not _is_own(target, lease))))

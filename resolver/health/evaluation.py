@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.health.model import Belongs, Level, ServiceHealth, is_heard
+from resolver.health.model import Belongs, Reach, ServiceHealth, is_heard
 from resolver.model import Kind, SocketState, Transport, Verdict
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resolver.health.model import Answer, Target
     from resolver.model import Holder, HolderReport, PortReport
 
-_ORDER = (Level.FREE, Level.HELD, Level.ACCEPTS, Level.SPEAKS)
+_ORDER = (Reach.FREE, Reach.HELD, Reach.ACCEPTS, Reach.SPEAKS)
 _SERVES_UDP = {SocketState.UNCONNECTED, SocketState.BOUND}
 
 
@@ -40,7 +40,7 @@ class Findings(Struct, frozen=True):
         return tuple(filter(is_heard, self.answers))
 
 
-def judged(found: Findings) -> ServiceHealth:
+def evaluate(found: Findings) -> ServiceHealth:
     """The health of one target, with the reason."""
     level = _level(found)
     healthy, reason = _verdict(found, level)
@@ -58,27 +58,27 @@ def judged(found: Findings) -> ServiceHealth:
     )
 
 
-def _level(found: Findings) -> Level:
+def _level(found: Findings) -> Reach:
     """How far it got at best; a forwarder that accepts for nobody has not got anywhere."""
     if found.inside.listens is False and not _spoken(found):
-        return Level.HELD
+        return Reach.HELD
     known = [each.level for each in found.heard]
-    best = max(known, key=_ORDER.index, default=Level.FREE)
-    if best is Level.ACCEPTS and any(each.good for each in _command(found)):
-        return Level.SPEAKS
-    if best is not Level.FREE:
+    best = max(known, key=_ORDER.index, default=Reach.FREE)
+    if best is Reach.ACCEPTS and any(each.good for each in _command(found)):
+        return Reach.SPEAKS
+    if best is not Reach.FREE:
         return best
     if found.report.holders:
-        return Level.HELD
+        return Reach.HELD
     unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED} or _unheard(found)
-    return Level.UNKNOWN if unknown else Level.FREE
+    return Reach.UNKNOWN if unknown else Reach.FREE
 
 
-def _verdict(found: Findings, level: Level) -> tuple[bool | None, str]:
+def _verdict(found: Findings, level: Reach) -> tuple[bool | None, str]:
     """Whether it is healthy, and why; the first objection counts."""
-    if level is Level.UNKNOWN:
+    if level is Reach.UNKNOWN:
         return None, next(iter(_unheard(found)), found.report.reason)
-    if level is Level.FREE:
+    if level is Reach.FREE:
         return False, "nobody holds it"
     objection = next(_objections(found), "")
     if objection:
@@ -105,7 +105,7 @@ def _objections(found: Findings) -> Iterator[str]:
         if not each.good
     )
     yield from (
-        each.reason for each in _command(found) if not each.good and each.level is not Level.UNKNOWN
+        each.reason for each in _command(found) if not each.good and each.level is not Reach.UNKNOWN
     )
     if found.target.request.transport is Transport.TCP and not (answers or found.away):
         yield _silence(found)
@@ -151,7 +151,7 @@ def _silence(found: Findings) -> str:
 
 def _unheard(found: Findings) -> list[str]:
     """Why no connection was made to an address that did not refuse one."""
-    return [each.reason for each in found.answers if each.address and each.level is Level.UNKNOWN]
+    return [each.reason for each in found.answers if each.address and each.level is Reach.UNKNOWN]
 
 
 def _stopped(found: Findings) -> str:
@@ -168,7 +168,7 @@ def _stopped(found: Findings) -> str:
 def _notes(found: Findings) -> Iterator[str]:
     answers = found.heard
     names = [each.address for each in answers]
-    absent = [each.address for each in found.answers if each.level is Level.FREE]
+    absent = [each.address for each in found.answers if each.level is Reach.FREE]
     if names and absent:
         yield (
             f"answers on {', '.join(names)}, not on {', '.join(absent)}: "
@@ -188,7 +188,7 @@ def _notes(found: Findings) -> Iterator[str]:
 
 def _spoken(found: Findings) -> bool:
     """Whether its program has answered for itself."""
-    return any(each.level is Level.SPEAKS for each in found.answers if each.address)
+    return any(each.level is Reach.SPEAKS for each in found.answers if each.address)
 
 
 def _command(found: Findings) -> tuple[Answer, ...]:

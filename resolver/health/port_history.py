@@ -1,4 +1,4 @@
-"""PURE: the story of one port, from one look to the next."""
+"""PURE: the history of one port, from one look to the next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Instant(Struct, frozen=True):
     monotonic: float
 
 
-class Story:
+class PortHistory:
     """What is known of one port; `holders` is empty while nobody has it.
 
     `since` is when it was taken, or came free; `from_start` says that the watch began with it so.
@@ -60,7 +60,7 @@ class Story:
         self._lives = lives(self.holders, starts)
         return self._event(EventKind.HELD if self.holders else EventKind.FREE, self.since)
 
-    def became(
+    def update(
         self, holders: Iterable[HolderReport], starts: Mapping[str, int], now: Instant
     ) -> Event | None:
         """What happened, where the port is now held so; None where it is the same owner's.
@@ -85,7 +85,7 @@ class Story:
         self._last = () if self.holders else before
         return self._event(kind, now, before=before, seconds=seconds, at_least=at_least)
 
-    def passed(self, now: Instant) -> Event:
+    def missed(self, now: Instant) -> Event:
         """It was taken, and free again before its owner could be looked at."""
         self.since, self.from_start = now, False
         reason = "and free again before its owner could be looked at"

@@ -24,7 +24,7 @@ _DRIFT_SECONDS = 1.0  # of the clocks by which an end is judged and shown (lease
 _PATIENCE_SECONDS = 5.0  # until a store that cannot be read is tried again
 
 
-class Change(Struct, frozen=True):
+class LeaseChange(Struct, frozen=True):
     """What became of one lease: one of the `LEASE_` kinds, and why it ended by itself."""
 
     kind: EventKind
@@ -32,7 +32,7 @@ class Change(Struct, frozen=True):
     reason: str = ""
 
 
-class Leases:
+class LeaseWatch:
     """The living leases of one scope, by their tokens in `alive`, as of the last look.
 
     Args:
@@ -54,7 +54,7 @@ class Leases:
         self._store: LeaseStore | None = None
         self._next_try = 0.0
 
-    def look(self) -> tuple[Change, ...]:
+    def look(self) -> tuple[LeaseChange, ...]:
         """What happened since the last look; nothing where the store cannot be read just now."""
         if time.monotonic() < self._next_try:
             return ()
@@ -80,23 +80,23 @@ class Leases:
             self._store = open_store(self._environ, self._root, make=False)
         return self._store
 
-    def _compare(self, before: Mapping[int, Lease]) -> Iterator[Change]:
+    def _compare(self, before: Mapping[int, Lease]) -> Iterator[LeaseChange]:
         ended = [lease for token, lease in before.items() if token not in self.alive]
         new = [lease for token, lease in self.alive.items() if token not in before]
         renewed = set(map(_same, ended)) & set(map(_same, new))
         yield from (self._end(lease) for lease in ended if _same(lease) not in renewed)
         for lease in new:
             if _same(lease) not in renewed:
-                yield Change(EventKind.LEASE_GRANTED, lease)
+                yield LeaseChange(EventKind.LEASE_GRANTED, lease)
 
-    def _end(self, lease: Lease) -> Change:
+    def _end(self, lease: Lease) -> LeaseChange:
         """Whether it ended by itself; one that is dead may have been forgotten by somebody else."""
         if lease.owner is not None and is_dead(lease.owner, lease.scope, self._where):
             reason = f"its owner, process {lease.owner.pid}, has ended"
-            return Change(EventKind.LEASE_EXPIRED, lease, reason)
+            return LeaseChange(EventKind.LEASE_EXPIRED, lease, reason)
         if lease.expires_at is not None and lease.expires_at <= time.time() + _DRIFT_SECONDS:
-            return Change(EventKind.LEASE_EXPIRED, lease, "its time is over")
-        return Change(EventKind.LEASE_RELEASED, lease)
+            return LeaseChange(EventKind.LEASE_EXPIRED, lease, "its time is over")
+        return LeaseChange(EventKind.LEASE_RELEASED, lease)
 
 
 def _same(lease: Lease) -> object:
