@@ -58,7 +58,7 @@ def preflight(
     if json:
         print_json(envelope(found))
     elif not quiet:
-        following = resolving(arguments) if found.taken and not found.hopeless else ""
+        following = resolving(arguments) if found.taken and not found.unfreeable else ""
         print(fit(text(found, following)))
     return int(found.exit_status)
 

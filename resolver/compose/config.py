@@ -34,7 +34,7 @@ class _Deploy(Struct):
     replicas: int | None = None
 
 
-class _Service(Struct):
+class _ConfigService(Struct):
     ports: list[_Port] | None = None
     scale: int | None = None
     deploy: _Deploy | None = None
@@ -43,7 +43,7 @@ class _Service(Struct):
 
 class _Config(Struct):
     name: str
-    services: dict[str, _Service] | None = None
+    services: dict[str, _ConfigService] | None = None
 
 
 def decode(text: str) -> tuple[str, tuple[ComposeService, ...]]:
@@ -57,7 +57,7 @@ def decode(text: str) -> tuple[str, tuple[ComposeService, ...]]:
     return config.name, tuple(_service(name, given) for name, given in services)
 
 
-def _service(name: str, given: _Service) -> ComposeService:
+def _service(name: str, given: _ConfigService) -> ComposeService:
     replicas = given.scale
     if replicas is None and given.deploy:
         replicas = given.deploy.replicas

@@ -9,19 +9,19 @@ from __future__ import annotations
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
-from resolver.compose.findings import Code, Finding, Level
+from resolver.compose.findings import Code, Severity, conflict, warning
 from resolver.compose.model import HOST, NONE
 from resolver.model import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.compose.findings import Machine
+    from resolver.compose.findings import Finding, HostLimits
     from resolver.compose.model import ComposeProject, ComposeService, Published
     from resolver.model import PortRequest
 
 
-def find(project: ComposeProject, machine: Machine) -> tuple[Finding, ...]:
+def find(project: ComposeProject, limits: HostLimits) -> tuple[Finding, ...]:
     """What is worth saying of the project's ports: conflicts first, each in the file's order."""
     services = [service for service in project.services if service.replicas > 0]
     entries = [each for service in services for each in service.fixed]
@@ -31,12 +31,12 @@ def find(project: ComposeProject, machine: Machine) -> tuple[Finding, ...]:
         *_together(entries),
         *_replicas(entries, replicas),
         *_ranges(entries, replicas),
-        *_ephemeral(entries, machine),
-        *_privileged(entries, machine),
+        *_ephemeral(entries, limits),
+        *_privileged(entries, limits),
     ]
     return (
-        *(each for each in found if each.level is Level.CONFLICT),
-        *(each for each in found if each.level is Level.WARNING),
+        *(each for each in found if each.level is Severity.CONFLICT),
+        *(each for each in found if each.level is Severity.WARNING),
     )
 
 
@@ -48,10 +48,10 @@ def _of_service(service: ComposeService) -> Iterator[Finding]:
     for entry in service.published:
         if entry.error:
             line = f"{service.name}: {entry.text}: {entry.error}"
-            yield Finding(Level.CONFLICT, Code.NOT_A_PORT, line, name)
+            yield conflict(Code.NOT_A_PORT, line, name)
         if not entry.error and entry.transport not in list(Transport):
             line = f"{service.name}: {entry.text}: {entry.transport} ports are not checked"
-            yield Finding(Level.WARNING, Code.UNCHECKED, line, name)
+            yield warning(Code.UNCHECKED, line, name)
     if service.published:
         yield from _of_network(service)
 
@@ -64,17 +64,17 @@ def _of_network(service: ComposeService) -> Iterator[Finding]:
             f"{service.name} is on the host's network: compose discards its ports ({written}), "
             "and where it really listens is not checked"
         )
-        yield Finding(Level.WARNING, Code.HOST_NETWORK, line, name, hint="leave out one of the two")
+        yield warning(Code.HOST_NETWORK, line, name, hint="leave out one of the two")
     elif service.network_mode == NONE:
         line = f"{service.name} has no network: its ports ({written}) are not published"
-        yield Finding(Level.WARNING, Code.NO_NETWORK, line, name, hint="leave out one of the two")
+        yield warning(Code.NO_NETWORK, line, name, hint="leave out one of the two")
     elif service.joins:
         line = (
             f"{service.name} lives in the network of {service.network_mode}: the engine refuses to "
             f"publish its ports ({written})"
         )
         hint = f"publish them at {service.network_mode.partition(':')[2]}"
-        yield Finding(Level.CONFLICT, Code.SHARED_NETWORK, line, name, hint=hint)
+        yield conflict(Code.SHARED_NETWORK, line, name, hint=hint)
 
 
 # --- several entries ------------------------------------------------------------------------------
@@ -99,8 +99,7 @@ def _clash(label: str, group: list[Published]) -> Finding:
     where = f" ({', '.join(map(str, wanted))})" if len(wanted) > 1 else ""
     who = f"{', '.join(names[:-1])} and {names[-1]} all" if len(names) > 2 else " and ".join(names)  # noqa: PLR2004
     said = f"{who} publish {label}" if several else f"{who} publishes {label} {len(group)} times"
-    return Finding(
-        Level.CONFLICT,
+    return conflict(
         Code.TWO_SERVICES if several else Code.OVERLAP,
         f"{said}{where}: only one of them can have it",
         names,
@@ -119,8 +118,7 @@ def _replicas(entries: Sequence[Published], replicas: dict[str, int]) -> Iterato
                 f"{'is' if len(span) == 1 else 'are'} enough for {len(span)}"
             )
             wide = f"{span[0]}-{span[0] + count - 1}:{entry.target}"
-            yield Finding(
-                Level.CONFLICT,
+            yield conflict(
                 Code.REPLICAS,
                 line,
                 (entry.service,),
@@ -155,8 +153,7 @@ def _span(entry: Published) -> str:
 
 
 def _full(entry: Published, others: tuple[str, ...], left: int, wanted: int) -> Finding:
-    return Finding(
-        Level.CONFLICT,
+    return conflict(
         Code.RANGE_FULL,
         f"{entry.service} needs {wanted} of {_span(entry)}, and {', '.join(others)} "
         f"{'leaves' if len(others) == 1 else 'leave'} {left}",
@@ -167,8 +164,7 @@ def _full(entry: Published, others: tuple[str, ...], left: int, wanted: int) -> 
 
 
 def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
-    return Finding(
-        Level.WARNING,
+    return warning(
         Code.RANGE_OVERLAP,
         f"{_span(entry)} of {entry.service} overlaps with {', '.join(others)}: the engine picks "
         "from the range without regard to what starts later",
@@ -181,37 +177,37 @@ def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def _ephemeral(entries: Iterable[Published], machine: Machine) -> Iterator[Finding]:
+def _ephemeral(entries: Iterable[Published], limits: HostLimits) -> Iterator[Finding]:
     for entry in entries:
         risky = [
             each
             for each in entry.requests
-            if each.port in machine.ephemeral and each.port not in machine.reserved
+            if each.port in limits.ephemeral and each.port not in limits.reserved
         ]
         if risky:
-            span = f"{machine.ephemeral[0]}-{machine.ephemeral[-1]}"
+            span = f"{limits.ephemeral[0]}-{limits.ephemeral[-1]}"
             line = (
                 f"{_named(risky)} of {entry.service} is in the ephemeral range ({span}): an "
                 "outgoing connection may have it just when the container starts"
             )
-            hint = f"choose a port below {machine.ephemeral[0]}"
-            yield Finding(Level.WARNING, Code.EPHEMERAL, line, (entry.service,), tuple(risky), hint)
+            hint = f"choose a port below {limits.ephemeral[0]}"
+            yield warning(Code.EPHEMERAL, line, (entry.service,), tuple(risky), hint)
 
 
-def _privileged(entries: Iterable[Published], machine: Machine) -> Iterator[Finding]:
+def _privileged(entries: Iterable[Published], limits: HostLimits) -> Iterator[Finding]:
     """It is the engine that binds: only one that does not run as root may lack the right."""
-    if not machine.engine_uid:
+    if not limits.engine_uid:
         return
     for entry in entries:
-        low = [each for each in entry.requests if each.port < machine.first_unprivileged]
+        low = [each for each in entry.requests if each.port < limits.first_unprivileged]
         if low:
             line = (
                 f"{_named(low)} of {entry.service} needs a privilege, and the engine runs as "
-                f"user {machine.engine_uid}: unless rootlesskit was given cap_net_bind_service "
+                f"user {limits.engine_uid}: unless rootlesskit was given cap_net_bind_service "
                 "(not known from here), it fails"
             )
             hint = f"sysctl -w net.ipv4.ip_unprivileged_port_start={low[0].port}"
-            yield Finding(Level.WARNING, Code.PRIVILEGED, line, (entry.service,), tuple(low), hint)
+            yield warning(Code.PRIVILEGED, line, (entry.service,), tuple(low), hint)
 
 
 def _named(wanted: Sequence[PortRequest]) -> str:

@@ -28,14 +28,14 @@ ONE_OFF = "com.docker.compose.oneoff"
 RUNNING = "running"
 
 
-class Mapping(Struct, frozen=True):
+class PortMapping(Struct, frozen=True):
     """A container's own port, and where the engine publishes it."""
 
     target: int
     outer: Binding
 
 
-class Member(Struct, frozen=True):
+class ComposeContainer(Struct, frozen=True):
     """One container of a project, running or not.
 
     `pid` is that of its first process as the engine sees it; 0 where it does not run. `one_off`
@@ -50,7 +50,7 @@ class Member(Struct, frozen=True):
     state: str = ""
     exit_code: int = 0
     pid: int = 0
-    published: tuple[Mapping, ...] = ()
+    published: tuple[PortMapping, ...] = ()
 
 
 class _State(Struct, rename="pascal"):
@@ -82,7 +82,9 @@ class _Inspection(Struct, rename="pascal"):
     network_settings: _Network
 
 
-def members(project: str, engine: EngineState, timeout_seconds: float) -> tuple[Member, ...]:
+def members(
+    project: str, engine: EngineState, timeout_seconds: float
+) -> tuple[ComposeContainer, ...]:
     """Every container of the project, sorted by name; empty where it has none.
 
     Args:
@@ -103,7 +105,7 @@ def members(project: str, engine: EngineState, timeout_seconds: float) -> tuple[
     return tuple(sorted(found, key=lambda each: (each.name, each.id)))
 
 
-def described(answer: dict[str, Any]) -> Member:
+def described(answer: dict[str, Any]) -> ComposeContainer:
     """A container as the engine inspected it.
 
     Raises:
@@ -115,7 +117,7 @@ def described(answer: dict[str, Any]) -> Member:
     except (msgspec.ValidationError, ValueError) as error:
         raise EngineError(f"the engine describes a container as none does: {error}") from error
     labels, state = found.config.labels or {}, found.state
-    return Member(
+    return ComposeContainer(
         id=found.id,
         name=found.name.removeprefix("/"),
         service=labels.get(SERVICE, ""),
@@ -128,14 +130,14 @@ def described(answer: dict[str, Any]) -> Member:
     )
 
 
-def _mappings(ports: dict[str, list[_Outer] | None]) -> Iterator[Mapping]:
+def _mappings(ports: dict[str, list[_Outer] | None]) -> Iterator[PortMapping]:
     """`{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`."""
     for inner, outers in ports.items():
         target, _, transport = inner.partition("/")
         for outer in outers or () if transport in list(Transport) else ():
             port = PortNumber(int(outer.host_port))
-            yield Mapping(int(target), Binding(Transport(transport), outer.host_ip, port))
+            yield PortMapping(int(target), Binding(Transport(transport), outer.host_ip, port))
 
 
-def _order(mapping: Mapping) -> tuple[int, Binding]:
+def _order(mapping: PortMapping) -> tuple[int, Binding]:
     return mapping.target, mapping.outer

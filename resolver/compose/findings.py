@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from resolver.model import EngineState, PortRequest, Report
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """Whether `docker compose up` would fail, or only surprise."""
 
     CONFLICT = "conflict"
@@ -65,7 +65,7 @@ class Status(StrEnum):
 class Finding(Struct, frozen=True):
     """One line about the project, and the next step where there is one that helps."""
 
-    level: Level
+    level: Severity
     code: Code
     message: str
     services: tuple[str, ...] = ()
@@ -73,7 +73,29 @@ class Finding(Struct, frozen=True):
     hint: str = ""
 
 
-class Machine(Struct, frozen=True):
+def conflict(
+    code: Code,
+    message: str,
+    services: tuple[str, ...] = (),
+    requests: tuple[PortRequest, ...] = (),
+    hint: str = "",
+) -> Finding:
+    """A finding because of which `up` would fail."""
+    return Finding(Severity.CONFLICT, code, message, services, requests, hint)
+
+
+def warning(
+    code: Code,
+    message: str,
+    services: tuple[str, ...] = (),
+    requests: tuple[PortRequest, ...] = (),
+    hint: str = "",
+) -> Finding:
+    """A finding that only surprises."""
+    return Finding(Severity.WARNING, code, message, services, requests, hint)
+
+
+class HostLimits(Struct, frozen=True):
     """What decides which ports are a risk here.
 
     `ephemeral` are the ports that the kernel gives to outgoing connections, and `reserved` those
@@ -87,7 +109,7 @@ class Machine(Struct, frozen=True):
     engine_uid: int | None = None
 
 
-class Entry(Struct, frozen=True):
+class EntryReport(Struct, frozen=True):
     """One entry of a service's ports, and how it stands with it.
 
     `ports` are its host ports, each with its own status, and `lacking` is how many usable ones are
@@ -115,7 +137,7 @@ class Preflight(Struct, frozen=True):
     """
 
     project: ComposeProject
-    entries: tuple[Entry, ...]
+    entries: tuple[EntryReport, ...]
     findings: tuple[Finding, ...]
     report: Report
     engine: EngineState
@@ -127,9 +149,9 @@ class Preflight(Struct, frozen=True):
     @property
     def conflicts(self) -> tuple[Finding, ...]:
         """The findings because of which `up` would fail."""
-        return tuple(each for each in self.findings if each.level is Level.CONFLICT)
+        return tuple(each for each in self.findings if each.level is Severity.CONFLICT)
 
     @property
-    def hopeless(self) -> tuple[Finding, ...]:
+    def unfreeable(self) -> tuple[Finding, ...]:
         """The conflicts that freeing a port would not end."""
         return tuple(each for each in self.conflicts if each.code is not Code.HELD)

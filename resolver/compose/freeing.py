@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from resolver import api, verdicts
 from resolver.compose.findings import Status
-from resolver.compose.holders import beside, is_replaced
+from resolver.compose.holders import is_other_family, is_replaced
 from resolver.errors import UsageError
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
 
@@ -54,7 +54,7 @@ class Guard:
             if request.meets(binding)
         ]
         named = any(each.meets(binding) for each in self._extra for binding in step.bindings)
-        return named or not ours or not all(beside(*each) for each in ours)
+        return named or not ours or not all(is_other_family(*each) for each in ours)
 
     def started(self, step: Step) -> None:
         """Passes it on."""
@@ -90,7 +90,7 @@ def free(
     Returns:
         A report on every single port of the project, and on the extra ones.
     """
-    if found.hopeless:
+    if found.unfreeable:
         return refusal(found)
     pending = dict.fromkeys((*found.taken, *extra))
     report = Report("resolve")
@@ -110,7 +110,7 @@ def plan(
     Raises:
         UsageError: the project has no port that a plan could be about.
     """
-    if found.hopeless:
+    if found.unfreeable:
         return refusal(found), ""
     clear = [port.request for port in found.report.ports if port.verdict is Verdict.FREE]
     wanted = dict.fromkeys((*found.taken, *extra)) or clear
@@ -123,10 +123,10 @@ def plan(
 def refusal(found: Preflight) -> Report:
     """The answer where freeing ports would be in vain."""
     reasons: dict[PortRequest, list[str]] = {}
-    for finding in found.hopeless:
+    for finding in found.unfreeable:
         for request in finding.requests:
             reasons.setdefault(request, []).append(_with_hint(finding))
-    others = tuple(_with_hint(each) for each in found.hopeless if not each.requests)
+    others = tuple(_with_hint(each) for each in found.unfreeable if not each.requests)
     ports = [PortReport(each, Verdict.REFUSED, "; ".join(why)) for each, why in reasons.items()]
     report = verdicts.refused("resolve", (), "")
     notes = (

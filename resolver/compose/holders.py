@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.compose.containers import ONE_OFF, PROJECT, SERVICE
-from resolver.compose.findings import Code, Entry, Finding, Level, Status
+from resolver.compose.findings import Code, EntryReport, Severity, Status, conflict, warning
 from resolver.compose.model import HOST, NONE
 from resolver.model import ANY_IPV6, Kind, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from resolver.compose.findings import Finding
     from resolver.compose.model import ComposeProject, ComposeService, Published
     from resolver.model import Binding, Container, HolderReport, PortReport, PortRequest
 
@@ -42,7 +43,7 @@ class Role(StrEnum):
     FORWARDER = "forwarder"  # of a container that no engine told of
 
 
-class Stage(Struct, frozen=True):
+class Facts(Struct, frozen=True):
     """What has to be known to holders.
 
     `engine` is the endpoint that compose talks to. `away` says why its ports are not this
@@ -64,7 +65,7 @@ class Stage(Struct, frozen=True):
 # --- what a holder is -----------------------------------------------------------------------------
 
 
-def beside(request: PortRequest, binding: Binding) -> bool:
+def is_other_family(request: PortRequest, binding: Binding) -> bool:
     """Whether it only looks as if a server there were in the engine's way.
 
     An engine publishes on `::` for IPv6 alone, where most servers would take IPv4 too.
@@ -87,24 +88,24 @@ def _is_one_off(container: Container) -> bool:
     return (container.label(ONE_OFF) or "").lower() == "true"
 
 
-def _role(report: HolderReport, request: PortRequest, stage: Stage) -> Role:
+def _role(report: HolderReport, request: PortRequest, facts: Facts) -> Role:
     found = report.classification
     container = found.holder.container
-    if beside(request, found.holder.binding):
+    if is_other_family(request, found.holder.binding):
         return Role.AWAY
     if container is None:
-        unnamed = found.kind is Kind.FORWARDER and stage.silent
-        return Role.FORWARDER if unnamed else Role.AWAY if stage.away else Role.OUTSIDER
-    if container.engine != stage.engine:
-        return Role.AWAY if stage.away else Role.OUTSIDER
-    if container.label(PROJECT) != stage.project.name:
+        unnamed = found.kind is Kind.FORWARDER and facts.silent
+        return Role.FORWARDER if unnamed else Role.AWAY if facts.away else Role.OUTSIDER
+    if container.engine != facts.engine:
+        return Role.AWAY if facts.away else Role.OUTSIDER
+    if container.label(PROJECT) != facts.project.name:
         return Role.OUTSIDER
-    return Role.OWN if is_replaced(container, stage.project) else Role.ORPHAN
+    return Role.OWN if is_replaced(container, facts.project) else Role.ORPHAN
 
 
-def orphans(report: PortReport, stage: Stage) -> list[Container]:
+def orphans(report: PortReport, facts: Facts) -> list[Container]:
     """The containers of the project that hold the port, and that `up` does not replace."""
-    holders = [each for each in report.holders if _role(each, report.request, stage) is Role.ORPHAN]
+    holders = [each for each in report.holders if _role(each, report.request, facts) is Role.ORPHAN]
     return _containers(holders)
 
 
@@ -116,13 +117,13 @@ def _containers(holders: Sequence[HolderReport]) -> list[Container]:
 # --- how it stands with a port --------------------------------------------------------------------
 
 
-def status_of(request: PortRequest, stage: Stage) -> Status:
+def status_of(request: PortRequest, facts: Facts) -> Status:
     """How it stands with one host port."""
-    report = stage.reports.get(request)
+    report = facts.reports.get(request)
     if report is None:  # not looked at: an address that this machine does not have
-        return Status.CLEAR if stage.away else Status.CONFLICT
-    roles = {_role(each, request, stage) for each in report.holders}
-    elsewhere = bool(stage.away) if not roles else roles == {Role.AWAY}
+        return Status.CLEAR if facts.away else Status.CONFLICT
+    roles = {_role(each, request, facts) for each in report.holders}
+    elsewhere = bool(facts.away) if not roles else roles == {Role.AWAY}
     if report.verdict is Verdict.FREE or elsewhere:
         return Status.CLEAR
     if report.verdict is Verdict.UNDECIDED or Role.FORWARDER in roles:
@@ -131,24 +132,24 @@ def status_of(request: PortRequest, stage: Stage) -> Status:
         return Status.HIDDEN
     roles.discard(Role.AWAY)
     if Role.ORPHAN in roles:
-        return Status.CLEAR if _are_removed(report, roles, stage) else Status.ORPHAN
+        return Status.CLEAR if _are_removed(report, roles, facts) else Status.ORPHAN
     return Status.OWN if roles == {Role.OWN} else Status.TAKEN
 
 
-def _are_removed(report: PortReport, roles: set[Role], stage: Stage) -> bool:
+def _are_removed(report: PortReport, roles: set[Role], facts: Facts) -> bool:
     """Whether `--remove-orphans` ends all that holds the port, before anything is started."""
     return (
-        stage.removes_orphans
+        facts.removes_orphans
         and roles <= {Role.OWN, Role.ORPHAN}
         and not any(
-            _is_one_off(each) or each.label(SERVICE) in (stage.disabled or ())
-            for each in orphans(report, stage)
+            _is_one_off(each) or each.label(SERVICE) in (facts.disabled or ())
+            for each in orphans(report, facts)
         )
     )
 
 
-def _reason(request: PortRequest, status: Status, stage: Stage) -> str:
-    report = stage.reports.get(request)
+def _reason(request: PortRequest, status: Status, facts: Facts) -> str:
+    report = facts.reports.get(request)
     if status is Status.CONFLICT:
         return f"{request.address} is not an address of this machine"
     if status is Status.CLEAR or report is None:
@@ -162,45 +163,45 @@ def _reason(request: PortRequest, status: Status, stage: Stage) -> str:
 # --- how it stands with an entry ------------------------------------------------------------------
 
 
-def entries(stage: Stage) -> tuple[Entry, ...]:
+def entries(facts: Facts) -> tuple[EntryReport, ...]:
     """How it stands with every entry of every service, in the file's order."""
     found = []
-    for service in stage.project.services:
+    for service in facts.project.services:
         claimed = set(service.fixed)
         for published in service.published:
             fixed = published in claimed
             found.append(
-                _entry(published, service, stage) if fixed else _unclaimed(published, service)
+                _entry(published, service, facts) if fixed else _unclaimed(published, service)
             )
     return tuple(found)
 
 
-def _entry(published: Published, service: ComposeService, stage: Stage) -> Entry:
+def _entry(published: Published, service: ComposeService, facts: Facts) -> EntryReport:
     """One that claims host ports: a range is in trouble where too few of them are usable."""
-    ports = {each: status_of(each, stage) for each in published.requests}
+    ports = {each: status_of(each, facts) for each in published.requests}
     usable = [each for each in ports if ports[each] in USABLE]
     lacking = max(0, service.replicas - len(usable))
     worst = max(ports, key=lambda each: _GRAVITY.index(ports[each]))
     chosen = worst if lacking else usable[0]
-    reason = _reason(chosen, ports[chosen], stage)
-    return Entry(published, ports[chosen], reason, tuple(ports.items()), lacking)
+    reason = _reason(chosen, ports[chosen], facts)
+    return EntryReport(published, ports[chosen], reason, tuple(ports.items()), lacking)
 
 
-def _unclaimed(published: Published, service: ComposeService) -> Entry:
+def _unclaimed(published: Published, service: ComposeService) -> EntryReport:
     if published.error:
-        return Entry(published, Status.CONFLICT, published.error)
+        return EntryReport(published, Status.CONFLICT, published.error)
     if service.joins:
-        return Entry(published, Status.CONFLICT, f"network of {service.network_mode}")
+        return EntryReport(published, Status.CONFLICT, f"network of {service.network_mode}")
     if service.replicas < 1:
-        return Entry(published, Status.UNPUBLISHED, "no container")
+        return EntryReport(published, Status.UNPUBLISHED, "no container")
     if service.network_mode in {HOST, NONE}:
-        return Entry(published, Status.UNPUBLISHED, f"network_mode: {service.network_mode}")
+        return EntryReport(published, Status.UNPUBLISHED, f"network_mode: {service.network_mode}")
     if published.first is None:
-        return Entry(published, Status.AUTOMATIC, "the engine picks a free port")
-    return Entry(published, Status.UNCHECKED, f"{published.transport} is not checked")
+        return EntryReport(published, Status.AUTOMATIC, "the engine picks a free port")
+    return EntryReport(published, Status.UNCHECKED, f"{published.transport} is not checked")
 
 
-def taken(found: Sequence[Entry]) -> tuple[PortRequest, ...]:
+def taken(found: Sequence[EntryReport]) -> tuple[PortRequest, ...]:
     """The ports that outsiders hold and the project cannot do without, each once."""
     needed: dict[PortRequest, None] = {}
     for entry in found:
@@ -212,71 +213,71 @@ def taken(found: Sequence[Entry]) -> tuple[PortRequest, ...]:
 # --- findings -------------------------------------------------------------------------------------
 
 
-def findings(stage: Stage, found: Sequence[Entry]) -> tuple[Finding, ...]:
+def findings(facts: Facts, found: Sequence[EntryReport]) -> tuple[Finding, ...]:
     """What is worth saying of those who hold the project's ports; conflicts first."""
-    lines = [finding for entry in found for finding in _of_entry(entry, stage)]
-    return tuple(dict.fromkeys(sorted(lines, key=lambda each: each.level is Level.WARNING)))
+    lines = [finding for entry in found for finding in _of_entry(entry, facts)]
+    return tuple(dict.fromkeys(sorted(lines, key=lambda each: each.level is Severity.WARNING)))
 
 
-def _of_entry(entry: Entry, stage: Stage) -> Iterator[Finding]:
+def _of_entry(entry: EntryReport, facts: Facts) -> Iterator[Finding]:
     name = entry.published.service
     for request, status in entry.ports:
         if status is Status.OWN and not entry.lacking:
-            yield from _moved(request, name, stage)
+            yield from _moved(request, name, facts)
         elif status not in USABLE:
             finding = _in_the_way if entry.lacking else _in_a_range
-            yield finding(request, name, status, stage)
+            yield finding(request, name, status, facts)
 
 
-def _moved(request: PortRequest, name: str, stage: Stage) -> Iterator[Finding]:
+def _moved(request: PortRequest, name: str, facts: Facts) -> Iterator[Finding]:
     """Where the project's own container that has the port is another service's."""
-    services = {each.label(SERVICE) or "?" for each in _containers(stage.reports[request].holders)}
+    services = {each.label(SERVICE) or "?" for each in _containers(facts.reports[request].holders)}
     if name not in services:
         line = (
             f"{request} moves from {', '.join(sorted(services))} to {name}: compose replaces the "
             "container that has it before it starts the other"
         )
-        yield Finding(Level.WARNING, Code.MOVED, line, (name,), (request,))
+        yield warning(Code.MOVED, line, (name,), (request,))
 
 
-def _in_a_range(request: PortRequest, name: str, status: Status, stage: Stage) -> Finding:
+def _in_a_range(request: PortRequest, name: str, status: Status, facts: Facts) -> Finding:
     """What somebody holds of a range that has enough other ports: no conflict."""
     line = (
-        f"{request}, of the range of {name}, is held: {_reason(request, status, stage)}; the "
+        f"{request}, of the range of {name}, is held: {_reason(request, status, facts)}; the "
         "engine may pick it and fail, as Docker 20.10 does, and picks another one when it is asked "
         "again"
     )
     hint = f"ultra-ports resolve {request}"
-    return Finding(Level.WARNING, Code.RANGE_TAKEN, line, (name,), (request,), hint)
+    return warning(Code.RANGE_TAKEN, line, (name,), (request,), hint)
 
 
-def _in_the_way(request: PortRequest, name: str, status: Status, stage: Stage) -> Finding:
-    reason = _reason(request, status, stage)
-    start = f"{request} for {name}"
-    level, hint = Level.CONFLICT, ""
+def _in_the_way(request: PortRequest, name: str, status: Status, facts: Facts) -> Finding:
+    reason = _reason(request, status, facts)
+    start, services, requests = f"{request} for {name}", (name,), (request,)
     match status:
         case Status.ORPHAN:
-            code = Code.ORPHAN
-            line, hint = _orphan(orphans(stage.reports[request], stage)[0], stage)
-            line = f"{start} is held by {line}"
+            whose, hint = _orphan(orphans(facts.reports[request], facts)[0], facts)
+            line = f"{start} is held by {whose}"
+            return conflict(Code.ORPHAN, line, services, requests, hint)
         case Status.CONFLICT:
-            code, line = Code.NO_SUCH_ADDRESS, f"{start}: {reason}"
+            return conflict(Code.NO_SUCH_ADDRESS, f"{start}: {reason}", services, requests)
         case Status.UNKNOWN:
-            level, code = Level.WARNING, Code.UNKNOWN
-            line = f"{start} is in use, and it is not known by whom: {stage.silent or reason}"
+            why = facts.silent or reason
+            line = f"{start} is in use, and it is not known by whom: {why}"
+            return warning(Code.UNKNOWN, line, services, requests)
         case _:
-            code, line, hint = Code.HELD, f"{start} is held: {reason}", stage.hint
-    return Finding(level, code, line, (name,), (request,), hint)
+            line = f"{start} is held: {reason}"
+            return conflict(Code.HELD, line, services, requests, facts.hint)
 
 
-def _orphan(container: Container, stage: Stage) -> tuple[str, str]:
+def _orphan(container: Container, facts: Facts) -> tuple[str, str]:
     """Which container it is, and why `up` leaves it there; and the command that ends it."""
     its, hint = container.label(SERVICE), f"docker stop {container.handle}"
     if _is_one_off(container):
         why = "`docker compose run` started it, and `up` leaves it alone"
-    elif stage.disabled is None:
+    elif facts.disabled is None:
         why = f"its service {its} is not enabled, or no longer in the file"
-    elif its in stage.disabled:
+    elif its in facts.disabled:
         why = f"no profile enables its service {its} now"
     else:
         why, hint = (

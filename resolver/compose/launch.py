@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.compose.command import ComposeCommand
     from resolver.compose.model import ComposeArguments
-    from resolver.compose.proof import Checked
+    from resolver.compose.proof import PortProof
     from resolver.model import Report
     from resolver.protocols import Observer
 
@@ -38,7 +38,7 @@ class Launch(Struct, frozen=True):
     freed: Report | None = None
     command: tuple[str, ...] = ()
     compose_status: int | None = None
-    checked: tuple[Checked, ...] = ()
+    checked: tuple[PortProof, ...] = ()
     taken_by: Report | None = None
 
 
@@ -97,7 +97,7 @@ def _engine_error(found: Preflight) -> str:
 
 def _refused(found: Preflight, given: ComposeArguments) -> str:
     """Why nothing is begun; empty where it may be."""
-    if found.hopeless:
+    if found.unfreeable:
         return "freeing ports would not help"
     if found.exit_status is ExitStatus.UNDECIDED:
         return "it is not known whether the project's own containers hold its ports"

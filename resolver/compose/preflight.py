@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from resolver import api, verify
 from resolver.compose import conflicts, holders
 from resolver.compose.containers import RUNNING, members
-from resolver.compose.findings import Code, Finding, Level, Machine, Preflight, Status
-from resolver.compose.holders import Stage, orphans
+from resolver.compose.findings import Code, HostLimits, Preflight, Severity, Status, warning
+from resolver.compose.holders import Facts, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
 from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.compose.command import ComposeCommand
-    from resolver.compose.containers import Member
-    from resolver.compose.findings import Entry
+    from resolver.compose.containers import ComposeContainer
+    from resolver.compose.findings import EntryReport, Finding
     from resolver.compose.model import ComposeProject
     from resolver.model import EngineState, Policy, PortRequest
 
@@ -60,7 +60,7 @@ def preflight(
     reachable = _reachable(project)
     report = api.who(*map(str, reachable), **options) if reachable else Report("who")
     engine = _asked(compose.engine, report)
-    stage = Stage(
+    facts = Facts(
         project=project,
         reports={each.request: each for each in report.ports},
         engine=engine.endpoint,
@@ -69,11 +69,11 @@ def preflight(
         removes_orphans=up.removes_orphans,
         hint=hint,
     )
-    stage = replace(stage, disabled=_disabled(stage, compose))
-    quoted = [Finding(Level.WARNING, Code.COMPOSE, each) for each in project.warnings]
+    facts = replace(facts, disabled=_disabled(facts, compose))
+    quoted = [warning(Code.COMPOSE, each) for each in project.warnings]
     names, notes = _namesakes(project, engine, policy)
-    found = (*quoted, *conflicts.find(project, machine(engine.endpoint)), *names)
-    return _judged(stage, found, report, engine, notes)
+    found = (*quoted, *conflicts.find(project, host_limits(engine.endpoint)), *names)
+    return _judged(facts, found, report, engine, notes)
 
 
 def _asked(engine: EngineState, report: Report) -> EngineState:
@@ -86,25 +86,25 @@ def _asked(engine: EngineState, report: Report) -> EngineState:
 
 
 def _judged(
-    stage: Stage,
+    facts: Facts,
     found: Sequence[Finding],
     report: Report,
     engine: EngineState,
     notes: tuple[str, ...],
 ) -> Preflight:
-    entries = holders.entries(stage)
-    everything = (*found, *holders.findings(stage, entries))
-    blocking = [each for each in everything if each.level is Level.CONFLICT]
+    entries = holders.entries(facts)
+    everything = (*found, *holders.findings(facts, entries))
+    blocking = [each for each in everything if each.level is Severity.CONFLICT]
     statuses = {each.status for each in entries}
     return Preflight(
-        project=stage.project,
+        project=facts.project,
         entries=tuple(_marked(each, blocking) for each in entries),
-        findings=(*blocking, *(each for each in everything if each.level is Level.WARNING)),
+        findings=(*blocking, *(each for each in everything if each.level is Severity.WARNING)),
         report=report,
         engine=engine,
         taken=holders.taken(entries),
-        away=stage.away,
-        notes=(*stage.project.notes, *report.notes, *notes, *_about_away(stage)),
+        away=facts.away,
+        notes=(*facts.project.notes, *report.notes, *notes, *_about_away(facts)),
         exit_status=_exit_status(statuses, blocking),
     )
 
@@ -117,7 +117,7 @@ def _exit_status(statuses: set[Status], blocking: Sequence[Finding]) -> ExitStat
     return ExitStatus.ADVISED if blocking else ExitStatus.FREE
 
 
-def _marked(entry: Entry, blocking: Sequence[Finding]) -> Entry:
+def _marked(entry: EntryReport, blocking: Sequence[Finding]) -> EntryReport:
     """An entry that is at odds with another one of the file says so, whoever holds its port."""
     for each in blocking:
         inside = each.code not in {Code.HELD, Code.ORPHAN}
@@ -130,10 +130,10 @@ def _marked(entry: Entry, blocking: Sequence[Finding]) -> Entry:
     return entry
 
 
-def _about_away(stage: Stage) -> tuple[str, ...]:
-    if not stage.away:
+def _about_away(facts: Facts) -> tuple[str, ...]:
+    if not facts.away:
         return ()
-    where = f"{stage.engine} publishes elsewhere ({stage.away})"
+    where = f"{facts.engine} publishes elsewhere ({facts.away})"
     return (f"{where}: its containers are seen, and no other process there",)
 
 
@@ -161,9 +161,9 @@ def _has(request: PortRequest) -> bool:
     return True
 
 
-def _disabled(stage: Stage, compose: ComposeCommand) -> frozenset[str] | None:
+def _disabled(facts: Facts, compose: ComposeCommand) -> frozenset[str] | None:
     """The services that no profile enables; only asked for where a container may be one's."""
-    if not any(orphans(report, stage) for report in stage.reports.values()):
+    if not any(orphans(report, facts) for report in facts.reports.values()):
         return None
     with suppress(UsageError):
         return compose.all_services()
@@ -180,7 +180,7 @@ def _namesakes(
         found = members(project.name, engine, policy.docker_timeout_seconds)
     except EngineError as error:
         return (), (f"not known whether another directory uses this project's name: {error}",)
-    folders: dict[str, list[Member]] = {}
+    folders: dict[str, list[ComposeContainer]] = {}
     for each in found:
         if each.working_dir and not _same(Path(each.working_dir), project.working_dir):
             folders.setdefault(each.working_dir, []).append(each)
@@ -191,14 +191,13 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _namesake(project: ComposeProject, where: str, containers: list[Member]) -> Finding:
+def _namesake(project: ComposeProject, where: str, containers: list[ComposeContainer]) -> Finding:
     names = ", ".join(each.name for each in containers)
     if not Path(where).is_dir():  # most likely this one, before it was moved
         line = f"`up` would replace {names}, which {where} started: it is no longer there"
-        return Finding(Level.WARNING, Code.PROJECT_MOVED, line)
+        return warning(Code.PROJECT_MOVED, line)
     stopped = "" if any(each.state == RUNNING for each in containers) else "stopped "
-    return Finding(
-        Level.WARNING,
+    return warning(
         Code.PROJECT_NAME,
         f"{where} uses the project name {project.name} too: `up` would replace its {stopped}"
         f"containers ({names})",
@@ -209,13 +208,13 @@ def _namesake(project: ComposeProject, where: str, containers: list[Member]) -> 
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def machine(endpoint: str) -> Machine:
+def host_limits(endpoint: str) -> HostLimits:
     """What makes a port a risk on this machine, for the engine at the endpoint."""
     ephemeral, reserved = ephemeral_ports()
     uid = None
     if endpoint.startswith("unix://"):
         uid = listener_uid(endpoint.removeprefix("unix://"), _CONNECT_SECONDS)
-    return Machine(ephemeral, reserved, _first_unprivileged(), uid)
+    return HostLimits(ephemeral, reserved, _first_unprivileged(), uid)
 
 
 def _first_unprivileged() -> int:

@@ -25,7 +25,7 @@ from resolver.model import Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.compose.containers import Member
+    from resolver.compose.containers import ComposeContainer
     from resolver.model import Binding
 
 _PATIENCE_SECONDS = 0.3  # for a proxy to hang up, where nothing listens behind it
@@ -58,7 +58,7 @@ class Listener(Struct, frozen=True):
     queue: int
 
 
-def probe(outer: Binding, target: int, member: Member, host: str = "") -> PortAnswer:
+def probe(outer: Binding, target: int, member: ComposeContainer, host: str = "") -> PortAnswer:
     """Whether the server behind a published port answers.
 
     Args:
@@ -98,7 +98,7 @@ _HUNG_UP = PortAnswer(good=False, reason="each connection is closed at once")
 _GREETED = PortAnswer(good=True, reason="accepts connections, and greets")
 
 
-def _probe_udp(target: int, member: Member) -> PortAnswer:
+def _probe_udp(target: int, member: ComposeContainer) -> PortAnswer:
     inside = look_inside(target, member, Transport.UDP)
     if inside.listens is None:
         return PortAnswer(good=None, reason="UDP: only a look into the container could tell")
@@ -106,7 +106,7 @@ def _probe_udp(target: int, member: Member) -> PortAnswer:
     return PortAnswer(good=inside.listens, reason=reason)
 
 
-def look_inside(target: int, member: Member, transport: Transport) -> Inside:
+def look_inside(target: int, member: ComposeContainer, transport: Transport) -> Inside:
     """Whether a program in the container serves one of its ports, for clients outside."""
     found = listeners(member, target, transport)
     if found is None:
@@ -131,7 +131,7 @@ def look_inside(target: int, member: Member, transport: Transport) -> Inside:
     return Inside(listens=True, problem=why)
 
 
-def _why_frozen(member: Member) -> str:
+def _why_frozen(member: ComposeContainer) -> str:
     """Why a container's program takes no connection."""
     if member.state == "paused":
         return "the container is paused"
@@ -141,7 +141,7 @@ def _why_frozen(member: Member) -> str:
     return "it is busy or frozen"
 
 
-def listeners(member: Member, target: int, transport: Transport) -> list[Listener] | None:
+def listeners(member: ComposeContainer, target: int, transport: Transport) -> list[Listener] | None:
     """Who serves a port in a container's network namespace; None where that cannot be seen.
 
     The PID is the engine's: it counts only where that process, here, is in the container's cgroup.

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from resolver import api
 from resolver.compose.containers import RUNNING, members
-from resolver.compose.holders import beside, is_replaced
+from resolver.compose.holders import is_other_family, is_replaced
 from resolver.compose.model import HOST, NONE, same_address
 from resolver.compose.probe import PortAnswer, probe
 from resolver.host.clock import SystemClock
@@ -19,7 +19,7 @@ from resolver.model import ExitStatus, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resolver.compose.containers import Mapping, Member
+    from resolver.compose.containers import ComposeContainer, PortMapping
     from resolver.compose.findings import Preflight
     from resolver.compose.model import ComposeService, Published
     from resolver.model import Binding, Container, PortReport, PortRequest, Report
@@ -28,7 +28,7 @@ _ASK_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
 
-class Checked(Struct, frozen=True):
+class PortProof(Struct, frozen=True):
     """One published port of one container, or an entry that no container publishes.
 
     `outer` is None where nothing is published, and `container` empty where there is none.
@@ -47,7 +47,7 @@ def check(
     wait_seconds: float,
     waiting: Callable[[str, float], None],
     **options: Any,  # noqa: ANN401
-) -> tuple[Checked, ...]:
+) -> tuple[PortProof, ...]:
     """Whether each published port answers from the project's own container, in good time.
 
     Args:
@@ -72,7 +72,7 @@ def check(
     return tuple(_held_by_us(checked, found, options))
 
 
-def exit_status(checked: Sequence[Checked]) -> ExitStatus:
+def exit_status(checked: Sequence[PortProof]) -> ExitStatus:
     """0 only where every port is known to answer."""
     answers = {each.answer.good for each in checked}
     if False in answers:
@@ -80,7 +80,7 @@ def exit_status(checked: Sequence[Checked]) -> ExitStatus:
     return ExitStatus.UNDECIDED if None in answers else ExitStatus.FREE
 
 
-def _look(found: Preflight, options: dict[str, Any]) -> Iterator[Checked]:
+def _look(found: Preflight, options: dict[str, Any]) -> Iterator[PortProof]:
     """One look at every container of every service that publishes ports."""
     limit = max(_ASK_SECONDS, float(options.get("docker_timeout_seconds", 0)))
     project = found.project
@@ -101,18 +101,18 @@ def _published(service: ComposeService) -> list[Published]:
 
 
 def _of_entry(
-    entry: Published, service: ComposeService, own: list[Member], host: str | None
-) -> Iterator[Checked]:
+    entry: Published, service: ComposeService, own: list[ComposeContainer], host: str | None
+) -> Iterator[PortProof]:
     """`host` None: the engine's ports are this machine's; empty: nobody knows where they are."""
     running = [each for each in own if each.state == RUNNING]
     for member in running:
         yield _of_member(entry, service, member, host)
     if len(running) < service.replicas:
         answer = PortAnswer(good=False, reason=_why_missing(own))
-        yield Checked(service.name, entry.target, "", None, answer)
+        yield PortProof(service.name, entry.target, "", None, answer)
 
 
-def _why_missing(own: list[Member]) -> str:
+def _why_missing(own: list[ComposeContainer]) -> str:
     """Why there is no container, or too few."""
     for each in own:
         if each.state != RUNNING:
@@ -123,8 +123,8 @@ def _why_missing(own: list[Member]) -> str:
 
 
 def _of_member(
-    entry: Published, service: ComposeService, member: Member, host: str | None
-) -> Checked:
+    entry: Published, service: ComposeService, member: ComposeContainer, host: str | None
+) -> PortProof:
     """The binding that counts is the one that was asked for; of two families, IPv4's."""
     others = service.fixed if entry.first is None else ()
     found = [
@@ -142,10 +142,10 @@ def _of_member(
     else:
         answer = probe(outer, entry.target, member, host or "")
     automatic = outer is not None and not entry.is_single
-    return Checked(entry.service, entry.target, member.name, outer, answer, automatic)
+    return PortProof(entry.service, entry.target, member.name, outer, answer, automatic)
 
 
-def _fits(mapping: Mapping, entry: Published) -> bool:
+def _fits(mapping: PortMapping, entry: Published) -> bool:
     """Whether it is what became of the entry."""
     outer = mapping.outer
     return (
@@ -156,8 +156,8 @@ def _fits(mapping: Mapping, entry: Published) -> bool:
 
 
 def _held_by_us(
-    checked: Sequence[Checked], found: Preflight, options: dict[str, Any]
-) -> Iterator[Checked]:
+    checked: Sequence[PortProof], found: Preflight, options: dict[str, Any]
+) -> Iterator[PortProof]:
     """The same, but nothing answers for us from a port that somebody else holds."""
     bindings = [each.outer for each in checked if each.outer]
     reports = {} if found.away else _reports(bindings, options)
@@ -177,7 +177,7 @@ def _reports(bindings: list[Binding], options: dict[str, Any]) -> dict[Binding, 
     return {each: found[str(each)] for each in bindings if str(each) in found}
 
 
-def _not_ours(report: PortReport, each: Checked, found: Preflight) -> PortAnswer | None:
+def _not_ours(report: PortReport, each: PortProof, found: Preflight) -> PortAnswer | None:
     """What is wrong with who holds the port; None where it is the container that we think of."""
     names = {one.name for one in _containers(report) if one}
     if _all_ours(report, found) and each.container in names:
@@ -211,4 +211,4 @@ def _all_ours(port: PortReport, found: Preflight) -> bool:
 def _containers(port: PortReport) -> list[Container | None]:
     """Of each holder that counts: None for one that is no container."""
     held = [each.classification.holder for each in port.holders]
-    return [each.container for each in held if not beside(port.request, each.binding)]
+    return [each.container for each in held if not is_other_family(port.request, each.binding)]

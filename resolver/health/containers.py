@@ -13,7 +13,7 @@ from resolver.host.engine_client import EngineClient
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.compose.containers import Member
+    from resolver.compose.containers import ComposeContainer
     from resolver.model import Container, Holder, PortRequest
 
 
@@ -22,7 +22,7 @@ class Containers:
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout = timeout_seconds
-        self._members: dict[str, Member | None] = {}
+        self._members: dict[str, ComposeContainer | None] = {}
         self._silent: set[str] = set()
 
     def look(self, request: PortRequest, holders: Iterable[Holder]) -> Inside:
@@ -42,12 +42,12 @@ class Containers:
                     found = seen if seen.listens else found
         return found
 
-    def _member(self, container: Container) -> Member | None:
+    def _member(self, container: Container) -> ComposeContainer | None:
         if container.id not in self._members:
             self._members[container.id] = self._asked(container)
         return self._members[container.id]
 
-    def _asked(self, container: Container) -> Member | None:
+    def _asked(self, container: Container) -> ComposeContainer | None:
         if container.engine in self._silent:
             return None
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.compose.launch import Launch
-    from resolver.compose.proof import Checked
+    from resolver.compose.proof import PortProof
     from resolver.model import Binding, Report
 
 SCHEMA = "ultra-ports.up/1"
@@ -74,11 +74,11 @@ def _verdict(launch: Launch) -> str:
     )
 
 
-def _where(each: Checked) -> str:
+def _where(each: PortProof) -> str:
     return str(each.outer) if each.outer else f"port {each.target}"
 
 
-def _row(each: Checked) -> tuple[str, ...]:
+def _row(each: PortProof) -> tuple[str, ...]:
     port = str(each.outer) if each.outer else ""
     return (
         escape(each.service, _WIDEST),
@@ -100,7 +100,7 @@ class ComposeEntry(Struct, frozen=True):
     exit_status: int
 
 
-class CheckedEntry(Struct, frozen=True):
+class PortProofEntry(Struct, frozen=True):
     """One published port of one container; `answers` None where nobody can tell."""
 
     service: str
@@ -122,7 +122,7 @@ class UpEnvelope(Envelope, frozen=True, kw_only=True):
     resolved: list[PortEntry]
     compose: ComposeEntry | None
     taken_by: list[PortEntry]
-    ports: list[CheckedEntry]
+    ports: list[PortProofEntry]
 
 
 def envelope(launch: Launch) -> UpEnvelope:
@@ -145,8 +145,8 @@ def _ports(report: Report | None) -> list[PortEntry]:
     return [] if report is None else ports(report)
 
 
-def _checked(each: Checked) -> CheckedEntry:
-    return CheckedEntry(
+def _checked(each: PortProof) -> PortProofEntry:
+    return PortProofEntry(
         each.service,
         each.container or None,
         each.target,

@@ -16,7 +16,7 @@ from resolver.report.tree import tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.compose.findings import Entry, Finding, Preflight
+    from resolver.compose.findings import EntryReport, Finding, Preflight
     from resolver.compose.model import ComposeService
     from resolver.model import PortReport, PortRequest
 
@@ -65,7 +65,7 @@ def _table(preflight: Preflight) -> str:
     return columns(_HEADERS, [_row(entry) for entry in preflight.entries])
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: EntryReport) -> tuple[str, ...]:
     published = entry.published
     return (
         escape(published.service, _WIDEST),
@@ -76,7 +76,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def outer(entry: Entry) -> str:
+def outer(entry: EntryReport) -> str:
     """The host's side of an entry."""
     if not entry.requests:
         return escape(entry.published.text, _WIDEST)
@@ -121,7 +121,7 @@ class PublishedEntry(Struct, frozen=True):
     labels: list[str]
 
 
-class ServiceEntry(Struct, frozen=True):
+class ComposeServiceEntry(Struct, frozen=True):
     """One enabled service."""
 
     name: str
@@ -145,7 +145,7 @@ class PreflightBody(Struct, frozen=True):
     """The preflight without the frame, as a part of a larger envelope."""
 
     project: ProjectEntry
-    services: list[ServiceEntry]
+    services: list[ComposeServiceEntry]
     findings: list[FindingEntry]
     report: list[PortEntry]
     notes: tuple[str, ...]
@@ -157,7 +157,7 @@ class PreflightEnvelope(Envelope, frozen=True, kw_only=True):
     command: str
     exit_status: int
     project: ProjectEntry
-    services: list[ServiceEntry]
+    services: list[ComposeServiceEntry]
     findings: list[FindingEntry]
     report: list[PortEntry]
     notes: tuple[str, ...]
@@ -187,12 +187,12 @@ def body(preflight: Preflight) -> PreflightBody:
     )
 
 
-def _service(service: ComposeService, entries: Sequence[Entry]) -> ServiceEntry:
+def _service(service: ComposeService, entries: Sequence[EntryReport]) -> ComposeServiceEntry:
     own = [_published(each) for each in entries if each.published.service == service.name]
-    return ServiceEntry(service.name, service.replicas, service.network_mode, own)
+    return ComposeServiceEntry(service.name, service.replicas, service.network_mode, own)
 
 
-def _published(entry: Entry) -> PublishedEntry:
+def _published(entry: EntryReport) -> PublishedEntry:
     published = entry.published
     return PublishedEntry(
         published.text,

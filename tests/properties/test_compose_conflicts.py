@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.compose import conflicts
-from resolver.compose.findings import Code, Level, Machine
+from resolver.compose.findings import Code, HostLimits, Severity
 from resolver.compose.model import ComposeProject, ComposeService, Published, same_address
 from resolver.model import ANY_IPV4, ANY_IPV6
 
@@ -80,9 +80,9 @@ def test_addresses_meet_where_their_sockets_do(one: str | None, other: str | Non
 
 @given(projects())
 def test_a_project_that_cannot_fit_is_never_called_clear(project: ComposeProject) -> None:
-    found = conflicts.find(project, Machine())
+    found = conflicts.find(project, HostLimits())
     if not fits(project):
-        assert any(each.level is Level.CONFLICT for each in found)
+        assert any(each.level is Severity.CONFLICT for each in found)
 
 
 @given(projects())
@@ -102,7 +102,7 @@ def test_single_ports_conflict_exactly_where_they_meet(project: ComposeProject) 
     }
     found = {
         (request.transport.value, request.port)
-        for each in conflicts.find(project, Machine())
+        for each in conflicts.find(project, HostLimits())
         if each.code in {Code.TWO_SERVICES, Code.OVERLAP}
         for request in each.requests
     }
@@ -111,7 +111,7 @@ def test_single_ports_conflict_exactly_where_they_meet(project: ComposeProject) 
 
 @given(projects())
 def test_conflicts_come_first_and_the_same_each_time(project: ComposeProject) -> None:
-    found = conflicts.find(project, Machine())
+    found = conflicts.find(project, HostLimits())
     levels = [each.level for each in found]
     assert levels == sorted(levels)
-    assert found == conflicts.find(project, Machine())
+    assert found == conflicts.find(project, HostLimits())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from resolver.compose import conflicts, holders
-from resolver.compose.findings import Code, Finding, Level, Machine
-from resolver.compose.holders import Stage
+from resolver.compose.findings import Code, Finding, HostLimits, Severity
+from resolver.compose.holders import Facts
 from resolver.compose.model import ComposeProject, ComposeService, Published
 
-ORDINARY = Machine(ephemeral=range(32768, 61000), first_unprivileged=1024, engine_uid=0)
+ORDINARY = HostLimits(ephemeral=range(32768, 61000), first_unprivileged=1024, engine_uid=0)
 
 
 def entry(
@@ -34,16 +34,16 @@ def service(
     return ComposeService(name, published, replicas, network_mode)
 
 
-def found(*services: ComposeService, machine: Machine = ORDINARY) -> tuple[Finding, ...]:
+def found(*services: ComposeService, machine: HostLimits = ORDINARY) -> tuple[Finding, ...]:
     project = ComposeProject("shop", Path("/srv/shop"), (), services)
     return conflicts.find(project, machine)
 
 
-def codes(*services: ComposeService, machine: Machine = ORDINARY) -> list[tuple[Level, Code]]:
+def codes(*services: ComposeService, machine: HostLimits = ORDINARY) -> list[tuple[Severity, Code]]:
     return [(each.level, each.code) for each in found(*services, machine=machine)]
 
 
-def both(mine: Published, theirs: Published) -> list[tuple[Level, Code]]:
+def both(mine: Published, theirs: Published) -> list[tuple[Severity, Code]]:
     return codes(service("web", mine), service("api", theirs))
 
 
@@ -69,7 +69,7 @@ def test_a_quiet_project_has_no_findings() -> None:
     ],
 )
 def test_two_services_on_one_port(mine: str | None, theirs: str | None) -> None:
-    clash = [(Level.CONFLICT, Code.TWO_SERVICES)]
+    clash = [(Severity.CONFLICT, Code.TWO_SERVICES)]
     assert both(entry("web", 8080, address=mine), entry("api", 8080, address=theirs)) == clash
     assert both(entry("web", 8080, address=theirs), entry("api", 8080, address=mine)) == clash
 
@@ -92,17 +92,17 @@ def test_three_services_are_one_finding() -> None:
 
 def test_one_service_twice() -> None:
     twice = service("web", entry("web", 8080), entry("web", 8080, target=81))
-    assert codes(twice) == [(Level.CONFLICT, Code.OVERLAP)]
+    assert codes(twice) == [(Severity.CONFLICT, Code.OVERLAP)]
     assert not found(service("web", entry("web", 8080), entry("web", 8080)))  # merged by compose
 
 
 def test_replicas_on_a_fixed_port() -> None:
     (finding,) = found(service("web", entry("web", 8080), replicas=3))
-    assert (finding.level, finding.code) == (Level.CONFLICT, Code.REPLICAS)
+    assert (finding.level, finding.code) == (Severity.CONFLICT, Code.REPLICAS)
     assert "8080-8082:80" in finding.hint
     assert not found(service("web", entry("web", 8080, 8082), replicas=3))
     assert codes(service("web", entry("web", 8080, 8081), replicas=3)) == [
-        (Level.CONFLICT, Code.REPLICAS)
+        (Severity.CONFLICT, Code.REPLICAS)
     ]
     assert not found(service("web", entry("web", None), replicas=3))
 
@@ -113,28 +113,28 @@ def test_a_service_without_containers_publishes_nothing() -> None:
 
 def test_a_range_shares_with_a_single_port() -> None:
     wide, single = entry("web", 8000, 8001), entry("api", 8000)
-    assert both(wide, single) == [(Level.WARNING, Code.RANGE_OVERLAP)]
+    assert both(wide, single) == [(Severity.WARNING, Code.RANGE_OVERLAP)]
     assert both(wide, entry("api", 8002)) == []
     full = codes(service("web", wide, replicas=2), service("api", single))
-    assert full == [(Level.CONFLICT, Code.RANGE_FULL)]
+    assert full == [(Severity.CONFLICT, Code.RANGE_FULL)]
 
 
 def test_ranges_that_together_are_too_small() -> None:
     three = [service(name, entry(name, 8000, 8001)) for name in ("a", "b", "c")]
-    assert (Level.CONFLICT, Code.RANGE_FULL) in codes(*three)
-    assert {level for level, _ in codes(*three[:2])} == {Level.WARNING}
+    assert (Severity.CONFLICT, Code.RANGE_FULL) in codes(*three)
+    assert {level for level, _ in codes(*three[:2])} == {Severity.WARNING}
 
 
 @pytest.mark.parametrize(
     ("mode", "level", "code"),
     [
-        ("host", Level.WARNING, Code.HOST_NETWORK),
-        ("none", Level.WARNING, Code.NO_NETWORK),
-        ("service:db", Level.CONFLICT, Code.SHARED_NETWORK),
-        ("container:abc", Level.CONFLICT, Code.SHARED_NETWORK),
+        ("host", Severity.WARNING, Code.HOST_NETWORK),
+        ("none", Severity.WARNING, Code.NO_NETWORK),
+        ("service:db", Severity.CONFLICT, Code.SHARED_NETWORK),
+        ("container:abc", Severity.CONFLICT, Code.SHARED_NETWORK),
     ],
 )
-def test_networks_that_publish_nothing(mode: str, level: Level, code: Code) -> None:
+def test_networks_that_publish_nothing(mode: str, level: Severity, code: Code) -> None:
     lonely = service("web", entry("web", 8080), network_mode=mode)
     assert codes(lonely, service("api", entry("api", 8080))) == [(level, code)]
     assert not found(service("web", network_mode=mode))
@@ -143,25 +143,25 @@ def test_networks_that_publish_nothing(mode: str, level: Level, code: Code) -> N
 def test_what_is_not_a_port() -> None:
     bad = Published("web", 80, text="abc:80", error="'abc' is not a port")
     (finding,) = found(service("web", bad))
-    assert (finding.level, finding.code) == (Level.CONFLICT, Code.NOT_A_PORT)
+    assert (finding.level, finding.code) == (Severity.CONFLICT, Code.NOT_A_PORT)
     assert "abc:80" in finding.message
 
 
 def test_sctp_is_named_as_unchecked() -> None:
     services = [service(name, entry(name, 8080, transport="sctp")) for name in ("web", "api")]
-    assert codes(*services) == [(Level.WARNING, Code.UNCHECKED)] * 2
+    assert codes(*services) == [(Severity.WARNING, Code.UNCHECKED)] * 2
 
 
 def test_the_ephemeral_range() -> None:
-    assert codes(service("web", entry("web", 40000))) == [(Level.WARNING, Code.EPHEMERAL)]
-    reserved = Machine(ephemeral=range(32768, 61000), reserved=frozenset({40000}))
+    assert codes(service("web", entry("web", 40000))) == [(Severity.WARNING, Code.EPHEMERAL)]
+    reserved = HostLimits(ephemeral=range(32768, 61000), reserved=frozenset({40000}))
     assert not found(service("web", entry("web", 40000)), machine=reserved)
 
 
 @pytest.mark.parametrize(("uid", "warned"), [(0, False), (None, False), (1000, True)])
 def test_privileged_ports_of_a_rootless_engine(uid: int | None, warned: bool) -> None:  # noqa: FBT001
-    machine = Machine(first_unprivileged=1024, engine_uid=uid)
-    expected = [(Level.WARNING, Code.PRIVILEGED)] if warned else []
+    machine = HostLimits(first_unprivileged=1024, engine_uid=uid)
+    expected = [(Severity.WARNING, Code.PRIVILEGED)] if warned else []
     assert codes(service("web", entry("web", 443)), machine=machine) == expected
     assert not found(service("web", entry("web", 1024)), machine=machine)
 
@@ -182,7 +182,7 @@ def calls(count: int) -> int:
     sys.setprofile(counting)
     try:
         conflicts.find(project, ORDINARY)
-        holders.entries(Stage(project, {}))
+        holders.entries(Facts(project, {}))
     finally:
         sys.setprofile(None)
     return made

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.compose.containers import Member
-from resolver.compose.preflight import machine
+from resolver.compose.containers import ComposeContainer
+from resolver.compose.preflight import host_limits
 from resolver.compose.probe import listeners
 from resolver.compose.up_arguments import UpArguments, parse
 from resolver.errors import UsageError
@@ -41,9 +41,9 @@ def test_arguments_with_which_nothing_would_start(arguments: list[str]) -> None:
 
 def test_a_process_of_another_container_is_not_looked_into() -> None:
     """A PID that an engine names may be another process's here, as on a remote engine."""
-    stranger = Member("0" * 64, "web", "web", state="running", pid=os.getpid())
+    stranger = ComposeContainer("0" * 64, "web", "web", state="running", pid=os.getpid())
     assert listeners(stranger, 80, Transport.TCP) is None
-    assert listeners(Member("0" * 64, "web", "web"), 80, Transport.TCP) is None
+    assert listeners(ComposeContainer("0" * 64, "web", "web"), 80, Transport.TCP) is None
 
 
 def test_whose_engine_it_is(tmp_path: Path) -> None:
@@ -51,5 +51,5 @@ def test_whose_engine_it_is(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert machine(f"unix://{path}").engine_uid == os.geteuid()
-    assert machine("tcp://192.0.2.1:2375").engine_uid is None
+        assert host_limits(f"unix://{path}").engine_uid == os.geteuid()
+    assert host_limits("tcp://192.0.2.1:2375").engine_uid is None
