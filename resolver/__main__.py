@@ -1,8 +1,21 @@
-"""`python -m resolver` is `ultra-ports`."""
+"""`python -m resolver`, and the entry point of `ultra-ports`."""
 
 from __future__ import annotations
 
-from resolver.cli import main
+import sys
+
+
+def main() -> None:
+    """Runs the command line; where Python can, what is not used is not loaded.
+
+    `sys.set_lazy_imports` (PEP 810, Python 3.15) has to come before the imports that it is about.
+    """
+    if hasattr(sys, "set_lazy_imports"):
+        sys.set_lazy_imports("all")
+    from resolver.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -15,11 +15,7 @@ LONGEST_MESSAGE = 1000  # characters: it may quote names that came from stranger
 
 
 def main() -> None:
-    """Entry point of `ultra-ports`: the one place where errors become a line and a status."""
-    if hasattr(
-        sys, "set_lazy_imports"
-    ):  # Python 3.15 loads what is used, when it is used (PEP 810)
-        sys.set_lazy_imports("all")
+    """The one place where errors become a line and a status."""
     _open_streams()
     try:
         status = _run()
