@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 ENVIRONMENT_VARIABLE = "ULTRA_PORTS_ENV"  # which [environments.NAME] of the project file applies
 STATE_VARIABLE = "ULTRA_PORTS_STATE"  # the directory that reservations are kept in
 STORE_VARIABLE = "ULTRA_PORTS_STORE"  # redis://...: a store that several machines share
@@ -10,17 +12,40 @@ HOST_VARIABLE = "ULTRA_PORTS_HOST"  # this machine's name in scopes, where its o
 LOG_VARIABLE = "ULTRA_PORTS_LOG"  # a level, or LEVEL:FILE
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"  # anything: show the traceback of an internal error
+
+
+class Setting(Struct, frozen=True):
+    """What a variable is for, its default, and a value for `.env.example`."""
+
+    description: str
+    example: str
+    default: str = ""
+
+
 SETTINGS = {
-    ENVIRONMENT_VARIABLE: ("", "which [environments.NAME] of the project file applies"),
-    STATE_VARIABLE: ("", "the directory that reservations are kept in"),
-    STORE_VARIABLE: ("", "redis://HOST:PORT/DB keeps reservations for several machines"),
-    SCOPE_VARIABLE: ("machine", "whose ports are reserved: machine or engine"),
-    HOST_VARIABLE: ("", "this machine's name among others, where its machine-id will not do"),
-    LOG_VARIABLE: ("", "debug, info, warning or error, to stderr; LEVEL:FILE to a file"),
-    GATHERER_VARIABLE: ("", "psutil: look at sockets and processes by the portable way"),
-    DEBUG_VARIABLE: ("", "anything: show the traceback of an internal error"),
+    ENVIRONMENT_VARIABLE: Setting(
+        "which [environments.NAME] of the project file decides the ports", "staging"
+    ),
+    STATE_VARIABLE: Setting(
+        "the directory that reservations are kept in", "~/.local/state/ultra-ports"
+    ),
+    STORE_VARIABLE: Setting(
+        "a store of reservations that several machines share (ultra-ports[redis])",
+        "redis://ci.example:6379/0",
+    ),
+    SCOPE_VARIABLE: Setting("whose ports are reserved: machine or engine", "engine", "machine"),
+    HOST_VARIABLE: Setting(
+        "this machine's name in a shared store, where its machine-id will not do", "runner-7"
+    ),
+    LOG_VARIABLE: Setting(
+        "debug, info, warning or error, to stderr; LEVEL:FILE to a file", "debug"
+    ),
+    GATHERER_VARIABLE: Setting(
+        "psutil: look at sockets and processes by the portable way (for tests)", "psutil"
+    ),
+    DEBUG_VARIABLE: Setting("anything: show the traceback of an internal error", "1"),
 }
-"""Every variable: its default, and what it is for."""
+"""Every variable."""
 COMMAND_TIMEOUT_SECONDS = 5.0  # a manager's own command, asked a question
 SERVICE_TIMEOUT_SECONDS = 100.0  # systemd's DefaultTimeoutStopSec is 90 s
 KILL_WAIT_SECONDS = 2.0  # from SIGKILL until the kernel has cleaned up

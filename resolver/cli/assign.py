@@ -16,8 +16,8 @@ from resolver.cli.override import Override
 from resolver.cli.store import opened
 from resolver.cli.told import EnvFile
 from resolver.errors import UsageError
+from resolver.leases.duration import seconds
 from resolver.leases.scope import current as current_scope
-from resolver.leases.words import seconds
 from resolver.project.load import load
 from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate

@@ -13,7 +13,7 @@ from resolver.errors import UltraPortsError
 from resolver.leases.scope import current, kind
 from resolver.leases.state import state_directory
 from resolver.project.names import current as current_project
-from resolver.report.settings import Row, envelope, hidden_password, table
+from resolver.report.settings import Row, SettingsEnvelope, hidden_password, table
 from resolver.settings import (
     HOST_VARIABLE,
     SCOPE_VARIABLE,
@@ -47,14 +47,15 @@ def config(
     say([*project.notes, *(note for each in project.services for note in each.notes)])
     say([*_strangers(), *_mistakes()])
     if json:
-        print_json(envelope(rows))
+        print_json(SettingsEnvelope(settings=rows))
     else:
         print(table(rows))
     return 0
 
 
 def _variables(project: Project) -> Iterator[Row]:
-    for name, (default, what) in SETTINGS.items():
+    for name, setting in SETTINGS.items():
+        what = setting.description
         given = os.environ.get(name, "").strip()
         origin = _ENVIRONMENT if given else _DEFAULT
         if name == STATE_VARIABLE:
@@ -65,7 +66,7 @@ def _variables(project: Project) -> Iterator[Row]:
         elif name == HOST_VARIABLE:
             yield Row(name, given or "made of the machine-id", origin, what)
         else:
-            yield Row(name, given or default, origin, what)
+            yield Row(name, given or setting.default, origin, what)
 
 
 def _state(project: Project, what: str) -> Row:

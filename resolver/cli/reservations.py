@@ -19,8 +19,9 @@ from resolver.host.identity import identify
 from resolver.leases import owner as owners
 from resolver.leases import rules
 from resolver.leases import scope as scopes
-from resolver.leases.words import is_service, seconds
+from resolver.leases.duration import seconds
 from resolver.model import Pid
+from resolver.project.file import is_name
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.project.place import root
@@ -100,7 +101,7 @@ def reserve(
         raise UsageError("--hold and --for both say how long: only one of them is wanted")
     where = owners.here(os.environ)
     found = current_project()
-    if not is_service(service):
+    if not is_name(service):
         raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
     requests = _requests(service, port, found)
     terms = Terms(
@@ -244,8 +245,8 @@ def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Wanted:
     words = [word.strip() for argument in arguments for word in argument.split(",")]
-    names = tuple(word for word in words if is_service(word))
-    ports = portspec.parse([word for word in words if not is_service(word)])
+    names = tuple(word for word in words if is_name(word))
+    ports = portspec.parse([word for word in words if not is_name(word)])
     return releasing.Wanted(names, ports, everything)
 
 

@@ -9,46 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.project.load import standard
+from resolver.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.project.file import Contents, Entry
     from resolver.project.model import Probe
-
-VARIABLES = {
-    "ULTRA_PORTS_ENV": (
-        "staging",
-        "Which [environments.NAME] of the project file decides the ports.",
-    ),
-    "ULTRA_PORTS_STATE": (
-        "~/.local/state/ultra-ports",
-        "The directory that reservations are kept in.",
-    ),
-    "ULTRA_PORTS_STORE": (
-        "redis://ci.example:6379/0",
-        "A store of reservations that several machines share (ultra-ports[redis]).",
-    ),
-    "ULTRA_PORTS_SCOPE": (
-        "engine",
-        "Whose ports are reserved: the machine's or the engine's.",
-    ),
-    "ULTRA_PORTS_HOST": (
-        "runner-7",
-        "This machine's name in a shared store, where its own id will not do.",
-    ),
-    "ULTRA_PORTS_LOG": ("debug", "What is logged: a level, or LEVEL:FILE."),
-    "ULTRA_PORTS_GATHER": (
-        "psutil",
-        "psutil takes the portable way to the socket table, not the kernel's own (for tests).",
-    ),
-    "ULTRA_PORTS_DEBUG": ("1", 'Any value shows the traceback behind an "internal error".'),
-    "DOCKER_HOST": (
-        "unix:///var/run/docker.sock",
-        "The container engine, as for the docker command line.",
-    ),
-}
-"""Each variable that this package reads, with a value for example and what it is for."""
 
 _PURPOSES = {
     "api": "the API server",
@@ -98,7 +65,7 @@ def _probe(probe: Probe) -> str:
 
 def _settings() -> Iterator[str]:
     yield "# The rest is read from the environment alone, not from .env: export what you need."
-    for name, (value, meaning) in VARIABLES.items():
-        yield ""
-        yield f"# {meaning}"
-        yield f"#{name}={value}"
+    for name, setting in SETTINGS.items():
+        yield from ("", f"# {setting.description}", f"#{name}={setting.example}")
+    yield "\n# the container engine, as for the docker command line"
+    yield "#DOCKER_HOST=unix:///var/run/docker.sock"

@@ -93,6 +93,11 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
     return None, tuple(notes)
 
 
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a service; no port begins with a letter."""
+    return _NAME.fullmatch(text) is not None
+
+
 def default_variable(name: str) -> str:
     """`API_PORT` for the service `api`."""
     return f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_PORT"
@@ -145,7 +150,7 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
 
 
 def _entry(name: str, value: object) -> Entry:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(f"services: {shown(name)} is no name of a service (letters, digits, -, _)")
     where = f"services.{name}"
     if not isinstance(value, dict):

@@ -145,9 +145,7 @@ def _decided(service: Service, environ: Mapping[str, str], local: Mapping[str, s
 
 
 def _port(text: str, where: str) -> PortNumber:
-    digits = text.lstrip("0")
-    if not (text.isascii() and text.isdecimal() and len(digits) <= len(str(MAX_PORT))):
+    digits = text.lstrip("0")[:6]  # of a number of 5000 digits
+    if not (text.isascii() and text.isdecimal() and 1 <= int(digits or 0) <= MAX_PORT):
         raise UsageError(f"{where} is {shown(text)}: a port from 1 to {MAX_PORT} is wanted")
-    if not 1 <= int(text) <= MAX_PORT:
-        raise UsageError(f"{where} is {shown(text)}: a port from 1 to {MAX_PORT} is wanted")
-    return PortNumber(int(text))
+    return PortNumber(int(digits))

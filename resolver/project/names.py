@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.errors import UsageError
+from resolver.project.file import is_name
 from resolver.project.load import load
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from resolver.model import PortRequest, Report
     from resolver.project.model import Project, Service
-
-_NAME = re.compile(r"(?a)[A-Za-z][A-Za-z0-9_-]*")  # no port begins with a letter
 
 
 class Wanted(Struct, frozen=True):
@@ -55,11 +53,8 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     project: Project | None = None
     for argument in arguments:
         items = [item.strip(" ") for item in argument.split(",")]
-        if not any(map(_is_name, items)):
-            found |= {each: () for each in portspec.parse([argument]) if each not in found}
-            continue
-        for item in items:
-            if not _is_name(item):
+        for item in items if any(map(is_name, items)) else [argument]:
+            if not is_name(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
             project = project or of()
@@ -70,10 +65,6 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     notes = (note for service in named for note in service.notes)
     left_out = project.notes if project else ()
     return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
-
-
-def _is_name(item: str) -> bool:
-    return item[:1].isalpha() and _NAME.fullmatch(item) is not None
 
 
 def everything() -> tuple[str, ...]:

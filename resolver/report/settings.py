@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver import __version__
+from resolver.json_text import Envelope
 from resolver.report.escape import escape
 from resolver.report.table import columns
 
@@ -25,7 +25,15 @@ class Row(Struct, frozen=True):
     name: str
     value: str
     origin: str
-    what: str
+    description: str
+
+
+class SettingsEnvelope(Envelope, frozen=True, kw_only=True):
+    """The settings, in the order in which they are listed."""
+
+    schema: str = SCHEMA
+    command: str = "config"
+    settings: tuple[Row, ...]
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -35,19 +43,6 @@ def table(rows: Iterable[Row]) -> str:
         for row in rows
     ]
     return columns(_HEADERS, shown)
-
-
-def envelope(rows: Iterable[Row]) -> dict[str, Any]:
-    """The settings for `json.dumps`; keys are always present."""
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": "config",
-        "settings": [
-            {"name": row.name, "value": row.value, "origin": row.origin, "description": row.what}
-            for row in rows
-        ],
-    }
 
 
 def hidden_password(address: str) -> str:

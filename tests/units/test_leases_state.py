@@ -12,9 +12,9 @@ import pytest
 from resolver import settings
 from resolver.errors import UsageError
 from resolver.host.own_files import folder
+from resolver.leases.duration import seconds
 from resolver.leases.state import state_directory
 from resolver.leases.store import open_store
-from resolver.leases.words import seconds
 from resolver.report.settings import hidden_password
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The words of the commands: names of services, and times to live such as `90s` and `2d`."""
+"""Times to live such as `90s` and `2d`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from resolver.errors import UsageError
 LONGEST_DAYS = 366
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _GRAMMAR = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
-
-
-def is_service(text: str) -> bool:
-    """Whether it can be the name of a service; no port begins with a letter."""
-    return _NAME.fullmatch(text) is not None
 
 
 def seconds(text: str) -> float:
