@@ -6,15 +6,13 @@ environment or of `.env`, else the nearest directory upwards that has one.
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-
 from resolver.errors import UsageError
+from resolver.project import variables
 from resolver.project.names import working_directory
 from resolver.project.reading import doubt, open_regular, read
 
@@ -91,8 +89,9 @@ def _variable(name: str, cwd: Path) -> str:
         paths = [] if disabled else [cwd / ".env"]
     found = ""
     for path in filter(_is_file, paths):
-        variables = dotenv_values(stream=io.StringIO(read(path, "replace")))
-        found = variables.get(name) or found
+        text = read(path, "replace")
+        with suppress(UsageError):  # compose says what it makes of such a file
+            found = variables.parse(text, os.environ).get(name) or found
     return found
 
 

@@ -151,7 +151,7 @@ def test_a_file_that_a_variable_names(
         monkeypatch.setenv("PORT", "8080")
     else:
         (here / (".env" if how == ".env" else "team.env")).write_text(
-            'COMPOSE_FILE="other.yaml"\nPORT=8080\n'
+            'NAME="other"\nCOMPOSE_FILE=${NAME}.yaml\nPORT=8080\n'
         )
     if how == "COMPOSE_ENV_FILES":
         monkeypatch.setenv(how, "team.env")
