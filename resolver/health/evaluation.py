@@ -1,4 +1,4 @@
-"""PURE: what was seen and heard of one target → how it is."""
+"""PURE: all that is known of one target → how it is."""
 
 from __future__ import annotations
 
@@ -35,9 +35,41 @@ class Findings(Struct, frozen=True):
     away: str = ""
 
     @property
-    def heard(self) -> tuple[Answer, ...]:
+    def holders(self) -> list[Holder]:
+        """Who holds the port."""
+        return [each.classification.holder for each in self.report.holders]
+
+    @property
+    def names(self) -> str:
+        """The holders in a few words."""
+        names = dict.fromkeys(map(_name, self.holders))
+        return ", ".join(names) or "somebody who is not seen"
+
+    @property
+    def published(self) -> bool:
+        """Whether somebody else accepts for the program that is meant."""
+        return any(map(is_forwarded, self.report.holders))
+
+    @property
+    def commands(self) -> list[Answer]:
+        """What the probe's command came to, where there is one."""
+        return [each for each in self.answers if not each.address]
+
+    @property
+    def heard(self) -> list[Answer]:
         """The answers of addresses that accepted a connection."""
-        return tuple(filter(is_heard, self.answers))
+        return list(filter(is_heard, self.answers))
+
+    @property
+    def unheard(self) -> list[str]:
+        """Why no connection was made to an address that did not refuse one."""
+        unknown = (each for each in self.answers if each.level is Reach.UNKNOWN)
+        return [each.reason for each in unknown if each.address]
+
+    @property
+    def spoken(self) -> bool:
+        """Whether its program has answered for itself."""
+        return any(each.level is Reach.SPEAKS for each in self.heard)
 
 
 def evaluate(found: Findings) -> ServiceHealth:
@@ -60,24 +92,24 @@ def evaluate(found: Findings) -> ServiceHealth:
 
 def _level(found: Findings) -> Reach:
     """How far it got at best; a forwarder that accepts for nobody has not got anywhere."""
-    if found.inside.listens is False and not _spoken(found):
+    if found.inside.listens is False and not found.spoken:
         return Reach.HELD
     known = [each.level for each in found.heard]
     best = max(known, key=_ORDER.index, default=Reach.FREE)
-    if best is Reach.ACCEPTS and any(each.good for each in _command(found)):
+    if best is Reach.ACCEPTS and any(each.good for each in found.commands):
         return Reach.SPEAKS
     if best is not Reach.FREE:
         return best
     if found.report.holders:
         return Reach.HELD
-    unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED} or _unheard(found)
+    unknown = found.report.verdict in {Verdict.HIDDEN, Verdict.UNDECIDED} or found.unheard
     return Reach.UNKNOWN if unknown else Reach.FREE
 
 
 def _verdict(found: Findings, level: Reach) -> tuple[bool | None, str]:
     """Whether it is healthy, and why; the first objection counts."""
     if level is Reach.UNKNOWN:
-        return None, next(iter(_unheard(found)), found.report.reason)
+        return None, next(iter(found.unheard), found.report.reason)
     if level is Reach.FREE:
         return False, "nobody holds it"
     objection = next(_objections(found), "")
@@ -86,17 +118,15 @@ def _verdict(found: Findings, level: Reach) -> tuple[bool | None, str]:
     if doubt := _doubt(found):
         return None, doubt
     if found.target.request.transport is Transport.UDP:
-        said = _command(found)
-        return True, said[0].reason if said else "a socket is bound"
-    good = (*_command(found), *found.heard)
-    return True, good[0].reason
+        return True, found.commands[0].reason if found.commands else "a socket is bound"
+    return True, (*found.commands, *found.heard)[0].reason
 
 
 def _objections(found: Findings) -> Iterator[str]:
     """What makes it unhealthy, the cause before the effect."""
     if found.belongs is Belongs.STRANGER:
-        yield f"{_names(found)} holds it, and is not the service{_workplace(found)}"
-    if not _spoken(found):
+        yield f"{found.names} holds it, and is not the service{_workplace(found)}"
+    if not found.spoken:
         yield from filter(None, (found.inside.problem, _stopped(found)))
     answers = found.heard
     yield from (
@@ -105,7 +135,7 @@ def _objections(found: Findings) -> Iterator[str]:
         if not each.good
     )
     yield from (
-        each.reason for each in _command(found) if not each.good and each.level is not Reach.UNKNOWN
+        each.reason for each in found.commands if not each.good and each.level is not Reach.UNKNOWN
     )
     if found.target.request.transport is Transport.TCP and not (answers or found.away):
         yield _silence(found)
@@ -117,10 +147,9 @@ def _doubt(found: Findings) -> str:
         return f"it is published where it cannot be asked from here: {found.away}"
     if found.target.untrusted:
         return f"not run: {found.target.untrusted}"
-    unclear = [each.reason for each in _command(found) if not each.good]
-    if unclear or found.target.request.transport is Transport.TCP:
-        return unclear[0] if unclear else ""
-    return _doubt_of_udp(found)
+    if unclear := [each.reason for each in found.commands if not each.good]:
+        return unclear[0]
+    return _doubt_of_udp(found) if found.target.request.transport is Transport.UDP else ""
 
 
 def _doubt_of_udp(found: Findings) -> str:
@@ -130,36 +159,30 @@ def _doubt_of_udp(found: Findings) -> str:
         return f"{probe.kind} is no probe for UDP"
     if probe or found.inside.listens:
         return ""
-    if is_published(found):
+    if found.published:
         return "UDP: only a look into the container could tell"
-    states = {each.classification.holder.state for each in found.report.holders}
-    return "" if states & _SERVES_UDP else "UDP: nobody waits for datagrams there"
+    waits = any(each.state in _SERVES_UDP for each in found.holders)
+    return "" if waits else "UDP: nobody waits for datagrams there"
 
 
 def _silence(found: Findings) -> str:
     """Why no address accepts."""
-    if unheard := _unheard(found):
+    if unheard := found.unheard:
         return unheard[0]
-    holders = [each.classification.holder for each in found.report.holders]
-    if holders and all(each.state is SocketState.BOUND for each in holders):
-        return f"{_names(found)} has bound it, and does not listen"
-    if holders and all(each.state is SocketState.CONNECTED for each in holders):
-        return f"a connection of {_names(found)} uses it, and nobody listens"
+    states = {each.state for each in found.holders}
+    if states == {SocketState.BOUND}:
+        return f"{found.names} has bound it, and does not listen"
+    if states == {SocketState.CONNECTED}:
+        return f"a connection of {found.names} uses it, and nobody listens"
     refused = [each.reason for each in found.answers if each.reason]
     return f"held, and no address accepts: {refused[0]}" if refused else "nothing accepts"
 
 
-def _unheard(found: Findings) -> list[str]:
-    """Why no connection was made to an address that did not refuse one."""
-    return [each.reason for each in found.answers if each.address and each.level is Reach.UNKNOWN]
-
-
 def _stopped(found: Findings) -> str:
     """Why nobody who holds it can answer; a worker that runs can."""
-    holders = [each.classification.holder for each in found.report.holders]
-    if any(each.container for each in holders):
+    if any(each.container for each in found.holders):
         return ""
-    processes = [process for each in holders for process in each.processes]
+    processes = [process for each in found.holders for process in each.processes]
     if processes and all(process.stopped for process in processes):
         return f"{processes[0]} is stopped (SIGSTOP): it accepts, and does not answer"
     return ""
@@ -175,29 +198,15 @@ def _notes(found: Findings) -> Iterator[str]:
             "who asks for localhost may try either"
         )
     if len({(each.level, each.good, each.status) for each in answers}) > 1:
-        said = "; ".join(f"{each.address}: {each.reason}" for each in answers)
-        yield f"the addresses answer differently: {said}"
-    if answers and not _spoken(found) and found.inside.listens is None and is_published(found):
+        reasons = "; ".join(f"{each.address}: {each.reason}" for each in answers)
+        yield f"the addresses answer differently: {reasons}"
+    if answers and not found.spoken and found.inside.listens is None and found.published:
         yield (
             "docker-proxy accepts before the program listens, and the container could not be "
             "looked into"
         )
     if found.belongs is Belongs.UNKNOWN and found.target.place:
-        yield f"whether {_names(found)} is the service's own cannot be told"
-
-
-def _spoken(found: Findings) -> bool:
-    """Whether its program has answered for itself."""
-    return any(each.level is Reach.SPEAKS for each in found.answers if each.address)
-
-
-def _command(found: Findings) -> tuple[Answer, ...]:
-    return tuple(each for each in found.answers if not each.address)
-
-
-def is_published(found: Findings) -> bool:
-    """Whether somebody else accepts for the program that is meant."""
-    return any(is_forwarded(each) for each in found.report.holders)
+        yield f"whether {found.names} is the service's own cannot be told"
 
 
 def is_forwarded(report: HolderReport) -> bool:
@@ -206,16 +215,11 @@ def is_forwarded(report: HolderReport) -> bool:
     return holder.container is not None or report.classification.kind is Kind.FORWARDER
 
 
-def _names(found: Findings) -> str:
-    names = (_name(each.classification.holder) for each in found.report.holders)
-    return ", ".join(dict.fromkeys(names)) or "somebody who is not seen"
-
-
 def _workplace(found: Findings) -> str:
     """Where the holder works, which is why it was taken for a stranger where no lease says so."""
-    masters = [each.classification.holder.master for each in found.report.holders]
-    folders = dict.fromkeys(master.cwd for master in masters if master and master.cwd)
-    if found.lease or not folders or is_published(found):
+    masters = [each.master for each in found.holders if each.master]
+    folders = dict.fromkeys(each.cwd for each in masters if each.cwd)
+    if found.lease or not folders or found.published:
         return ""
     return f": it works in {', '.join(folders)}, not in {found.target.place}"
 

@@ -7,6 +7,7 @@ each is made printable first, and escaped as the format wants it. A series appea
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -15,7 +16,7 @@ from resolver import __version__
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from resolver.health.model import HealthReport, ServiceHealth
     from resolver.leases.model import Lease
@@ -27,6 +28,8 @@ _HEARD = {"accepts", "speaks"}
 _LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Labels = tuple[tuple[str, str], ...]
+Samples = Iterable[tuple[Labels, float]]
+Family = tuple[str, str, str, Samples]
 
 
 class Readings(Struct, frozen=True):
@@ -46,88 +49,51 @@ class Readings(Struct, frozen=True):
 
 def exposition(readings: Readings) -> str:
     """Everything, one sample a line."""
+    return "".join(_text(*family) for family in _families(readings))
+
+
+def _families(readings: Readings) -> Iterator[Family]:
+    """The name of each metric, its type, its help, and its samples."""
+    version: Labels = (("version", __version__),)
+    yield "build_info", "gauge", "The version that answers.", [(version, 1.0)]
     report = readings.report
-    families = [
-        _family("build_info", "gauge", "The version that answers.", [_version()]),
-        _family(
-            "check_success",
-            "gauge",
-            "1 where the last check could be made.",
-            [((), float(report is not None))],
-        ),
-    ]
+    success = [((), float(report is not None))]
+    yield "check_success", "gauge", "1 where the last check could be made.", success
     if report is not None:
-        families += _checked(report, readings.seconds)
-    families += _counted(readings)
-    return "".join(families)
-
-
-def _version() -> tuple[Labels, float]:
-    return (("version", __version__),), 1.0
-
-
-def _checked(report: HealthReport, seconds: float) -> list[str]:
-    services = report.services
-    up = ((_port(each), float(each.healthy is True)) for each in services)
-    return [
-        _family(
-            "check_timestamp_seconds", "gauge", "When the last check began.", [((), report.at)]
-        ),
-        _family("check_duration_seconds", "gauge", "How long it took.", [((), seconds)]),
-        _family("port_up", "gauge", "1 where the port is known to be healthy.", up),
-        _family(
-            "port_info",
-            "gauge",
-            "How far each port got, whose its holder is, and what that comes to.",
-            ((_info(each), 1.0) for each in services),
-        ),
-        _family(
-            "port_holder_info",
-            "gauge",
-            "Who holds each port, and as what.",
-            (sample for each in services for sample in _holders(each)),
-        ),
-        _family(
-            "port_answer_seconds",
-            "gauge",
-            "How long each address took to answer.",
-            (sample for each in services for sample in _answers(each)),
-        ),
-    ]
-
-
-def _counted(readings: Readings) -> Iterator[str]:
+        yield from _of_check(report, readings.seconds)
     if readings.looks is not None:
         text = "How often ports were looked at for respawns and reservations."
-        yield _family("looks_total", "counter", text, [((), float(readings.looks))])
+        yield "looks_total", "counter", text, [((), float(readings.looks))]
     if readings.respawns is not None:
-        yield _family(
-            "port_respawns_total",
-            "counter",
-            "How often a holder of the port was readings to come back.",
-            ((_request(each), float(count)) for each, count in readings.respawns.items()),
-        )
+        text = "How often a holder of the port was seen to come back."
+        respawns = ((_request(each), float(n)) for each, n in readings.respawns.items())
+        yield "port_respawns_total", "counter", text, respawns
     if readings.leases is not None:
-        projects = Counter((lease.project, lease.held) for lease in readings.leases)
-        yield _family(
-            "leases",
-            "gauge",
-            "Living reservations of ports.",
-            (
-                ((("project", project), ("held", "true" if held else "false")), float(count))
-                for (project, held), count in sorted(projects.items())
-            ),
-        )
+        yield "leases", "gauge", "Living reservations of ports.", _leases(readings.leases)
     if readings.outcomes is not None:
-        yield _family(
-            "resolve_outcomes_total",
-            "counter",
-            "Ports by what resolve came to.",
-            (
-                ((("verdict", verdict),), float(count))
-                for verdict, count in readings.outcomes.items()
-            ),
-        )
+        outcomes = (((("verdict", each),), float(n)) for each, n in readings.outcomes.items())
+        yield "resolve_outcomes_total", "counter", "Ports by what resolve came to.", outcomes
+
+
+def _of_check(report: HealthReport, seconds: float) -> Iterator[Family]:
+    services = report.services
+    at: Samples = [((), report.at)]
+    yield "check_timestamp_seconds", "gauge", "When the last check began.", at
+    yield "check_duration_seconds", "gauge", "How long it took.", [((), seconds)]
+    up = [(_port(each), float(each.healthy is True)) for each in services]
+    yield "port_up", "gauge", "1 where the port is known to be healthy.", up
+    text = "How far each port got, whose its holder is, and what that comes to."
+    yield "port_info", "gauge", text, [(_info(each), 1.0) for each in services]
+    holders = [sample for each in services for sample in _holders(each)]
+    yield "port_holder_info", "gauge", "Who holds each port, and as what.", holders
+    answers = [sample for each in services for sample in _answers(each)]
+    yield "port_answer_seconds", "gauge", "How long each address took to answer.", answers
+
+
+def _leases(leases: Iterable[Lease]) -> Iterator[tuple[Labels, float]]:
+    count = Counter((lease.project, lease.held) for lease in leases)
+    for (project, held), number in sorted(count.items()):
+        yield (("project", project), ("held", "true" if held else "false")), float(number)
 
 
 def _request(request: PortRequest) -> Labels:
@@ -174,7 +140,7 @@ def _answers(health: ServiceHealth) -> Iterator[tuple[Labels, float]]:
             yield labels, answer.seconds
 
 
-def _family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]) -> str:
+def _text(name: str, kind: str, text: str, samples: Samples) -> str:
     """One metric with its samples, each series once; nothing where there are none."""
     lines = {_series(labels): number for labels, number in samples}
     if not lines:
