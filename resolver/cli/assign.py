@@ -14,16 +14,16 @@ from resolver.cli.options import NoDocker, ProjectName, Verbose
 from resolver.cli.output import say
 from resolver.cli.override import Override
 from resolver.cli.store import opened
-from resolver.cli.told import EnvFile
 from resolver.errors import UsageError
 from resolver.leases.duration import seconds
 from resolver.leases.scope import current as current_scope
 from resolver.project.load import load
 from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate
+from resolver.reservations.export import variables as texts
+from resolver.reservations.export.block import without_block
+from resolver.reservations.export.env_file import EnvFile
 from resolver.reservations.requests import service_requests, spoken_for
-from resolver.reservations.telling import formats
-from resolver.reservations.telling.envfile import without_block
 from resolver.reservations.terms import Assigned, Terms, label
 
 if TYPE_CHECKING:
@@ -67,10 +67,6 @@ def assign(
         str | None,
         typer.Option("--env-file", metavar="FILE", help="Keep a block of variables in this file."),
     ] = None,
-    rewrite: Annotated[
-        bool,
-        typer.Option("--rewrite", help="Also replace old ports in the file's other values."),
-    ] = False,
     form: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.ENV,
     compose_files: Annotated[
         list[str] | None,
@@ -94,7 +90,6 @@ def assign(
     \b
       ultra-ports assign api:8085 web:3000 redis:6379
       ultra-ports assign --env-file .env             every service of the project file
-      ultra-ports assign --env-file .env --rewrite   also in URLs and lists of origins
       eval "$(ultra-ports assign --format shell api:8085)"
       ultra-ports assign --format compose >ports.yaml
       docker compose -f compose.yaml -f ports.yaml up
@@ -103,8 +98,6 @@ def assign(
     another, one that is its own from now on: the same project in the same directory
     gets the same ports again. What changed, and why, is said on stderr.
     """  # noqa: D415, D301 - a help text
-    if rewrite and env_file is None:
-        raise UsageError("--rewrite is about the file of --env-file: name one")
     if compose_files and form is not Format.COMPOSE:
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
@@ -121,7 +114,7 @@ def assign(
         dry_run=dry_run,
         use_docker=not no_docker,
     )
-    file = _env_file(env_file, keep=bool(services), rewrites=rewrite)
+    file = _env_file(env_file, keep=bool(services))
     printed = _printer(form, wanted, compose_files or [], tell)
     _notes(found, wanted, tell)
     with opened(found.root) as store:
@@ -137,11 +130,11 @@ def assign(
     return 0
 
 
-def _env_file(path: str | None, *, keep: bool, rewrites: bool) -> EnvFile | None:
+def _env_file(path: str | None, *, keep: bool) -> EnvFile | None:
     """The file, which makes sense so far: what cannot be written is found out before anything."""
     if path is None:
         return None
-    file = EnvFile(Path(path), keep=keep, rewrites=rewrites)
+    file = EnvFile(Path(path), keep=keep)
     file.check()
     return file
 
@@ -158,9 +151,9 @@ def _printer(
         tell(override.notes)
         return lambda assigned, _: override.text(assigned)
     if form is Format.JSON:
-        return lambda assigned, terms: formats.json_text(assigned, _about(terms))
-    text = formats.env_text if form is Format.ENV else formats.shell_text
-    return lambda assigned, _: text(formats.variables(assigned))
+        return lambda assigned, terms: texts.json_text(assigned, _about(terms))
+    text = texts.env_text if form is Format.ENV else texts.shell_text
+    return lambda assigned, _: text(texts.variables(assigned))
 
 
 def _about(terms: Terms) -> dict[str, object]:

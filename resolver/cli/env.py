@@ -14,7 +14,7 @@ from resolver.leases.assigned import leased
 from resolver.project import example as examples
 from resolver.project import file
 from resolver.project.names import current, working_directory
-from resolver.reservations.telling.lookup import lookup
+from resolver.reservations.export.lookup import lookup
 
 EPILOG = PRINT_EPILOG
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
-from resolver.reservations.telling.formats import Entry, compose_text
+from resolver.reservations.export.variables import Entry, compose_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

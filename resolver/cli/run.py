@@ -20,9 +20,9 @@ from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
 from resolver.project.names import current
 from resolver.reservations.allocate import allocate, give_back
+from resolver.reservations.export.variables import variables
 from resolver.reservations.holding.handover import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
-from resolver.reservations.telling.formats import variables
 from resolver.reservations.terms import Assigned, Terms, label
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Reserving ports, holding them in the kernel, assigning them, and telling dependents."""
+"""Ports of a project's own: allocated, held in the kernel, and exported to what depends on them."""

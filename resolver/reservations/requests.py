@@ -11,7 +11,7 @@ from resolver import portspec
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest
 from resolver.project.file import default_variable
-from resolver.reservations.telling.formats import distinct, scheme
+from resolver.reservations.export.variables import distinct, scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -234,7 +234,7 @@ def test_the_json_says_it_all() -> None:
         (["nobody"], "nobody"),
         ([], "no project file"),
         (["api:8085", "--ttl", "soon"], "soon"),
-        (["api:8085", "--rewrite"], "--env-file"),
+        (["api:8085", "--rewrite"], "--rewrite"),
         (["api:8085", "-f", "x.yaml"], "--format compose"),
         (["api:192.0.2.1:8085"], "192.0.2.1"),
         (["api:8085", "--env-file", "none/.env"], "none/.env"),

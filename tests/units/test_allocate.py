@@ -18,8 +18,8 @@ from resolver.reservations.candidates import (
     ephemeral_range,
     parse_reserved,
 )
+from resolver.reservations.export.variables import distinct, names, scheme, variables_of
 from resolver.reservations.requests import ServiceRequest
-from resolver.reservations.telling.formats import distinct, names, scheme, variables_of
 from resolver.reservations.terms import UnmetError
 from tests.lab.allocating import TERMS, WHERE, World, lease
 

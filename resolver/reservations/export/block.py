@@ -14,7 +14,7 @@ from msgspec import Struct
 from resolver.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 BEGIN = b"# >>> ultra-ports >>>"
 END = b"# <<< ultra-ports <<<"
@@ -39,16 +39,20 @@ class Parts(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """A line that sets a variable: its number from 1, its key, and its raw value.
-
-    `start` is where the value begins in the file, and `block` whether the line is one of ours.
-    """
+    """A line that sets a variable: number from 1, key, raw value, and whether our block has it."""
 
     number: int
     key: str
     value: bytes
-    start: int
     block: bool
+
+    def says(self, port: int) -> bool:
+        """Whether the value holds the port: in an address, or alone where the key says so."""
+        quoted = self.value[:1] in {b'"', b"'"}
+        text = self.value if quoted else re.split(rb"(?:^|[ \t]+)#", self.value, maxsplit=1)[0]
+        alone = text.strip(b"\"'") == str(port).encode()
+        in_address = re.search(rb":%d(?![\w@])" % port, text)
+        return bool(in_address) or (alone and self.key.endswith("PORT"))
 
 
 def split(raw: bytes, path: object) -> Parts:
@@ -125,9 +129,23 @@ def lines(raw: bytes, path: object) -> tuple[Line, ...]:
         match = _KEY.fullmatch(text)
         if match:
             ours = first <= start < last
-            key, place = match[1].decode("ascii"), start + match.start(2)
-            found.append(Line(number, key, match[2].rstrip(b" \t\r"), place, ours))
+            found.append(Line(number, match[1].decode("ascii"), match[2].rstrip(b" \t\r"), ours))
     return tuple(found)
+
+
+def overrides(raw: bytes, keys: Sequence[str], path: object) -> tuple[tuple[Line, bool], ...]:
+    """Lines outside of our block that set the same keys, and whether they win, as the last ones.
+
+    Raises:
+        UsageError: as for `split`.
+    """
+    found = lines(raw, path)
+    ours = {line.key: line.number for line in found if line.block}
+    return tuple(
+        (line, line.number > ours.get(line.key, 0))
+        for line in found
+        if not line.block and line.key in keys
+    )
 
 
 def _lines(raw: bytes) -> Iterator[tuple[int, bytes]]:

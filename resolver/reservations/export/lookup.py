@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.project.file import default_variable
+from resolver.reservations.export.variables import scheme, variables_of
 from resolver.reservations.requests import ServiceRequest
-from resolver.reservations.telling.formats import scheme, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

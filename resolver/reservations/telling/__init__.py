@@ -1,1 +1,0 @@
-"""Telling those who depend on a port: variables, files, values."""
