@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from resolver.compose.findings import Finding, Preflight
-    from resolver.model import Outcome, PortRequest, Step
+    from resolver.model import PortRequest, Step
     from resolver.protocols import Observer
 
 
@@ -36,6 +36,8 @@ class Guard:
         self._observer = observer
         self._found = found
         self._extra = extra
+        self.started, self.did = observer.started, observer.did
+        self.waiting, self.finished = observer.waiting, observer.finished
 
     def allows(self, step: Step) -> bool:
         """Whether it harms neither the project nor somebody who is not in its way."""
@@ -55,22 +57,6 @@ class Guard:
         ]
         named = any(each.meets(binding) for each in self._extra for binding in step.bindings)
         return named or not ours or not all(is_other_family(*each) for each in ours)
-
-    def started(self, step: Step) -> None:
-        """Passes it on."""
-        self._observer.started(step)
-
-    def did(self, action: str) -> None:
-        """Passes it on."""
-        self._observer.did(action)
-
-    def waiting(self, what: str, seconds_left: float) -> None:
-        """Passes it on."""
-        self._observer.waiting(what, seconds_left)
-
-    def finished(self, outcome: Outcome) -> None:
-        """Passes it on."""
-        self._observer.finished(outcome)
 
 
 def free(
