@@ -94,7 +94,8 @@ def plan(
     """What `free` would do, and the text of a plan file; empty where it would touch nothing.
 
     Raises:
-        UsageError: the project has no port that a plan could be about.
+        UsageError: the project has no port that a plan could be about, or the plan would end a
+            container of its own: `apply` knows no project.
     """
     if found.unfreeable:
         return refusal(found), ""
@@ -103,6 +104,15 @@ def plan(
     if not wanted:
         raise UsageError("no plan was made: there is no port of the project to free")
     report, text = api.plan(*map(str, wanted), **options)
+    for port in report.ports:
+        for holder in port.holders:
+            container = holder.classification.holder.container
+            if container and is_replaced(container, found.project):
+                raise UsageError(
+                    f"no plan was made: {container.name} of the project itself has {port.request} "
+                    "too, and compose replaces it",
+                    "ultra-ports resolve --compose frees what is not the project's own",
+                )
     return _together(found, report), text
 
 

@@ -349,6 +349,28 @@ def test_a_plan_for_a_project(engine: Engine, lab: Lab, tmp_path: Path) -> None:
         assert not server.alive
 
 
+def test_no_plan_against_the_projects_own_container(
+    engine: Engine, lab: Lab, tmp_path: Path
+) -> None:
+    """It has one address of the port, and somebody else another: `apply` knows no project."""
+    port = free_port()
+    plan = tmp_path / "plan.json"
+    with stack(engine, tmp_path, {"web": published(f"127.0.0.1:{port}:80")}) as shop:
+        shop("up", "--detach")
+        web = shop.container("web")
+        web.wait_for(port)
+        server = lab.start("answering", port, "--tcp", "127.0.0.2")
+        shop.write({"web": published(port)})
+
+        run = ultra("resolve", "--compose", *shop.options, "--plan-out", str(plan))
+        assert (run.status, plan.exists()) == (2, False), run.stdout + run.stderr
+        assert f"{web.name} of the project itself" in run.stderr
+
+        run = ultra("resolve", "--compose", *shop.options, *FAST, "--json")
+        assert not server.alive, run.stdout + run.stderr
+        assert web.serves(port)
+
+
 def test_no_plan_where_there_is_nothing_to_free(tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     options = write(tmp_path, {"web": {"ports": ["80"]}})
