@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver import __version__
 from resolver.cli.options import NoDocker, ProjectName, Verbose
-from resolver.cli.output import say
+from resolver.cli.output import print_json, say
 from resolver.cli.override import Override
 from resolver.cli.store import opened
 from resolver.errors import UsageError
@@ -20,14 +19,20 @@ from resolver.leases.scope import current as current_scope
 from resolver.project.load import load
 from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate
-from resolver.reservations.export import variables as texts
 from resolver.reservations.export.block import without_block
 from resolver.reservations.export.env_file import EnvFile
+from resolver.reservations.export.variables import (
+    AssignmentEnvelope,
+    env_text,
+    service_entry,
+    shell_text,
+    variables,
+)
 from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.terms import Assigned, Terms, label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.project.model import Project
     from resolver.reservations.requests import ServiceRequest
@@ -114,77 +119,49 @@ def assign(
         dry_run=dry_run,
         use_docker=not no_docker,
     )
-    file = _env_file(env_file, keep=bool(services))
-    printed = _printer(form, wanted, compose_files or [], tell)
-    _notes(found, wanted, tell)
+    # What cannot be read or written is found out before anything is done.
+    file = EnvFile(Path(env_file), keep=bool(services)) if env_file is not None else None
+    override = Override.read(compose_files or [], wanted) if form is Format.COMPOSE else None
+    tell(override.notes if override else ())
+    tell(_notes(found, wanted))
     with opened(found.root) as store:
         assigned = allocate(wanted, terms, store)
         if not (store.lasting or dry_run):
             tell(["nothing keeps these ports for the project: the store cannot be written"])
         if terms.scope.startswith("engine:"):
             tell(["what is no container on the engine's host is not seen from here"])
-    _story(assigned, tell if verbose else _nothing, tell)
+    tell(_story(assigned, verbose=verbose))
     if file is not None:
         tell(file.preview(assigned) if dry_run else file.write(assigned, os.environ))
-    print(printed(assigned, terms), end="")
+    if override is not None:
+        print(override.text(assigned), end="")
+    elif form is Format.JSON:
+        print_json(
+            AssignmentEnvelope(
+                dry_run=dry_run,
+                project=terms.project,
+                place=terms.place,
+                scope=terms.scope,
+                services=[*map(service_entry, assigned)],
+            )
+        )
+    else:
+        text = shell_text if form is Format.SHELL else env_text
+        print(text(variables(assigned)), end="")
     return 0
 
 
-def _env_file(path: str | None, *, keep: bool) -> EnvFile | None:
-    """The file, which makes sense so far: what cannot be written is found out before anything."""
-    if path is None:
-        return None
-    file = EnvFile(Path(path), keep=keep)
-    file.check()
-    return file
-
-
-def _printer(
-    form: Format,
-    wanted: Sequence[ServiceRequest],
-    files: Sequence[str],
-    tell: Callable[[Iterable[str]], None],
-) -> Callable[[Sequence[Assigned], Terms], str]:
-    """What makes the text for stdout; a compose file is read at once, before anything is done."""
-    if form is Format.COMPOSE:
-        override = Override.read(files, wanted)
-        tell(override.notes)
-        return lambda assigned, _: override.text(assigned)
-    if form is Format.JSON:
-        return lambda assigned, terms: texts.json_text(assigned, _about(terms))
-    text = texts.env_text if form is Format.ENV else texts.shell_text
-    return lambda assigned, _: text(texts.variables(assigned))
-
-
-def _about(terms: Terms) -> dict[str, object]:
-    return {
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": "assign",
-        "dry_run": terms.dry_run,
-        "exit_status": 0,
-        "project": terms.project,
-        "place": terms.place,
-        "scope": terms.scope,
-    }
-
-
-def _notes(
-    found: Project, wanted: Sequence[ServiceRequest], tell: Callable[[Iterable[str]], None]
-) -> None:
+def _notes(found: Project, wanted: Sequence[ServiceRequest]) -> Iterable[str]:
     names = {each.service for each in wanted}
     said = (note for each in found.services if each.name in names for note in each.notes)
-    tell(dict.fromkeys((*found.notes, *said)))
+    return dict.fromkeys((*found.notes, *said))
 
 
-def _story(
-    assigned: Sequence[Assigned],
-    mention: Callable[[Iterable[str]], None],
-    tell: Callable[[Iterable[str]], None],
-) -> None:
+def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
     for each in assigned:
-        tell(each.said)
-        if not each.said:
-            mention([f"{each.wanted.service}: {label(each.request)} ({each.source})"])
+        yield from each.said
+        if verbose and not each.said:
+            yield f"{each.wanted.service}: {label(each.request)} ({each.source})"
 
 
 def _nothing(_: Iterable[str]) -> None:

@@ -26,7 +26,7 @@ from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.project.place import root
 from resolver.report.lease import whose
-from resolver.report.reservations import envelope, table
+from resolver.report.reservations import ReservationsEnvelope, StoreEntry, plain, table
 from resolver.reservations import release as releasing
 from resolver.reservations import reserve as reserving
 from resolver.reservations.allocate import give_back
@@ -291,7 +291,10 @@ def _tell(lease: Lease, store: LeaseStore, *, json: bool) -> None:
 
 
 def _print_json(command: str, store: LeaseStore, leases: Sequence[Lease]) -> None:
-    print_json(envelope(command, store.where, leases, lasting=store.lasting))
+    where = StoreEntry(store.where, store.lasting)
+    print_json(
+        ReservationsEnvelope(command=command, store=where, reservations=[*map(plain, leases)])
+    )
 
 
 def _print_table(leases: Sequence[Lease], *, everywhere: bool) -> None:

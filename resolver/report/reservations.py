@@ -1,10 +1,13 @@
-"""Leases as a listing and as plain values."""
+"""Leases as a listing and as JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver import __version__
+import msgspec
+from msgspec import Struct
+
+from resolver.json_text import Envelope
 from resolver.report.escape import escape
 from resolver.report.lease import when
 from resolver.report.table import columns
@@ -45,42 +48,23 @@ def _row(lease: Lease, names: Mapping[Owner, str]) -> tuple[str, ...]:
     )
 
 
-def envelope(command: str, where: str, leases: Sequence[Lease], *, lasting: bool) -> dict[str, Any]:
-    """The answer of a command for `json.dumps`; keys are always present.
+class StoreEntry(Struct, frozen=True):
+    """Where the leases are kept, and whether they outlive the command."""
 
-    `where` names the store, and `lasting` says whether it outlives the command.
-    """
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "ultra-ports", "version": __version__},
-        "command": command,
-        "store": {"where": where, "lasting": lasting},
-        "reservations": [plain(lease) for lease in leases],
-    }
+    where: str
+    lasting: bool
+
+
+class ReservationsEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `reserve`, `release` and `reservations`."""
+
+    schema: str = SCHEMA
+    command: str
+    store: StoreEntry
+    reservations: list[dict[str, Any]]
 
 
 def plain(lease: Lease) -> dict[str, Any]:
-    """The lease for `json.dumps`; keys are always present."""
-    owner = lease.owner
-    return {
-        "label": str(lease.request),
-        "port": lease.port,
-        "transport": lease.transport,
-        "address": lease.address,
-        "service": lease.service,
-        "project": lease.project,
-        "place": lease.place,
-        "scope": lease.scope,
-        "token": lease.token,
-        "owner": None
-        if owner is None
-        else {
-            "pid": owner.pid,
-            "start_time": owner.start_time,
-            "boot": owner.boot,
-            "pid_namespace": owner.pid_namespace,
-        },
-        "created_at": lease.created_at,
-        "expires_at": lease.expires_at,
-        "held": lease.held,
-    }
+    """The lease as it is printed: all that the store has of it, and its endpoint as a PORT."""
+    fields: dict[str, Any] = msgspec.to_builtins(lease)
+    return {"label": str(lease.request), **fields}

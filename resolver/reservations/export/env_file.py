@@ -35,18 +35,14 @@ class EnvFile:
         path: as it was given.
         keep: whether the block's variables of other services stay, as those of a call that names
             its services do.
+
+    Raises:
+        UsageError: it cannot be read or replaced, or its block is damaged.
     """
 
     def __init__(self, path: Path, *, keep: bool) -> None:
         self._path = path
         self._keep = keep
-
-    def check(self) -> None:
-        """Makes sure that it can be read, and that its block is whole.
-
-        Raises:
-            UsageError: it cannot, or is not.
-        """
         block.split(replace_file.check(self._path), self._path)
 
     def write(self, assigned: Sequence[Assigned], environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import UsageError
+from resolver.json_text import Envelope
 from resolver.model import ANY_IPV4, ANY_IPV6, Transport
 
 if TYPE_CHECKING:
@@ -113,31 +114,57 @@ def shell_text(found: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(text)}\n" for name, text in found.items())
 
 
-def json_text(assigned: Sequence[Assigned], about: Mapping[str, object]) -> str:
-    """One envelope; `about` are further keys, such as `project`."""
-    services = [_plain(each) for each in assigned]
-    return json.dumps({"schema": SCHEMA, **about, "services": services}, indent=2) + "\n"
+class ServiceEntry(Struct, frozen=True):
+    """The port of one service, and what its variables say."""
+
+    service: str
+    label: str
+    port: int
+    transport: str
+    address: str | None
+    host: str
+    url: str
+    variables: dict[str, str]
+    preferred: int
+    previous: int | None
+    source: str
+    said: tuple[str, ...]
+    expires_at: float | None
 
 
-def _plain(each: Assigned) -> dict[str, object]:
+class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `assign`."""
+
+    schema: str = SCHEMA
+    command: str = "assign"
+    dry_run: bool
+    exit_status: int = 0
+    project: str
+    place: str
+    scope: str
+    services: list[ServiceEntry]
+
+
+def service_entry(each: Assigned) -> ServiceEntry:
+    """The entry of one service."""
     wanted, request = each.wanted, each.request
     called = names(wanted.service, wanted.variable)
     found = variables_of(wanted, request)
-    return {
-        "service": wanted.service,
-        "label": str(request),
-        "port": request.port,
-        "transport": request.transport,
-        "address": request.address,
-        "host": found[called.host],
-        "url": found[called.url],
-        "variables": found,
-        "preferred": wanted.preferred.port,
-        "previous": each.previous,
-        "source": each.source,
-        "said": list(each.said),
-        "expires_at": each.lease.expires_at if each.lease else None,
-    }
+    return ServiceEntry(
+        service=wanted.service,
+        label=str(request),
+        port=request.port,
+        transport=request.transport,
+        address=request.address,
+        host=found[called.host],
+        url=found[called.url],
+        variables=found,
+        preferred=wanted.preferred.port,
+        previous=each.previous,
+        source=each.source,
+        said=each.said,
+        expires_at=each.lease.expires_at if each.lease else None,
+    )
 
 
 def compose_text(services: Mapping[str, Sequence[Entry]]) -> str:
