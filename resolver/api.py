@@ -12,7 +12,7 @@ from resolver.errors import UsageError
 from resolver.gather import list_sockets
 from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
-from resolver.leases import assigned, outcomes, remarks
+from resolver.leases import assigned, notes, outcomes
 from resolver.model import Policy
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
@@ -121,7 +121,7 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
 
 def _with_reservations(report: Report) -> Report:
     """The report, with notes on whose reservation a port is."""
-    return remarks.noted(report, os.environ)
+    return notes.with_reservations(report, os.environ)
 
 
 def _counted(report: Report) -> Report:

@@ -22,9 +22,9 @@ from resolver.leases import scope as scopes
 from resolver.leases.duration import seconds
 from resolver.model import Pid
 from resolver.project.file import is_name
+from resolver.project.location import root
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
-from resolver.project.place import root
 from resolver.report.lease import whose
 from resolver.report.reservations import ReservationsEnvelope, StoreEntry, plain, table
 from resolver.reservations import release as releasing
@@ -262,8 +262,8 @@ def _check_readable(store: LeaseStore) -> None:
     Raises:
         StoreError: it cannot be read.
     """
-    if blind := getattr(store, "blind", ""):
-        raise StoreError(blind)
+    if unreadable := getattr(store, "unreadable", ""):
+        raise StoreError(unreadable)
 
 
 def _lastingly(store: LeaseStore, ended: tuple[Lease, ...]) -> tuple[Lease, ...]:

@@ -28,10 +28,10 @@ def opened(root: Path) -> Iterator[LeaseStore]:
         StoreError: the store cannot be reached, or is another program's.
     """
     store = open_store(os.environ, root)
-    told = store.warnings
-    say(told)
+    before = store.warnings
+    say(before)
     try:
         yield store
     finally:
-        say(warning for warning in store.warnings if warning not in told)
+        say(warning for warning in store.warnings if warning not in before)
         store.close()

@@ -20,8 +20,8 @@ from resolver.health.model import HealthReport, Reach
 from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
 from resolver.health.targets import Targets, targets
+from resolver.leases.notes import living
 from resolver.leases.owner import here
-from resolver.leases.remarks import living
 from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transport, Verdict
 from resolver.settings import LONGEST_SECONDS
 

@@ -29,7 +29,7 @@ from resolver.health.signatures import is_address
 from resolver.health.slots import Slots, peer_key
 from resolver.host.engine_socket import DeadlineSocket
 from resolver.host.tcp_peer import uid_of_peer
-from resolver.leases.remarks import name
+from resolver.leases.notes import name
 from resolver.model import PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
 from resolver.reservations.holding import endpoint

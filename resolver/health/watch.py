@@ -25,8 +25,8 @@ from resolver.health.port_history import Instant, PortHistory, held_by, remainin
 from resolver.health.signatures import Matcher, check_local, inodes, of_sockets
 from resolver.leases.model import collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.project.location import root
 from resolver.project.names import working_directory
-from resolver.project.place import root
 from resolver.reservations.candidates import ephemeral_range
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from resolver.errors import UltraPortsError
 from resolver.host import own_files
 from resolver.leases.state import OUTCOMES, state_directory
 from resolver.model import Verdict
-from resolver.project.place import root
+from resolver.project.location import root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,8 +68,8 @@ def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
 @contextmanager
 def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
     """The file's descriptor."""
-    place = state_directory(environ, lambda: root(Path.cwd()))
-    with own_files.folder(place.text, make=make) as folder:
+    directory = state_directory(environ, lambda: root(Path.cwd()))
+    with own_files.folder(directory.text, make=make) as folder:
         opened = folder.open(OUTCOMES, make=make)
     try:
         yield opened

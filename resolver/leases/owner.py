@@ -39,7 +39,7 @@ class Here(Struct, frozen=True):
     host_scope: str
 
     @property
-    def in_the_open(self) -> bool:
+    def sees_all_pids(self) -> bool:
         """Whether this process is in the machine's first PID namespace, which sees all others."""
         return self.pid_namespace in {"", INITIAL_PID_NAMESPACE}
 

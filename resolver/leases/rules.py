@@ -132,7 +132,7 @@ def bounded(scope: str, where: Here) -> bool:
 
     They can where the ports are this machine's own, and the PID is one of its first PID namespace.
     """
-    return scope != where.host_scope or not where.in_the_open
+    return scope != where.host_scope or not where.sees_all_pids
 
 
 def lost(lease: Lease) -> ReservedError:

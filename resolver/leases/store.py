@@ -66,8 +66,8 @@ def _redis(address: str, where: Here) -> LeaseStore:
     try:
         from resolver.leases.stores.redis_store import RedisStore
     except ImportError as error:
-        said = f"{STORE_VARIABLE}: the client for Redis is not installed"
-        raise StoreError(said, "pip install 'ultra-ports[redis]'") from error
+        message = f"{STORE_VARIABLE}: the client for Redis is not installed"
+        raise StoreError(message, "pip install 'ultra-ports[redis]'") from error
     return RedisStore(address, where)
 
 
@@ -95,8 +95,8 @@ def _memory(directory: StateDirectory, reason: str, where: Here) -> LeaseStore:
         store = Ledger(None, where, found=_readable(directory, where))
     except (StoreError, OSError):
         store = Ledger(None, where)
-        store.blind = f"what is reserved in {directory.text} cannot be read by this user"
-        warning += f", and {store.blind}"
+        store.unreadable = f"what is reserved in {directory.text} cannot be read by this user"
+        warning += f", and {store.unreadable}"
     store.warnings = (warning,)
     return store
 

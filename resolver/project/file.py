@@ -1,6 +1,6 @@
 """The project file: what stands in it, checked.
 
-`ultra-ports.toml`, or `[tool.ultra-ports]` in pyproject.toml; `place.py` knows where to look.
+`ultra-ports.toml`, or `[tool.ultra-ports]` in pyproject.toml; `location.py` knows where to look.
 Nothing here looks at environment variables.
 """
 
@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.checked import checked, shown, unknown
-from resolver.project.place import exists, folders, objection
+from resolver.project.location import exists, folders, objection
 from resolver.project.probe import read_probe
 from resolver.project.reading import read
 
@@ -76,7 +76,7 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
     """The nearest project file in `start` or above it, or None; and what was left out, in words.
 
     The search ends at the repository's root, at the home directory and at the file system's root;
-    what a stranger may have put there is left out (`place.objection`).
+    what a stranger may have put there is left out (`location.objection`).
 
     Raises:
         UsageError: a project file cannot be read, or makes no sense.

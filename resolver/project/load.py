@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from resolver.errors import UsageError
 from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.project import file, place, reading, variables
+from resolver.project import file, location, reading, variables
 from resolver.project.checked import shown
 from resolver.project.model import Project, Service
 from resolver.settings import ENVIRONMENT_VARIABLE
@@ -35,7 +35,7 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
         UsageError: the project file, `.env` or a variable makes no sense.
     """
     found, left_out = file.find(start)
-    root = found.path.parent if found else place.root(start)
+    root = found.path.parent if found else location.root(start)
     chosen = environ.get(ENVIRONMENT_VARIABLE, "")
     local, left = _dotenv(root, start, environ, without)
     services = tuple(
@@ -87,9 +87,9 @@ def _dotenv(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """What stands in the root's `.env`, or why that is left out."""
     path = root / ".env"
-    if not place.exists(path):
+    if not location.exists(path):
         return {}, ()
-    if why := place.objection(path, start):
+    if why := location.objection(path, start):
         return {}, (f"{path} is left out: {why}",)
     text = without(reading.read(path, "surrogateescape"))
     try:

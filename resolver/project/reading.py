@@ -1,4 +1,4 @@
-"""Files of a project, as one user reads what another may have written: `place.py` says which."""
+"""Files of a project, as one user reads what another may have written: `location.py` says which."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LONGEST = 1 << 20  # bytes of a project file, or an environment file, that anyb
 def doubt(path: Path) -> str:
     """Why what a file says must not be run by this user; empty where it may be.
 
-    Stricter than for reading it (`place.objection`): the file, a link to it, and its directory have
-    to be this user's or root's, and not everybody may write to them. For root all directories above
-    count too, since their owners can put another one in place, and groups that may write. Who
+    Stricter than for reading it (`location.objection`): the file, a link to it, and its directory
+    have to be this user's or root's, and not everybody may write to them. For root all directories
+    above count too, since their owners can put another one there, and groups that may write. Who
     called sudo is another user: his commands would be run with more rights than he has.
     """
     euid = os.geteuid()

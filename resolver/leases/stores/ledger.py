@@ -60,7 +60,7 @@ class Ledger:
         self.where = "memory" if path is None else str(path)
         self.lasting = path is not None
         self.warnings: tuple[str, ...] = ()
-        self.blind = ""
+        self.unreadable = ""
         self._here = where
         self._now = now
         self._database: Database

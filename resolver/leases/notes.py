@@ -18,7 +18,7 @@ from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.leases.store import is_empty, open_store
-from resolver.project.place import root
+from resolver.project.location import root
 from resolver.report.lease import whose
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.model import Holder, PortReport, Report
 
 
-def noted(report: Report, environ: Mapping[str, str]) -> Report:
+def with_reservations(report: Report, environ: Mapping[str, str]) -> Report:
     """The report with notes of reservations on its ports."""
     if not report.ports:
         return report
@@ -37,8 +37,8 @@ def noted(report: Report, environ: Mapping[str, str]) -> Report:
         leases = living(environ, {each.request.port for each in report.ports})
         return _annotated(report, leases, environ) if leases else report
     except UltraPortsError as error:
-        said = f"what is reserved cannot be told: {error}"
-        return replace(report, notes=(*report.notes, said))
+        note = f"what is reserved cannot be told: {error}"
+        return replace(report, notes=(*report.notes, note))
 
 
 def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> tuple[Lease, ...]:
@@ -65,18 +65,18 @@ def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, st
 
 
 def _note(port: PortReport, lease: Lease, where: Here) -> str:
-    said = f"reserved for {whose(lease)}"
+    note = f"reserved for {whose(lease)}"
     found: dict[Belonging, list[str]] = {kind: [] for kind in Belonging}
     for report in (*port.retaken_by, *(() if port.verdict == "freed" else port.holders)):
         holder = report.classification.holder
         found[belonging(holder, lease, where)].append(name(holder))
     if found[Belonging.OTHER]:
         strangers = ", ".join(dict.fromkeys(found[Belonging.OTHER]))
-        said += f"; WARNING: {strangers} holds it, and is not who it is reserved for"
+        note += f"; WARNING: {strangers} holds it, and is not who it is reserved for"
     if found[Belonging.UNKNOWN]:
         unknown = ", ".join(dict.fromkeys(found[Belonging.UNKNOWN]))
-        said += f"; whether {unknown} is who it is reserved for cannot be told"
-    return said
+        note += f"; whether {unknown} is who it is reserved for cannot be told"
+    return note
 
 
 def name(holder: Holder) -> str:
