@@ -172,6 +172,7 @@ class ComposeCommand:
                 reasons.append(f"{' '.join(command)} is missing or too old")
             except CommandFailedError as error:
                 reasons.append(str(error))
+        reasons += _notes_on_configuration()
         raise UsageError(
             f"there is no compose command, version 2 or later, to ask: {'; '.join(reasons)}",
             "https://docs.docker.com/compose/install/",

@@ -338,6 +338,20 @@ def test_root_runs_no_strangers_compose(
     assert not trace.exists()
 
 
+@pytest.mark.root
+def test_why_a_plug_in_is_not_used_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is the only one: a docker that has no other stands on the PATH."""
+    if os.geteuid() != 0:
+        unavailable("giving files away needs root")
+    (here / FILE).write_text(WEB)
+    (here / "home").mkdir()
+    os.chown(here / "home", NOBODY, NOBODY)
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.setenv("PATH", program(here / "bin", "docker", "exit 125"))
+    with pytest.raises(UsageError, match="docker's configuration is not used: .*home belongs to"):
+        asked()
+
+
 @pytest.mark.parametrize(
     ("script", "why"),
     [
