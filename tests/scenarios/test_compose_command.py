@@ -348,7 +348,7 @@ def test_why_a_plug_in_is_not_used_is_said(here: Path, monkeypatch: pytest.Monke
     os.chown(here / "home", NOBODY, NOBODY)
     monkeypatch.setenv("HOME", str(here / "home"))
     monkeypatch.setenv("PATH", program(here / "bin", "docker", "exit 125"))
-    with pytest.raises(UsageError, match="docker's configuration is not used: .*home belongs to"):
+    with pytest.raises(UsageError, match=r"docker's configuration is not used: .*home belongs to"):
         asked()
 
 
