@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Lease
     from resolver.model import PortRequest
-    from resolver.reservations.testrun import Ports, ReservedPort
+    from resolver.reservations.testing import LeasedPorts, ReservedPort
 
 _WAIT = "ultra_ports_wait_seconds"
 
@@ -53,24 +53,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def free_port(_tools: Any, _ultra_ports: Ports) -> Iterator[int]:  # noqa: ANN401
+def free_port(_tools: Any, _ultra_ports: LeasedPorts) -> Iterator[int]:  # noqa: ANN401
     """A port that is free for TCP and UDP on every address, and that nobody else is given.
 
     It is leased, and not bound: any server can take it.
     """
-    with _tools.explained():
+    with _tools.failing_test():
         port = _ultra_ports.take()
     yield port
     _ultra_ports.rest(port)
 
 
 @pytest.fixture
-def reserved_port(_tools: Any, _ultra_ports: Ports) -> Iterator[ReservedPort]:  # noqa: ANN401
+def reserved_port(_tools: Any, _ultra_ports: LeasedPorts) -> Iterator[ReservedPort]:  # noqa: ANN401
     """A port that is leased, and kept in the kernel: nobody else can bind it plainly.
 
     `reserved_port.release()` lets it go for a server that does not set SO_REUSEADDR.
     """
-    with _tools.explained():
+    with _tools.failing_test():
         port = _ultra_ports.take_and_hold()
     yield port
     port.release()
@@ -81,7 +81,7 @@ def reserved_port(_tools: Any, _ultra_ports: Ports) -> Iterator[ReservedPort]:  
 def clear_port(
     request: pytest.FixtureRequest,
     _tools: Any,  # noqa: ANN401
-    _ultra_ports: Ports,
+    _ultra_ports: LeasedPorts,
 ) -> Iterator[ClearPort]:
     """Frees ports that the test is about to use: `clear_port(8085)`.
 
@@ -94,7 +94,7 @@ def clear_port(
     cleared: list[tuple[list[PortRequest], dict[str, Any]]] = []
 
     def clear(*ports: int | str, **options: Any) -> None:  # noqa: ANN401
-        with _tools.explained("clear_port: "):
+        with _tools.failing_test("clear_port: "):
             requests = _tools.requests_of(ports)
             turns.append(_ultra_ports.turn(requests, patience))
             cleared.append((requests, options))
@@ -119,15 +119,15 @@ def _cleared_ports(request: pytest.FixtureRequest, clear_port: ClearPort) -> Non
 @pytest.fixture(scope="session")
 def _tools() -> ModuleType:
     """What the fixtures are made of, loaded when the first one is used."""
-    from resolver.reservations import testclear
+    from resolver.reservations import testing
 
-    return testclear
+    return testing
 
 
 @pytest.fixture(scope="session")
-def _ultra_ports(_tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:  # noqa: ANN401
+def _ultra_ports(_tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeasedPorts]:  # noqa: ANN401
     """The ports of this process."""
-    with _tools.explained():
-        ports = _tools.Ports(os.environ, tmp_path_factory.getbasetemp().parent)
+    with _tools.failing_test():
+        ports = _tools.LeasedPorts(os.environ, tmp_path_factory.getbasetemp().parent)
     yield ports
     ports.close()

@@ -21,7 +21,7 @@ from resolver.leases.scope import current as current_scope
 from resolver.project.names import current
 from resolver.reservations.allocate import allocate, give_back
 from resolver.reservations.export.variables import variables
-from resolver.reservations.holding.handover import inherited, listen_variables, passed
+from resolver.reservations.handover import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.terms import Assigned, Terms, label
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
-    from resolver.reservations.holding.hold import Hold
+    from resolver.reservations.hold import Hold
 
 EPILOG = """\b
 Exit status: that of CMD, which takes the place of ultra-ports. Of ultra-ports itself:

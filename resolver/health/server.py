@@ -32,7 +32,7 @@ from resolver.host.tcp_peer import uid_of_peer
 from resolver.leases.notes import name
 from resolver.model import PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
-from resolver.reservations.holding import endpoint
+from resolver.reservations import bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -288,7 +288,7 @@ def listening(request: PortRequest) -> socket.socket:
     """
     listener = None
     try:
-        listener = endpoint.bound(request, reuse=True)
+        listener = bind.bound(request, reuse=True)
         listener.listen(_BACKLOG)
     except OSError as error:
         if listener is not None:
@@ -299,7 +299,7 @@ def listening(request: PortRequest) -> socket.socket:
 
 
 def _explained(request: PortRequest, error: OSError) -> UltraPortsError:
-    found = endpoint.explained(request, error)
+    found = bind.error_of(request, error)
     if not isinstance(found, ReservedError):
         return found
     holders = api.who(str(request)).ports[0].holders

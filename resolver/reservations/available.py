@@ -12,8 +12,8 @@ from resolver.leases.belonging import Belonging
 from resolver.leases.scope import ENGINE
 from resolver.model import Proof, SocketState
 from resolver.reservations.candidates import ephemeral_range
+from resolver.reservations.hold import Hold
 from resolver.reservations.holders import Holders
-from resolver.reservations.holding.hold import Hold
 from resolver.reservations.terms import ObstacleError, label
 
 if TYPE_CHECKING:

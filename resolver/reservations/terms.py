@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resolver.leases.model import Lease, Owner
     from resolver.model import PortRequest
     from resolver.reservations.candidates import Source
-    from resolver.reservations.holding.hold import Hold
+    from resolver.reservations.hold import Hold
     from resolver.reservations.requests import ServiceRequest
 
 

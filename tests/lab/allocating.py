@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from resolver.model import PortRequest
-    from resolver.reservations.holding.hold import Hold
+    from resolver.reservations.hold import Hold
     from resolver.reservations.requests import ServiceRequest
     from resolver.reservations.terms import Assigned
 

@@ -13,7 +13,7 @@ import pytest
 
 from resolver.errors import ReservedError
 from resolver.model import PortNumber, PortRequest
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.hold import Hold
 from tests.lab.ports import free_port, free_range, is_free
 from tests.lab.processes import unavailable, wait_until
 from tests.lab.servers.racers import RACERS
@@ -41,7 +41,7 @@ EPHEMERAL = """
 import socket, sys
 from pathlib import Path
 from resolver.model import PortRequest
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.hold import Hold
 
 Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("20000 20063")
 held = {20000, *range(20001, 20062, 3)}

@@ -102,11 +102,11 @@ def test_eight_workers_never_share_a_port(suite: Callable[..., Suite], pool: str
     one, which everybody has, no number comes twice at all.
     """
     first = free_range(200)
-    narrow = f"testrun.POOL = (({first}, {first + 199}),)"
+    narrow = f"testing.POOL = (({first}, {first + 199}),)"
     done = suite(
         f"""
 import time
-from resolver.reservations import testrun
+from resolver.reservations import testing
 {narrow if pool == "narrow" else ""}
 
 @pytest.mark.parametrize("number", range(64))

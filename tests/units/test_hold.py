@@ -11,7 +11,7 @@ import pytest
 
 from resolver.errors import ReservedError, UsageError
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.hold import Hold
 from tests.lab.ports import free_port, is_free
 
 EVERYWHERE = (None, "0.0.0.0", "::", "127.0.0.1", "::1")

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from resolver.errors import UltraPortsError
 from resolver.model import PortNumber, PortRequest
-from resolver.reservations.holding.hold import Hold
+from resolver.reservations.hold import Hold
 from tests.lab.servers.common import ready
 
 RACERS = 64

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from resolver.reservations.holding.hold import Hold
+    from resolver.reservations.hold import Hold
 
 FIRST = 3  # SD_LISTEN_FDS_START
 _BEYOND_SCRIPTS = 10  # `exec 3>file` would close the hold; a shell puts its own out of the way

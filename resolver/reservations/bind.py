@@ -55,7 +55,7 @@ def _bound(
     return made
 
 
-def explained(request: PortRequest, error: OSError) -> UltraPortsError:
+def error_of(request: PortRequest, error: OSError) -> UltraPortsError:
     """The error to raise for one of bind(2)."""
     if error.errno == errno.EADDRINUSE:
         return taken(request)

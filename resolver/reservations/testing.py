@@ -1,35 +1,45 @@
-"""The ports of one process of a test run: leased while a test needs them, and for a while after.
+"""What the pytest plug-in gives out: ports of a test's own, and ports that are freed for it.
 
-What the pytest plug-in gives out. Nothing here knows pytest.
+The former are leased while a test needs them, and for a while after; the latter are freed before
+it, and after it if anything is left there.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
 
-from resolver.errors import ReservedError, UltraPortsError
-from resolver.leases import owner, scope, store
+import pytest
+
+from resolver import api
+from resolver.errors import ReservedError, UltraPortsError, UsageError
+from resolver.gather import list_sockets
+from resolver.leases import assigned, owner, scope, store
 from resolver.leases.model import Claim
 from resolver.model import PortNumber, PortRequest, Transport
-from resolver.project.names import working_directory
+from resolver.project import names
+from resolver.report.tree import tree
 from resolver.reservations.allocate import allocate, give_back
 from resolver.reservations.candidates import candidates, ephemeral_range
 from resolver.reservations.requests import ServiceRequest
 from resolver.reservations.terms import Assigned, Terms
 from resolver.settings import RESERVATION_SECONDS, STATE_VARIABLE, STORE_VARIABLE
+from resolver.verify import prove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.leases.model import Lease
-    from resolver.reservations.holding.hold import Hold
+    from resolver.reservations.hold import Hold
 
 POOL: tuple[tuple[int, int], ...] = ()  # below the ephemeral range, if it is empty
 _AGAIN_SECONDS = 0.05
+_AFTER_SECONDS = 2.0  # a server that the test has ended may need a moment to let go
+_SETTLE_SECONDS = 0.3
 _REST = 32  # ports of a process that come to rest before one of them is given again
 _MOST_TRIES = 2000
 _PROJECT = "pytest"
@@ -58,7 +68,7 @@ class ReservedPort(int):
             self._hold.release()
 
 
-class Ports:
+class LeasedPorts:
     """The leases of one process, which end with it.
 
     Args:
@@ -72,7 +82,7 @@ class Ports:
 
     def __init__(self, environ: Mapping[str, str], spare: Path) -> None:
         environ = {**environ, STORE_VARIABLE: ""}  # other machines' ports are no matter here
-        self._place = working_directory()
+        self._place = names.working_directory()
         self._store = store.open_store(environ, self._place)
         if not self._store.lasting:
             environ[STATE_VARIABLE] = str(spare / "ultra-ports")
@@ -183,3 +193,48 @@ class Ports:
             owner=self._owner,
             ttl_seconds=RESERVATION_SECONDS,
         )
+
+
+@contextmanager
+def failing_test(what: str = "") -> Iterator[None]:
+    """Makes a failure of the test, in words, of what cannot be done."""
+    try:
+        yield
+    except UltraPortsError as error:
+        pytest.fail(f"{what}{error}" + (f" ({error.hint})" if error.hint else ""), pytrace=False)
+
+
+def requests_of(ports: tuple[int | str, ...]) -> list[PortRequest]:
+    """The ports as they were given, in the PORT grammar or by the names of services.
+
+    Raises:
+        UsageError: there are none, or one makes no sense.
+    """
+    if not ports:
+        raise UsageError("no port was given")
+    return list(names.wanted(map(str, ports), assigned.current).requests)
+
+
+def free(requests: list[PortRequest], options: dict[str, Any]) -> None:
+    """Frees the ports, or fails the test."""
+    report = api.resolve(*map(str, requests), **{"settle_seconds": _SETTLE_SECONDS, **options})
+    if report.exit_status:
+        said = f"clear_port: not free before the test\n{tree(report.ports)}"
+        pytest.fail(said, pytrace=False)
+
+
+def free_again(requests: list[PortRequest], options: dict[str, Any]) -> None:
+    """Ends what the test has left on its ports, and tells of it; an error where it must stay."""
+    deadline = time.monotonic() + _AFTER_SECONDS
+    left = requests
+    while left := [each for each in left if not prove(each, list_sockets).free]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_AGAIN_SECONDS)
+    if not left:
+        return
+    report = api.resolve(*map(str, left), **{"settle_seconds": _SETTLE_SECONDS, **options})
+    said = tree(report.ports)
+    if report.exit_status:
+        pytest.fail(f"clear_port: not free after the test\n{said}", pytrace=False)
+    warnings.warn(pytest.PytestWarning(f"clear_port: left by the test\n{said}"), stacklevel=2)

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Self
 
 from resolver.gather import list_sockets
 from resolver.model import SocketState, Transport
-from resolver.reservations.holding.endpoint import bound, explained, taken
+from resolver.reservations.bind import bound, error_of, taken
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest
@@ -69,7 +69,7 @@ class Hold:
         except OSError as error:
             if error.errno == errno.EADDRINUSE and patient and request.transport is Transport.TCP:
                 return cls._beside_connections(request)
-            raise explained(request, error) from error
+            raise error_of(request, error) from error
         if request.transport is Transport.TCP:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return cls(request, held)
@@ -85,7 +85,7 @@ class Hold:
                 return cls(request, held, gate, lingering=left)
         except OSError as error:
             _close(gate, held)
-            raise explained(request, error) from error
+            raise error_of(request, error) from error
         _close(gate, held)
         raise taken(request)
 

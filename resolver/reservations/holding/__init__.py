@@ -1,1 +1,0 @@
-"""Keeping a port in the kernel, and running a program on it."""
