@@ -69,7 +69,7 @@ def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
 def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
     """The file's descriptor."""
     directory = state_directory(environ, lambda: root(Path.cwd()))
-    with own_files.folder(directory.text, make=make) as folder:
+    with own_files.folder(directory.path, make=make) as folder:
         opened = folder.open(OUTCOMES, make=make)
     try:
         yield opened

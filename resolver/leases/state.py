@@ -24,16 +24,11 @@ OUTCOMES = "outcomes"  # what resolve came to, where somebody wants to know
 
 
 class StateDirectory(Struct, frozen=True):
-    """An absolute path as text, and which setting it came from. `reason`: why there is none."""
+    """An absolute path, and which setting it came from. `reason`: why there is none."""
 
-    text: str
+    path: Path
     origin: str
     reason: str = ""
-
-    @property
-    def path(self) -> Path:
-        """The directory."""
-        return Path(self.text)
 
     @property
     def ledger(self) -> Path:
@@ -67,20 +62,20 @@ def state_directory(
         UsageError: the setting has a variable or a user in it that there is not.
     """
     if chosen := environ.get(STATE_VARIABLE, "").strip():
-        path = _expanded(chosen, environ)
-        whole = path if path.startswith("/") else f"{root()}/{path}"
-        return StateDirectory(os.path.normpath(whole), STATE_VARIABLE)
+        path = os.path.normpath(os.path.join(root(), _expanded(chosen, environ)))
+        return StateDirectory(Path(path), STATE_VARIABLE)
     state = environ.get("XDG_STATE_HOME", "")
     if state.startswith("/") and platform != "darwin":  # a relative one is to be ignored
-        return StateDirectory(f"{state.rstrip('/')}/{NAME}", "XDG_STATE_HOME")
+        return StateDirectory(Path(state, NAME), "XDG_STATE_HOME")
     home = _home(environ)
     if home is None:
-        return StateDirectory(os.devnull, "default", "this user has no home directory")
+        return StateDirectory(Path(os.devnull), "default", "this user has no home directory")
     below = "Library/Application Support" if platform == "darwin" else ".local/state"
-    return StateDirectory(f"{home}/{below}/{NAME}", "default")
+    return StateDirectory(Path(f"{home}/{below}/{NAME}"), "default")
 
 
 def _home(environ: Mapping[str, str]) -> str | None:
+    """The home directory without a slash at its end; None where there is none."""
     home = environ.get("HOME", "") or os.path.expanduser("~")
     return home.rstrip("/") if home.startswith("/") and home != "/nonexistent" else None
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resolver.leases.model import Entry
     from resolver.leases.owner import Here
     from resolver.leases.state import StateDirectory
     from resolver.protocols import LeaseStore
@@ -75,7 +74,7 @@ def _made(directory: StateDirectory, where: Here) -> LeaseStore:
     reason = directory.reason
     if not reason:
         try:
-            own_files.folder(directory.text, make=True).close()
+            own_files.folder(directory.path, make=True).close()
             ledger = Ledger(directory.ledger, where)
             ledger.check()
         except UnwritableError as error:
@@ -89,27 +88,14 @@ def _made(directory: StateDirectory, where: Here) -> LeaseStore:
 
 def _memory(directory: StateDirectory, reason: str, where: Here) -> LeaseStore:
     """A store that lives in memory, with the leases of a ledger that can only be read."""
-    what = "reservations cannot be kept" + ("" if directory.reason else f" in {directory.text}")
+    what = "reservations cannot be kept" + ("" if directory.reason else f" in {directory.path}")
     warning = f"{what}: {reason}; they are forgotten when this command ends"
+    store = Ledger(None, where)
     try:
-        store = Ledger(None, where, found=_readable(directory, where))
+        if directory.ledger.exists():  # others live by what is in it
+            store = Ledger(None, where, found=Ledger(directory.ledger, where).entries())
     except (StoreError, OSError):
-        store = Ledger(None, where)
-        store.unreadable = f"what is reserved in {directory.text} cannot be read by this user"
+        store.unreadable = f"what is reserved in {directory.path} cannot be read by this user"
         warning += f", and {store.unreadable}"
     store.warnings = (warning,)
     return store
-
-
-def _readable(directory: StateDirectory, where: Here) -> tuple[Entry, ...]:
-    """The leases of a ledger that can be read and not written: others live by them.
-
-    Raises:
-        StoreError: there is one, and it cannot be read.
-        OSError: whether there is one cannot be told.
-    """
-    try:
-        directory.ledger.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return Ledger(directory.ledger, where).entries()

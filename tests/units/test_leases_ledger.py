@@ -134,6 +134,28 @@ def test_a_kill_at_any_moment_leaves_a_working_ledger(tmp_path: Path) -> None:
     assert facts["deaths"] > 80
 
 
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_what_a_killed_process_had_committed_is_read(path: Path, mode: str) -> None:
+    """Also by who only looks, while what SQLite made beside the file still lies there."""
+    Ledger(path, HERE).check()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute(f"PRAGMA journal_mode = {mode}").fetchall() == [(mode,)]
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.units.test_leases_ledger import HERE, Ledger, claim\n"
+        "store = Ledger(Path(sys.argv[1]), HERE)\n"
+        "store.acquire([claim(8001, owner=None, ttl_seconds=600)])\n"
+        "with store._database.writing() as database:\n"
+        "    database.execute('DELETE FROM lease')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
+    assert [lease.port for lease in Ledger(path, HERE).leases()] == [8001]
+    [found] = Ledger(path, HERE).prune() or Ledger(path, HERE).leases()
+    assert found.port == 8001
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import shlex
 import sqlite3
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -23,13 +23,13 @@ from resolver.leases.stores import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from resolver.host.own_files import Folder
     from resolver.leases.model import Entry
 
-_SIDES = ("-wal", "-shm", "-journal", "")  # sqlite.org/tempfiles.html
+_LOGS = ("-wal", "-journal")  # sqlite.org/tempfiles.html
+_SIDES = (*_LOGS, "-shm", "")
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _REFUSED = {
@@ -48,31 +48,6 @@ class UnwritableError(StoreError):
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where} cannot be written: {reason}")
         self.reason = reason
-
-
-class Database(Protocol):
-    """The tables, for one transaction at a time, which is undone where its body raises."""
-
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A transaction that nobody else writes beside; the tables are made.
-
-        Raises:
-            UnwritableError: it cannot be made or written.
-            StoreError: it is damaged, another program's, a later version's, or busy for too long.
-        """
-        ...
-
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A transaction that sees what was committed before, waits for nobody and makes nothing.
-
-        Raises:
-            StoreError: it cannot be read, or as `writing`.
-        """
-        ...
-
-    def close(self) -> None:
-        """Lets go of what is open."""
-        ...
 
 
 class _Kept(Struct, frozen=True):
@@ -104,7 +79,12 @@ class FileDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """See `Database`."""
+        """A transaction that nobody else writes beside, undone where its body raises.
+
+        Raises:
+            UnwritableError: it cannot be made or written.
+            StoreError: it is damaged, another program's, a later version's, or busy for too long.
+        """
         with translated(self._path, "written"), self._opened() as folder:
             connection = self._current(folder) or self._connect(folder)
             with connection:
@@ -114,7 +94,11 @@ class FileDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """See `Database`."""
+        """A transaction that sees what was committed before, waits for nobody and makes nothing.
+
+        Raises:
+            StoreError: it cannot be read, or as `writing`.
+        """
         with translated(self._path, "read"), ExitStack() as stack:
             try:
                 folder = stack.enter_context(self._opened())
@@ -182,8 +166,8 @@ class FileDatabase:
             connection.execute("PRAGMA user_version")  # only now it is opened
         except sqlite3.OperationalError:
             connection.close()
-            log = paths.status(folder.descriptor, f"{self._path.name}-wal")
-            if parameters != "mode=ro" or (log is not None and log.st_size):
+            logs = (paths.status(folder.descriptor, self._path.name + side) for side in _LOGS)
+            if parameters != "mode=ro" or any(log and log.st_size for log in logs):
                 raise  # what is in there would be missed
             return self._readable("immutable=1", folder)  # where SQLite cannot make its own files
         except BaseException:
@@ -206,7 +190,7 @@ class MemoryDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """See `Database`."""
+        """See `FileDatabase`."""
         with self._alone, self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection

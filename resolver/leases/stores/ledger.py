@@ -14,7 +14,7 @@ from resolver.leases import rules
 from resolver.leases.rules import Moment
 from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
-from resolver.leases.stores.database import Database, FileDatabase, MemoryDatabase
+from resolver.leases.stores.database import FileDatabase, MemoryDatabase
 from resolver.leases.stores.shared import SharedDatabase
 from resolver.settings import STORE_SECONDS
 
@@ -63,7 +63,7 @@ class Ledger:
         self.unreadable = ""
         self._here = where
         self._now = now
-        self._database: Database
+        self._database: FileDatabase | SharedDatabase | MemoryDatabase
         if path is None:
             self._database = MemoryDatabase(found)
         elif path.name in COPIES:

@@ -68,7 +68,7 @@ class SharedDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """See `Database`."""
+        """See `FileDatabase`."""
         with (
             translated(self._path, "written"),
             own_files.folder(self._path.parent) as folder,
@@ -89,7 +89,7 @@ class SharedDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """See `Database`."""
+        """See `FileDatabase`."""
         with translated(self._path, "read"):
             try:
                 with own_files.folder(self._path.parent) as folder:
