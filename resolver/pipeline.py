@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.collateral import with_collateral
+from resolver.container_clients import with_clients
 from resolver.gather import gather
 from resolver.gather.hints import remarks
 from resolver.gather.holders import holders
@@ -98,6 +99,7 @@ def diagnose(
         return Diagnosis()
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
+    found = with_clients(found, snapshot, effects.run)
     plan = choose(with_collateral(found, snapshot), policy, snapshot.own)
     if requests is not None and not policy.force:
         plan = without_vain_steps(plan, [each for each in requests if each not in free])

@@ -10,14 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.classify import (
+    agents,
     ancestor,
     bystander,
     circus,
     container,
+    container_exec,
     cron,
     desktop,
     hidden,
     init,
+    kernel_socket,
     launchd,
     local,
     monit,
@@ -42,16 +45,7 @@ if TYPE_CHECKING:
     from resolver.model import Account, Classification, Completed, Holder, Snapshot
     from resolver.protocols import Classifier, CommandRunner
 
-CLASSIFIERS: tuple[Classifier, ...] = (
-    ancestor,  # the caller himself comes first: whatever else he is, he is not ended
-    redirect,
-    bystander,
-    orchestrator,  # before the container, which it would replace
-    container,  # before all that knows processes: docker-proxy lives in docker.service's cgroup
-    orphan,
-    desktop,
-    remote_forward,
-    protected,
+MANAGERS: tuple[Classifier, ...] = (
     monit,  # before other managers: what they stop, monit starts again
     supervise,
     supervisord,
@@ -61,9 +55,26 @@ CLASSIFIERS: tuple[Classifier, ...] = (
     launchd,
     procfile,
     reloader,
+)
+"""Whoever starts again what ends, or ends what belongs together; in the order of asking."""
+
+CLASSIFIERS: tuple[Classifier, ...] = (
+    ancestor,  # the caller himself comes first: whatever else he is, he is not ended
+    redirect,
+    bystander,
+    container_exec,  # before the container in which it is, and which lives on
+    orchestrator,  # before the container, which it would replace
+    agents,
+    container,  # before all that knows processes: docker-proxy lives in docker.service's cgroup
+    orphan,
+    desktop,
+    remote_forward,
+    protected,
+    *MANAGERS,
     tunnel,  # after the reloaders: a tunnel in a shell loop comes back
     init,
     cron,  # after the reloaders: a job may be a loop
+    kernel_socket,
     hidden,
     local,  # takes everything
 )
@@ -76,6 +87,14 @@ def classify(
     """One classification for each holder, in the same order."""
     remembered = _remembering(run)
     return tuple(_classify_one(holder, snapshot, remembered) for holder in holders)
+
+
+def classify_by_managers(
+    holder: Holder, snapshot: Snapshot, run: CommandRunner
+) -> Classification | None:
+    """What the managers among the classifiers say of one holder; None where it is none's."""
+    answers = (each.classify(holder, snapshot, run) for each in MANAGERS)
+    return next((found for found in answers if found is not None), None)
 
 
 def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification:

@@ -15,16 +15,28 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.errors import CommandFailedError
+from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
+from resolver.host.identity import identify
 from resolver.managed import ManagedService, ask_text, classification
-from resolver.model import ANY_IPV6, Binding, Confidence, PortNumber, Respawn, Transport
-from resolver.programs import SESSION_HOSTS, known_as
+from resolver.model import (
+    ANY_IPV6,
+    Binding,
+    Classification,
+    Command,
+    Confidence,
+    Kind,
+    Pid,
+    PortNumber,
+    Respawn,
+    Transport,
+)
+from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.model import Account, Classification, Holder, Process, Snapshot
+    from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 # Units that hold ports for others, or run other people's work
@@ -32,7 +44,18 @@ _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "pod
 _UNITS = (".service", ".scope")
 _USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
 _LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
-_PROPERTIES = "Id,MainPID,Restart,TriggeredBy,ActiveState,NRestarts,FragmentPath,UnitFileState"
+_PROPERTIES = (
+    "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState"
+)
+_TRIGGERS = (".socket", ".path", ".timer")
+# The way into the machine, its network and its engines: whoever stops one may be locked out
+_NEVER = re.compile(
+    r"(?:sshd?|sshd-\w+|dropbear|tailscaled|zerotier-one|wg-quick|openvpn(?:-\w+)?|xrdp(?:-\w+)?"
+    r"|cockpit|teleport|amazon-ssm-agent|google-guest-agent|getty|serial-getty|user|user-runtime-dir"
+    r"|NetworkManager|networking|dhcpcd|wpa_supplicant|systemd-[\w-]+|dbus|dbus-broker"
+    r"|docker|containerd|podman|crio|kubelet|libvirtd?|virtqemud)(?:@.*)?\.(?:service|socket)"
+)
+_PROGRAM = re.compile(r"path=(\S+)")
 
 
 class _Unit(Struct, frozen=True):
@@ -88,11 +111,13 @@ def _service(
     except CommandFailedError as error:
         return _suspected(holder, unit, str(error))
     if holder.master and not _owns(facts, holder.master, holder, snapshot):
-        return None
+        return _left_over(holder, unit, facts)
+    if _NEVER.fullmatch(unit.name):
+        return _never(holder, unit)
     sockets = facts.get("TriggeredBy", "").split()
     restart = facts.get("Restart", "no")
     policy = f"Restart={restart}" + (f", activated by {' '.join(sockets)}" if sockets else "")
-    units = [*(name for name in sockets if name.endswith(".socket")), unit.name]
+    units = [*(name for name in sockets if name.endswith(_TRIGGERS)), unit.name]
     service = _managed(
         unit,
         units,
@@ -115,6 +140,58 @@ def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snap
     above = next((each for each in master.ancestors if each.pid == main), None)
     process = snapshot.process(above)
     return process is not None and not known_as(process, SESSION_HOSTS)
+
+
+def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classification | None:
+    """What an earlier run of a unit left behind, where systemd is about to start the unit again.
+
+    None where the unit does not want to run, or runs beside it.
+    """
+    main = _number(facts.get("MainPID"))
+    waits = facts.get("SubState", "").startswith("auto-restart")
+    failing = _number(facts.get("NRestarts")) > 0 and (main == 0 or _is_older(holder, main))
+    restart = facts.get("Restart", "no")
+    if restart == "no" or not (waits or failing):
+        return None
+    policy = f"Restart={restart}"
+    service = _managed(
+        unit,
+        [unit.name],
+        policy=policy,
+        respawn=Respawn.YES,
+        evidence=(
+            f"{holder.master} is left over of an earlier run of {unit.name}",
+            *_service_evidence(unit, facts),
+        ),
+        reason=f"{unit.name} of systemd ({policy}) wants this port, and is started again for it",
+    )
+    judged = classification(holder, filter(None, [holder.master]), service)
+    if judged.manager is None:
+        return judged
+    rest = (*_systemctl(unit.uid), "kill", unit.name)  # what it left behind, too
+    return replace(judged, manager=replace(judged.manager, stop=(*judged.manager.stop, rest)))
+
+
+def _is_older(holder: Holder, main: int) -> bool:
+    """Whether the holder was there before the unit's main process that runs now."""
+    try:
+        now = identify(Pid(main))
+    except StateChangedError:
+        return True
+    master = holder.master
+    return master is not None and master.identity.start_time < now.start_time
+
+
+def _never(holder: Holder, unit: _Unit) -> Classification:
+    """A unit that is not stopped from here, whatever was asked."""
+    cat = (*_systemctl(unit.uid), "cat", unit.name)
+    return Classification(
+        holder,
+        Kind.PROTECTED,
+        chain=(*([str(holder.master)] if holder.master else []), unit.name),
+        reason=f"{unit.name} is a way in, the network or an engine, and is never stopped from here",
+        commands=(Command(cat, "where its port is configured"),),
+    )
 
 
 def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
@@ -160,8 +237,27 @@ def _socket_unit(
         return None
     for block in blocks:
         if holder.binding in _listens(block.get("Listen", ""), holder.binding):
-            return _socket_classification(holder, _Unit(block.get("Id", "?"), uid), block, snapshot)
+            unit = _Unit(block.get("Id", "?"), uid)
+            if _leads_in(unit, block, manager, run):
+                return _never(holder, unit)
+            return _socket_classification(holder, unit, block, snapshot)
     return None
+
+
+def _leads_in(unit: _Unit, block: dict[str, str], about: Process, run: CommandRunner) -> bool:
+    """Whether a socket unit, or what it starts, must not be stopped: by name, or by program."""
+    services = block.get("Triggers", "").split()
+    if any(_NEVER.fullmatch(name) for name in (unit.name, *services)):
+        return True
+    named = [name.replace("@.", "@x.") for name in services if not name.startswith("-")]
+    if not named:
+        return False
+    try:
+        blocks = _query(unit.uid, about, run, ("show", *named, "-p", "ExecStart"))
+    except CommandFailedError:
+        return False
+    paths = _PROGRAM.findall(" ".join(each.get("ExecStart", "") for each in blocks))
+    return not SYSTEM.isdisjoint(path.rpartition("/")[2] for path in paths)
 
 
 def _socket_classification(

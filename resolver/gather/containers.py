@@ -147,6 +147,7 @@ def parse_container(
         auto_remove=host.get("AutoRemove") is True,
         stop_timeout_seconds=_stop_timeout(settings.get("StopTimeout")),
         sharing=tuple(sorted(_sharing(row["Id"], rows))),
+        main_pid=_number((details.get("State") or {}).get("Pid") or 0),
     )
 
 

@@ -105,10 +105,12 @@ class Container(Struct, frozen=True):
 
     `published` are the host bindings that it holds or, between two restarts, would take again.
     `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
-    `stop_timeout_seconds` is the container's own grace. `sharing` names the containers that live in
-    its network namespace. `client` begins the commands that reach its engine. `uid` is the user
-    who listens at its engine's socket, None where that cannot be told; `foreign` says that it is
-    another user's engine, whose word counts for that user's sockets and processes only.
+    `stop_timeout_seconds` is the container's own grace. `main_pid` is its
+    main process as the engine numbers it, 0 where it did not say. `sharing` names the containers
+    that live in its network namespace. `client` begins the commands that reach its engine.
+    `uid` is the user who listens at its engine's socket, None where that cannot be told; `foreign`
+    says that it is another user's engine, whose word counts for that user's sockets and processes
+    only.
     """
 
     id: str
@@ -126,6 +128,7 @@ class Container(Struct, frozen=True):
     client: tuple[str, ...] = ("docker",)
     uid: int | None = None
     foreign: bool = False
+    main_pid: int = 0
 
     @property
     def handle(self) -> str:

@@ -178,7 +178,7 @@ class Classification(Struct, frozen=True):
     service is left to its manager's own command, even where nothing starts it again. `runner` is
     a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
     `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
-    else would be lost with it.
+    else would be lost with it. `client` follows a container in the foreground for the manager.
     """
 
     holder: Holder
@@ -195,6 +195,7 @@ class Classification(Struct, frozen=True):
     harm: str = ""
     spared: str = ""
     collateral: tuple[Collateral, ...] = ()
+    client: Process | None = None
 
 
 class KillStep(Struct, frozen=True, eq=False):
@@ -232,11 +233,15 @@ class StopContainerStep(Struct, frozen=True, eq=False):
 
 
 class StopServiceStep(Struct, frozen=True, eq=False):
-    """Stop a managed service through its manager's own command."""
+    """Stop a managed service through its manager's own command.
+
+    `container` is stopped, too: the manager only ends the client that follows it.
+    """
 
     bindings: tuple[Binding, ...]
     manager: Manager
     why: str
+    container: Container | None = None
     undo: tuple[Command, ...] = ()
     kind: str = "stop-service"
     commands: tuple[Command, ...] = ()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from resolver.model import Kind
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _row(verdict: str, report: HolderReport) -> tuple[str, ...]:
     if holder.master:
         name, identifier = holder.master.name, str(holder.master.pid)
         user = holder.master.user or ""
-    if holder.container:
+    if holder.container and classification.kind is not Kind.LOCAL:
         name, identifier = holder.container.name, holder.container.id[:12]
     if classification.manager:
         name = classification.manager.name

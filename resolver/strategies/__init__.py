@@ -56,6 +56,6 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
         case StopContainerStep():
             return stop_container(step, policy, effects.clock, effects.observer)
         case StopServiceStep():
-            return stop_service(step, effects.run, effects.observer)
+            return stop_service(step, policy, effects.run, effects.clock, effects.observer)
         case AdviseStep():
             return Outcome(step, Result.SKIPPED, step.why)

@@ -165,7 +165,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
-        undo=undo or tuple(started for each in masters for started in _how_started(each)),
+        undo=undo or tuple(e for found in masters for e in _how_started(found, holder.container)),
         commands=(_kill_command(masters, data.shutdown if data else ""),),
     )
 
@@ -175,11 +175,13 @@ def _kill_command(processes: Iterable[Process], shutdown: str = "") -> Command:
     return Command(("kill", *flag, *(str(found.pid) for found in processes)))
 
 
-def _how_started(process: Process) -> tuple[Command, ...]:
+def _how_started(process: Process, container: Container | None) -> tuple[Command, ...]:
     """The command that starts the process again; none where it hides how it was started."""
     words = process.command
     if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
         return ()
+    if container is not None and container.engine:
+        return (Command((*container.client, "exec", "-d", container.handle, *words)),)
     return (Command(words, folder=process.cwd),)
 
 
@@ -250,7 +252,10 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
         runner = replace(each, respawners=(each.runner,))
         return _spared(runner, policy, own) or _runner_step(each, each.runner, policy)
     if policy.stop_services and manager.stop and confirmed:
-        return StopServiceStep((each.holder.binding,), manager, each.reason, undo, commands=stop)
+        container = each.holder.container if each.client else None
+        return StopServiceStep(
+            (each.holder.binding,), manager, each.reason, container, undo, commands=stop
+        )
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
         why = f"{each.reason}: {manager.kind} may start it again"

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
-from resolver.model import Outcome, Result
+from resolver.model import Outcome, Result, StopContainerStep
 from resolver.settings import SERVICE_TIMEOUT_SECONDS
 from resolver.shell import join
+from resolver.strategies.stop_container import stop_container
 
 if TYPE_CHECKING:
-    from resolver.model import StopServiceStep
-    from resolver.protocols import CommandRunner, Observer
+    from resolver.model import Container, Policy, StopServiceStep
+    from resolver.protocols import Clock, CommandRunner, Observer
+
+_CLIENT_SECONDS = 3.0  # for a container to end when its client is asked to
 
 
-def stop_service(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outcome:
-    """Runs each of the manager's stop commands, up to the first that fails."""
+def stop_service(
+    step: StopServiceStep, policy: Policy, run: CommandRunner, clock: Clock, observer: Observer
+) -> Outcome:
+    """Runs each of the manager's stop commands, up to the first that fails.
+
+    A container whose client the manager runs is told to stop by its engine, too: its main process
+    may ignore what the client passes on, and it may outlive the client.
+    """
+    if step.container is None:
+        return _stop(step, run, observer)
+    outcomes: list[Outcome] = []
+    manager = threading.Thread(
+        target=lambda: outcomes.append(_stop(step, run, observer)), name="manager", daemon=True
+    )
+    manager.start()
+    manager.join(_CLIENT_SECONDS)
+    contained = _stop_contained(step, step.container, policy, clock, observer)
+    manager.join(SERVICE_TIMEOUT_SECONDS)
+    if not outcomes:
+        return Outcome(step, Result.FAILED, f"{step.manager.name} did not stop", contained.actions)
+    worst = outcomes[0] if outcomes[0].result is not Result.DONE else contained
+    result = Result.DONE if worst.result is Result.GONE else worst.result
+    reason = f"stopped {step.manager.name}" if result is Result.DONE else worst.reason
+    return Outcome(step, result, reason, (*outcomes[0].actions, *contained.actions))
+
+
+def _stop_contained(
+    step: StopServiceStep, container: Container, policy: Policy, clock: Clock, observer: Observer
+) -> Outcome:
+    stop = StopContainerStep(step.bindings, container, step.why)
+    return stop_container(stop, policy, clock, observer)
+
+
+def _stop(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outcome:
     actions: list[str] = []
     for argv in step.manager.stop:
         observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)

@@ -1,0 +1,121 @@
+"""Containers that an agent put there, and puts back: known by the labels that each of them leaves.
+
+Whoever starts a container chooses its labels: nothing of this is confirmed, nor ever run. Sources:
+podman-systemd.unit(5); Home Assistant's supervisor/docker/const.py and `ha -h`; "Amazon ECS
+container labels"; balena-supervisor's src/compose/service.ts; Portainer's /data/compose.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
+
+if TYPE_CHECKING:
+    from resolver.model import Container, Holder, Snapshot
+    from resolver.protocols import CommandRunner
+
+_UNIT = "PODMAN_SYSTEMD_UNIT"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_./\\-]*\Z")
+
+
+class _Agent(Struct, frozen=True):
+    """A row: the label that tells an agent, and the line that stops one of its containers.
+
+    `command` has `{value}` for the label's value.
+    """
+
+    name: str
+    label: str
+    command: tuple[str, ...]
+    comment: str = ""
+
+
+_AGENTS = (
+    _Agent(
+        "Home Assistant",
+        "io.hass.type",
+        ("ha", "core", "stop"),
+        comment="the same for an app: ha apps stop SLUG (older versions: ha addons)",
+    ),
+    _Agent("Home Assistant", "supervisor_managed", ("ha", "apps"), comment="lists what it runs"),
+    _Agent(
+        "Amazon ECS",
+        "com.amazonaws.ecs.task-arn",
+        ("aws", "ecs", "stop-task", "--task", "{value}"),
+        comment="its service starts another one: aws ecs update-service --desired-count 0",
+    ),
+    _Agent(
+        "balena",
+        "io.balena.service-name",
+        ("balena", "device", "stop-service", "UUID", "{value}"),
+        comment="the device's UUID is in the dashboard",
+    ),
+    _Agent(
+        "Azure IoT Edge",
+        "net.azure-devices.edge.owner",
+        ("iotedge", "list"),
+        comment="modules are removed in the deployment",
+    ),
+)
+_PORTAINER = _Agent("Portainer", "com.docker.compose.project", ())
+_FOLDER = "com.docker.compose.project.working_dir"
+
+
+def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A container of an agent that would put it back."""
+    container = holder.container
+    if container is None or container.foreign:
+        return None
+    unit = container.label(_UNIT) or ""
+    if unit.endswith(".service") and _NAME.match(unit):
+        return _quadlet(holder, container, unit)
+    for agent in _AGENTS:
+        value = container.label(agent.label)
+        if value is not None:
+            return _advised(holder, container, agent, value)
+    if (container.label(_FOLDER) or "").startswith("/data/compose/"):
+        stack = container.label(_PORTAINER.label) or "?"
+        return _advised(holder, container, _PORTAINER, stack)
+    return None
+
+
+def _advised(holder: Holder, container: Container, agent: _Agent, value: str) -> Classification:
+    words = tuple(word.format(value=value if _NAME.match(value) else "…") for word in agent.command)
+    stop = Command((*container.client, "stop", container.handle), f"until {agent.name} acts again")
+    advice = (Command(words, agent.comment), stop) if words else (stop,)
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        chain=(f"container {container.name}", agent.name),
+        evidence=(f"its label {agent.label} says {value}",),
+        reason=f"container {container.name} of {agent.name}, which may start it again",
+        commands=advice,
+    )
+
+
+def _quadlet(holder: Holder, container: Container, unit: str) -> Classification:
+    """The unit whose podman keeps the container, by its label alone."""
+    policy = "restart policy unknown"
+    return Classification(
+        holder,
+        Kind.SERVICE,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        manager=Manager(
+            kind="systemd",
+            name=unit,
+            policy=policy,
+            stop=(("systemctl", "stop", unit),),
+            start=(("systemctl", "start", unit),),
+            prefix=("sudo",),
+        ),
+        chain=(f"container {container.name}", unit, policy),
+        evidence=(f"its label {_UNIT} says {unit}",),
+        reason=f"container {container.name} of {unit} of systemd",
+    )

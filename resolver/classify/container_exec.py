@@ -1,0 +1,52 @@
+"""A process that was exec'd into a container: it ends by itself, and the container lives.
+
+Membership is not ownership: what runs in a container's cgroup is the container's own only where it
+is the main process, or below it. `docker exec` starts its process beside it (Engine API: the
+`State.Pid` of an inspection is the main one).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.host.files import text_of
+from resolver.model import Classification, Kind
+from resolver.programs import ENGINES, FORWARDERS, known_as
+
+if TYPE_CHECKING:
+    from resolver.model import Container, Holder, Snapshot
+    from resolver.protocols import CommandRunner
+
+
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A member of a container that its main process has not started."""
+    container, master = holder.container, holder.master
+    if container is None or master is None or not container.main_pid or container.foreign:
+        return None
+    if any(known_as(process, FORWARDERS | ENGINES) for process in holder.processes):
+        return None
+    line = {master.pid, *(each.pid for each in master.ancestors)}
+    own = {each.pid for each in holder.processes}
+    if container.main_pid in line | own or not _is_main(container):
+        return None
+    above = (snapshot.process(identity) for identity in reversed(master.ancestors))
+    chain = [str(each) for each in above if each and _is_inside(each.cgroups, container)]
+    return Classification(
+        holder,
+        Kind.LOCAL,
+        chain=(f"container {container.name}", *chain, str(master)),
+        evidence=(
+            f"{container.name}'s main process {container.main_pid} is not above it, and lives on",
+        ),
+        reason=f"process {master}, exec'd into container {container.name}",
+    )
+
+
+def _is_main(container: Container) -> bool:
+    """Whether the engine's number is one of ours: that process is in the container, too."""
+    paths = text_of(f"/proc/{container.main_pid}/cgroup").splitlines()
+    return _is_inside(tuple(paths), container)
+
+
+def _is_inside(paths: tuple[str, ...], container: Container) -> bool:
+    return any(container.id in path for path in paths)
