@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from resolver.health import probes
-from resolver.health.model import Reach
+from resolver.health.model import Answer, Reach
 from resolver.health.probes import PROBES
+from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import LONGEST, Peer, ProbeResult, Question, TooLongError
 from resolver.project.model import Probe
 from tests.lab.ports import free_range
@@ -167,3 +171,45 @@ def test_they_can_be_asked_where_a_loop_runs_already(mute: int) -> None:
         return answer.level
 
     assert asyncio.run(asked()) is Reach.ACCEPTS
+
+
+@pytest.mark.parametrize(
+    ("says", "good", "reason"),
+    [
+        (None, True, "accepts connections"),
+        (b"220 hello", True, "accepts connections, and greets"),
+        (b"", False, "accepts the connection, and ends it at once"),
+    ],
+)
+def test_a_forwarder_may_accept_for_nobody(says: bytes | None, *, good: bool, reason: str) -> None:
+    async def asked() -> Answer:
+        async def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if says is not None:
+                writer.write(says)
+                writer.close()
+
+        async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            [answer] = await probes.ask([Question("127.0.0.1", port, None, 30.0, forwarded=True)])
+            return answer
+
+    answer = asyncio.run(asked())
+    assert (answer.good, answer.reason) == (good, reason)
+
+
+def test_a_command_that_stays_is_ended() -> None:
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    quiet = ProbeCommand((sys.executable, "-c", script), "", {}, 1.0)
+    [answer] = probes.run(probes.ask([quiet]))
+    assert answer.reason == f"{sys.executable!a} does not end in time"
+    assert not psutil.Process().children()
+
+
+def test_a_command_is_not_run_where_nobody_could_tell_how_it_ended() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        [answer] = probes.run(probes.ask([ProbeCommand(("true",), "", {}, 5.0)]))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert answer.level is Reach.UNKNOWN
+    assert "SIGCHLD" in answer.reason
