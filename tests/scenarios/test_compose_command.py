@@ -268,8 +268,11 @@ def test_podmans_compose(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_podmans_engine(engine: Engine, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it started is the project's own: by the engine at podman's socket, with no other here.
 
-    In a mount namespace whose /run has that socket alone; dockerd stands for podman.
+    In a mount namespace whose /run has that socket alone; dockerd stands for podman. (Seen with
+    podman 5.8 and compose 2.40 too, whose conmon holds the port.)
     """
+    if os.geteuid() != 0:
+        unavailable("a mount namespace needs root")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     socket = here / "socket"
     socket.touch()
