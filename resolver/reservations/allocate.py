@@ -86,7 +86,7 @@ class _Allocation:
         self._wanted, self._terms, self._store, self._ports = wanted, terms, store, ports
         self._leases = store.leases(terms.scope)
         self._last = store.recall(terms.scope, terms.project, terms.place)
-        self._elsewhere = _elsewhere(terms, store)
+        self._elsewhere = {} if terms.strict else _elsewhere(terms, store)
         self._given: dict[str, Assigned] = {}
         self._moved: list[Lease] = []
 
@@ -225,7 +225,7 @@ class _Allocation:
                 if not self._terms.dry_run:
                     self._moved += self._store.release([lease])
         place = self._elsewhere.get(request.port)
-        if place and not (mine or self._terms.strict):
+        if place and not mine:
             raise ObstacleError(request, f"is this project's in {place}")
 
     # --- whose it was, and what becomes of it -----------------------------------------------------
@@ -270,6 +270,7 @@ class _Allocation:
         )
         if terms.remembered:
             store.remember(terms.scope, terms.project, terms.place, now)
+        if terms.remembered and not terms.beside:
             everywhere = {f"{service}:{terms.place}": port for service, port in now.items()}
             store.remember(terms.scope, terms.project, EVERYWHERE, everywhere)
 
