@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import ReservedError, StoreError
-from resolver.leases.model import Claim
+from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import here, myself
 from resolver.leases.stores.redis_store import RedisStore
-from resolver.model import PortNumber, Transport
+from resolver.model import Pid, PortNumber, Transport
 from tests.lab.cli import ultra
 from tests.lab.lossy import Lossy
 from tests.lab.ports import free_port
@@ -263,6 +263,27 @@ def test_a_lease_that_is_none(server: Server, store: RedisStore, value: str) -> 
     assert "8085" in refused(store) or "is none" in refused(store)
     with pytest.raises(StoreError, match="is none"):
         store.leases()
+
+
+def test_the_leases_of_the_version_before_are_read(server: Server, store: RedisStore) -> None:
+    """As that version kept them: machines of one fleet need not be brought up to date at once."""
+    home, end = "ultra-ports:1:{@host%3Aone}:", "4102444800000"
+    text = (
+        '{"scope":"host:one","port":8085,"transport":"tcp","address":null,"service":"api",'
+        '"project":"shop","place":"/srv/\\udcff","owner":["a boot","pid:[1]",4711,12345],'
+        '"held":true}'
+    )
+    server.cli("hset", f"{home}tcp/8085", "1795747000000001", f"{end} 1795747000500 {text}")
+    server.cli("zadd", f"{home}ports", end, "tcp/8085")
+    [lease] = store.leases()
+    assert (lease.token, str(lease.request), lease.scope) == (1795747000000001, "8085/tcp", SCOPE)
+    assert (lease.service, lease.project, lease.place) == ("api", "shop", "/srv/\udcff")
+    assert lease.owner == Owner("a boot", "pid:[1]", Pid(4711), 12345)
+    assert (lease.created_at, lease.expires_at, lease.held) == (1795747000.5, 4102444800.0, True)
+    with pytest.raises(ReservedError, match="8085/tcp is reserved for api of project shop"):
+        store.acquire([claim(project="another")])
+    assert store.renew(lease, 60).token == lease.token
+    assert len(store.release([lease])) == 1
 
 
 def test_a_user_with_few_rights(server: Server) -> None:

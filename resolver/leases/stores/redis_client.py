@@ -43,7 +43,10 @@ class Connection:
             self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
         except (ValueError, TypeError) as error:  # its own text may quote the password
             raise UsageError(_NO_URL) from error
-        self.address = _address(url, self._client.connection_pool.connection_kwargs)
+        scheme, _, rest = url.partition("?")[0].partition("://")
+        self.address = f"{scheme}://{rest.rpartition('@')[2]}"
+        if self.address.endswith("/"):
+            raise UsageError(_NO_URL)
 
     @contextmanager
     def asked(self) -> Iterator[Any]:
@@ -91,13 +94,3 @@ class Connection:
             return f"{self.address} does not answer within {DEADLINE_SECONDS:g} s"
         text = str(error).rpartition("caused error: ")[2].partition(" script: ")[0]
         return f"{self.address}: {' '.join(text.split()).rstrip('.') or type(error).__name__}"
-
-
-def _address(url: str, parts: dict[str, Any]) -> str:
-    """The URL without user, password and options."""
-    if path := parts.get("path"):
-        return f"unix://{path}"
-    if not (host := parts.get("host")):
-        raise UsageError(_NO_URL)
-    host = f"[{host}]" if ":" in host else host
-    return f"{url.partition(':')[0]}://{host}:{parts.get('port', 6379)}/{parts.get('db', 0)}"

@@ -43,10 +43,10 @@ _SCRIPT = """
 -- Everything is read before the first write, which is one that Redis refuses when it is out of
 -- memory or may not write: half of it never happens.
 -- KEYS, for each port: its leases, its scope's index of ports, its scope's last token.
--- renew TOKEN MILLISECONDS MEMBER: a new end.  Returns {TOKEN, VALUE}, or nothing if it is over.
+-- renew TOKEN MILLISECONDS: a new end.  Returns {TOKEN, VALUE}, or nothing if it is over.
 -- grant LIMIT COUNT, that many of '+KEY TOKEN' (may stay) and '-KEY TOKEN' (is replaced), then for
--- each port MEMBER of the index, MILLISECONDS, TEXT.  Returns the microseconds, and: late, where
--- the time LIMIT is over; seen TOKEN VALUE ...; or granted TOKEN VALUE ...
+-- each port MILLISECONDS and TEXT.  Returns the microseconds, and: late, where the time LIMIT is
+-- over; seen TOKEN VALUE ...; or granted TOKEN VALUE ...
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
@@ -54,8 +54,9 @@ local function whole(number) return string.format('%.0f', number) end
 local function lasts(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, whole(ttl)) end
 end
-local function keep(i, token, rest, member, ttl)
-  local value, old = whole(now + ttl) .. rest, redis.call('ZSCORE', KEYS[i + 1], member)
+local function keep(i, token, rest, ttl)
+  local value, member = whole(now + ttl) .. rest, KEYS[i]:match('[^:]+$')
+  local old = redis.call('ZSCORE', KEYS[i + 1], member)
   redis.call('HSET', KEYS[i], token, value)
   redis.call('ZADD', KEYS[i + 1], whole(math.max(old or 0, now + ttl)), member)
   lasts(KEYS[i], ttl)
@@ -65,7 +66,7 @@ end
 if ARGV[1] == 'renew' then
   local expires, rest = (redis.call('HGET', KEYS[1], ARGV[2]) or ''):match('^(%d+)( %d+ .*)$')
   if not expires or tonumber(expires) <= now then return {} end
-  return {ARGV[2], keep(1, ARGV[2], rest, ARGV[4], tonumber(ARGV[3]))}
+  return {ARGV[2], keep(1, ARGV[2], rest, tonumber(ARGV[3]))}
 end
 if now_us > tonumber(ARGV[2]) then return {whole(now_us), 'late'} end
 local verdicts, first = {}, 4 + ARGV[3]
@@ -90,11 +91,11 @@ end
 if unseen then return seen end
 local granted = {whole(now_us), 'granted'}
 for i = 1, #KEYS, 3 do
-  local member, ttl, text = unpack(ARGV, first + i - 1, first + i + 1)
+  local ttl, text = unpack(ARGV, first + (i - 1) / 3 * 2)
   local token = whole(math.max((redis.call('GET', KEYS[i + 2]) or 0) + 1, now_us))
   redis.call('SET', KEYS[i + 2], token, 'PX', 2592000000)
   redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', whole(now))
-  local value = keep(i, token, ' ' .. whole(now) .. ' ' .. text, member, tonumber(ttl))
+  local value = keep(i, token, ' ' .. whole(now) .. ' ' .. text, tonumber(ttl))
   granted[#granted + 1], granted[#granted + 2] = token, value
 end
 for _, each in ipairs(drop) do redis.call('HDEL', each[1], each[2]) end
@@ -144,7 +145,7 @@ class RedisStore:
         entry = Entry(lease, _CLOCK, lease.expires_at)
         rules.prolonged(entry, ttl_seconds, self._here, _moment(0))
         ttl = _milliseconds(ttl_seconds, held=lease.held)
-        found = self._run([lease], "renew", str(lease.token), ttl, _member(lease))
+        found = self._run([lease], "renew", str(lease.token), ttl)
         if not found:
             raise rules.lost(lease)
         return self._entries(found)[0].lease
@@ -189,8 +190,7 @@ class RedisStore:
         """Redis's clock in microseconds, its answer, and the leases that belong to it."""
         words = [str(now + int(DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
         for each in claims:
-            ttl = _milliseconds(each.ttl_seconds, held=each.held)
-            words += [_member(each), ttl, _text(each)]
+            words += [_milliseconds(each.ttl_seconds, held=each.held), _text(each)]
         clock, answer, *found = self._run(claims, "grant", *words)
         return int(clock), answer, self._entries(found)
 
@@ -235,13 +235,9 @@ def _key(scope: str, kind: str, *names: str) -> str:
     return ":".join((f"{_PREFIX}{{@{_quoted(scope)}}}", kind, *map(_quoted, names)))
 
 
-def _member(of: Claim | Lease) -> str:
-    return f"{of.transport.value}/{of.port}"
-
-
 def _port(of: Claim | Lease) -> str:
     """The hash of a port's leases."""
-    return _key(of.scope, _member(of))
+    return _key(of.scope, f"{of.transport.value}/{of.port}")
 
 
 def _milliseconds(ttl_seconds: float | None, *, held: bool) -> str:

@@ -19,10 +19,6 @@ _APPLICATION = 0x75707274  # "uprt"; sqlite.org/pragma.html#pragma_application_i
 _OWNER = 8  # the column where an owner begins
 _AFTER_OWNER = _OWNER + len(Owner.__struct_fields__)
 _AFTER_LEASE = _AFTER_OWNER + 3
-_COLUMNS = (
-    "token, scope, port, transport, address, service, project, place, owner_boot, owner_namespace, "
-    "owner_pid, owner_start_time, created_at, expires_at, held, boot, ends"
-)
 _TABLES = (
     """CREATE TABLE lease (
         token INTEGER PRIMARY KEY,
@@ -124,13 +120,11 @@ def entries(
     Raises:
         MalformedError: a row makes no sense.
     """
-    statement = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - our own words
     if ports is None:
-        return tuple(map(_entry, database.execute(statement)))
-    statement += " WHERE port = ?"
-    return tuple(
-        _entry(row) for port in sorted(ports) for row in database.execute(statement, (port,))
-    )
+        return tuple(map(_entry, database.execute("SELECT * FROM lease")))
+    statement = "SELECT * FROM lease WHERE port = ?"
+    found = (row for port in sorted(ports) for row in database.execute(statement, (port,)))
+    return tuple(map(_entry, found))
 
 
 def entry(database: sqlite3.Connection, lease: Lease) -> Entry | None:
@@ -141,9 +135,10 @@ def entry(database: sqlite3.Connection, lease: Lease) -> Entry | None:
 
 def insert(database: sqlite3.Connection, new: Iterable[Entry]) -> None:
     """Keeps new entries."""
-    marks = ", ".join("?" * len(_COLUMNS.split(",")))
     for each in new:
-        database.execute(f"INSERT INTO lease ({_COLUMNS}) VALUES ({marks})", _row(each))  # noqa: S608
+        row = _row(each)
+        marks = ", ".join("?" * len(row))
+        database.execute(f"INSERT INTO lease VALUES ({marks})", row)  # noqa: S608 - marks alone
         database.execute("UPDATE grants SET last_token = ?", (each.lease.token,))
 
 
