@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from resolver.health.model import Belongs, Reach, ServiceHealth, is_heard
 from resolver.model import Kind, SocketState, Transport, Verdict
+from resolver.report.holders import holder_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ class Findings(Struct, frozen=True):
     @property
     def names(self) -> str:
         """The holders in a few words."""
-        names = dict.fromkeys(map(_name, self.holders))
+        names = dict.fromkeys(map(holder_name, self.holders))
         return ", ".join(names) or "somebody who is not seen"
 
     @property
@@ -222,9 +223,3 @@ def _workplace(found: Findings) -> str:
     if found.lease or not folders or found.published:
         return ""
     return f": it works in {', '.join(folders)}, not in {found.target.place}"
-
-
-def _name(holder: Holder) -> str:
-    if holder.container is not None:
-        return f"container {holder.container.name}"
-    return str(holder.master) if holder.master is not None else "somebody who is hidden"

@@ -29,9 +29,9 @@ from resolver.health.signatures import is_address
 from resolver.health.slots import Slots, peer_key
 from resolver.host.engine_socket import DeadlineSocket
 from resolver.host.tcp_peer import uid_of_peer
-from resolver.leases.notes import name
 from resolver.model import PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
+from resolver.report.holders import holder_names
 from resolver.reservations import bind
 
 if TYPE_CHECKING:
@@ -303,7 +303,6 @@ def _explained(request: PortRequest, error: OSError) -> UltraPortsError:
     if not isinstance(found, ReservedError):
         return found
     holders = api.who(str(request)).ports[0].holders
-    names = ", ".join(dict.fromkeys(name(each.classification.holder) for each in holders))
-    if not names:
+    if not holders:
         return found
-    return ReservedError(f"{request} is held by {names}", found.hint)
+    return ReservedError(f"{request} is held by {holder_names(holders)}", found.hint)

@@ -21,7 +21,7 @@ from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
 from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
-from resolver.report.events import names
+from resolver.report.holders import holder_names
 from resolver.verify import prove
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Free(Condition):
         """See `Condition`: who holds what is held."""
         found = dict(self._unmet or {})
         for port in diagnosed(found, self._policy).ports:
-            by = names(port.holders)
+            by = holder_names(port.holders)
             found[port.request] = f"is held by {by}" if by else found[port.request]
         return _titled(found, self._wanted)
 

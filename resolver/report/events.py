@@ -9,18 +9,17 @@ from msgspec import Struct
 
 from resolver.model import PortRequest
 from resolver.report.escape import escape
+from resolver.report.holders import holder_names
 from resolver.report.lease import service, when
 from resolver.report.machine import HolderEntry, holder
 from resolver.report.reservations import plain as plain_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import tzinfo
 
     from resolver.health.events import Event
     from resolver.health.port_history import PortHistory
     from resolver.leases.model import Lease
-    from resolver.model import Holder, HolderReport
 
 SCHEMA = "ultra-ports.event/1"
 _LONGEST = 400  # characters of one reason
@@ -80,11 +79,6 @@ def timestamp(at: float, zone: tzinfo | None = None) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone(zone).isoformat(timespec="milliseconds")
 
 
-def names(holders: Iterable[HolderReport]) -> str:
-    """The holders in a few words, each once: `node 4711`, `container web`."""
-    return ", ".join(dict.fromkeys(escape(_name(each)) for each in holders))
-
-
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 5 s`, `26 h 10 min`."""
     if seconds < 10:  # noqa: PLR2004 - tenths are told as long as they matter
@@ -103,7 +97,7 @@ def row(history: PortHistory, lease: Lease | None) -> tuple[str, ...]:
     return (
         _title(history),
         "held" if history.holders else "free",
-        names(history.holders),
+        holder_names(history.holders),
         f"before {since}" if history.from_start else since,
         str(history.respawns or ""),
         escape(f"{lease.service} of {lease.project}") if lease else "",
@@ -119,7 +113,7 @@ def _title(of: Event | PortHistory) -> str:
 
 
 def _sentence(event: Event) -> str:
-    holders, before = names(event.holders), names(event.before)
+    holders, before = holder_names(event.holders), holder_names(event.before)
     reserved = f"; reserved for {service(event.lease)}" if event.lease else ""
     match event.kind.value:
         case "held":
@@ -164,17 +158,3 @@ def _gap(event: Event) -> str:
 
 def _times(count: int) -> str:
     return "once so far" if count == 1 else f"{count} times so far"
-
-
-def _name(report: HolderReport) -> str:
-    holder, manager = report.classification.holder, report.classification.manager
-    if holder.container is not None:
-        return f"container {holder.container.name}"
-    who = str(holder.master) if holder.master is not None else _unseen(holder)
-    return f"{who} ({manager.kind} {manager.name})" if manager is not None else who
-
-
-def _unseen(holder: Holder) -> str:
-    if holder.cgroup:
-        return f"a process of {holder.cgroup}"
-    return "the kernel" if holder.kernel else "somebody who is hidden from this user"

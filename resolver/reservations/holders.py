@@ -16,6 +16,7 @@ from resolver.leases.model import Claim
 from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
 from resolver.model import Holder, SocketState
+from resolver.report.holders import holder_name
 
 if TYPE_CHECKING:
     from resolver.leases.model import Owner
@@ -51,7 +52,7 @@ class Holders:
 
     def names(self, request: PortRequest) -> str:
         """The holders in a few words, such as `node 4711`; "" where none is seen."""
-        return ", ".join(dict.fromkeys(map(_name, self.holders(request))))
+        return ", ".join(dict.fromkeys(map(holder_name, self.holders(request))))
 
     def holders(self, request: PortRequest) -> tuple[Holder, ...]:
         """Who holds the port; in the scope of an engine, the containers that publish it.
@@ -101,15 +102,3 @@ def apart(folder: str, place: str) -> bool:
     """Whether neither directory is inside the other."""
     there, root = Path(folder), Path(place)
     return not (there.is_relative_to(root) or root.is_relative_to(there))
-
-
-def _name(holder: Holder) -> str:
-    if holder.container is not None:
-        return f"container {holder.container.name}"
-    if holder.master is not None:
-        return str(holder.master)
-    if holder.redirect is not None:
-        return f"a NAT rule to {holder.redirect.target}"
-    if holder.cgroup:
-        return f"a process of {holder.cgroup}"
-    return "the kernel" if holder.kernel else "somebody who is hidden from this user"
