@@ -54,10 +54,10 @@ class ContainerRuns:
         self.starts: dict[str, int] = {}
         self.ended: set[str] = set()
 
-    def take(self, told: object) -> None:
+    def take(self, message: object) -> None:
         """Counts a start or an end; what makes no sense is left out."""
         try:
-            event = convert(told, _Event)
+            event = convert(message, _Event)
         except ValidationError:
             return
         if not is_container_id(event.actor.id):
