@@ -122,7 +122,7 @@ class Exporter:
             found.seconds,
             behind.looks if behind else None,
             behind.respawns if behind else None,
-            None if leases is None else tuple(map(public.lease, leases)),
+            None if leases is None else public.lease_counts(leases),
             outcomes.read(os.environ),
         )
         return Reply(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.exposition(seen).encode())

@@ -6,7 +6,6 @@ each is made printable first, and escaped as the format wants it. A series appea
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from resolver.health.model import HealthReport, ServiceHealth
-    from resolver.leases.model import Lease
     from resolver.model import Holder, PortRequest, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,14 +34,14 @@ class Readings(Struct, frozen=True):
     """What there is to tell; None stands for what is not known, and is left out.
 
     `seconds` is how long the check took. `respawns` were seen since the start of whoever tells, in
-    as many `looks`.
+    as many `looks`. `leases` counts the living ones by project and whether they are held.
     """
 
     report: HealthReport | None
     seconds: float = 0.0
     looks: int | None = None
     respawns: Mapping[PortRequest, int] | None = None
-    leases: tuple[Lease, ...] | None = None
+    leases: Mapping[tuple[str, bool], int] | None = None
     outcomes: Mapping[Verdict, int] | None = None
 
 
@@ -69,7 +67,11 @@ def _families(readings: Readings) -> Iterator[Family]:
         respawns = ((_request(each), float(n)) for each, n in readings.respawns.items())
         yield "port_respawns_total", "counter", text, respawns
     if readings.leases is not None:
-        yield "leases", "gauge", "Living reservations of ports.", _leases(readings.leases)
+        leases = (
+            ((("project", project), ("held", "true" if held else "false")), float(n))
+            for (project, held), n in sorted(readings.leases.items())
+        )
+        yield "leases", "gauge", "Living reservations of ports.", leases
     if readings.outcomes is not None:
         outcomes = (((("verdict", each),), float(n)) for each, n in readings.outcomes.items())
         yield "resolve_outcomes_total", "counter", "Ports by what resolve came to.", outcomes
@@ -88,12 +90,6 @@ def _of_check(report: HealthReport, seconds: float) -> Iterator[Family]:
     yield "port_holder_info", "gauge", "Who holds each port, and as what.", holders
     answers = [sample for each in services for sample in _answers(each)]
     yield "port_answer_seconds", "gauge", "How long each address took to answer.", answers
-
-
-def _leases(leases: Iterable[Lease]) -> Iterator[tuple[Labels, float]]:
-    count = Counter((lease.project, lease.held) for lease in leases)
-    for (project, held), number in sorted(count.items()):
-        yield (("project", project), ("held", "true" if held else "false")), float(number)
 
 
 def _request(request: PortRequest) -> Labels:

@@ -9,10 +9,10 @@ environments, advice, evidence, and answers. What is said instead is said in wor
 from __future__ import annotations
 
 import os.path
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
-from resolver.leases.model import Lease
 from resolver.model import (
     AdviseStep,
     Classification,
@@ -26,6 +26,9 @@ from resolver.model import (
 from resolver.project.model import Probe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.leases.model import Lease
     from resolver.model import Step
 
 LEFT_OUT = "command lines, directories, reasons and advice are left out: see ultra-ports serve -h"
@@ -44,22 +47,9 @@ def report(found: HealthReport) -> HealthReport:
     return HealthReport(found.at, tuple(_service(each) for each in found.services), (LEFT_OUT,))
 
 
-def lease(found: Lease) -> Lease:
-    """A lease, as it may be counted: without its owner and its place."""
-    return Lease(
-        token=0,
-        scope="",
-        port=found.port,
-        transport=found.transport,
-        address=found.address,
-        service=found.service,
-        project=_project(found.project, found.place),
-        place="",
-        owner=None,
-        created_at=found.created_at,
-        expires_at=found.expires_at,
-        held=found.held,
-    )
+def lease_counts(leases: Iterable[Lease]) -> Counter[tuple[str, bool]]:
+    """How many leases there are, by their projects, and whether they are held in the kernel."""
+    return Counter((_project(each.project, each.place), each.held) for each in leases)
 
 
 def _service(found: ServiceHealth) -> ServiceHealth:
@@ -86,7 +76,7 @@ def _service(found: ServiceHealth) -> ServiceHealth:
 
 
 def _project(name: str, place: str) -> str:
-    """A project's own name; one that has none is called like its directory."""
+    """A project's own name; empty where it is called like its directory, for want of one."""
     return "" if name == os.path.basename(place) else name  # noqa: PTH119
 
 

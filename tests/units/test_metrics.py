@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resolver.health.metrics import Readings, exposition
 from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
-from resolver.leases.model import Lease
 from resolver.model import (
     Binding,
     Classification,
@@ -66,10 +65,9 @@ def seen(*services: ServiceHealth) -> Readings:
 
 @given(ANYTHING, ANYTHING)
 def test_a_name_is_one_label(name: str, project: str) -> None:
-    lease = Lease(1, "s", PORT.port, Transport.TCP, None, "api", project, "", None, 1.0, None)
     holders = held_by(name)
     health = replace(service(), holders=holders)
-    found = samples(Readings(HealthReport(1.5, (health,)), leases=(lease,)))
+    found = samples(Readings(HealthReport(1.5, (health,)), leases={(project, False): 1}))
 
     [(labels, value)] = found["port_holder_info"]
     assert (labels["holder"], value) == (escape(name), 1.0)
@@ -117,7 +115,7 @@ def test_a_check_that_failed() -> None:
 
 def test_counters() -> None:
     found = samples(
-        Readings(None, looks=7, respawns={PORT: 3}, leases=(), outcomes={Verdict.FREED: 2})
+        Readings(None, looks=7, respawns={PORT: 3}, leases={}, outcomes={Verdict.FREED: 2})
     )
     assert found["looks_total"] == [({}, 7.0)]
     [(labels, value)] = found["port_respawns_total"]

@@ -125,10 +125,10 @@ def test_a_report_has_what_is_named_and_nothing_else() -> None:
 
 
 def test_metrics_have_no_more() -> None:
-    report, leases = public.report(marked(REPORT)), (public.lease(marked(LEASE)),)
+    report, leases = public.report(marked(REPORT)), public.lease_counts([marked(LEASE)])
     shown = SHOWN | {"Lease.project"}
     assert fields_in(exposition(Readings(report, leases=leases))) < shown
-    assert fields_in(repr(leases)) == {"Lease.address", "Lease.service", "Lease.project"}
+    assert fields_in(repr(leases)) == {"Lease.project"}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_project_that_is_called_like_its_directory(name: str, place: str, show
     target = Target("api", PortRequest(PORT), project=name, place=place)
     service = ServiceHealth(target, None, Reach.HELD, Belongs.OWN)
     assert public.report(HealthReport(1.0, (service,))).services[0].target.project == shown
-    assert public.lease(replace(LEASE, project=name, place=place)).project == shown
+    assert [*public.lease_counts([replace(LEASE, project=name, place=place)])] == [(shown, False)]
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
