@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.cli.keeping import keep
+from resolver.cli.options import Json, ProjectName
 from resolver.cli.output import print_json, say
 from resolver.cli.store import opened
 from resolver.errors import StoreError, UsageError
@@ -51,11 +52,6 @@ Exit status:
   5  the engine did not answer (--scope engine)
   130  interrupted"""
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-ProjectName = Annotated[
-    str | None,
-    typer.Option("--project", metavar="NAME", help="The project; else that of this directory."),
-]
 Scope = Annotated[
     str,
     typer.Option(
@@ -81,7 +77,7 @@ def reserve(
     owner: Annotated[
         int | None, typer.Option("--for", metavar="PID", help="It ends with this process, as $$.")
     ] = None,
-    project: ProjectName = None,
+    project: ProjectName = "",
     scope: Scope = "",
     json: Json = False,
 ) -> int:
@@ -103,10 +99,12 @@ def reserve(
     found = current_project()
     if not is_name(service):
         raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
+    if project and not project.strip():
+        raise UsageError("--project wants a name")
     requests = _requests(service, port, found)
     terms = Terms(
         scope=scopes.current(os.environ, scope),
-        project=_project_name(project, found),
+        project=project or found.name,
         place=str(found.root),
         owner=_owner(where, hold=hold, pid=owner),
         held=hold,
@@ -146,7 +144,7 @@ def release(
     force: Annotated[
         bool, typer.Option("--force", help="Also another project's, and a living process's own.")
     ] = False,
-    project: ProjectName = None,
+    project: ProjectName = "",
     scope: Scope = "",
     json: Json = False,
 ) -> int:
@@ -164,7 +162,7 @@ def release(
     found = current_project()
     what = _wanted(wanted or [], everything=everything)
     caller = releasing.Caller(
-        project or found.name, str(found.root), _line(), named=project is not None, forced=force
+        project or found.name, str(found.root), _line(), named=bool(project), forced=force
     )
     with opened(found.root) as store:
         _check_readable(store)
@@ -186,7 +184,7 @@ def reservations(
     prune: Annotated[
         bool, typer.Option("--prune", help="Forget those that are over, and say which.")
     ] = False,
-    project: ProjectName = None,
+    project: ProjectName = "",
     scope: Scope = "",
     json: Json = False,
 ) -> int:
@@ -205,18 +203,12 @@ def reservations(
         for lease in over:
             _say_of(lease, f"is forgotten: it was reserved for {whose(lease)}")
         leases = store.leases(None if everywhere else scopes.current(os.environ, scope))
-        leases = tuple(each for each in leases if project in {None, each.project})
+        leases = tuple(each for each in leases if project in {"", each.project})
         if json:
             _print_json("reservations", store, leases)
         else:
             _print_table(leases, everywhere=everywhere)
     return 0
-
-
-def _project_name(given: str | None, found: Project) -> str:
-    if given is not None and not given.strip():
-        raise UsageError("--project wants a name")
-    return given or found.name
 
 
 def _requests(service: str, port: str | None, found: Project) -> tuple[PortRequest, ...]:
