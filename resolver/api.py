@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.leases import assigned, notes, outcomes
 from resolver.model import Policy
+from resolver.ownership import with_ownership
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
 from resolver.strategies import Effects
@@ -153,4 +155,10 @@ def policy(options: dict[str, Any]) -> Policy:
 
 def effects(observer: Observer | None) -> Effects:
     """The real clock and commands."""
-    return Effects(SystemClock(), run_command, observer or Silent(), list_sockets)
+    return Effects(
+        SystemClock(),
+        run_command,
+        observer or Silent(),
+        list_sockets,
+        partial(with_ownership, environ=os.environ),
+    )

@@ -100,7 +100,8 @@ def diagnose(
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     found = with_clients(found, snapshot, effects.run)
-    plan = choose(with_collateral(found, snapshot), policy, snapshot.own)
+    found = effects.with_ownership(with_collateral(found, snapshot))
+    plan = choose(found, policy, snapshot.own)
     if requests is not None and not policy.force:
         plan = without_vain_steps(plan, [each for each in requests if each not in free])
     return Diagnosis(snapshot, plan)

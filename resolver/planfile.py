@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from resolver import json_text, portspec
 from resolver.errors import UsageError
@@ -100,6 +100,8 @@ class PlanOptions(Struct, frozen=True, forbid_unknown_fields=True):
     stop_services: bool
     force: bool
     accept_loss: bool
+    only_mine: bool
+    take: bool
     use_docker: bool
 
 
@@ -125,7 +127,7 @@ def describe(
         machine=machine,
         requests=tuple(map(str, requests)),
         options=PlanOptions(
-            policy.stop_services, policy.force, policy.accept_loss, policy.use_docker
+            **{name: getattr(policy, name) for name in PlanOptions.__struct_fields__}
         ),
         holders=_ordered(map(_holder, plan.planned)),
     )
@@ -133,13 +135,8 @@ def describe(
 
 def policy_for(stored: PlanFile, policy: Policy) -> Policy:
     """The policy under which the plan was made; an engine is asked only where both allow it."""
-    return replace(
-        policy,
-        stop_services=stored.options.stop_services,
-        force=stored.options.force,
-        accept_loss=stored.options.accept_loss,
-        use_docker=stored.options.use_docker and policy.use_docker,
-    )
+    then = replace(policy, **asdict(stored.options))
+    return replace(then, use_docker=then.use_docker and policy.use_docker)
 
 
 def write(plan: PlanFile) -> str:

@@ -9,6 +9,7 @@ STATE_VARIABLE = "ULTRA_PORTS_STATE"  # the directory that reservations are kept
 STORE_VARIABLE = "ULTRA_PORTS_STORE"  # redis://...: a store that several machines share
 SCOPE_VARIABLE = "ULTRA_PORTS_SCOPE"  # whose ports are meant: "machine" or "engine"
 HOST_VARIABLE = "ULTRA_PORTS_HOST"  # this machine's name in scopes, where its own id will not do
+ONLY_VARIABLE = "ULTRA_PORTS_ONLY"  # "mine": resolve ends nothing of other checkouts
 LOG_VARIABLE = "ULTRA_PORTS_LOG"  # a level, or LEVEL:FILE
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"  # anything: show the traceback of an internal error
@@ -37,6 +38,7 @@ SETTINGS = {
     HOST_VARIABLE: Setting(
         "this machine's name in a shared store, where its machine-id will not do", "runner-7"
     ),
+    ONLY_VARIABLE: Setting("mine: resolve ends only what belongs to this checkout", "mine"),
     LOG_VARIABLE: Setting(
         "debug, info, warning or error, to stderr; LEVEL:FILE to a file", "debug"
     ),

@@ -75,6 +75,16 @@ AcceptLoss = Annotated[
         "--accept-loss", help="Go on where more than the port ends: a guest, a session, siblings."
     ),
 ]
+Mine = Annotated[
+    bool, typer.Option("--mine", help="End only what belongs to this checkout; spare the rest.")
+]
+Anybody = Annotated[
+    bool, typer.Option("--anybody", help="Also what is another checkout's, whatever the settings.")
+]
+Take = Annotated[
+    bool,
+    typer.Option("--take", help="End what runs under another checkout's lease, and take the port."),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
 ]

@@ -12,22 +12,26 @@ from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments
 from resolver.cli.options import (
     DEFAULT,
     AcceptLoss,
+    Anybody,
     DockerTimeout,
     Force,
     Grace,
     Interactive,
     Json,
+    Mine,
     NoDocker,
     Ports,
     Quiet,
     Settle,
     StopServices,
+    Take,
     Verbose,
 )
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
+from resolver.project import names
 
 EPILOG = options.EPILOG
 
@@ -51,6 +55,9 @@ def resolve(
     settle: Settle = DEFAULT.settle_seconds,
     stop_services: StopServices = False,
     accept_loss: AcceptLoss = False,
+    mine: Mine = False,
+    anybody: Anybody = False,
+    take: Take = False,
     force: Force = False,
     interactive: Interactive = False,
     no_docker: NoDocker = False,
@@ -78,10 +85,14 @@ def resolve(
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
     about = arguments_of(file, profile, project)
-    if about != ComposeArguments() and not compose:
-        raise UsageError("-f, --profile and --project go with --compose")
-    if plan_out == files.STREAM and json:
-        raise UsageError("--json and --plan-out - both want stdout")
+    _check(
+        {
+            "-f, --profile and --project go with --compose": about != ComposeArguments()
+            and not compose,
+            "--mine and --anybody contradict each other": mine and anybody,
+            "--json and --plan-out - both want stdout": json and plan_out == files.STREAM,
+        }
+    )
     if not (ports or everything or compose):
         raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
     wanted = options.wanted(ports, everything=everything)
@@ -91,6 +102,8 @@ def resolve(
         settle=settle,
         stop_services=stop_services,
         accept_loss=accept_loss,
+        only_mine=mine or (not anybody and names.only_mine()),
+        take=take,
         force=force,
         no_docker=no_docker,
         docker_timeout=docker_timeout,
@@ -112,6 +125,17 @@ def resolve(
         return 130
     show(report, json=json, quiet=quiet or plan_out == files.STREAM, verbose=verbose)
     return int(report.exit_status)
+
+
+def _check(objections: dict[str, bool]) -> None:
+    """Refuses options that make no sense together.
+
+    Raises:
+        UsageError: the first objection that holds.
+    """
+    for said, holds in objections.items():
+        if holds:
+            raise UsageError(said)
 
 
 def who(

@@ -30,6 +30,7 @@ from resolver.model.plans import (
     KillStep,
     Kind,
     Manager,
+    Ownership,
     Plan,
     Planned,
     Policy,
@@ -38,6 +39,7 @@ from resolver.model.plans import (
     StopContainerStep,
     StopServiceStep,
     Verdict,
+    Whose,
 )
 from resolver.model.ports import (
     ANY_IPV4,
@@ -82,6 +84,7 @@ __all__ = [
     "Kind",
     "Manager",
     "Outcome",
+    "Ownership",
     "Pid",
     "Plan",
     "Planned",
@@ -105,4 +108,5 @@ __all__ = [
     "StopServiceStep",
     "Transport",
     "Verdict",
+    "Whose",
 ]

@@ -169,6 +169,37 @@ class Collateral(Struct, frozen=True):
     patience_seconds: float = 0.0
 
 
+class Whose(StrEnum):
+    """To which checkout a holder belongs, seen from the caller's."""
+
+    MINE = "mine"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class Ownership(Struct, frozen=True):
+    """Whose a holder is, and how that is known.
+
+    `place` is the directory of its checkout, and `branch` what is checked out there where it is
+    another one's. `leased` says that it runs under a living lease, `gone` that the place was
+    deleted.
+    """
+
+    whose: Whose = Whose.UNKNOWN
+    project: str = ""
+    place: str = ""
+    branch: str = ""
+    leased: bool = False
+    gone: bool = False
+    evidence: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """`shop, branch main, in /work/a`."""
+        branch = f", branch {self.branch}" if self.branch else ""
+        where = f", in {self.place}{' (deleted)' if self.gone else ''}" if self.place else ""
+        return f"{self.project}{branch}{where}"
+
+
 class Classification(Struct, frozen=True):
     """What a holder is, what would bring it back, and how that is known.
 
@@ -196,6 +227,7 @@ class Classification(Struct, frozen=True):
     spared: str = ""
     collateral: tuple[Collateral, ...] = ()
     client: Process | None = None
+    ownership: Ownership = Ownership()
 
 
 class KillStep(Struct, frozen=True, eq=False):
@@ -290,7 +322,8 @@ class Diagnosis(Struct, frozen=True):
 class Policy(Struct, frozen=True):
     """What the caller allows and how long things may take; times are in seconds.
 
-    `accept_loss` goes on where more than the port would be lost.
+    `accept_loss` goes on where more than the port would be lost. `only_mine` spares whoever is not
+    known to belong to the caller's checkout, and `take` ends what runs under another one's lease.
     `rounds` bounds how often a port that was taken back is worked on. `complete` asks for every
     owner of a socket, wherever, and every engine; without it, owners in the socket's cgroup may do,
     and engines that could add little are not asked. `euid` is the caller's effective user id, and
@@ -305,6 +338,8 @@ class Policy(Struct, frozen=True):
     force: bool = False
     stop_services: bool = False
     accept_loss: bool = False
+    only_mine: bool = False
+    take: bool = False
     use_docker: bool = True
     complete: bool = True
     euid: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from resolver.project.model import Probe
 
 OWN_NAME = "ultra-ports.toml"
+MINE = "mine"
 SHARED_NAME = "pyproject.toml"
 _TOOL = "ultra-ports"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _Port = Annotated[int, Meta(ge=1, le=portspec.MAX_PORT)]
 _Range = Annotated[str, Meta(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?\Z")]  # "8000-8099"
 _Tables = dict[str, dict[str, Any]]
+
+
+class _Resolve(Struct, frozen=True):
+    """What `resolve` may do here: `only = "mine"` spares what is not this checkout's."""
+
+    only: Literal["", "mine"] = ""
 
 
 class _File(Struct, frozen=True):
@@ -41,6 +48,7 @@ class _File(Struct, frozen=True):
     pool: str | list[_Range] = ""
     services: dict[str, Any] = {}
     environments: _Tables = {}
+    resolve: _Resolve = _Resolve()
 
 
 class _Service(Struct, frozen=True):
@@ -70,6 +78,7 @@ class Contents(Struct, frozen=True):
     pool: tuple[tuple[int, int], ...]
     services: tuple[Entry, ...]
     environments: dict[str, dict[str, int]]
+    only_mine: bool = False
 
 
 def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
@@ -146,7 +155,8 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     }
     pool = [found.pool] if isinstance(found.pool, str) else found.pool
     ranges = tuple(_range(text) for text in pool if text)
-    return Contents(path, found.project, ranges, services, environments)
+    only_mine = found.resolve.only == MINE
+    return Contents(path, found.project, ranges, services, environments, only_mine)
 
 
 def _entry(name: str, value: object) -> Entry:

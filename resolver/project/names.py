@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.project.file import is_name
+from resolver.project.file import MINE, find, is_name
 from resolver.project.load import load
+from resolver.settings import ONLY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,6 +83,21 @@ def everything() -> tuple[str, ...]:
     if not project.services:
         raise UsageError(f"{project.file} names no service")
     return tuple(service.name for service in project.services)
+
+
+def only_mine() -> bool:
+    """Whether `resolve` is to end nothing but what belongs to this checkout, if nobody says so.
+
+    Raises:
+        UsageError: the variable or the project file makes no sense.
+    """
+    said = os.environ.get(ONLY_VARIABLE, "")
+    if said not in {"", MINE}:
+        raise UsageError(f"{ONLY_VARIABLE}: expected {MINE}, not {said[:20]!a}")
+    if said:
+        return True
+    found, _ = find(working_directory())
+    return found is not None and found.only_mine
 
 
 def current() -> Project:

@@ -17,6 +17,7 @@ from resolver.model import (
     Kind,
     Manager,
     Outcome,
+    Ownership,
     PortReport,
     PortRequest,
     Process,
@@ -114,6 +115,7 @@ class HolderEntry(Struct, frozen=True):
     confidence: Confidence
     processes: list[ProcessEntry]
     container: ContainerEntry | None
+    ownership: Ownership
     chain: tuple[str, ...]
     evidence: tuple[str, ...]
     collateral: list[CollateralEntry]
@@ -180,6 +182,7 @@ def holder(report: HolderReport) -> HolderEntry:
         confidence=found.confidence,
         processes=[_process(process) for process in found.holder.processes],
         container=_container(found.holder.container),
+        ownership=found.ownership,
         chain=found.chain,
         evidence=found.evidence,
         collateral=[_collateral(lost) for lost in found.collateral],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.model import AdviseStep, CollateralKind, Confidence, Result, Verdict
+from resolver.model import AdviseStep, CollateralKind, Confidence, Result, Verdict, Whose
 from resolver.report.escape import escape
 from resolver.shell import shown
 
@@ -53,6 +53,8 @@ def _holders(together: list[HolderReport], known: str) -> Iterator[str]:
     yield f"{', '.join(bindings)}  {_chain(first)}"
     for fact in dict.fromkeys(fact for each in together for fact in each.classification.evidence):
         yield f"  because {escape(fact)}"
+    if first.classification.ownership.whose is Whose.OTHER:
+        yield f"  belongs to {escape(str(first.classification.ownership), 200)}"
     yield from _collateral(together)
     if first.classification.confidence is Confidence.SUSPECTED:
         yield "  suspected, not confirmed"

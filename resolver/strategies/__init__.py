@@ -19,7 +19,9 @@ from resolver.strategies.stop_container import stop_container
 from resolver.strategies.stop_service import stop_service
 
 if TYPE_CHECKING:
-    from resolver.model import Plan, Policy, Step
+    from collections.abc import Callable
+
+    from resolver.model import Classification, Plan, Policy, Step
     from resolver.protocols import Clock, CommandRunner, Observer, Watcher
 
 
@@ -30,6 +32,7 @@ class Effects(Struct, frozen=True):
     run: CommandRunner
     observer: Observer
     list_sockets: Watcher
+    with_ownership: Callable[[tuple[Classification, ...]], tuple[Classification, ...]] = tuple
 
 
 def apply(plan: Plan, policy: Policy, effects: Effects) -> tuple[Outcome, ...]:

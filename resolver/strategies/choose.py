@@ -21,11 +21,13 @@ from resolver.model import (
     Kind,
     Plan,
     Planned,
+    PortRequest,
     Respawn,
     SocketState,
     StopContainerStep,
     StopServiceStep,
     Verdict,
+    Whose,
 )
 from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
         Container,
         Manager,
         Policy,
-        PortRequest,
         Process,
         ProcessIdentity,
         Step,
@@ -80,9 +81,26 @@ def _key(each: Classification) -> tuple[object, ...]:
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     """The step for one holder; what would end more than the port becomes a refusal."""
     step = _wanted(each, policy, own)
+    if not isinstance(step, AdviseStep) and (why := _not_ours(each, policy)):
+        flag = "--take" if each.ownership.leased else "--anybody"
+        port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
+        insist = Command(("ultra-ports", "resolve", flag, port), "ends it all the same")
+        return AdviseStep(step.bindings, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
     if isinstance(step, (KillStep, StopServiceStep)) and not policy.accept_loss:
         return _lossless(each, step)
     return step
+
+
+def _not_ours(each: Classification, policy: Policy) -> str:
+    """Why it is left to another checkout; empty where it is not."""
+    found = each.ownership
+    if found.leased and found.whose is Whose.OTHER and not policy.take:
+        return f"{found.evidence[0]}, {found}"
+    if not policy.only_mine or found.whose is Whose.MINE:
+        return ""
+    if found.whose is Whose.OTHER:
+        return f"it belongs to {found}, and only what is this checkout's is ended"
+    return "whose it is, is not known, and only what is this checkout's is ended"
 
 
 def _lossless(each: Classification, step: KillStep | StopServiceStep) -> Step:

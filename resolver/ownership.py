@@ -1,0 +1,189 @@
+"""Whose a holder is: this checkout's, another's, or nobody's that is known. Read-only.
+
+Evidence, the strongest first: a living lease that the holder runs under; the working directory of a
+container's compose project; the checkout that a process works in, or else that its script or its
+virtual environment is in. A checkout is the top of a git worktree, else the directory of a project
+file. A directory that was deleted is a place, too: nobody's but its own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from resolver.errors import UltraPortsError
+from resolver.host import trust
+from resolver.leases import remarks
+from resolver.leases.belonging import DIRECTORY_LABEL, PROJECT_LABEL, Belonging, belonging
+from resolver.leases.model import collide
+from resolver.leases.owner import here
+from resolver.model import Ownership, PortRequest, Whose
+from resolver.project.file import OWN_NAME
+from resolver.project.place import exists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.leases.model import Lease
+    from resolver.leases.owner import Here
+    from resolver.model import Classification, Container, Holder, Process
+
+_HEAD = "ref: refs/heads/"
+_WORDS = 4  # of a command line, in which its script is looked for
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: the checkout that this command runs in, and the living leases of the machine."""
+
+    place: str
+    where: Here
+    leases: tuple[Lease, ...] = ()
+
+
+def caller(environ: Mapping[str, str]) -> Caller:
+    """This command. What is reserved counts as nothing where it cannot be read: reports say so."""
+    try:
+        folder = str(Path.cwd())
+    except OSError:
+        folder = ""
+    try:
+        leases = remarks.living(environ)
+    except UltraPortsError:
+        leases = ()
+    return Caller(checkout(folder) or folder, here(environ), leases)
+
+
+def with_ownership(
+    found: tuple[Classification, ...], environ: Mapping[str, str]
+) -> tuple[Classification, ...]:
+    """The same, with whose each holder is."""
+    if not found:
+        return ()
+    asking = caller(environ)
+    return tuple(replace(each, ownership=ownership(each.holder, asking)) for each in found)
+
+
+def ownership(holder: Holder, asking: Caller) -> Ownership:
+    """Whose the holder is, seen from the caller's checkout."""
+    return (
+        _by_lease(holder, asking)
+        or (_by_labels(holder.container, asking) if holder.container else None)
+        or _by_directories(holder, asking)
+        or Ownership()
+    )
+
+
+def checkout(folder: str) -> str:
+    """The top of the git worktree that a directory is in, else that of its project; else ""."""
+    if not folder.startswith("/"):
+        return ""
+    project = ""
+    for each in (Path(folder), *Path(folder).parents):
+        if exists(each / ".git"):
+            return str(each)
+        if not project and exists(each / OWN_NAME):
+            project = str(each)
+    return project
+
+
+def _by_lease(holder: Holder, asking: Caller) -> Ownership | None:
+    binding = holder.binding
+    held = PortRequest(binding.port, binding.transport, binding.address)
+    for lease in asking.leases:
+        mine = collide(held, lease.request)
+        if mine and belonging(holder, lease, asking.where) is Belonging.OWN:
+            said = f"it runs under the living lease of {lease.service} of {lease.project}"
+            return _of_place(lease.place, asking, said, project=lease.project, leased=True)
+    return None
+
+
+def _by_labels(container: Container, asking: Caller) -> Ownership | None:
+    folder, project = container.label(DIRECTORY_LABEL), container.label(PROJECT_LABEL)
+    if not folder:
+        return None
+    said = f"its compose project {project or ''} is in {folder}"
+    return _of_place(_place(folder) or folder, asking, said, project=project or "")
+
+
+def _by_directories(holder: Holder, asking: Caller) -> Ownership | None:
+    for process in holder.processes:
+        for what, folder in _directories(process):
+            place = _place(folder)
+            if not place and asking.place and Path(folder).is_relative_to(asking.place):
+                place = asking.place
+            if place:
+                return _of_place(place, asking, f"{process} has {what} in it", uid=process.uid)
+    return None
+
+
+def _directories(process: Process) -> Iterator[tuple[str, str]]:
+    """The directories that may say to which checkout a process belongs."""
+    folder = Path(process.cwd or "/")
+    yield "its working directory", str(folder)
+    for word in process.command[1:_WORDS]:
+        if "/" in word and not word.startswith("-"):
+            yield "its script", os.path.normpath((folder / word).parent)
+    if process.command and "/" in process.command[0]:  # as it was called: a venv's is a link
+        yield "its program", os.path.normpath((folder / process.command[0]).parent)
+
+
+def _place(folder: str) -> str:
+    """The checkout of a directory; of one that was deleted, what is gone of it."""
+    if found := checkout(folder):
+        gone = _gone(folder)
+        return gone if gone.startswith(f"{found}/") else found
+    return _gone(folder)
+
+
+def _gone(folder: str) -> str:
+    """The topmost directory that was deleted; "" where all of it is there, or cannot be seen."""
+    gone = ""
+    for each in (Path(folder), *Path(folder).parents):
+        try:
+            each.lstat()
+        except FileNotFoundError:
+            gone = str(each)
+        except OSError:
+            return ""
+        else:
+            return gone
+    return gone
+
+
+def _of_place(
+    place: str,
+    asking: Caller,
+    said: str,
+    *,
+    project: str = "",
+    uid: int | None = None,
+    leased: bool = False,
+) -> Ownership:
+    whose = Whose.UNKNOWN
+    if place and asking.place:
+        whose = Whose.MINE if place == asking.place else Whose.OTHER
+    return Ownership(
+        whose=whose,
+        project=project or Path(place).name,
+        place=place,
+        branch=_branch(place, uid) if whose is Whose.OTHER else "",
+        leased=leased,
+        gone=bool(place) and not exists(Path(place)),
+        evidence=(said,),
+    )
+
+
+def _branch(place: str, uid: int | None) -> str:
+    """The branch that is checked out there (gitrepository-layout(5)); "" where it cannot be read."""
+    git = f"{place}/.git"
+    try:
+        if Path(git).is_file():  # a worktree's: a line `gitdir: PATH`
+            git = trust.read_named(git, uid).decode().removeprefix("gitdir:").strip()
+        head = trust.read_named(f"{git}/HEAD", uid).decode().strip()
+    except (OSError, UnicodeError):
+        return ""
+    return head.removeprefix(_HEAD) if head.startswith(_HEAD) else head[:12]
