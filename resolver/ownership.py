@@ -97,7 +97,8 @@ def _by_lease(holder: Holder, asking: Caller) -> Ownership | None:
         mine = collide(held, lease.request)
         if mine and belonging(holder, lease, asking.where) is Belonging.OWN:
             said = f"it runs under the living lease of {lease.service} of {lease.project}"
-            return _of_place(lease.place, asking, said, project=lease.project, leased=True)
+            found = _of_place(lease.place, asking, said, project=lease.project, uid=holder.uid)
+            return replace(found, leased=lease.service)
     return None
 
 
@@ -106,7 +107,16 @@ def _by_labels(container: Container, asking: Caller) -> Ownership | None:
     if not folder:
         return None
     said = f"its compose project {project or ''} is in {folder}"
-    return _of_place(_place(folder) or folder, asking, said, project=project or "")
+    return _of_place(
+        _place(folder) or folder, asking, said, project=project or "", uid=_user(folder)
+    )
+
+
+def _user(folder: str) -> int | None:
+    try:
+        return Path(folder).stat().st_uid
+    except OSError:
+        return None
 
 
 def _by_directories(holder: Holder, asking: Caller) -> Ownership | None:
@@ -122,7 +132,7 @@ def _by_directories(holder: Holder, asking: Caller) -> Ownership | None:
 
 def _directories(process: Process) -> Iterator[tuple[str, str]]:
     """The directories that may say to which checkout a process belongs."""
-    folder = Path(process.cwd or "/")
+    folder = Path(process.cwd or process.deleted_cwd or "/")
     yield "its working directory", str(folder)
     for word in process.command[1:_WORDS]:
         if "/" in word and not word.startswith("-"):
@@ -161,7 +171,6 @@ def _of_place(
     *,
     project: str = "",
     uid: int | None = None,
-    leased: bool = False,
 ) -> Ownership:
     whose = Whose.UNKNOWN
     if place and asking.place:
@@ -171,14 +180,13 @@ def _of_place(
         project=project or Path(place).name,
         place=place,
         branch=_branch(place, uid) if whose is Whose.OTHER else "",
-        leased=leased,
         gone=bool(place) and not exists(Path(place)),
         evidence=(said,),
     )
 
 
 def _branch(place: str, uid: int | None) -> str:
-    """The branch that is checked out there (gitrepository-layout(5)); "" where it cannot be read."""
+    """The branch that is checked out there (gitrepository-layout(5)); "" where nobody may know."""
     git = f"{place}/.git"
     try:
         if Path(git).is_file():  # a worktree's: a line `gitdir: PATH`

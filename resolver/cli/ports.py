@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from resolver import api
 from resolver.cli import files, options
@@ -31,7 +32,11 @@ from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
+from resolver.model import Whose
 from resolver.project import names
+
+if TYPE_CHECKING:
+    from resolver.model import Report
 
 EPILOG = options.EPILOG
 
@@ -79,6 +84,7 @@ def resolve(
       ultra-ports resolve api frontend
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
+      ultra-ports resolve --mine 8085 3000   what other checkouts hold is spared
       ultra-ports resolve --plan-out plan.json 8085
       ultra-ports resolve --compose -f compose.yml
 
@@ -123,8 +129,19 @@ def resolve(
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
+    report = _with_checkouts(report, take=take)
     show(report, json=json, quiet=quiet or plan_out == files.STREAM, verbose=verbose)
     return int(report.exit_status)
+
+
+def _with_checkouts(report: Report, *, take: bool) -> Report:
+    """The report, with what there is to say of ports that are, or were, another checkout's."""
+    holders = (each.classification for port in report.ports for each in port.holders)
+    if not any(each.ownership.whose is Whose.OTHER for each in holders):
+        return report
+    from resolver.cli.other_checkouts import notes
+
+    return replace(report, notes=(*report.notes, *notes(report, take=take)))
 
 
 def _check(objections: dict[str, bool]) -> None:

@@ -15,6 +15,7 @@ from resolver.model import Pid, Process, ProcessIdentity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_DELETED = " (deleted)"
 _T = TypeVar("_T")
 _CAP_SYS_PTRACE = 19
 
@@ -115,7 +116,8 @@ def _read(
         name=_allowed(source.name, "?"),
         command=_words(_allowed(source.cmdline, [])),
         executable=_allowed(source.exe, "") or None,
-        cwd=_folder(_allowed(source.cwd, "")),
+        cwd=(folder := _folder(_allowed(source.cwd, ""))),
+        deleted_cwd=None if folder else _deleted_folder(identity.pid),
         user=_user(source),
         uid=None if uids is None else uids.real,
         uids=None if uids is None else (uids.real, uids.effective, uids.saved),
@@ -150,6 +152,15 @@ def _words(command: list[str]) -> tuple[str, ...]:
 def _folder(path: str) -> str | None:
     """The working directory, where it still exists, as far as this user may know."""
     return path if path and _allowed(lambda: os.path.isdir(path), otherwise=True) else None
+
+
+def _deleted_folder(pid: Pid) -> str | None:
+    """The working directory that was deleted (proc_pid_cwd(5)); None where it was not."""
+    try:
+        path = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+    return path.removesuffix(_DELETED) if path.endswith(_DELETED) else None
 
 
 def _user(source: psutil.Process) -> str | None:

@@ -39,12 +39,11 @@ class Process(Struct, frozen=True):
     """The facts about one process at the time of the scan.
 
     `ancestors` runs from the parent up to PID 1. `cgroups` holds the path of each hierarchy.
-    `uids` are its real, effective and saved user ids, and `uid` the
-    real one. `on_terminal` says
+    `uids` are its real, effective and saved user ids, and `uid` the real one. `on_terminal` says
     that its standard input is a terminal, and `signalable` that kill(2) would let this user signal
-    it. `command`, `executable`, `cwd`
-    and `environment` are empty or None where they are hidden from this user; the environment is
-    for classifiers, and is never printed.
+    it. `command`, `executable`, `cwd` and `environment` are empty or None where they are hidden
+    from this user; the environment is for classifiers, and is never printed. `deleted_cwd` is the
+    working directory that was deleted under it.
     """
 
     identity: ProcessIdentity
@@ -61,6 +60,7 @@ class Process(Struct, frozen=True):
     stopped: bool = False
     on_terminal: bool = False
     signalable: bool = True
+    deleted_cwd: str | None = None
 
     @property
     def pid(self) -> Pid:

@@ -181,23 +181,24 @@ class Ownership(Struct, frozen=True):
     """Whose a holder is, and how that is known.
 
     `place` is the directory of its checkout, and `branch` what is checked out there where it is
-    another one's. `leased` says that it runs under a living lease, `gone` that the place was
-    deleted.
+    another one's. `leased` is the service under whose living lease it runs, `gone` says that the
+    place was deleted.
     """
 
     whose: Whose = Whose.UNKNOWN
     project: str = ""
     place: str = ""
     branch: str = ""
-    leased: bool = False
+    leased: str = ""
     gone: bool = False
     evidence: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """`shop, branch main, in /work/a`."""
+        leased = f"{self.leased} of {self.project}" if self.leased else self.project
         branch = f", branch {self.branch}" if self.branch else ""
         where = f", in {self.place}{' (deleted)' if self.gone else ''}" if self.place else ""
-        return f"{self.project}{branch}{where}"
+        return f"{leased}{branch}{where}"
 
 
 class Classification(Struct, frozen=True):

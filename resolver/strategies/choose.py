@@ -95,7 +95,7 @@ def _not_ours(each: Classification, policy: Policy) -> str:
     """Why it is left to another checkout; empty where it is not."""
     found = each.ownership
     if found.leased and found.whose is Whose.OTHER and not policy.take:
-        return f"{found.evidence[0]}, {found}"
+        return f"it runs under the living lease of {found}"
     if not policy.only_mine or found.whose is Whose.MINE:
         return ""
     if found.whose is Whose.OTHER:

@@ -19,6 +19,7 @@ from resolver.model import (
     SocketState,
     StopContainerStep,
     StopServiceStep,
+    Whose,
 )
 from resolver.programs import ENGINES, FORWARDERS, SYSTEM
 from resolver.shell import shell_line
@@ -31,6 +32,8 @@ policies = st.builds(
     stop_services=st.booleans(),
     dry_run=st.booleans(),
     accept_loss=st.booleans(),
+    only_mine=st.booleans(),
+    take=st.booleans(),
     euid=st.sampled_from([0, 1000]),
 )
 ORPHAN = Kind.ORPHAN
@@ -105,6 +108,21 @@ def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
     getattr(random, "shuffle")(shuffled)  # noqa: B009 - hypothesis gives a random.Random
     again = choose(shuffled, policy, world.own)
     assert _content(again) == _content(choose(world.classifications, policy, world.own))
+
+
+@settings(max_examples=500)
+@given(worlds(), policies)
+def test_what_is_known_to_be_another_checkouts_is_ended_only_as_was_said(
+    world: World, policy: Policy
+) -> None:
+    for each in choose(world.classifications, policy, world.own).planned:
+        found = each.classification.ownership
+        if isinstance(each.step, AdviseStep):
+            continue
+        if policy.only_mine:
+            assert found.whose is Whose.MINE
+        elif found.whose is Whose.OTHER and found.leased:
+            assert policy.take
 
 
 @settings(max_examples=500)

@@ -18,6 +18,7 @@ from resolver.model import (
     Holder,
     Kind,
     Manager,
+    Ownership,
     Pid,
     PortNumber,
     Process,
@@ -25,6 +26,7 @@ from resolver.model import (
     Respawn,
     SocketState,
     Transport,
+    Whose,
 )
 from resolver.programs import ENGINES, FORWARDERS, SYSTEM
 
@@ -94,6 +96,15 @@ losses = st.builds(
 )
 
 
+ownerships = st.builds(
+    Ownership,
+    st.sampled_from(Whose),
+    project=st.just("shop"),
+    place=st.sampled_from(["/work/a", "/work/b"]),
+    leased=st.sampled_from(["", "api"]),
+)
+
+
 @st.composite
 def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
     """Any holder, judged in any way: the planner's safety must not rest on the classifiers."""
@@ -121,6 +132,7 @@ def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
         harm=draw(st.sampled_from(["", "others end with it"])) if served else "",
         reason="a reason",
         collateral=tuple(draw(st.lists(losses, max_size=2))),
+        ownership=draw(ownerships),
     )
 
 

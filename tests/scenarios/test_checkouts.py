@@ -1,0 +1,231 @@
+"""Two checkouts of one project on one machine: whose server is it, and who may end it?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resolver.leases.store import open_store
+from tests.lab.cli import COMMAND, ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import alive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.cli import Run
+    from tests.lab.processes import Lab, Server
+
+QUICK = ("--settle", "0.1", "--no-docker")
+
+
+class Checkouts:
+    """A repository with a second worktree; the tests stand in the second."""
+
+    def __init__(self, folder: Path, port: int, lab: Lab) -> None:
+        self.main, self.other, self.port, self._lab = folder / "shop", folder / "agent", port, lab
+        self.main.mkdir()
+        self._git("init", "-q", "-b", "trunk")
+        (self.main / "ultra-ports.toml").write_text(
+            f'project = "shop"\n[services]\napi = {port}\n', encoding="utf-8"
+        )
+        self._git("add", ".")
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
+        self._git("worktree", "add", "-q", "-b", "fix", str(self.other))
+
+    def _git(self, *words: str) -> None:
+        subprocess.run(["/usr/bin/git", *words], cwd=self.main, check=True, capture_output=True)
+
+    def serve(self, place: Path, port: int = 0, *, leased: bool = False) -> Server:
+        """A server whose working directory is `place`, under a lease where that is wanted."""
+        number = port or self.port
+        run = (COMMAND, "run", "-p", f"api:{number}", "--") if leased else ()
+        return self._lab.start("answering", number, prefix=("env", "-C", str(place), *run))
+
+    def ultra(self, *words: str, **variables: str) -> Run:
+        """The command, in the second worktree."""
+        return ultra(*words, cwd=self.other, env=variables)
+
+    def ownership(self, port: int = 0) -> dict[str, Any]:
+        """Whose the one holder is, as JSON has it."""
+        run = self.ultra("who", "--no-docker", "--json", str(port or self.port))
+        ((holder,),) = [each["holders"] for each in run.json["ports"]]
+        found: dict[str, Any] = holder["ownership"]
+        return found
+
+
+@pytest.fixture
+def checkouts(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Checkouts:
+    """Both, with a store of reservations of their own."""
+    monkeypatch.setenv("ULTRA_PORTS_STATE", str(tmp_path / "state"))
+    for name in ("API_PORT", "ULTRA_PORTS_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    return Checkouts(tmp_path, free_port(), lab)
+
+
+def test_a_living_lease_of_another_checkout_is_respected(checkouts: Checkouts) -> None:
+    server = checkouts.serve(checkouts.main, leased=True)
+
+    run = checkouts.ultra("resolve", *QUICK, str(checkouts.port))
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert alive(server.pid)
+    assert not server.signals()
+    where = f"branch trunk, in {checkouts.main}"
+    assert f"it runs under the living lease of api of shop, {where}" in run.stdout
+    assert f"ultra-ports resolve --take {checkouts.port}/tcp" in run.stdout
+    beside = next(line for line in run.stderr.splitlines() if " is free: " in line).split()[1]
+    assert f"`ultra-ports run --port api:{beside} -- COMMAND`" in run.stderr
+    assert is_free(int(beside))
+
+
+def test_take_ends_it_and_reserves_the_port_here(checkouts: Checkouts) -> None:
+    server = checkouts.serve(checkouts.main, leased=True)
+
+    run = checkouts.ultra("resolve", *QUICK, "--take", str(checkouts.port))
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert not alive(server.pid)
+    store = open_store(os.environ, checkouts.other)
+    (lease,) = store.leases()
+    store.close()
+    assert (lease.service, lease.place, lease.port) == (
+        "api",
+        str(checkouts.other),
+        checkouts.port,
+    )
+
+
+def test_the_own_lease_is_no_obstacle(checkouts: Checkouts) -> None:
+    server = checkouts.serve(checkouts.other, leased=True)
+    assert checkouts.ownership()["whose"] == "mine"
+
+    run = checkouts.ultra("resolve", *QUICK, str(checkouts.port))
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert not alive(server.pid)
+
+
+def test_mine_frees_what_is_mine_and_spares_the_rest(checkouts: Checkouts) -> None:
+    ours, theirs = free_port(), free_port()
+    mine, other = checkouts.serve(checkouts.other, ours), checkouts.serve(checkouts.main, theirs)
+
+    run = checkouts.ultra("resolve", *QUICK, "--mine", str(ours), str(theirs))
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert not alive(mine.pid)
+    assert alive(other.pid)
+    assert not other.signals()
+    assert run.stdout.splitlines()[0].endswith("PROJECT")
+    assert f"it belongs to shop, branch trunk, in {checkouts.main}" in run.stdout
+    assert f"ultra-ports resolve --anybody {theirs}/tcp" in run.stdout
+
+
+@pytest.mark.parametrize("by", ["variable", "file"])
+def test_mine_can_be_the_default(checkouts: Checkouts, by: str) -> None:
+    variables = {"ULTRA_PORTS_ONLY": "mine"} if by == "variable" else {}
+    if by == "file":
+        path = checkouts.other / "ultra-ports.toml"
+        path.write_text(path.read_text() + '[resolve]\nonly = "mine"\n', encoding="utf-8")
+    server = checkouts.serve(checkouts.main)
+
+    run = checkouts.ultra("resolve", *QUICK, str(checkouts.port), **variables)
+    assert run.status == 3, run.stdout + run.stderr
+    assert alive(server.pid)
+
+    run = checkouts.ultra("resolve", *QUICK, "--anybody", str(checkouts.port), **variables)
+    assert run.status == 0, run.stdout + run.stderr
+    assert not alive(server.pid)
+
+
+def test_without_being_asked_another_checkouts_server_is_freed_and_named(
+    checkouts: Checkouts,
+) -> None:
+    server = checkouts.serve(checkouts.main)
+
+    run = checkouts.ultra("resolve", *QUICK, str(checkouts.port))
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert not alive(server.pid)
+    assert f"belongs to shop, branch trunk, in {checkouts.main}" in run.stdout
+
+
+def test_a_directory_that_was_deleted_is_a_place(checkouts: Checkouts) -> None:
+    gone = checkouts.main.parent / "gone"
+    gone.mkdir()
+    server = checkouts.serve(gone)
+    gone.rmdir()
+
+    found = checkouts.ownership()
+    run = checkouts.ultra("resolve", *QUICK, "--mine", str(checkouts.port))
+
+    assert (found["whose"], found["place"], found["gone"]) == ("other", str(gone), True)
+    assert run.status == 3
+    assert alive(server.pid)
+    assert "(deleted)" in run.stdout
+
+
+def test_a_worktree_that_was_deleted_inside_of_this_one_is_not_this_one(
+    checkouts: Checkouts,
+) -> None:
+    inner = checkouts.other / "worktrees" / "inner"
+    inner.mkdir(parents=True)
+    checkouts.serve(inner)
+    assert checkouts.ownership()["whose"] == "mine"
+    shutil.rmtree(inner.parent)
+    assert checkouts.ownership()["whose"] == "other"
+
+
+def test_a_daemon_is_known_by_its_script(checkouts: Checkouts, lab: Lab) -> None:
+    script = checkouts.main / "serve.py"
+    script.write_text(
+        "import socket, sys, time\n"
+        "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "print('{}', flush=True)\n"
+        "time.sleep(600)\n",
+        encoding="utf-8",
+    )
+    lab.command("env", "-C", "/", "/usr/bin/python3", str(script), str(checkouts.port))
+    while is_free(checkouts.port):
+        pass
+    found = checkouts.ownership()
+    assert (found["whose"], found["place"]) == ("other", str(checkouts.main))
+    assert "has its script in it" in found["evidence"][0]
+
+
+def test_a_plan_that_spared_it_does_not_end_it_later(checkouts: Checkouts, tmp_path: Path) -> None:
+    server = checkouts.serve(checkouts.main)
+    plan = str(tmp_path / "plan.json")
+    checkouts.ultra("resolve", "--no-docker", "--mine", "--plan-out", plan, str(checkouts.port))
+
+    run = checkouts.ultra("apply", plan)
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert alive(server.pid)
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (("--mine", "--anybody"), {}, "--mine and --anybody contradict each other"),
+        ((), {"ULTRA_PORTS_ONLY": "all"}, "ULTRA_PORTS_ONLY: expected mine, not 'all'"),
+    ],
+)
+def test_bad_input(
+    checkouts: Checkouts, words: tuple[str, ...], variables: dict[str, str], said: str
+) -> None:
+    run = checkouts.ultra("resolve", *words, str(checkouts.port), **variables)
+    assert run.status == 2
+    assert said in run.stderr
+
+
+def test_a_project_file_that_makes_no_sense(checkouts: Checkouts) -> None:
+    path = checkouts.other / "ultra-ports.toml"
+    path.write_text('[resolve]\nonly = "ours"\n', encoding="utf-8")
+    run = checkouts.ultra("resolve", str(checkouts.port))
+    assert run.status == 2
+    assert "resolve.only" in run.stderr
