@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from resolver.errors import UltraPortsError
 from resolver.host import trust
-from resolver.leases import remarks
+from resolver.leases import notes
 from resolver.leases.belonging import DIRECTORY_LABEL, PROJECT_LABEL, Belonging, belonging
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.model import Ownership, PortRequest, Whose
 from resolver.project.file import OWN_NAME
-from resolver.project.place import exists
+from resolver.project.location import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ def caller(environ: Mapping[str, str]) -> Caller:
     except OSError:
         folder = ""
     try:
-        leases = remarks.living(environ)
+        leases = notes.living(environ)
     except UltraPortsError:
         leases = ()
     return Caller(checkout(folder) or folder, here(environ), leases)
