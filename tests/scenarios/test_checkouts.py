@@ -12,7 +12,7 @@ import pytest
 from resolver.leases.store import open_store
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import alive
+from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,15 +183,16 @@ def test_a_worktree_that_was_deleted_inside_of_this_one_is_not_this_one(
 def test_a_daemon_is_known_by_its_script(checkouts: Checkouts, lab: Lab) -> None:
     script = checkouts.main / "serve.py"
     script.write_text(
-        "import socket, sys, time\n"
+        "import pathlib, socket, sys, time\n"
         "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
-        "print('{}', flush=True)\n"
+        "pathlib.Path(sys.argv[2]).touch()\n"
         "time.sleep(600)\n",
         encoding="utf-8",
     )
-    lab.command("env", "-C", "/", "/usr/bin/python3", str(script), str(checkouts.port))
-    while is_free(checkouts.port):
-        pass
+    ready = checkouts.main.parent / "ready"
+    words = ("/usr/bin/python3", str(script), str(checkouts.port), str(ready))
+    lab.command("env", "-C", "/", *words)
+    wait_until(ready.exists, "it listens")
     found = checkouts.ownership()
     assert (found["whose"], found["place"]) == ("other", str(checkouts.main))
     assert "has its script in it" in found["evidence"][0]
