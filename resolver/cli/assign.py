@@ -159,8 +159,8 @@ def _notes(found: Project, wanted: Sequence[ServiceRequest]) -> Iterable[str]:
 
 def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
     for each in assigned:
-        yield from each.said
-        if verbose and not each.said:
+        yield from each.notes
+        if verbose and not each.notes:
             yield f"{each.wanted.service}: {label(each.request)} ({each.source})"
 
 

@@ -135,7 +135,7 @@ def _assign(
 def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
     for each in assigned:
         if verbose or each.request != each.wanted.preferred:
-            yield from each.said
+            yield from each.notes
 
 
 def _make_way(holds: Mapping[str, Hold], *, everything: bool, verbose: bool) -> dict[str, Hold]:

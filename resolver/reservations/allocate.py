@@ -124,8 +124,8 @@ class _Allocation:
             except ObstacleError as error:
                 obstacles.setdefault(request, error)
                 continue
-            said = (self._why(found, obstacles.get(wanted.preferred)), self._doubt(found))
-            self._given[wanted.service] = replace(found, said=tuple(filter(None, said)))
+            notes = (self._why(found, obstacles.get(wanted.preferred)), self._doubt(found))
+            self._given[wanted.service] = replace(found, notes=tuple(filter(None, notes)))
             return
         raise UnmetError([(wanted, tuple(obstacles.values()) if self._terms.strict else ())])
 
@@ -284,7 +284,7 @@ class _Allocation:
             with suppress(ReservedError, StoreError):
                 self._store.acquire([_claim(lease.request, lease.service, self._terms, left)])
 
-    # --- what is said of it -----------------------------------------------------------------------
+    # --- notes ------------------------------------------------------------------------------------
 
     def _why(self, found: Assigned, obstacle: ObstacleError | None) -> str:
         """What changed, and why; "" where the service has what it asked for, as ever."""

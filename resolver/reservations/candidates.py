@@ -58,7 +58,7 @@ class Ephemeral(Struct, frozen=True):
 def candidates(
     name: str, pool: tuple[tuple[int, int], ...], ephemeral: Ephemeral
 ) -> Iterator[tuple[Source, int]]:
-    """Every port that may be given to somebody who has no wish, the better ones first.
+    """Every port that may be given to somebody who asks for none, the better ones first.
 
     Args:
         name: of whom it is for; each begins at a place of its own, and always at the same.

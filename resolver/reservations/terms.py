@@ -62,7 +62,7 @@ class Assigned(Struct, frozen=True):
         earlier: the lease that it renewed.
         hold: where the terms say `held`.
         proof: how the port was found to be the service's.
-        said: what is worth saying of it, empty where it has what it asked for.
+        notes: what is worth saying of it, empty where it has what it asked for.
     """
 
     wanted: ServiceRequest
@@ -73,7 +73,7 @@ class Assigned(Struct, frozen=True):
     earlier: Lease | None = None
     hold: Hold | None = None
     proof: str = ""
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class ObstacleError(ReservedError):

@@ -41,7 +41,7 @@ def only(world: World, wanted: ServiceRequest, **terms: Any) -> Assigned:  # noq
     return found
 
 
-def test_what_is_free_is_given_as_wished() -> None:
+def test_what_is_free_is_given_as_asked() -> None:
     assert chosen(World(), request("api", 8085), request("web", 3000)) == {
         "api": (8085, Source.PREFERRED),
         "web": (3000, Source.PREFERRED),
@@ -52,7 +52,7 @@ def test_a_held_port_gives_way_to_the_last_one_then_to_the_pool() -> None:
     first = only(World(held=[3000]), request("web", 3000))
     assert first.source is Source.POOL
     assert 7100 <= first.request.port <= 7109
-    assert first.said == (f"web: 3000 cannot be bound: in use → {first.request.port} (pool)",)
+    assert first.notes == (f"web: 3000 cannot be bound: in use → {first.request.port} (pool)",)
     again = World(held=[3000], remembered={"web": 7777})
     assert chosen(again, request("web", 3000)) == {"web": (7777, Source.LAST)}
 
@@ -92,12 +92,12 @@ def test_what_somebody_else_has_reserved_is_left_to_them() -> None:
     world = World(leases=[theirs])
     found = only(world, request("api", 8085))
     assert found.source is Source.POOL
-    assert found.said[0].startswith("api: 8085 is reserved for api of project shop (/srv/other)")
+    assert found.notes[0].startswith("api: 8085 is reserved for api of project shop (/srv/other)")
     assert theirs in world.store.leases()
 
 
 @pytest.mark.parametrize(
-    ("reserved", "wished", "met"),
+    ("reserved", "asked", "met"),
     [
         ("127.0.0.1:8085", "8085", False),
         ("127.0.0.1:8085", "127.0.0.2:8085", True),
@@ -106,10 +106,10 @@ def test_what_somebody_else_has_reserved_is_left_to_them() -> None:
         ("8085", "127.0.0.1:8085", False),
     ],
 )
-def test_reservations_stand_in_the_way_as_sockets_do(reserved: str, wished: str, met: bool) -> None:  # noqa: FBT001
+def test_reservations_stand_in_the_way_as_sockets_do(reserved: str, asked: str, met: bool) -> None:  # noqa: FBT001
     (there,) = parse([reserved])
     theirs = lease("x", there.port, project="y", transport=there.transport, address=there.address)
-    found = only(World(leases=[theirs]), request("api", wished))
+    found = only(World(leases=[theirs]), request("api", asked))
     assert (found.source is Source.PREFERRED) is met
 
 
@@ -163,7 +163,7 @@ def test_a_second_run_of_a_service_gets_a_port_of_its_own() -> None:
 
 def test_another_worktree_keeps_what_it_had() -> None:
     found = only(World(elsewhere={8085: "/usr"}), request("api", 8085))
-    assert found.said[0].startswith("api: 8085 is this project's in /usr → ")
+    assert found.notes[0].startswith("api: 8085 is this project's in /usr → ")
     insisting = only(World(elsewhere={8085: "/usr"}), request("api", 8085), strict=True)
     assert insisting.request.port == 8085
 
@@ -197,7 +197,7 @@ def test_what_a_service_had_is_no_way_to_take_what_another_one_wants() -> None:
 def test_of_two_who_want_one_port_the_first_gets_it() -> None:
     one, other = World().allocate([request("a", 8085), request("b", 8085)])
     assert one.source is Source.PREFERRED
-    assert other.said[0].startswith("b: 8085 is a's → ")
+    assert other.notes[0].startswith("b: 8085 is a's → ")
 
 
 def test_ranges_make_room_for_those_with_less_choice() -> None:

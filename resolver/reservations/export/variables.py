@@ -162,7 +162,7 @@ def service_entry(each: Assigned) -> ServiceEntry:
         preferred=wanted.preferred.port,
         previous=each.previous,
         source=each.source,
-        said=each.said,
+        said=each.notes,
         expires_at=each.lease.expires_at if each.lease else None,
     )
 
