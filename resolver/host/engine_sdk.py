@@ -11,8 +11,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import docker
 import requests
+from docker.api.client import APIClient
+from docker.errors import APIError, DockerException, NotFound
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import kwargs_from_env
@@ -30,16 +31,16 @@ _BLOCK = 1 << 14
 _LONGEST_MESSAGE = 300  # characters of what an engine says
 # What the SDK raises, and what it makes of an answer that no engine gives
 FAILURES = (
-    docker.errors.DockerException,
+    DockerException,
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
 )
 
 
 def translated(error: Exception, endpoint: str, limit_seconds: float) -> UltraPortsError:
     """One of `FAILURES` as ours; never by the words of a message."""
-    if isinstance(error, docker.errors.NotFound):
+    if isinstance(error, NotFound):
         return StateChangedError("the container is gone")
-    if isinstance(error, docker.errors.APIError):
+    if isinstance(error, APIError):
         said = error.explanation if isinstance(error.explanation, str) else ""
         return EngineError(f"{endpoint}: {(said or str(error))[:_LONGEST_MESSAGE]}")
     if found := _cause(error, EngineError):
@@ -58,7 +59,7 @@ def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
     return None
 
 
-class BoundedClient(docker.APIClient):
+class BoundedClient(APIClient):
     """`docker.APIClient` for requests that are answered once, and for the stream of events.
 
     What does not fit into the bounds raises ValueError, and what takes longer than the request's
