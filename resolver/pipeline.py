@@ -10,8 +10,7 @@ from resolver import verdicts, verify
 from resolver.classify import classify
 from resolver.collateral import with_collateral
 from resolver.container_clients import with_clients
-from resolver.gather import gather
-from resolver.gather.hints import remarks
+from resolver.gather import exposure, gather, hints
 from resolver.gather.holders import holders
 from resolver.model import Diagnosis
 from resolver.rounds import Round
@@ -35,12 +34,24 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     diagnosis = diagnose(requests, proofs, policy, effects)
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
     elsewhere = verdicts.of_no_container(asked, diagnosis.plan)
-    about = remarks(asked, elsewhere) if requests else {}
+    about = hints.remarks(asked, elsewhere) if requests else {}
     ports = [
-        verdicts.diagnosed(each, diagnosis, proofs.get(each), policy, about.get(each, ()))
+        verdicts.diagnosed(
+            each,
+            diagnosis,
+            proofs.get(each),
+            policy,
+            (*_exposure(each, diagnosis), *about.get(each, ())),
+        )
         for each in asked
     ]
     return verdicts.report("who", ports, diagnosis.snapshot)
+
+
+def _exposure(request: PortRequest, diagnosis: Diagnosis) -> tuple[str, ...]:
+    """How old the holders of a port are, and from where they are reached."""
+    found = verdicts.holders_of(request, diagnosis.plan)
+    return exposure.remarks(each.classification.holder for each in found)
 
 
 def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> Report:

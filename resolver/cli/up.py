@@ -20,6 +20,7 @@ from resolver.cli.compose_options import (
 )
 from resolver.cli.options import (
     DEFAULT,
+    AcceptLoss,
     DockerTimeout,
     Force,
     Grace,
@@ -61,6 +62,7 @@ def up(
     grace: Grace = DEFAULT.grace_seconds,
     settle: Settle = DEFAULT.settle_seconds,
     stop_services: StopServices = False,
+    accept_loss: AcceptLoss = False,
     force: Force = False,
     interactive: Interactive = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
@@ -84,6 +86,7 @@ def up(
         grace=grace,
         settle=settle,
         stop_services=stop_services,
+        accept_loss=accept_loss,
         force=force,
         docker_timeout=docker_timeout,
     )

@@ -38,12 +38,15 @@ def with_collateral(
 ) -> tuple[Classification, ...]:
     """The same, with what would be lost with those that a step might end."""
     sockets = Sockets()
-    return tuple(
-        replace(each, collateral=_collateral(each, snapshot, sockets))
-        if each.kind in _ENDED and each.holder.processes
-        else each
-        for each in found
-    )
+    return tuple(replace(each, collateral=_lost(each, snapshot, sockets)) for each in found)
+
+
+def _lost(each: Classification, snapshot: Snapshot, sockets: Sockets) -> tuple[Collateral, ...]:
+    if each.holder.container is not None and each.kind in {Kind.CONTAINER, Kind.SERVICE}:
+        return tuple(ports.published(each.holder, each.holder.container))
+    if each.kind in _ENDED and each.holder.processes:
+        return _collateral(each, snapshot, sockets)
+    return ()
 
 
 def _collateral(

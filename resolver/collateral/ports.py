@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.collateral.family import Family
+    from resolver.model import Container, Holder
 
 _MOST = 8  # ports that are named
 
@@ -31,6 +32,13 @@ def lost(family: Family) -> Iterator[Collateral]:
         yield _port(f"{port}/{transport}{counted}")
     if len(served) > _MOST:
         yield _port(f"{len(served) - _MOST} more ports")
+
+
+def published(holder: Holder, container: Container) -> Iterator[Collateral]:
+    """The other ports that a container publishes: they go with it."""
+    found = {(each.port, each.transport) for each in container.published}
+    for port, transport in sorted(found - {(holder.binding.port, holder.binding.transport)}):
+        yield _port(f"{port}/{transport}")
 
 
 def _port(text: str) -> Collateral:

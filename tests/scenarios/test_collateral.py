@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,20 @@ import pytest
 from msgspec.structs import replace
 
 from resolver import api, portspec
-from resolver.model import KillStep, Policy, Result
+from resolver.gather import exposure
+from resolver.gather.processes import describe
+from resolver.host.identity import identify
+from resolver.model import (
+    Binding,
+    Holder,
+    KillStep,
+    Pid,
+    Policy,
+    PortNumber,
+    Result,
+    SocketState,
+    Transport,
+)
 from resolver.pipeline import diagnose, prove
 from resolver.strategies.kill import kill
 from tests.lab.cli import ultra
@@ -346,3 +361,26 @@ def test_a_plan_goes_on_where_its_maker_accepted_the_loss(lab: Lab, tmp_path: Pa
 
     assert ultra("apply", *QUICK, str(plan)).status == 0
     assert not server.alive
+
+
+@pytest.mark.parametrize(("address", "reachable"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_who_says_from_where_a_port_is_reached(lab: Lab, address: str, *, reachable: bool) -> None:
+    port = free_port()
+    lab.start("answering", port, "--tcp", address)
+
+    notes = ultra("who", "--json", str(port)).port(f"{port}/tcp")["notes"]
+
+    assert (f"reachable from other machines, on {address}" in notes) is reachable
+
+
+def test_who_says_how_old_a_holder_is() -> None:
+    """The oldest process of this session stands in for a server that has run for a while."""
+    now = time.time()
+    old = min(psutil.process_iter(), key=lambda each: each.create_time())
+    assert now - old.create_time() > 60
+    [process] = [each for each in describe([identify(Pid(old.pid))]) if each.pid == old.pid]
+    holder = Holder(Binding(Transport.TCP, "::1", PortNumber(1)), SocketState.BOUND, (process,))
+
+    [line] = exposure.remarks([holder])
+
+    assert re.fullmatch(rf"{re.escape(str(process))} has run for \d+ (minute|hour|day)s?", line)

@@ -42,7 +42,9 @@ def foreground(engine: Engine, name: str, port: int) -> str:
 
 
 @pytest.fixture
-def runit(tmp_path: Path) -> Iterator[Supervisors]:
+def runit(tmp_path: Path, engine: Engine) -> Iterator[Supervisors]:
+    """It is ended before the engine removes what it started: it would start another one."""
+    assert engine.image
     with Supervisors(tmp_path, RUNIT) as service:
         yield service
 
