@@ -100,20 +100,8 @@ class FileDatabase:
             StoreError: it cannot be read, or as `writing`.
         """
         with translated(self._path, "read"), ExitStack() as stack:
-            try:
-                folder = stack.enter_context(self._opened())
-            except FileNotFoundError:
-                yield empty()
-                return
-            connection = self._current(folder)
-            if connection is None and paths.status(folder.descriptor, self._path.name):
-                connection = stack.enter_context(closing(self._readable("mode=ro", folder)))
-            if connection is None:
-                yield empty()
-                return
-            with connection:
-                connection.execute("BEGIN")
-                yield connection if rows.version(connection, str(self._path)) else empty()
+            found = self._found(stack)
+            yield found or stack.enter_context(closing(empty()))
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is used again."""
@@ -134,6 +122,20 @@ class FileDatabase:
             with folder.acting():
                 folder.check(*(self._path.name + side for side in _SIDES))
                 yield folder
+
+    def _found(self, stack: ExitStack) -> sqlite3.Connection | None:
+        """A transaction on the file, which is not changed; None where nothing was ever kept."""
+        try:
+            folder = stack.enter_context(self._opened())
+        except FileNotFoundError:
+            return None
+        connection = self._current(folder)
+        if connection is None:
+            if paths.status(folder.descriptor, self._path.name) is None:
+                return None
+            connection = stack.enter_context(closing(self._readable("mode=ro", folder)))
+        stack.enter_context(connection).execute("BEGIN")
+        return connection if rows.version(connection, str(self._path)) else None
 
     def _current(self, folder: Folder) -> sqlite3.Connection | None:
         """The connection to the file that has this name now, where this process has one."""
@@ -199,6 +201,9 @@ class MemoryDatabase:
 
     def close(self) -> None:
         """Forgets all of it."""
+        self._connection.close()
+
+    __del__ = close
 
 
 def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
