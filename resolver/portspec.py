@@ -4,6 +4,8 @@ PORT    := item ("," item)*
 item    := [address ":"] port ["-" port] ["/" transport]
 address := IPv4 | "[" IPv6 "]"
 port    := 1 to 65535 in ASCII digits
+
+What people paste is taken, too: a URL, `localhost:8085`, `:8085`, `*:8085`, `tcp/8085`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,17 @@ _ITEM = re.compile(
 )
 
 
+# What stands around a port in URLs, in what programs print when they listen, and in ss and lsof
+_URL = re.compile(
+    r"(?ai)(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^/?#@]*@)?(?P<host>[^/?#]+)(?:[/?#].*)?"
+)
+_ANYWHERE = re.compile(
+    r"(?ai)(?:localhost|\*|::)?:(?P<rest>[0-9].*)"
+)  # an address that says nothing
+_TRANSPORT_FIRST = re.compile(r"(?P<transport>tcp|udp)/(?P<rest>[^/]+)")
+_DEFAULT_PORTS = {"http": 80, "https": 443}  # RFC 9110, 4.2
+
+
 def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
     """Every requested port, in the order given, each once; ranges are expanded.
 
@@ -33,7 +46,8 @@ def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
     """
     requests: dict[PortRequest, None] = {}
     for argument in arguments:
-        for item in argument.split(","):
+        items = [argument] if "://" in argument else argument.split(",")
+        for item in items:
             requests.update(dict.fromkeys(_parse_item(item.strip(" "), argument)))
     return tuple(requests)
 
@@ -41,9 +55,9 @@ def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
 def _parse_item(item: str, argument: str) -> list[PortRequest]:
     if item.isascii() and item.isdecimal():
         return [PortRequest(PortNumber(_port(item, item, argument)))]
-    match = _ITEM.fullmatch(item)
+    match = _ITEM.fullmatch(bare := _bare(item))
     if match is None:
-        raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(item)}", _EXAMPLES)
+        raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(bare)}", _EXAMPLES)
     first = _port(match["first"], item, argument)
     last = _port(match["last"], item, argument) if match["last"] else first
     if last < first:
@@ -51,6 +65,19 @@ def _parse_item(item: str, argument: str) -> list[PortRequest]:
     address = _address(match["v4"], match["v6"], item, argument)
     transport = Transport(match["transport"] or Transport.TCP)
     return [PortRequest(PortNumber(port), transport, address) for port in range(first, last + 1)]
+
+
+def _bare(item: str) -> str:
+    """An item without what people paste around it."""
+    if url := _URL.fullmatch(item):
+        scheme, host = url["scheme"].lower(), url["host"]
+        if scheme in _DEFAULT_PORTS and not re.search(r":[0-9]+\Z", host):
+            host = f"{host}:{_DEFAULT_PORTS[scheme]}"
+        item = f"{host}/{scheme}" if scheme in list(Transport) else host
+    elif first := _TRANSPORT_FIRST.fullmatch(item):
+        item = f"{first['rest']}/{first['transport']}"
+    anywhere = _ANYWHERE.fullmatch(item)
+    return anywhere["rest"] if anywhere else item
 
 
 _EXAMPLES = "a PORT is 8085, 8085/udp, 127.0.0.1:8085, [::1]:8085/tcp, 8000-8010, or a comma list"
@@ -86,7 +113,7 @@ def _complaint(item: str) -> str:
     head, slash, transport = item.partition("/")
     if not item:
         return "it is empty"
-    if slash and transport not in list(Transport):
+    if slash and not item.endswith("//") and transport not in list(Transport):
         return f"{_show(transport)} is neither tcp nor udp"
     if head.count(":") > 1 and not head.startswith("["):
         return "an IPv6 address goes in brackets, as in [::1]:8085"

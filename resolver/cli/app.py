@@ -12,7 +12,10 @@ from typer.exceptions import TyperException
 
 from resolver import __version__
 from resolver.cli.options import EPILOG
+from resolver.errors import UsageError
 from resolver.model import ExitStatus
+from resolver.portspec import parse
+from resolver.shell import join
 
 COMMANDS = {
     "resolve": ("ports", "Free ports without doing harm, and prove it by binding them."),
@@ -43,6 +46,12 @@ COMMANDS = {
     "config": ("config", "Show every setting, and where it came from."),
 }
 """In the order of the overview: the module, in which each is a function, and what it is for."""
+_MEANT = {
+    **dict.fromkeys(("kill", "free", "stop", "clear", "rm"), "resolve"),
+    **dict.fromkeys(("list", "ls", "ps", "show"), "who"),
+    "status": "health",
+}
+"""What people who know other tools type, and the command that does it here."""
 _COMPLETION = {"install_completion", "show_completion"}
 
 
@@ -56,7 +65,16 @@ class LazyGroup(TyperGroup):
         }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - vendored classes
-        """The command that was typed, loaded, and the rest of the line."""
+        """The command that was typed, loaded, and the rest of the line.
+
+        A port alone is looked at; what other tools call it is answered with what is meant, and
+        nothing is done.
+        """
+        if args and args[0] in _MEANT:
+            command = join(("ultra-ports", _MEANT[args[0]], *args[1:]))
+            raise UsageError(f"there is no command {args[0]!r}; what is meant may be: {command}")
+        if args and args[0] not in self.commands and _is_port(args[0]):
+            args = ["who", *args]
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(name) if name else None, rest
 
@@ -66,6 +84,14 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise typer.Abort from error
+
+
+def _is_port(word: str) -> bool:
+    try:
+        parse([word])
+    except UsageError:
+        return False
+    return True
 
 
 def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
@@ -110,6 +136,7 @@ def _app(
       ultra-ports resolve -n 8085        say what would be done
       ultra-ports who 8085               who holds it, and what would free it
       ultra-ports who                    every port that is held
+      ultra-ports 8085                   the same as `who 8085`
       ultra-ports apply plan.json        what `resolve --plan-out plan.json 8085` planned
 
     Frees ports without doing harm: local processes get a SIGTERM and time, containers a

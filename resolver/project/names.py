@@ -50,20 +50,21 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
         UsageError: an argument is neither a port nor the name of a service.
     """
     found: dict[PortRequest, tuple[str, ...]] = {}
-    named: dict[Service, None] = {}
+    services_named: dict[Service, None] = {}
     project: Project | None = None
     for argument in arguments:
         items = [item.strip(" ") for item in argument.split(",")]
-        for item in items if any(map(is_name, items)) else [argument]:
+        named = "://" not in argument and any(map(is_name, items))
+        for item in items if named else [argument]:
             if not is_name(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
             project = project or of()
             service = project.service(item)
-            named[service] = None
+            services_named[service] = None
             found[service.request] = (*found.get(service.request, ()), item)
     services = {request: tuple(dict.fromkeys(names)) for request, names in found.items() if names}
-    notes = (note for service in named for note in service.notes)
+    notes = (note for service in services_named for note in service.notes)
     left_out = project.notes if project else ()
     return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
 

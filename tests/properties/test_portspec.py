@@ -48,6 +48,28 @@ def test_ranges_hold_each_port_once(first: PortNumber, last: PortNumber, kind: T
     assert {each.transport for each in found} == {kind}
 
 
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [
+        (":8085", "8085"),
+        ("*:8085", "8085"),
+        (":::8085", "8085"),
+        ("localhost:8085", "8085"),
+        ("LOCALHOST:8085/udp", "8085/udp"),
+        ("http://localhost:8085/x,y?z=1", "8085"),
+        ("https://127.0.0.1/", "127.0.0.1:443"),
+        ("http://user:pw@[::1]:9000", "[::1]:9000"),
+        ("redis://localhost:6379/0", "6379"),
+        ("tcp://0.0.0.0:2375", "0.0.0.0:2375"),
+        ("tcp/8085", "8085"),
+        ("udp/53", "53/udp"),
+        ("tcp/localhost:8085", "8085"),
+    ],
+)
+def test_what_people_paste(pasted: str, meant: str) -> None:
+    assert parse([pasted]) == parse([meant])
+
+
 @given(ports, ports)
 def test_a_backward_range_is_refused(first: PortNumber, last: PortNumber) -> None:
     if first == last:

@@ -247,3 +247,33 @@ def test_the_same_port_twice_is_worked_on_once(lab: Lab) -> None:
     assert [entry["label"] for entry in run.json["ports"]] == [f"{port}/tcp"]
     assert run.status == 0
     assert server.signals() == ["SIGTERM"]
+
+
+def test_a_port_alone_is_looked_at(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    run = ultra(f"http://localhost:{port}/x")
+    assert run.status == 0
+    assert f"to free it: kill {server.pid}" in run.stdout
+    assert run.stdout == ultra("who", str(port)).stdout
+    assert server.signals() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("kill", "8085"), "ultra-ports resolve 8085"),
+        (("free", "8085", "9000"), "ultra-ports resolve 8085 9000"),
+        (("ls",), "ultra-ports who"),
+        (("status", "api"), "ultra-ports health api"),
+    ],
+)
+def test_what_other_tools_call_it_is_answered_and_not_done(
+    words: tuple[str, ...], meant: str
+) -> None:
+    run = ultra(*words)
+    assert run.status == 2
+    assert run.stdout == ""
+    assert run.stderr == (
+        f"ultra-ports: there is no command '{words[0]}'; what is meant may be: {meant}\n"
+    )
