@@ -33,7 +33,7 @@ ENVELOPE = {
 PORT = {"label", "request", "services", "verdict", "reason", "holders", "retaken_by", "notes"}
 HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
-    *("chain", "evidence", "collateral", "step", "outcome"),
+    *("chain", "evidence", "collateral", "ownership", "step", "outcome"),
 }
 PROCESS = {"pid", "start_time", "name", "command", "user", "cwd", "parent"}
 
