@@ -53,6 +53,8 @@ def _collateral(
     each: Classification, snapshot: Snapshot, sockets: Sockets
 ) -> tuple[Collateral, ...]:
     family = family_of(each, sockets)
+    if not family.members:
+        return ()
     return (
         *ports.lost(family),
         *inherited.lost(family),

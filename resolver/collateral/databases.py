@@ -72,20 +72,20 @@ DATABASES: tuple[Database, ...] = (
         frozenset({"beam.smp", "rabbitmq-server"}),
         "https://www.rabbitmq.com/docs/man/rabbitmqctl.8",
         command=("rabbitmqctl", "shutdown"),
-        words=r"rabbit",
+        words=r"rabbitmq[_-]server|\brabbit boot\b",
     ),
     Database(
         "Elasticsearch or OpenSearch",
         frozenset({"java"}),
         "https://www.elastic.co/guide/en/elasticsearch/reference/current/stopping-elasticsearch.html",
-        words=r"org\.(elasticsearch|opensearch)\.",
+        words=r" org\.(elasticsearch|opensearch)\.\S+",  # the main class, and no jar of a client
     ),
     Database(
         "a Java database or broker",
         frozenset({"java"}),
         "https://kafka.apache.org/documentation/#basic_ops_restarting",
-        words=r"CassandraDaemon|kafka\.Kafka|org\.neo4j|org\.apache\.solr|org\.h2\.tools"
-        r"|activemq|QuorumPeerMain|hbase|derby",
+        words=r" \S*(CassandraDaemon|kafka\.Kafka|QuorumPeerMain)\b| org\.neo4j\.\S+"
+        r"| org\.h2\.tools\.\S+|/activemq\.jar|-Dsolr\.",
     ),
     Database(
         "a database",
@@ -136,16 +136,19 @@ def lost(family: Family) -> Iterator[Collateral]:
     )
 
 
+def database(process: Process) -> Database | None:
+    """Which database a process is the server of, by its name and its command line."""
+    line = " ".join(process.command)
+    named = (row for row in DATABASES if known_as(process, row.names))
+    return next((row for row in named if re.search(row.words, line)), None)
+
+
 def _row(family: Family) -> Database | None:
     """The kind of database: by name, or by files that storage engines keep open."""
-    for process in family.holder.processes:
-        line = " ".join(process.command)
-        for row in DATABASES:
-            if known_as(process, row.names) and re.search(row.words, line):
-                return row
-    if any(_STORE_FILES.search(each.target) for each in family.descriptors):
+    named = next(filter(None, map(database, family.holder.processes)), None)
+    if named is None and any(_STORE_FILES.search(each.target) for each in family.descriptors):
         return Database("a database", frozenset(), "proc_pid_fd(5)")
-    return None
+    return named
 
 
 def _commands(row: Database, process: Process, family: Family) -> tuple[Command, ...]:

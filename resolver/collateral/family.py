@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from resolver.host.family import descendants
 from resolver.host.files import files_in, text_of
 from resolver.host.identity import identify
 from resolver.model import Pid, PortRequest, SocketState, Transport
+from resolver.programs import untouchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,20 +68,22 @@ class Sockets:
     @cached_property
     def unix(self) -> tuple[UnixSocket, ...]:
         """Those of AF_UNIX that have a path."""
-        return tuple(_unix(text_of("/proc/net/unix")))
+        return tuple(unix_sockets(text_of("/proc/net/unix")))
 
 
 class Family:
     """A classified holder with its processes.
 
-    `members` own the port or start its owner again; `below` has what descends from them besides.
+    `members` own the port or start its owner again, but for those that no step ends (PID 1, which
+    listens for a unit); `below` has what descends from them besides.
     """
 
     def __init__(self, classified: Classification, sockets: Sockets) -> None:
         self.classified = classified
         self.holder = classified.holder
         self.sockets = sockets
-        self.members = tuple(dict.fromkeys((*classified.respawners, *classified.holder.processes)))
+        found = dict.fromkeys((*classified.respawners, *classified.holder.processes))
+        self.members = tuple(each for each in found if not untouchable(each))
 
     @cached_property
     def below(self) -> tuple[Process, ...]:
@@ -189,14 +193,14 @@ def _children(pid: Pid) -> set[Pid] | None:
     return found
 
 
-def _unix(text: str) -> Iterator[UnixSocket]:
-    """`Num RefCount Protocol Flags Type St Inode Path`; __SO_ACCEPTCON is 0x10000."""
+def unix_sockets(text: str) -> Iterator[UnixSocket]:
+    """`Num RefCount Protocol Flags Type St Inode Path`; __SO_ACCEPTCON is 0x10000.
+
+    A path may have line breaks, and what follows them is no line.
+    """
     for line in text.splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8:  # noqa: PLR2004 - one with a path
-            yield UnixSocket(
-                inode=int(fields[6]),
-                path=fields[7],
-                listening=bool(int(fields[3], 16) & 0x10000),
-                connected=fields[5] == "03",
-            )
+        with suppress(ValueError, IndexError):
+            inode, flags = int(fields[6]), int(fields[3], 16)
+            if len(fields) == 8:  # noqa: PLR2004 - one with a path
+                yield UnixSocket(inode, fields[7], bool(flags & 0x10000), fields[5] == "03")

@@ -132,7 +132,7 @@ def _memory(each: Descriptor, address: int, size: int) -> bytes | None:
         return None
     try:
         data = os.pread(handle, size, address)
-    except OSError:
+    except (OSError, OverflowError):  # another machine's call, whose words mean something else
         return None
     finally:
         os.close(handle)

@@ -276,7 +276,7 @@ KNOWN: tuple[Known, ...] = (
         "java",
         "an editor's session, and every port that it forwards",
         "https://www.jetbrains.com/help/idea/remote-development-overview.html",
-        words=r"com\.intellij\.idea\.Main|JetBrains",
+        words=r" com\.intellij\.idea\.Main\b",
     ),
 )
 """In no particular order: every row that fits counts, one for each kind."""

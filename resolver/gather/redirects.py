@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from resolver.errors import CommandFailedError
-from resolver.host.netfilter import may_redirect
+from resolver.host.netfilter import may_redirect, old_nat_tables
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _SAVES = ("iptables", "ip6tables")
+_BACKENDS = (
+    "legacy",
+    "nft",
+)  # xtables-nft(8): each shows its own rules, and is one of them by name
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
 _LEADING = re.compile(r"(?:KUBE|CNI)-")
 
@@ -54,10 +58,24 @@ def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner)
 
 
 def _redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:
-    found = [rule for tool in _SAVES for rule in _of_iptables(tool, run)]
-    found += _of_nftables(run)
-    wanted = {rule for rule in found if any(rule.captures(request) for request in requests)}
+    found: dict[object, Redirect] = {}
+    for tool in _tools():
+        for rule in _of_iptables(tool, run):
+            found.setdefault((tool.partition("-")[0], rule.delete[1:]), rule)
+    rules = [*found.values(), *_of_nftables(run)]
+    wanted = {rule for rule in rules if any(rule.captures(request) for request in requests)}
     return tuple(sorted(wanted))
+
+
+def _tools() -> Iterator[str]:
+    """The default ones, and those of each backend that the kernel has tables of.
+
+    To list the old tables would load them where they are not there.
+    """
+    yield from _SAVES
+    old = old_nat_tables()
+    for backend in _BACKENDS:
+        yield from (f"{tool}-{backend}" for tool in _SAVES if backend == "nft" or tool in old)
 
 
 def _of_iptables(tool: str, run: CommandRunner) -> Iterator[Redirect]:

@@ -18,7 +18,10 @@ _EVERY_FAMILY = bytes(4)  # struct nfgenmsg: AF_UNSPEC, NFNETLINK_V0, no resourc
 _EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 # Names of expressions and of iptables' targets, and beginnings of chains that lead to such
 _TELLING = (b"nat\0", b"redir\0", b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
-_OLD_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
+_OLD_TABLES = {
+    "iptables": "/proc/net/ip_tables_names",
+    "ip6tables": "/proc/net/ip6_tables_names",
+}
 
 
 def may_redirect() -> bool | None:
@@ -27,7 +30,12 @@ def may_redirect() -> bool | None:
     None: the rules may not be read, neither here nor by the tools that list them (capabilities(7),
     CAP_NET_ADMIN).
     """
-    return any("nat" in _lines(path) for path in _OLD_TABLES) or _nftables_may()
+    return bool(old_nat_tables()) or _nftables_may()
+
+
+def old_nat_tables() -> frozenset[str]:
+    """The tools whose old NAT table exists: `iptables`, `ip6tables`."""
+    return frozenset(tool for tool, path in _OLD_TABLES.items() if "nat" in _lines(path))
 
 
 def _lines(path: str) -> list[str]:

@@ -77,3 +77,21 @@ def namespace(script: str) -> tuple[str, ...]:
     """A command that runs another in such a namespace, with a loopback that is up."""
     unshare = shutil.which("unshare") or unavailable("unshare is missing")
     return (unshare, "--net", "sh", "-c", f'ip link set lo up && {script} && exec "$@"', "sh")
+
+
+def test_a_rule_of_the_other_backend_is_named_with_its_tool() -> None:
+    """The default iptables is one of two, and does not show the other's rules (xtables-nft(8))."""
+    iptables = shutil.which("iptables") or unavailable("iptables is missing")
+    default = subprocess.run([iptables, "-V"], capture_output=True, text=True, check=True).stdout
+    other = "iptables-legacy" if "nf_tables" in default else "iptables-nft"
+    if shutil.which(other) is None:
+        unavailable(f"{other} is missing")
+    port = free_port()
+    rule = f"PREROUTING -p tcp -m tcp --dport {port} -j REDIRECT --to-ports 9"
+    inside = namespace(f"{other} -t nat -A {rule}")
+
+    run = ultra("resolve", str(port), "--json", "--no-docker", prefix=inside)
+
+    assert run.status == 3, run.stdout + run.stderr
+    [holder] = run.port(f"{port}/tcp")["holders"]
+    assert holder["step"]["commands"] == [f"{other} -t nat -D {rule}"]
