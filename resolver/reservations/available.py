@@ -47,11 +47,12 @@ class Availability:
             return f"no container publishes it; {beyond}", None
         if proof.free and (terms.patient or not proof.lingering):
             return f"it can be bound ({proof.lingering})".removesuffix(" ()"), None
-        belonging = self.holders.whose(request)
-        if belonging is Belonging.OWN and (mine or terms.beside):
-            return f"{self.holders.names(request)} holds it, which is the project's own", None
-        if belonging is Belonging.UNKNOWN and mine and not terms.beside:
-            return "", None
+        if mine or terms.beside:
+            belonging = self.holders.whose(request)
+            if belonging is Belonging.OWN:
+                return f"{self.holders.names(request)} holds it, which is the project's own", None
+            if belonging is Belonging.UNKNOWN and not terms.beside:
+                return "", None
         raise self._obstacle(request, proof)
 
     def _held(self, request: PortRequest) -> tuple[str, Hold | None]:
@@ -63,16 +64,13 @@ class Availability:
             raise self._obstacle(request, Proof(free=False, reason="it is taken")) from error
 
     def _obstacle(self, request: PortRequest, proof: Proof) -> ObstacleError:
-        unproved = proof.free is None
-        names = "" if unproved else self.holders.names(request)
-        if names:
-            how = "published" if self.is_published else "held"
-            return ObstacleError(
-                request, f"is {how} by {names}", f"ultra-ports who {label(request)}"
-            )
-        what = "proved free" if unproved else "bound"
-        reason = proof.reason or proof.lingering
-        return ObstacleError(request, f"cannot be {what}: {reason}", unproved=unproved)
+        if proof.free is None:
+            return ObstacleError(request, f"cannot be proved free: {proof.reason}", unproved=True)
+        hint = f"ultra-ports who {label(request)}"
+        if self.is_published:
+            return ObstacleError(request, f"is published by {self.holders.names(request)}", hint)
+        reason = f"cannot be bound: {proof.reason or proof.lingering}"
+        return ObstacleError(request, reason, hint, holders=lambda: self.holders.names(request))
 
     @property
     def is_published(self) -> bool:

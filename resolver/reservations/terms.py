@@ -10,7 +10,7 @@ from resolver.errors import ReservedError
 from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from resolver.leases.model import Lease, Owner
     from resolver.model import PortRequest
@@ -79,30 +79,47 @@ class Assigned(Struct, frozen=True):
 class ObstacleError(ReservedError):
     """One port is not to be had; the message is the rest of a sentence that begins with it.
 
-    `unproved`: it could not be found out whether somebody has it.
+    Args:
+        request: the port.
+        message: why; of what cannot be bound, `holders` are named instead, where any are seen.
+        hint: the next command to run.
+        holders: names them, for whoever wants to read it: to look for them takes its time.
+        unproved: it could not be found out whether somebody has it.
     """
 
     def __init__(
-        self, request: PortRequest, message: str, hint: str = "", *, unproved: bool = False
+        self,
+        request: PortRequest,
+        message: str,
+        hint: str = "",
+        *,
+        holders: Callable[[], str] | None = None,
+        unproved: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.request = request
         self.unproved = unproved
+        self._holders = holders
+
+    def __str__(self) -> str:
+        names = self._holders() if self._holders else ""
+        return f"is held by {names}" if names else super().__str__()
 
 
 class UnmetError(ReservedError):
     """Services that get nothing, each with all that was in the way."""
 
     def __init__(self, unmet: Sequence[tuple[ServiceRequest, tuple[ObstacleError, ...]]]) -> None:
-        super().__init__(
-            "; ".join(
-                f"{wanted.service}: {label(obstacles[0].request)} {obstacles[0]}"
-                if obstacles
-                else f"no port is left for {wanted.service}"
-                for wanted, obstacles in unmet
-            )
-        )
+        super().__init__("no port is left")
         self.unmet = unmet
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{wanted.service}: {label(obstacles[0].request)} {obstacles[0]}"
+            if obstacles
+            else f"no port is left for {wanted.service}"
+            for wanted, obstacles in self.unmet
+        )
 
 
 def label(request: PortRequest) -> str:
