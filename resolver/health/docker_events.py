@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, ValidationError, convert
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _FILTERS = {"type": ["container"], "event": ["start", "die", "died"]}  # died: Podman's word
 _AGAIN_SECONDS = 5.0  # until an engine that is not there, or cannot tell, is looked at once more
 _CONNECT_SECONDS = 1.0
+_MOST_EVENTS = 10_000  # that wait for a look; then the engine waits too
 _RUNNING = {"running", "paused"}
 
 
@@ -80,7 +81,7 @@ class _Listener:
     `heard` gets every event, and None whenever some may have been missed.
     """
 
-    def __init__(self, endpoint: str, uid: int | None, heard: SimpleQueue[Any]) -> None:
+    def __init__(self, endpoint: str, uid: int | None, heard: Queue[Any]) -> None:
         self._engine = EngineClient(endpoint, _CONNECT_SECONDS, uid)
         self._heard = heard
         self._ended = threading.Event()
@@ -110,7 +111,7 @@ class PublishedPorts:
         self._policy = policy
         self._matcher = matcher
         self._runs = ContainerRuns()
-        self._heard: SimpleQueue[Any] = SimpleQueue()
+        self._heard: Queue[Any] = Queue(_MOST_EVENTS)
         self._listeners: dict[str, _Listener] = {}
         self._found: dict[PortRequest, Signature] = {}
         self._asked = False

@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeGuard, TypeVar
+
+from msgspec import DecodeError
+from msgspec.json import decode
 
 from resolver.errors import EngineAbsentError, EngineError
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _UNIX = "unix://"
+_LONGEST_EVENT = 1 << 20  # bytes
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -68,7 +73,7 @@ class EngineClient:
         self._timeout = timeout_seconds
         self._uid = uid
         self._connection: BoundedClient | None = None  # where one is needed
-        self._stream: CancellableStream[dict[str, Any]] | None = None
+        self._stream: CancellableStream[Any] | None = None
 
     @property
     def _api(self) -> BoundedClient:
@@ -142,13 +147,19 @@ class EngineClient:
     def events(self, filters: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
         """`GET /events`: as they come, until `close()`; an empty one when the engine listens.
 
-        For an engine that is this user's or root's: there is no deadline, nor a bound.
+        There is no deadline; an event is at most 1 MiB long, and what is none is left out.
         """
-        stream = self._ask(lambda: self._api.events(filters=filters, decode=True))
+        stream: CancellableStream[Any] = self._ask(lambda: self._api.events(filters=filters))
         self._stream = stream
         yield {}
-        while (event := self._ask(lambda: next(stream, None))) is not None:
-            yield event
+        rest = b""
+        while (chunk := self._ask(lambda: next(stream, None))) is not None:
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LONGEST_EVENT:
+                raise EngineError(f"{self.endpoint} does not answer as an engine")
+            for line in lines:
+                with suppress(DecodeError, RecursionError):
+                    yield decode(line, type=dict[str, Any])
 
     def close(self) -> None:
         """Ends the connection, and the stream of events that another thread may read."""

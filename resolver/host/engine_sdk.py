@@ -24,10 +24,13 @@ from resolver.host.docker_config import is_ours, is_plain
 from resolver.host.engine_socket import LARGEST, check_size, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from requests.adapters import BaseAdapter
 
 _T = TypeVar("_T")
 _BLOCK = 1 << 14
+_LONGEST_CHUNK = 1 << 20  # bytes
 _LONGEST_MESSAGE = 300  # characters of what an engine says
 # What the SDK raises, and what it makes of an answer that no engine gives
 FAILURES = (
@@ -132,6 +135,22 @@ class BoundedClient(APIClient):
         finally:
             response.close()
         return response
+
+    def _stream_helper(self, response: Any, decode: bool = False) -> Iterator[Any]:  # noqa: ANN401, FBT001, FBT002
+        """The chunks of a stream as the SDK has them, each of a bounded size.
+
+        Raises:
+            ValueError: there is a longer one, or this is no stream.
+        """
+        del decode  # a line is `EngineClient.events`' business
+        raw = response.raw
+        if not raw._fp.chunked:  # noqa: SLF001 - as the SDK does
+            raise ValueError("this is no stream")
+        while data := raw.read(1):  # which waits for the next chunk
+            left = raw._fp.chunk_left or 0  # noqa: SLF001
+            if left > _LONGEST_CHUNK:
+                raise ValueError("the answer is too long")
+            yield data + raw.read(left)
 
 
 def _body(response: requests.Response, deadline: float | None) -> bytes:

@@ -154,6 +154,37 @@ def test_an_answer_that_never_comes_to_an_end_is_late(
     assert time.monotonic() - begun < 10
 
 
+def in_chunks(*chunks: bytes) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for chunk in chunks:
+        yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    yield b"0\r\n\r\n"
+
+
+def test_events_come_as_lines_however_they_are_cut(engine: Engine) -> None:
+    told = (b'{"a": 1}\n{"a"', b": 2}\n4\n", b"[" * 100_000 + b"\nno\n", b'{"a": 3}\n{"a": 4')
+    engine.reply = lambda: in_chunks(*told)
+    with EngineClient(engine.endpoint, 30) as client:
+        assert [*client.events({"type": ["container"]})] == [{}, {"a": 1}, {"a": 2}, {"a": 3}]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        chunks_without_end,
+        without_end,
+        lambda: iter([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40000000\r\n["]),
+        lambda: said(b"[]"),
+        lambda: said(b"{}", status=b"500 Trouble"),
+    ],
+    ids=["chunks", "no chunks", "a huge chunk", "a list", "an error"],
+)
+def test_events_without_end_are_none(engine: Engine, reply: Callable[[], Iterator[bytes]]) -> None:
+    engine.reply = reply
+    with EngineClient(engine.endpoint, 30) as client, pytest.raises(EngineError):
+        list(client.events({}))
+
+
 def test_a_compressed_answer_is_none(engine: Engine) -> None:
     bomb = gzip.compress(b" " * (1 << 24))
     engine.reply = lambda: said(bomb, b"Content-Encoding: gzip")
