@@ -9,6 +9,7 @@ file. A directory that was deleted is a place, too: nobody's but its own.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from resolver.project.file import OWN_NAME
 from resolver.project.location import exists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from resolver.leases.model import Lease
     from resolver.leases.owner import Here
@@ -36,16 +37,21 @@ _HEAD = "ref: refs/heads/"
 _WORDS = 4  # of a command line, in which its script is looked for
 
 
-class Caller(Struct, frozen=True):
-    """Who asks: the checkout that this command runs in, and the living leases of the machine."""
+class Viewpoint(Struct, frozen=True):
+    """Who asks: the checkout that this command runs in, and the living leases of the machine.
+
+    `place_of` is `_place`, and `branch_of` is `_branch`; both remember what they were asked.
+    """
 
     place: str
     where: Here
-    leases: tuple[Lease, ...] = ()
+    leases: tuple[Lease, ...]
+    place_of: Callable[[str], str]
+    branch_of: Callable[[str, int | None], str]
 
 
-def caller(environ: Mapping[str, str]) -> Caller:
-    """This command. What is reserved counts as nothing where it cannot be read: reports say so."""
+def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
+    """This command. What cannot be read counts as not reserved here: reports say so."""
     try:
         folder = str(Path.cwd())
     except OSError:
@@ -54,7 +60,8 @@ def caller(environ: Mapping[str, str]) -> Caller:
         leases = notes.living(environ)
     except UltraPortsError:
         leases = ()
-    return Caller(checkout(folder) or folder, here(environ), leases)
+    place = checkout(folder) or folder
+    return Viewpoint(place, here(environ), leases, cache(_place), cache(_branch))
 
 
 def with_ownership(
@@ -63,11 +70,11 @@ def with_ownership(
     """The same, with whose each holder is."""
     if not found:
         return ()
-    asking = caller(environ)
+    asking = viewpoint(environ)
     return tuple(replace(each, ownership=ownership(each.holder, asking)) for each in found)
 
 
-def ownership(holder: Holder, asking: Caller) -> Ownership:
+def ownership(holder: Holder, asking: Viewpoint) -> Ownership:
     """Whose the holder is, seen from the caller's checkout."""
     return (
         _by_lease(holder, asking)
@@ -90,7 +97,7 @@ def checkout(folder: str) -> str:
     return project
 
 
-def _by_lease(holder: Holder, asking: Caller) -> Ownership | None:
+def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
     binding = holder.binding
     held = PortRequest(binding.port, binding.transport, binding.address)
     for lease in asking.leases:
@@ -102,13 +109,13 @@ def _by_lease(holder: Holder, asking: Caller) -> Ownership | None:
     return None
 
 
-def _by_labels(container: Container, asking: Caller) -> Ownership | None:
+def _by_labels(container: Container, asking: Viewpoint) -> Ownership | None:
     folder, project = container.label(DIRECTORY_LABEL), container.label(PROJECT_LABEL)
     if not folder:
         return None
     said = f"its compose project {project or ''} is in {folder}"
     return _of_place(
-        _place(folder) or folder, asking, said, project=project or "", uid=_user(folder)
+        asking.place_of(folder) or folder, asking, said, project=project or "", uid=_user(folder)
     )
 
 
@@ -119,10 +126,10 @@ def _user(folder: str) -> int | None:
         return None
 
 
-def _by_directories(holder: Holder, asking: Caller) -> Ownership | None:
+def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
     for process in holder.processes:
         for what, folder in _directories(process):
-            place = _place(folder)
+            place = asking.place_of(folder)
             if not place and asking.place and Path(folder).is_relative_to(asking.place):
                 place = asking.place
             if place:
@@ -166,7 +173,7 @@ def _gone(folder: str) -> str:
 
 def _of_place(
     place: str,
-    asking: Caller,
+    asking: Viewpoint,
     said: str,
     *,
     project: str = "",
@@ -179,7 +186,7 @@ def _of_place(
         whose=whose,
         project=project or Path(place).name,
         place=place,
-        branch=_branch(place, uid) if whose is Whose.OTHER else "",
+        branch=asking.branch_of(place, uid) if whose is Whose.OTHER else "",
         gone=bool(place) and not exists(Path(place)),
         evidence=(said,),
     )
