@@ -10,6 +10,7 @@ from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet
 from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
 from resolver.health.checking import check
+from resolver.health.ownership import of_this_checkout
 from resolver.project.probe import read_probe
 from resolver.report.health import envelope, table
 from resolver.settings import LONGEST_SECONDS
@@ -58,6 +59,9 @@ def health(
             help="How long each answer may take; else the probe's own time, or 2.",
         ),
     ] = None,
+    mine: Annotated[
+        bool, typer.Option("--mine", help="Healthy is only what this checkout's server answers.")
+    ] = False,
     json: Json = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
@@ -83,6 +87,8 @@ def health(
         docker_timeout_seconds=docker_timeout,
         probe=_probe(probe),
     )
+    if mine:
+        report = of_this_checkout(report)
     if not (quiet and report.healthy):
         say(report.notes)
     if json:

@@ -53,7 +53,7 @@ def wait(
         list[str] | None, typer.Argument(metavar="PORT... [-- CMD ARG...]", help=PORT_HELP)
     ] = None,
     until: Annotated[
-        str, typer.Option(metavar="free|held|healthy", help="What the ports shall be.")
+        str, typer.Option(metavar="free|held|healthy|mine", help="What the ports shall be.")
     ] = "",
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", callback=options.seconds, help="0: one look.")
@@ -67,10 +67,12 @@ def wait(
       ultra-ports wait 8085 --until free --timeout 10
       ultra-ports wait api redis --until healthy -- npm test
       ultra-ports wait db:5432 --until healthy -- ./server
+      ultra-ports wait 8085 --until mine -- npm test
 
-    Waits until all the ports are free (bound for proof), held by anybody, or healthy (as
-    `health` says), all at one time. Then CMD takes its place, with the same PID. A port of
-    another machine counts as held and as healthy when it accepts a connection.
+    Waits until all the ports are free (bound for proof), held by anybody, healthy (as
+    `health` says), or mine (healthy, and held by this checkout), all at one time. Then CMD
+    takes its place, with the same PID. A port of another machine counts as held and as
+    healthy when it accepts a connection.
     """  # noqa: D415, D301 - a help text
     ports, command = _split(arguments or [])
     conditions = _conditions(ports, until, use_docker=not no_docker)
@@ -106,7 +108,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condition]:
     if until not in list(waiting.Until):
         said = f"{until!a} is nothing to wait for" if until else "--until is missing"
-        raise UsageError(f"{said}: free, held or healthy is wanted")
+        raise UsageError(f"{said}: free, held, healthy or mine is wanted")
     here, away = remote.split(ports)
     if not here and not away:
         raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
@@ -116,10 +118,16 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
     found: list[Condition] = [remote.Accepting(away)] if away else []
     if not here:
         return found
-    if until == waiting.Until.HEALTHY:
+    if until in {waiting.Until.HEALTHY, waiting.Until.MINE}:
         asked = targets(here, os.environ)
         say(asked.notes)
-        health = waiting.Healthy(asked, os.environ, SystemClock(), use_docker=use_docker)
+        health = waiting.Healthy(
+            asked,
+            os.environ,
+            SystemClock(),
+            use_docker=use_docker,
+            only_mine=until == waiting.Until.MINE,
+        )
         return [health, *found]
     wanted = names.wanted(here, assigned.current)
     say(wanted.notes)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver.health.model import Belongs, is_heard
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import Claim, collide
-from resolver.model import Kind
+from resolver.model import Kind, Whose
+from resolver.report.holders import holder_names
 from resolver.report.lease import whose
 from resolver.reservations.holders import apart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from resolver.health.model import Answer, Target
+    from resolver.health.model import Answer, HealthReport, ServiceHealth, Target
     from resolver.leases.model import Lease
     from resolver.leases.owner import Here
     from resolver.model import HolderReport
@@ -47,6 +50,26 @@ def lease_text(target: Target, leases: Iterable[Lease]) -> str:
     """Whose reservation the port is; empty where it is nobody's."""
     found = [lease for lease in leases if collide(target.request, lease.request)]
     return "; ".join(map(whose, sorted(found, key=lambda lease: not _is_own(target, lease))))
+
+
+def of_this_checkout(report: HealthReport) -> HealthReport:
+    """The same, where healthy is only what is held by the caller's own checkout."""
+    return replace(report, services=tuple(map(_of_this_checkout, report.services)))
+
+
+def _of_this_checkout(service: ServiceHealth) -> ServiceHealth:
+    strangers = [
+        each for each in service.holders if each.classification.ownership.whose is not Whose.MINE
+    ]
+    if not service.healthy or (service.holders and not strangers):
+        return service
+    said = "who holds it is not known"
+    if strangers:
+        found = strangers[0].classification.ownership
+        of = f", which belongs to {found}" if found.whose is Whose.OTHER else ""
+        said = f"held by {holder_names(strangers[:1])}{of}"
+        said += "" if of else ", and whose it is, is not known"
+    return replace(service, healthy=False, reason=f"not this checkout's: {said}")
 
 
 def _is_store(target: Target, answers: Iterable[Answer]) -> bool:

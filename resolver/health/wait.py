@@ -19,6 +19,7 @@ from resolver.gather import list_sockets
 from resolver.health.checking import DEFAULT_SECONDS, check_targets
 from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
+from resolver.health.ownership import of_this_checkout
 from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
 from resolver.report.holders import holder_names
@@ -43,6 +44,7 @@ class Until(StrEnum):
     FREE = "free"  # it can be bound, and no engine means to publish it
     HELD = "held"  # somebody has a socket on it, or a running container publishes it
     HEALTHY = "healthy"  # as `health` says
+    MINE = "mine"  # healthy, and held by this checkout
 
 
 class Unmet(Struct, frozen=True):
@@ -185,12 +187,18 @@ class Held(Condition):
 
 
 class Healthy(Condition):
-    """Targets that shall be healthy, as `health` has it."""
+    """Targets that shall be healthy, as `health` has it, and this checkout's where that is said."""
 
     def __init__(
-        self, asked: Targets, environ: Mapping[str, str], clock: Clock, *, use_docker: bool
+        self,
+        asked: Targets,
+        environ: Mapping[str, str],
+        clock: Clock,
+        *,
+        use_docker: bool,
+        only_mine: bool = False,
     ) -> None:
-        self._asked = asked
+        self._asked, self._only_mine = asked, only_mine
         self._environ = environ
         self._clock = clock
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
@@ -219,6 +227,8 @@ class Healthy(Condition):
         limit = max(seconds_left, _LONGEST_PAUSE_SECONDS)
         timeout = limit if limit < self._longest else None
         report = check_targets(self._asked, self._policy, self._environ, timeout)
+        if self._only_mine:
+            report = of_this_checkout(report)
         return tuple(
             Unmet(
                 _title(each.target.request, (each.target.name,)),

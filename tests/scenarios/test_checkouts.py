@@ -209,6 +209,29 @@ def test_a_plan_that_spared_it_does_not_end_it_later(checkouts: Checkouts, tmp_p
     assert alive(server.pid)
 
 
+def test_only_this_checkouts_server_is_good_for_a_test(checkouts: Checkouts) -> None:
+    """A sibling's server answers, and would be tested by mistake."""
+    sibling = checkouts.serve(checkouts.main)
+    port = str(checkouts.port)
+    assert checkouts.ultra("health", "--no-docker", port).status == 0
+
+    health = checkouts.ultra("health", "--no-docker", "--mine", port)
+    wait = checkouts.ultra("wait", port, "--until", "mine", "--timeout", "0", "--no-docker")
+
+    said = f"python {sibling.pid}, which belongs to shop, branch trunk, in {checkouts.main}"
+    assert (health.status, wait.status) == (1, 1)
+    assert said in health.stdout
+    assert said in wait.stderr
+    sibling.popen.kill()
+    sibling.popen.wait()
+    checkouts.serve(checkouts.other)
+    assert checkouts.ultra("health", "--no-docker", "--mine", port).status == 0
+    run = checkouts.ultra(
+        "wait", port, "--until", "mine", "--no-docker", "--", "/bin/sh", "-c", "exit 7"
+    )
+    assert run.status == 7
+
+
 @pytest.mark.parametrize(
     ("words", "variables", "said"),
     [
