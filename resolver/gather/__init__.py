@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["gather", "list_sockets"]
 
+_UNLISTED = (
+    "the kernel does not rule out NAT rules, and no tool here lists any (iptables, nft): "
+    "one of them may send a port elsewhere"
+)
+
 
 def gather(
     requests: Sequence[PortRequest] | None,
@@ -56,4 +61,5 @@ def gather(
         contained=engines.in_container(),
         blind_spot=blind_spot(),
         scan=scan,
+        notes=(_UNLISTED,) if nat.unlisted else (),
     )

@@ -37,10 +37,14 @@ _LEADING = re.compile(r"(?:KUBE|CNI)-")
 
 
 class Nat(Struct, frozen=True):
-    """The NAT rules on the requested ports, and whether rules could be read at all."""
+    """The NAT rules on the requested ports, and whether rules could be read at all.
+
+    `unlisted`: the kernel says that there are some, and no tool here lists any.
+    """
 
     readable: bool
     redirects: tuple[Redirect, ...] = ()
+    unlisted: bool = False
 
 
 UNREAD = Nat(readable=False)
@@ -54,17 +58,20 @@ def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner)
     if requests is None or sys.platform != "linux" or os.geteuid() != 0:
         return UNREAD
     may = may_redirect()
-    return Nat(may is not None, _redirects(requests, run) if may else ())
+    return _listed(requests, run) if may else Nat(may is not None)
 
 
-def _redirects(requests: Collection[PortRequest], run: CommandRunner) -> tuple[Redirect, ...]:
+def _listed(requests: Collection[PortRequest], run: CommandRunner) -> Nat:
     found: dict[object, Redirect] = {}
-    for tool in _tools():
-        for rule in _of_iptables(tool, run):
+    saved = {tool: _output((f"{tool}-save", "-t", "nat"), run) for tool in _tools()}
+    for tool, text in saved.items():
+        for rule in _of_iptables(tool, text):
             found.setdefault((tool.partition("-")[0], rule.delete[1:]), rule)
-    rules = [*found.values(), *_of_nftables(run)]
+    ruleset = _output(("nft", "-j", "list", "ruleset"), run)
+    rules = [*found.values(), *_of_nftables(ruleset)]
     wanted = {rule for rule in rules if any(rule.captures(request) for request in requests)}
-    return tuple(sorted(wanted))
+    unlisted = not ruleset and not any("-A " in text for text in saved.values())
+    return Nat(readable=True, redirects=tuple(sorted(wanted)), unlisted=unlisted)
 
 
 def _tools() -> Iterator[str]:
@@ -78,8 +85,8 @@ def _tools() -> Iterator[str]:
         yield from (f"{tool}-{backend}" for tool in _SAVES if backend == "nft" or tool in old)
 
 
-def _of_iptables(tool: str, run: CommandRunner) -> Iterator[Redirect]:
-    for line in _output((f"{tool}-save", "-t", "nat"), run).splitlines():
+def _of_iptables(tool: str, text: str) -> Iterator[Redirect]:
+    for line in text.splitlines():
         if line.startswith("-A "):
             yield from parse_rule(tool, line)
 
@@ -134,8 +141,7 @@ def _negated(words: list[str]) -> bool:
     )
 
 
-def _of_nftables(run: CommandRunner) -> Iterator[Redirect]:
-    text = _output(("nft", "-j", "list", "ruleset"), run)
+def _of_nftables(text: str) -> Iterator[Redirect]:
     if not text:
         return
     try:

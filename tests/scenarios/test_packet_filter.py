@@ -95,3 +95,12 @@ def test_a_rule_of_the_other_backend_is_named_with_its_tool() -> None:
     assert run.status == 3, run.stdout + run.stderr
     [holder] = run.port(f"{port}/tcp")["holders"]
     assert holder["step"]["commands"] == [f"{other} -t nat -D {rule}"]
+
+
+def test_rules_that_no_tool_lists_are_said() -> None:
+    inside = (*namespace(TELLING["DNAT"]), "env", "PATH=/nowhere")
+
+    run = ultra("resolve", str(free_port()), "--json", "--no-docker", prefix=inside)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert any("no tool here lists any" in note for note in run.json["notes"])
