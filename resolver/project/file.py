@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -172,7 +173,11 @@ def _entry(name: str, value: object) -> Entry:
 
 def _request(table: _Service, where: str) -> PortRequest:
     host = table.address.strip("[]")
-    host = f"[{host}]" if ":" in host else host
+    try:
+        host = f"[{host}]" if host and isinstance(ip_address(host), IPv6Address) else host
+    except ValueError as error:
+        message = f"{where}.address: expected an IP address, not {shown(host)}"
+        raise UsageError(f"{message} (host names are not taken)") from error
     text = f"{host}:{table.port}" if host else str(table.port)
     try:
         found = portspec.parse([f"{text}/{table.protocol}" if table.protocol else text])
