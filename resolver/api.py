@@ -18,6 +18,7 @@ from resolver.model import Policy
 from resolver.ownership import with_ownership
 from resolver.project import names
 from resolver.settings import LONGEST_SECONDS
+from resolver.stale import left_behind
 from resolver.strategies import Effects
 
 if TYPE_CHECKING:
@@ -65,6 +66,19 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     requests = wanted.requests if wanted else None
     report = _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
     return wanted.on(report) if wanted else report
+
+
+def stale(**options: Any) -> Report:  # noqa: ANN401
+    """Says which ports are held by servers that were left behind alone; touches nothing.
+
+    Args:
+        options: fields of `Policy`.
+
+    Raises:
+        UsageError: an option that makes no sense.
+    """
+    complete = replace(policy(options), complete=True)
+    return left_behind(pipeline.who(None, complete, effects(None)))
 
 
 def resolve(*ports: int | str, observer: Observer | None = None, **options: Any) -> Report:  # noqa: ANN401

@@ -85,6 +85,10 @@ Take = Annotated[
     bool,
     typer.Option("--take", help="End what runs under another checkout's lease, and take the port."),
 ]
+Stale = Annotated[
+    bool, typer.Option("--stale", help="What deleted checkouts and ended sessions left behind.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --stale: do not ask.")]
 Force = Annotated[
     bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
 ]

@@ -24,9 +24,11 @@ from resolver.cli.options import (
     Ports,
     Quiet,
     Settle,
+    Stale,
     StopServices,
     Take,
     Verbose,
+    Yes,
 )
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
@@ -63,6 +65,8 @@ def resolve(
     mine: Mine = False,
     anybody: Anybody = False,
     take: Take = False,
+    stale: Stale = False,
+    yes: Yes = False,
     force: Force = False,
     interactive: Interactive = False,
     no_docker: NoDocker = False,
@@ -85,6 +89,7 @@ def resolve(
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
       ultra-ports resolve --mine 8085 3000   what other checkouts hold is spared
+      ultra-ports resolve --stale            what deleted checkouts and ended sessions left
       ultra-ports resolve --plan-out plan.json 8085
       ultra-ports resolve --compose -f compose.yml
 
@@ -97,9 +102,12 @@ def resolve(
             and not compose,
             "--mine and --anybody contradict each other": mine and anybody,
             "--json and --plan-out - both want stdout": json and plan_out == files.STREAM,
+            "--stale finds the ports itself": stale
+            and bool(ports or everything or compose or plan_out),
+            "--yes goes with --stale": yes and not stale,
         }
     )
-    if not (ports or everything or compose):
+    if not (ports or everything or compose or stale):
         raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
     wanted = options.wanted(ports, everything=everything)
     policy = options.policy(
@@ -116,7 +124,11 @@ def resolve(
     )
     terminal, plans = Terminal(asks=interactive), plan_out is not None
     try:
-        if compose:
+        if stale:
+            from resolver.cli.stale import resolve_stale
+
+            report, plan = resolve_stale(terminal, policy, yes=yes, quiet=quiet or json), ""
+        elif compose:
             from resolver.cli.compose import resolve_project
 
             report, plan = resolve_project(about, wanted, terminal, policy, plans=plans)
@@ -161,6 +173,7 @@ def who(
     complete: Annotated[
         bool, typer.Option("--complete", help="Look into every process, ask every engine.")
     ] = False,
+    stale: Stale = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
     quiet: Quiet = False,
@@ -176,7 +189,8 @@ def who(
     Says who holds the ports, what would bring them back, and what would free them.
     Touches nothing.
     """  # noqa: D415, D301 - a help text
+    _check({"--stale finds the ports itself": stale and bool(ports)})
     policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
-    report = api.who(*options.wanted(ports), **policy)
+    report = api.stale(**policy) if stale else api.who(*options.wanted(ports), **policy)
     show(report, json=json, quiet=quiet, verbose=verbose)
     return int(report.exit_status)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from resolver.leases.store import open_store
 from tests.lab.cli import COMMAND, ultra
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.cli import Run
@@ -253,3 +258,67 @@ def test_a_project_file_that_makes_no_sense(checkouts: Checkouts) -> None:
     run = checkouts.ultra("resolve", str(checkouts.port))
     assert run.status == 2
     assert "resolve.only" in run.stderr
+
+
+@pytest.fixture
+def inside(lab: Lab) -> Iterator[tuple[str, ...]]:
+    """What runs a command where nobody else has left anything behind."""
+    with network_namespace(lab) as prefix:
+        yield prefix
+
+
+def begun(ready: Path) -> int:
+    """The PID that a server has written to `ready`, where init has adopted it."""
+    wait_until(lambda: ready.exists() and ready.read_text(encoding="utf-8"), "it listens")
+    pid: int = json.loads(ready.read_text(encoding="utf-8"))["pid"]
+    wait_until(lambda: psutil.Process(pid).ppid() == 1, "init has adopted it")
+    return pid
+
+
+@pytest.mark.root
+def test_what_was_left_behind_is_found_and_ended(
+    checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
+) -> None:
+    gone, ready = checkouts.main.parent / "gone", checkouts.main / "ready"
+    gone.mkdir()
+    deleted = lab.start("answering", 7001, prefix=(*inside, "env", "-C", str(gone)))
+    gone.rmdir()
+    serve = f"{sys.executable} -S -m tests.lab.servers.answering 7002 >{ready} & sleep 1"
+    lab.command(*inside, "/usr/bin/setsid", "/bin/sh", "-c", serve, cwd=checkouts.main)
+    left = begun(ready)
+    living = lab.start("answering", 7003, prefix=(*inside, "env", "-C", str(checkouts.main)))
+
+    def run(*words: str) -> Run:
+        return ultra(*words, "--no-docker", cwd=checkouts.other, prefix=inside)
+
+    notes = {
+        each["label"]: each["notes"][0] for each in run("who", "--stale", "--json").json["ports"]
+    }
+    assert set(notes) == {"7001/tcp", "7002/tcp"}
+    assert notes["7001/tcp"] == f"left behind: {gone} was deleted"
+    assert notes["7002/tcp"].startswith("left behind: its session (process ")
+
+    asked = run("resolve", "--stale")
+    assert "nothing was ended: --yes ends what is listed here" in asked.stderr
+    assert alive(deleted.pid)
+    assert alive(left)
+
+    done = run("resolve", "--stale", "--yes", "--settle", "0.1")
+    assert done.status == 0, done.stdout + done.stderr
+    assert not alive(deleted.pid)
+    assert not alive(left)
+    assert alive(living.pid)
+    assert run("resolve", "--stale").status == 0
+
+
+@pytest.mark.root
+def test_a_daemon_that_leads_its_own_session_is_not_left_behind(
+    checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
+) -> None:
+    ready = checkouts.main / "ready"
+    serve = f"exec {sys.executable} -S -m tests.lab.servers.answering 7004 >{ready}"
+    words = ("/bin/sh", "-c", f"setsid -f sh -c '{serve}'; sleep 1")
+    lab.command(*inside, *words, cwd=checkouts.main)
+    begun(ready)
+    who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
+    assert who.json["ports"] == []

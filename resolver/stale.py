@@ -1,0 +1,85 @@
+"""Servers that were left behind: their checkout was deleted, or their session is over.
+
+Never what a manager, a unit or a container keeps, and never another user's. Read-only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import psutil
+from msgspec.structs import replace
+
+from resolver.model import Kind, Pid, Respawn
+
+if TYPE_CHECKING:
+    from resolver.model import Classification, PortReport, Process, Report
+
+_INIT = {"systemd", "init", "launchd"}  # what adopts a process whose parent has ended
+_UNIT = ".service"
+_USER_MANAGER = "user@"
+
+
+def left_behind(report: Report) -> Report:
+    """The report with only those ports that nobody holds but who was left behind, and why."""
+    found = ((port, _why(port)) for port in report.ports)
+    ports = (replace(port, notes=(why, *port.notes)) for port, why in found if why)
+    return replace(report, ports=tuple(ports))
+
+
+def _why(port: PortReport) -> str:
+    """Why all of its holders count as left behind; empty where one of them does not."""
+    reasons = [_reason(each.classification) for each in port.holders]
+    return "; ".join(dict.fromkeys(reasons)) if reasons and all(reasons) else ""
+
+
+def _reason(found: Classification) -> str:
+    master = found.holder.master
+    if master is None or found.kind is not Kind.LOCAL or found.respawn is not Respawn.NO:
+        return ""
+    if master.uid != os.geteuid() or _is_of_unit(master):
+        return ""
+    if found.ownership.gone:
+        return f"left behind: {found.ownership.place} was deleted"
+    if found.ownership.place and (leader := _ended_session(master)):
+        return f"left behind: its session (process {leader}) has ended"
+    return ""
+
+
+def _is_of_unit(process: Process) -> bool:
+    """Whether its cgroup is a unit's; those below a user's manager are that user's sessions."""
+    last = [path.rpartition("/")[2] for path in process.cgroups]
+    return any(name.endswith(_UNIT) and not name.startswith(_USER_MANAGER) for name in last)
+
+
+def _ended_session(process: Process) -> Pid | None:
+    """The leader of its session, where that has ended, and init has adopted what it left.
+
+    A daemon leads a session of its own, and a shell that runs is somebody's.
+    """
+    try:
+        leader = Pid(os.getsid(process.pid))
+    except OSError:
+        return None
+    if leader in {0, process.pid} or _lives(leader):
+        return None
+    parent = process.parent
+    return leader if parent is not None and (parent.pid == 1 or _adopts(parent.pid)) else None
+
+
+def _lives(pid: Pid) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _adopts(pid: Pid) -> bool:
+    """Whether this is a user's own manager, which adopts what that user's sessions leave."""
+    try:
+        return psutil.Process(pid).name() in _INIT
+    except psutil.Error:
+        return False
