@@ -31,7 +31,7 @@ def _port(port: PortReport) -> Iterator[str]:
     for together in _together(port.holders):
         yield from (f"  {line}" for line in _holders(together, port.reason))
     for holder in port.retaken_by:
-        yield f"  taken back by {_chain(holder)}"
+        yield f"  taken back by {chain(holder)}"
         if isinstance(holder.step, AdviseStep):
             yield from (f"    to free it: {shown(each)}" for each in holder.step.commands)
     for note in port.notes:
@@ -50,7 +50,7 @@ def _together(holders: Iterable[HolderReport]) -> Iterable[list[HolderReport]]:
 def _holders(together: list[HolderReport], known: str) -> Iterator[str]:
     first = together[0]
     bindings = dict.fromkeys(str(each.classification.holder.binding) for each in together)
-    yield f"{', '.join(bindings)}  {_chain(first)}"
+    yield f"{', '.join(bindings)}  {chain(first)}"
     for fact in dict.fromkeys(fact for each in together for fact in each.classification.evidence):
         yield f"  because {escape(fact)}"
     if first.classification.ownership.whose is Whose.OTHER:
@@ -80,7 +80,8 @@ def _collateral(together: list[HolderReport]) -> Iterator[str]:
             yield f"  {label}: {escape(lost.text, 200)}{evidence}"
 
 
-def _chain(report: HolderReport) -> str:
+def chain(report: HolderReport) -> str:
+    """Who a holder is and what would bring it back, in one line."""
     links = report.classification.chain or (report.classification.reason,)
     return _ARROW.join(escape(link) for link in links)
 

@@ -1,0 +1,80 @@
+"""What `docker ports` says after a command of docker has failed: who is in the way, what helps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver import api
+from resolver.cli.compose_options import arguments_of
+from resolver.compose.command import ComposeCommand
+from resolver.compose.findings import Code, Severity
+from resolver.compose.preflight import preflight
+from resolver.errors import UltraPortsError
+from resolver.model import AdviseStep, Verdict
+from resolver.report.escape import escape
+from resolver.report.tree import chain
+from resolver.shell import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from resolver.model import PortReport
+
+__all__ = ["UltraPortsError", "held", "project"]
+RESOLVE = "docker ports resolve"
+_MOST = 3  # holders or findings that are named; the CLI prints no more than 10 lines
+_OF_ANOTHER_PROJECT = {
+    *("f", "file", "p", "project-name", "project-directory", "profile", "env-file")
+}
+
+
+def held(wanted: Sequence[str], command: str) -> list[str]:
+    """Who holds a port, and the one command that frees it.
+
+    Args:
+        wanted: the port, in the PORT grammar; twice where either transport may be meant.
+        command: the path of `ultra-ports`, for a line behind `sudo`.
+    """
+    report = api.who(*wanted, rerun_command=(command, "resolve", *wanted))
+    ports = [
+        (text, port)
+        for text, port in zip(wanted, report.ports, strict=True)
+        if port.verdict is not Verdict.FREE
+    ]
+    if not ports:
+        return [f"{wanted[0]} is free by now: the same command may do"]
+    return [line for text, port in ports for line in _story(text, port)]
+
+
+def _story(text: str, port: PortReport) -> list[str]:
+    holders = dict.fromkeys(map(chain, port.holders))
+    lines = [f"{port.request} is held by {each}" for each in holders][:_MOST]
+    if not lines:
+        lines = [f"{port.request} {port.verdict}: {escape(port.reason)}"]
+    return [*lines, *(f"  {line}" for line in _commands(text, port))]
+
+
+def _commands(text: str, port: PortReport) -> list[str]:
+    """The manager's own command where ours would only print it; else ours."""
+    for holder in port.holders:
+        if isinstance(holder.step, AdviseStep):
+            commands = [shown(each) for each in holder.step.commands]
+            return commands[:_MOST] or [f"left alone: {escape(holder.step.why)}"]
+    return [f"{RESOLVE} {text}"]
+
+
+def project(flags: Collection[str]) -> list[str]:
+    """What is in the way of the compose project of the working directory.
+
+    Args:
+        flags: the names of the failed command's options, whose values are not known.
+    """
+    if not _OF_ANOTHER_PROJECT.isdisjoint(flags):
+        return []
+    hint = f"{RESOLVE} --compose"
+    found = preflight(ComposeCommand(arguments_of(None, None, "")), hint=hint)
+    conflicts = [each for each in found.findings if each.level is Severity.CONFLICT]
+    lines = [escape(each.message) for each in conflicts][:_MOST]
+    if any(each.code is Code.HELD for each in conflicts):
+        lines.append(f"  {hint}")
+    return lines

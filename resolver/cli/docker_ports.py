@@ -1,0 +1,171 @@
+"""`docker-ports`: these commands as a plug-in of the Docker CLI, and the hook that it calls.
+
+The protocol (docker/cli, `cli-plugins/metadata` and `cli-plugins/hooks`; measured with 28.2 and
+28.5): `docker-ports docker-cli-plugin-metadata`, `docker-ports [docker's options] ports ARGUMENTS`
+and, after a command, `docker-ports ports docker-cli-plugin-hooks JSON`. The hook's words are a Go
+template. Where it has nothing to say it prints nothing, and loads next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+from shutil import which
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from resolver import __version__
+from resolver.cli import main as run
+from resolver.json_text import JsonError, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+NAME = "ports"
+METADATA, HOOKS = "docker-cli-plugin-metadata", "docker-cli-plugin-hooks"
+_OWN = {"-h", "--help", "--version"}
+_VARIABLES = {
+    **dict.fromkeys(("-H", "--host"), "DOCKER_HOST"),
+    **dict.fromkeys(("-c", "--context"), "DOCKER_CONTEXT"),
+    "--config": "DOCKER_CONFIG",
+}
+_VALUED = {*_VARIABLES, "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"}
+_ADDRESS = r"(?P<address>\[[0-9a-fA-F:.]*\]|[0-9.]*|::1?)"
+_LISTEN = (
+    rf"listen (?P<transport>tcp|udp)[46]? {_ADDRESS}:(?P<port>\d+): bind: address already in use"
+)
+_BIND = (
+    rf"failed to bind host port (?:for )?{_ADDRESS}:(?P<port>\d+)(?::\S*)?/(?P<transport>tcp|udp): "
+    "address already in use"
+)
+_ALLOCATED = rf"Bind for {_ADDRESS}:(?P<port>\d+) failed: port is already allocated(?P<transport>)"
+# 20.10 to 27, Docker Desktop, podman; 28 and 29; all of them, of what their own containers have
+_MESSAGES = [re.compile(each) for each in (_LISTEN, _BIND, _ALLOCATED)]
+
+
+class Metadata(Struct, frozen=True, rename="pascal"):
+    """What the Docker CLI asks of each plug-in before it lists or runs it."""
+
+    schema_version: str = "0.1.0"
+    vendor: str = "ultra-ports"
+    version: str = __version__
+    short_description: str = "Say who holds ports, and free them without doing harm"
+
+
+class HookCall(Struct, frozen=True, rename="pascal"):
+    """What the Docker CLI says of a command that has ended; `command_error` empty: it did well."""
+
+    root_cmd: str = ""
+    flags: dict[str, str] = {}
+    command_error: str = ""
+
+
+class HookAnswer(Struct, frozen=True, rename="pascal"):
+    """What it prints under "What's next:"; `template` is a Go template of at most 10 lines."""
+
+    template: str
+    type: int = 0
+
+
+def main() -> None:
+    """Answers the Docker CLI, or runs the command line of `docker ports`."""
+    if hasattr(sys, "set_lazy_imports"):
+        sys.set_lazy_imports("all")
+    words = sys.argv[1:]
+    if words == [METADATA]:
+        print(encode(Metadata(), indent=None))
+    elif words[:2] == [NAME, HOOKS]:
+        _hook(words[2:])
+    else:
+        sys.argv = [command(), *_command_line(arguments(words, os.environ))]
+        run()
+
+
+def command() -> str:
+    """`ultra-ports` beside the file that this is, wherever the Docker CLI's link to it stands."""
+    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "ultra-ports")  # noqa: PTH118, PTH120 - a text
+    return beside if os.access(beside, os.X_OK) else which("ultra-ports") or "ultra-ports"
+
+
+def arguments(words: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
+    """The words behind `ports`; the options of docker in front of it become variables."""
+    if NAME not in words:
+        return [*words]
+    rest = iter(words)
+    for word in rest:
+        if word == NAME:
+            break
+        if word == "help":  # docker help ports
+            return ["--help"]
+        name, given, value = word.partition("=")
+        if name in _VALUED and not given:
+            value = next(rest, "")
+        if variable := _VARIABLES.get(name):
+            environ[variable] = value
+            if variable == "DOCKER_CONTEXT":  # it wins over the environment's DOCKER_HOST
+                environ.pop("DOCKER_HOST", None)
+    return [*rest]
+
+
+def _command_line(words: list[str]) -> list[str]:
+    """`docker ports [PORT…]` is `who`."""
+    from resolver.cli.app import COMMANDS
+
+    known = words and (words[0] in COMMANDS or words[0] in _OWN)
+    return words if known else ["who", *words]
+
+
+def _hook(words: Sequence[str]) -> None:
+    try:
+        call = decode(words[0] if words else "", HookCall)
+    except JsonError:
+        return  # a later protocol: the user has asked nothing of us
+    lines: list[str] = []
+    if wanted := ports(call.command_error):
+        lines = _answered(wanted)
+    elif call.command_error and call.root_cmd.split(" ")[0] == "compose":
+        lines = _preflight(call)
+    if lines:
+        template = "\n".join(lines).replace("{{", '{{"{{"}}')
+        print(encode(HookAnswer(template), indent=None))
+
+
+def ports(message: str) -> tuple[str, ...]:
+    """The port that an engine could not publish since it is taken, in the PORT grammar.
+
+    Args:
+        message: of an engine, such as `… listen tcp4 0.0.0.0:8085: bind: address already in use`.
+
+    Returns:
+        Empty where the message is about no such port; both transports where it names neither.
+    """
+    for pattern in _MESSAGES:
+        if found := pattern.search(message):
+            address = found["address"].strip("[]")
+            at = f"[{address}]:" if ":" in address else f"{address}:"
+            port = f"{'' if address in {'', '0.0.0.0', '::'} else at}{found['port']}"  # noqa: S104
+            return {"tcp": (port,), "udp": (f"{port}/udp",)}.get(
+                found["transport"], (port, f"{port}/udp")
+            )
+    return ()
+
+
+def _answered(wanted: Sequence[str]) -> list[str]:
+    from resolver.cli import docker_hook
+
+    found: list[str] = []
+    with suppress(docker_hook.UltraPortsError):
+        found = docker_hook.held(wanted, command())
+    return found
+
+
+def _preflight(call: HookCall) -> list[str]:
+    from resolver.cli import docker_hook
+
+    found: list[str] = []
+    with suppress(docker_hook.UltraPortsError):
+        found = docker_hook.project(call.flags)
+    return found
