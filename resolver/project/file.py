@@ -79,7 +79,6 @@ class Contents(Struct, frozen=True):
     pool: tuple[tuple[int, int], ...]
     services: tuple[Entry, ...]
     environments: dict[str, dict[str, int]]
-    only_mine: bool = False
 
 
 def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
@@ -91,6 +90,31 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
     Raises:
         UsageError: a project file cannot be read, or makes no sense.
     """
+    path, raw, notes = _nearest(start)
+    return (contents(path, raw) if path else None), notes
+
+
+def only_mine(start: Path) -> bool:
+    """Whether `resolve` spares what is not this checkout's: what else the file says does not count.
+
+    One that cannot be read may well say so.
+
+    Raises:
+        UsageError: `resolve` makes no sense there.
+    """
+    try:
+        path, raw, _ = _nearest(start)
+    except UsageError:
+        return True
+    try:
+        found: _Resolve = checked(raw.get("resolve", {}), _Resolve, "resolve")
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found.only == MINE
+
+
+def _nearest(start: Path) -> tuple[Path | None, dict[str, Any], tuple[str, ...]]:
+    """The file, what stands in it, and what was left out."""
     notes: list[str] = []
     for folder in folders(start):
         for path in (folder / OWN_NAME, folder / SHARED_NAME):
@@ -99,8 +123,8 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
             if why := objection(path, start):
                 notes.append(f"{path} is left out: {why}")
             elif (table := _own(path)) is not None:
-                return contents(path, table), tuple(notes)
-    return None, tuple(notes)
+                return path, table, tuple(notes)
+    return None, {}, tuple(notes)
 
 
 def is_name(text: str) -> bool:
@@ -156,8 +180,7 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     }
     pool = [found.pool] if isinstance(found.pool, str) else found.pool
     ranges = tuple(_range(text) for text in pool if text)
-    only_mine = found.resolve.only == MINE
-    return Contents(path, found.project, ranges, services, environments, only_mine)
+    return Contents(path, found.project, ranges, services, environments)
 
 
 def _entry(name: str, value: object) -> Entry:

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.project.file import MINE, find, is_name
+from resolver.project import file
+from resolver.project.file import MINE, is_name
 from resolver.project.load import load
 from resolver.settings import ONLY_VARIABLE
 
@@ -90,15 +91,12 @@ def only_mine() -> bool:
     """Whether `resolve` is to end nothing but what belongs to this checkout, if nobody says so.
 
     Raises:
-        UsageError: the variable or the project file makes no sense.
+        UsageError: the variable makes no sense, or what the project file says of it.
     """
-    said = os.environ.get(ONLY_VARIABLE, "")
-    if said not in {"", MINE}:
-        raise UsageError(f"{ONLY_VARIABLE}: expected {MINE}, not {said[:20]!a}")
-    if said:
-        return True
-    found, _ = find(working_directory())
-    return found is not None and found.only_mine
+    chosen = os.environ.get(ONLY_VARIABLE, "")
+    if chosen not in {"", MINE}:
+        raise UsageError(f"{ONLY_VARIABLE}: expected {MINE}, not {chosen[:20]!a}")
+    return bool(chosen) or file.only_mine(working_directory())
 
 
 def current() -> Project:
