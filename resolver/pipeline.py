@@ -12,7 +12,7 @@ from resolver.collateral import with_collateral
 from resolver.container_clients import with_clients
 from resolver.gather import exposure, gather, hints
 from resolver.gather.holders import holders
-from resolver.model import Diagnosis
+from resolver.model import Diagnosis, ExitStatus
 from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects) -> Report:
     """Says who holds the requested ports, and what would free them; touches nothing.
 
-    `requests` None asks for every port that is held now.
+    `requests` None asks for every port that is held now: a listing, which succeeds in any case.
     """
     proofs = {} if requests is None else prove(requests, effects)
     diagnosis = diagnose(requests, proofs, policy, effects)
@@ -45,7 +45,8 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
         )
         for each in asked
     ]
-    return verdicts.report("who", ports, diagnosis.snapshot)
+    found = verdicts.report("who", ports, diagnosis.snapshot)
+    return found if requests is not None else replace(found, exit_status=ExitStatus.FREE)
 
 
 def _exposure(request: PortRequest, diagnosis: Diagnosis) -> tuple[str, ...]:

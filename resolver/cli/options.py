@@ -24,7 +24,8 @@ Exit status:
   5  undecidable: the engine did not answer, and nothing local explains the port
   130  interrupted
 Several ports: the worst, in the order 1, 5, 4, 3, 0.
-`who` exits 0 when it could answer (held or free), 4 or 5 when it could not."""
+`who` exits 0 when it could answer (held or free), 4 or 5 when it could not;
+without a PORT it lists what is held, and exits 0."""
 
 PRINT_EPILOG = """\b
 Exit status:

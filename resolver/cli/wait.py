@@ -113,8 +113,9 @@ def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condi
     if not here and not away:
         raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
     here = options.wanted(here)
-    if away and until == waiting.Until.FREE:
-        raise UsageError(f"whether {away[0]}, of another machine, is free cannot be told from here")
+    if away and until in {waiting.Until.FREE, waiting.Until.MINE}:
+        said = f"whether {away[0]}, of another machine, is {until} cannot be told from here"
+        raise UsageError(said)
     found: list[Condition] = [remote.Accepting(away)] if away else []
     if not here:
         return found

@@ -235,7 +235,7 @@ def test_who_without_a_port_lists_every_held_one(lab: Lab, gather: dict[str, str
     assert f"{tcp}" in text.stdout
     assert f"{udp}" in text.stdout
     assert all(server.alive and server.signals() == [] for server in servers)
-    assert text.status == run.status == (4 if "hidden" in verdicts else 0)
+    assert text.status == run.status == 0, "a listing, whatever it cannot see"
 
 
 def test_the_same_port_twice_is_worked_on_once(lab: Lab) -> None:
