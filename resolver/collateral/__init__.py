@@ -22,7 +22,7 @@ from resolver.collateral import (
     state,
     terminals,
 )
-from resolver.collateral.family import Sockets, family_of
+from resolver.collateral.family import Family, Sockets
 from resolver.model import Kind
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _lost(each: Classification, snapshot: Snapshot, sockets: Sockets) -> tuple[C
 def _collateral(
     each: Classification, snapshot: Snapshot, sockets: Sockets
 ) -> tuple[Collateral, ...]:
-    family = family_of(each, sockets)
+    family = Family(each, sockets)
     if not family.members:
         return ()
     return (

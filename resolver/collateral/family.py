@@ -57,33 +57,15 @@ class UnixSocket(Struct, frozen=True):
     connected: bool
 
 
-class Sockets:
-    """Every socket of this network namespace, listed when it is first asked for."""
+class Group:
+    """Processes that would end together, whatever port they are asked about.
 
-    @cached_property
-    def serving(self) -> tuple[Socket, ...]:
-        """Those that hold a port, without connections."""
-        return list_sockets(None)
-
-    @cached_property
-    def unix(self) -> tuple[UnixSocket, ...]:
-        """Those of AF_UNIX that have a path."""
-        return tuple(unix_sockets(text_of("/proc/net/unix")))
-
-
-class Family:
-    """A classified holder with its processes.
-
-    `members` own the port or start its owner again, but for those that no step ends (PID 1, which
-    listens for a unit); `below` has what descends from them besides.
+    `below` has what descends from the members besides.
     """
 
-    def __init__(self, classified: Classification, sockets: Sockets) -> None:
-        self.classified = classified
-        self.holder = classified.holder
-        self.sockets = sockets
-        found = dict.fromkeys((*classified.respawners, *classified.holder.processes))
-        self.members = tuple(each for each in found if not untouchable(each))
+    def __init__(self, members: tuple[Process, ...], sockets: Sockets) -> None:
+        self.members = members
+        self._sockets = sockets
 
     @cached_property
     def below(self) -> tuple[Process, ...]:
@@ -109,10 +91,76 @@ class Family:
         more = (each for process in self.below for each in _descriptors(process.pid))
         return frozenset(each.inode for each in (*self.descriptors, *more)) - {0}
 
+    @cached_property
+    def serving(self) -> tuple[Socket, ...]:
+        """The sockets by which they hold ports."""
+        return tuple(filter(self.owns, self._sockets.serving))
+
+    @cached_property
+    def clients(self) -> tuple[Socket, ...]:
+        """The connections that they accepted on any of their ports."""
+        ports = {each.binding.port for each in self.serving}
+        requests = [PortRequest(port) for port in sorted(ports)]
+        found = list_sockets(requests, connections=True) if requests else ()
+        return tuple(e for e in found if e.state is SocketState.CONNECTED and self.owns(e))
+
     def owns(self, entry: Socket) -> bool:
         """Whether a socket is theirs."""
-        pids = {process.pid for process in self.members}
-        return entry.inode in self.inodes or any(each.pid in pids for each in entry.owners)
+        return entry.inode in self.inodes or any(
+            each == owner.identity for each in entry.owners for owner in self.members
+        )
+
+
+class Sockets:
+    """Every socket of this network namespace, listed when it is first asked for; and who has it."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[ProcessIdentity, ...], Group] = {}
+
+    @cached_property
+    def serving(self) -> tuple[Socket, ...]:
+        """Those that hold a port, without connections."""
+        return list_sockets(None)
+
+    @cached_property
+    def unix(self) -> tuple[UnixSocket, ...]:
+        """Those of AF_UNIX that have a path."""
+        return tuple(unix_sockets(text_of("/proc/net/unix")))
+
+    def group(self, members: tuple[Process, ...]) -> Group:
+        """What these processes have: looked at once, however many ports they hold."""
+        key = tuple(process.identity for process in members)
+        return self._groups.setdefault(key, Group(members, self))
+
+
+class Family:
+    """A classified holder with its processes.
+
+    `members` own the port or start its owner again, but for those that no step ends (PID 1, which
+    listens for a unit).
+    """
+
+    def __init__(self, classified: Classification, sockets: Sockets) -> None:
+        self.holder = classified.holder
+        self.sockets = sockets
+        found = dict.fromkeys((*classified.respawners, *classified.holder.processes))
+        self.group = sockets.group(tuple(each for each in found if not untouchable(each)))
+        self.members = self.group.members
+
+    @property
+    def below(self) -> tuple[Process, ...]:
+        """The living descendants of the members."""
+        return self.group.below
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """What members have open, as far as this user may see it."""
+        return self.group.descriptors
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """The sockets that they and their descendants have open."""
+        return self.group.inodes
 
     @cached_property
     def others(self) -> tuple[Socket, ...]:
@@ -121,25 +169,16 @@ class Family:
         ephemeral, _ = ephemeral_ports()
         return tuple(
             each
-            for each in self.sockets.serving
+            for each in self.group.serving
             if each.state is not SocketState.BOUND
             and (each.binding.transport is Transport.TCP or each.binding.port not in ephemeral)
             and (each.binding.port, each.binding.transport) != (own.port, own.transport)
-            and self.owns(each)
         )
 
-    @cached_property
+    @property
     def clients(self) -> tuple[Socket, ...]:
         """The connections that they accepted on any of their ports, the holder's own included."""
-        ports = {self.holder.binding.port, *(each.binding.port for each in self.others)}
-        requests = [PortRequest(port) for port in sorted(ports)]
-        found = list_sockets(requests, connections=True)
-        return tuple(e for e in found if e.state is SocketState.CONNECTED and self.owns(e))
-
-
-def family_of(classified: Classification, sockets: Sockets) -> Family:
-    """The processes of a holder that a step might end."""
-    return Family(classified, sockets)
+        return self.group.clients
 
 
 def terminal_of(pid: Pid) -> int | None:
