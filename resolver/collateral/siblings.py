@@ -6,6 +6,7 @@ since they are ended as a whole (`classify/procfile.py`).
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from resolver.errors import StateChangedError
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
+from resolver.host import trust
 from resolver.host.family import descendants
 from resolver.host.identity import identify
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
@@ -25,13 +27,19 @@ if TYPE_CHECKING:
     from resolver.collateral.family import Family
     from resolver.model import Pid, Process, Snapshot
 
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
+
 
 class Runner(Struct, frozen=True):
-    """A row: the names of a runner, the words with which it ends the others, and the source."""
+    """A row: the names of a runner, the words with which it ends the others, and the source.
+
+    `helped`: it has workers of its own, so that only what serves a port counts as a sibling.
+    """
 
     names: frozenset[str]
     words: str
     source: str
+    helped: bool = False
 
 
 RUNNERS: tuple[Runner, ...] = (
@@ -49,6 +57,7 @@ RUNNERS: tuple[Runner, ...] = (
         frozenset({"turbo", "nx", "lerna", "wireit", "hivemind", "goreman", "overmind", "mprocs"}),
         r"",
         "https://turborepo.com/docs/reference/run#--continueoption",
+        helped=True,
     ),
     Runner(
         frozenset({"parallel"}),
@@ -61,8 +70,8 @@ RUNNERS: tuple[Runner, ...] = (
         "https://pnpm.io/cli/recursive",
     ),
     Runner(
-        frozenset({"sh", "bash", "dash", "zsh", "ksh"}),
-        r"\bwait -n\b|\bkill 0\b|\bkill (?:-\w+ )?(?:-- )?-\$\$|\bkill \$\(jobs",
+        SHELLS,
+        r"\bwait -n\b|[;&\n] *kill (?:-\w+ )?(?:-- )?(?:0\b|-\$\$|\$\(jobs)",
         "https://www.gnu.org/software/bash/manual/html_node/Job-Control-Builtins.html",
     ),
 )
@@ -72,10 +81,10 @@ _MOST = 6  # siblings that are named
 
 def lost(family: Family, snapshot: Snapshot) -> Iterator[Collateral]:
     """What the nearest runner above the holder would end with it."""
-    runner, line = _runner(family, snapshot)
-    if runner is None:
+    row, runner, line = _runner(family, snapshot)
+    if row is None or runner is None:
         return
-    others = _others(runner, line, family)
+    others = _others(row, runner, line, family)
     if others:
         named = ", ".join(others[:_MOST]) + (", …" if len(others) > _MOST else "")
         yield Collateral(
@@ -86,7 +95,9 @@ def lost(family: Family, snapshot: Snapshot) -> Iterator[Collateral]:
         )
 
 
-def _runner(family: Family, snapshot: Snapshot) -> tuple[Process | None, list[Process]]:
+def _runner(
+    family: Family, snapshot: Snapshot
+) -> tuple[Runner | None, Process | None, list[Process]]:
     """The nearest runner, and what is below it down to the holder."""
     master = family.members[0]
     line = [master]
@@ -94,27 +105,41 @@ def _runner(family: Family, snapshot: Snapshot) -> tuple[Process | None, list[Pr
         process = snapshot.process(identity)
         if process is None or is_interactive(process) or known_as(process, SESSION_HOSTS):
             break
-        if any(_is(row, process) for row in RUNNERS):
-            return process, line
+        row = next((each for each in RUNNERS if _is(each, process)), None)
+        if row is not None:
+            return row, process, line
         line.append(process)
-    return None, []
+    return None, None, []
 
 
 def _is(row: Runner, process: Process) -> bool:
-    return (
-        not names_of(process).isdisjoint(row.names)
-        and re.search(row.words, " ".join(process.command)) is not None
-    )
+    if names_of(process).isdisjoint(row.names):
+        return False
+    text = " ".join(process.command)
+    if row.names is SHELLS:
+        text += _script(process)
+    return re.search(row.words, text) is not None
 
 
-def _others(runner: Process, line: Sequence[Process], family: Family) -> list[str]:
+def _script(process: Process) -> str:
+    """The text of the script that a shell runs; empty where it has none, or hides it."""
+    path = next((word for word in process.command[1:] if not word.startswith("-")), "")
+    if not path or process.cwd is None or "-c" in process.command:
+        return ""
+    try:
+        return trust.read_named(os.path.join(process.cwd, path), process.uid).decode()
+    except (OSError, ValueError):
+        return ""
+
+
+def _others(row: Runner, runner: Process, line: Sequence[Process], family: Family) -> list[str]:
     """The runner's other processes: with their ports where they serve any."""
     known = {process.pid for process in (*line, *family.members, *family.below)}
     beside = sorted(descendants(runner.pid) - known)
     ports = _ports(family)
     processes = {process.pid: process for process in _described(beside)}
     serving = [pid for pid in beside if pid in ports and pid in processes]
-    chosen = serving or [pid for pid in beside if pid in processes]
+    chosen = serving or [pid for pid in beside if pid in processes and not row.helped]
     return [f"{processes[pid]}{ports.get(pid, '')}" for pid in chosen]
 
 

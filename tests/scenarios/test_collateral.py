@@ -237,6 +237,20 @@ def test_a_runner_that_leaves_the_others_alone_is_no_reason(lab: Lab) -> None:
     assert not is_free(other)
 
 
+@pytest.mark.parametrize(("wait", "status"), [("wait -n", 3), ("wait", 0)])
+def test_siblings_in_a_script(lab: Lab, tmp_path: Path, wait: str, status: int) -> None:
+    port, other = free_port(), free_port()
+    serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
+    script = f"{serve} {port} & {serve} {other} &\n{wait}\nkill %1 %2\n"
+    (tmp_path / "dev.sh").write_text(script, encoding="utf-8")
+    lab.command("bash", "dev.sh")
+    listening(port)
+    listening(other)
+
+    assert resolve(port).status == status
+    assert answers(other)
+
+
 @pytest.mark.native
 def test_a_port_that_the_holder_only_inherited(lab: Lab) -> None:
     port, other = free_port(), free_port()
