@@ -7,7 +7,6 @@ that is documented. A new one is a row here and nothing else.
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -25,7 +24,7 @@ _SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
 
 
 class Known(Struct, frozen=True):
-    """A row. `names` are shell patterns of a program's names, separated by spaces.
+    """A row. `names` are names of the program, separated by spaces; each may end in `*`.
 
     `words` has to be found in the command line (a regular expression), and `unless` must not be.
     `command` has `{port}` and `{transport}` where these go. `terminal`: only where its standard
@@ -59,10 +58,10 @@ class Known(Struct, frozen=True):
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """A name of the kernel's is cut after 15 characters."""
-    return fnmatchcase(name, pattern) or (
-        len(name) == _SHORT_NAME and pattern.startswith(name) and "*" not in pattern
-    )
+    """Whether the name is the pattern's, which may end in `*`; the kernel cuts it after 15."""
+    if pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    return name == pattern or (len(name) == _SHORT_NAME and pattern.startswith(name))
 
 
 _MACHINE, _DESKTOP = CollateralKind.MACHINE, CollateralKind.DESKTOP

@@ -82,7 +82,18 @@ def _tools() -> Iterator[str]:
     yield from _SAVES
     old = old_nat_tables()
     for backend in _BACKENDS:
-        yield from (f"{tool}-{backend}" for tool in _SAVES if backend == "nft" or tool in old)
+        for tool in _SAVES:
+            if (backend == "nft" or tool in old) and not _is_default(tool, backend):
+                yield f"{tool}-{backend}"
+
+
+def _is_default(tool: str, backend: str) -> bool:
+    """Whether the tool that is called by its plain name is this one (update-alternatives(1))."""
+    try:
+        path = os.readlink(f"/etc/alternatives/{tool}-save")
+    except OSError:
+        return False
+    return os.path.basename(path) == f"{tool}-{backend}-save"
 
 
 def _of_iptables(tool: str, text: str) -> Iterator[Redirect]:
