@@ -47,7 +47,7 @@ COMMANDS = {
     "docker-plugin": ("docker_plugin", "Make `docker ports` of this, or end that."),
 }
 """In the order of the overview: the module, in which each is a function, and what it is for."""
-_MEANT = {
+MEANT = {
     **dict.fromkeys(("kill", "free", "stop", "clear", "rm"), "resolve"),
     **dict.fromkeys(("list", "ls", "ps", "show"), "who"),
     "status": "health",
@@ -71,8 +71,8 @@ class LazyGroup(TyperGroup):
         A port alone is looked at; what other tools call it is answered with what is meant, and
         nothing is done.
         """
-        if args and args[0] in _MEANT:
-            command = join(("ultra-ports", _MEANT[args[0]], *args[1:]))
+        if args and args[0] in MEANT:
+            command = join(("ultra-ports", MEANT[args[0]], *args[1:]))
             raise UsageError(f"there is no command {args[0]!r}; what is meant may be: {command}")
         if args and args[0] not in self.commands and _is_port(args[0]):
             args = ["who", *args]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resolver.cli import completing
 from resolver.cli.options import NoDocker, ProjectName, Verbose
 from resolver.cli.output import print_json, say
 from resolver.cli.override import Override
@@ -63,6 +64,7 @@ def assign(
             metavar="[NAME[:PORT]...]",
             help="api:8085, api:8000-8100, api:127.0.0.1:8085, dns:53/udp, or api alone; "
             "without any: every service of the project file.",
+            autocompletion=completing.services,
         ),
     ] = None,
     strict: Annotated[

@@ -8,10 +8,12 @@ template. Where it has nothing to say it prints nothing, and loads next to nothi
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from shlex import join
 from shutil import which
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 NAME = "ports"
 METADATA, HOOKS = "docker-cli-plugin-metadata", "docker-cli-plugin-hooks"
+_COMPLETE = {"__complete", "__completeNoDesc"}
+_NO_FILES = ":4"  # cobra's ShellCompDirectiveNoFileComp
 _OWN = {"-h", "--help", "--version"}
 _VARIABLES = {
     **dict.fromkeys(("-H", "--host"), "DOCKER_HOST"),
@@ -79,6 +83,8 @@ def main() -> None:
         print(encode(Metadata(), indent=None))
     elif words[:2] == [NAME, HOOKS]:
         _hook(words[2:])
+    elif words[1:2] == [NAME] and words[0] in _COMPLETE:
+        _complete(words[2:] or [""])
     else:
         sys.argv = [command(), *_command_line(arguments(words, os.environ))]
         run()
@@ -112,10 +118,31 @@ def arguments(words: Sequence[str], environ: MutableMapping[str, str]) -> list[s
 
 def _command_line(words: list[str]) -> list[str]:
     """`docker ports [PORT…]` is `who`."""
-    from resolver.cli.app import COMMANDS
+    from resolver.cli.app import COMMANDS, MEANT
 
-    known = words and (words[0] in COMMANDS or words[0] in _OWN)
+    known = words and words[0] in {*COMMANDS, *MEANT, *_OWN}
     return words if known else ["who", *words]
+
+
+def _complete(words: list[str]) -> None:
+    """What `docker ports … <TAB>` offers, as cobra has it: a line for each, and a directive.
+
+    It is what typer tells fish, which has the same form: what is offered, a tab, what it is.
+    """
+    from resolver.cli.app import run as typed
+
+    alone = len(words) == 1 and not words[0].startswith("-")
+    offered = io.StringIO()
+    for line in (words, ["who", *words]) if alone else (words,):
+        os.environ |= {
+            "_ULTRA_PORTS_COMPLETE": "complete_fish",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "_TYPER_COMPLETE_ARGS": f"{join(['ultra-ports', *line[:-1]])} {line[-1]}",
+        }
+        sys.argv = ["ultra-ports"]
+        with redirect_stdout(offered), suppress(SystemExit):
+            typed()
+    print("\n".join([*dict.fromkeys(filter(None, offered.getvalue().splitlines())), _NO_FILES]))
 
 
 def _hook(words: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resolver.cli import completing
 from resolver.cli.options import PRINT_EPILOG, ProjectName
 from resolver.cli.output import say
 from resolver.errors import UsageError
@@ -22,7 +23,11 @@ EPILOG = PRINT_EPILOG
 def env(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A service (api), or a variable of one (API_URL)."),
+        typer.Argument(
+            metavar="[NAME]",
+            help="A service (api), or a variable of one (API_URL).",
+            autocompletion=completing.services,
+        ),
     ] = None,
     example: Annotated[
         bool, typer.Option("--example", help="Print the text of .env.example.")

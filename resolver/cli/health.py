@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resolver.cli import completing
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet
 from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
@@ -40,6 +41,7 @@ def health(
         typer.Argument(
             metavar="[SERVICE|PORT...]",
             help="Names of services, or ports as for `who`; none: all of the project file.",
+            autocompletion=completing.ports,
         ),
     ] = None,
     probe: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resolver.cli import completing
 from resolver.errors import UsageError
 from resolver.model import Policy
 from resolver.project import names
@@ -47,7 +48,10 @@ def seconds(value: float) -> float:
     return value
 
 
-Ports = Annotated[list[str] | None, typer.Argument(metavar="[PORT...]", help=PORT_HELP)]
+Ports = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PORT...]", help=PORT_HELP, autocompletion=completing.ports),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
 NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
 DockerTimeout = Annotated[

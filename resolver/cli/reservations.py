@@ -10,6 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from resolver import portspec
+from resolver.cli import completing
 from resolver.cli.keeping import keep
 from resolver.cli.options import Json, ProjectName
 from resolver.cli.output import print_json, say
@@ -63,7 +64,12 @@ Scope = Annotated[
 
 
 def reserve(
-    service: Annotated[str, typer.Argument(metavar="NAME", help="The service (api).")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The service (api).", autocompletion=completing.services
+        ),
+    ],
     port: Annotated[
         str | None,
         typer.Argument(metavar="[PORT|FIRST-LAST]", help="Else the project's port of the service."),
@@ -136,7 +142,12 @@ def reserve(
 
 def release(
     wanted: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|PORT...]", help="What is to be released.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|PORT...]",
+            help="What is to be released.",
+            autocompletion=completing.leases,
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Everything that the project has reserved.")

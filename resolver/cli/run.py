@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resolver.cli import completing
 from resolver.cli.options import ProjectName
 from resolver.cli.output import say
 from resolver.cli.store import opened
@@ -52,7 +53,14 @@ def run(
         list[str] | None, typer.Argument(metavar="CMD [ARG...]", help="What to run.")
     ] = None,
     ports: Annotated[
-        list[str] | None, typer.Option("--port", "-p", metavar="NAME[:PORT]", help=PORT_HELP)
+        list[str] | None,
+        typer.Option(
+            "--port",
+            "-p",
+            metavar="NAME[:PORT]",
+            help=PORT_HELP,
+            autocompletion=completing.services,
+        ),
     ] = None,
     project: ProjectName = "",
     strict: Annotated[

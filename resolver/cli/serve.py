@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver import api
-from resolver.cli import EXIT_INTERRUPTED
+from resolver.cli import EXIT_INTERRUPTED, completing
 from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
 from resolver.errors import UsageError
 from resolver.health import exporter, server, tokens
@@ -47,7 +47,10 @@ _LAST_SECONDS = 5.0  # a check that is under way may have started a command, whi
 
 def serve(
     ports: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE|PORT...]", help=PORT_HELP)
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE|PORT...]", help=PORT_HELP, autocompletion=completing.ports
+        ),
     ] = None,
     listen: Annotated[
         str,

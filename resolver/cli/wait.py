@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from resolver.cli import options
+from resolver.cli import completing, options
 from resolver.cli.options import NoDocker, Quiet
 from resolver.cli.output import say
 from resolver.cli.progress import StatusLine
@@ -50,7 +50,10 @@ _BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
 
 def wait(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="PORT... [-- CMD ARG...]", help=PORT_HELP)
+        list[str] | None,
+        typer.Argument(
+            metavar="PORT... [-- CMD ARG...]", help=PORT_HELP, autocompletion=completing.ports
+        ),
     ] = None,
     until: Annotated[
         str, typer.Option(metavar="free|held|healthy|mine", help="What the ports shall be.")
