@@ -14,9 +14,9 @@ from resolver.errors import StateChangedError
 from resolver.gather import list_sockets
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import describe
-from resolver.host.descriptors import PREFIX
+from resolver.host.descriptors import PREFIX, open_files
 from resolver.host.family import descendants
-from resolver.host.files import files_in, text_of
+from resolver.host.files import files_in, read, text_of
 from resolver.host.identity import identify
 from resolver.model import Pid, PortRequest, SocketState, Transport
 from resolver.programs import untouchable
@@ -192,16 +192,7 @@ def terminal_of(pid: Pid) -> int | None:
 
 
 def _descriptors(pid: Pid) -> Iterator[Descriptor]:
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        try:
-            yield Descriptor(pid, int(name), os.readlink(f"{folder}/{name}"))
-        except OSError:  # closed since
-            continue
+    return (Descriptor(pid, number, target) for number, target in open_files(pid))
 
 
 def _below(pids: set[Pid]) -> set[Pid]:
@@ -223,8 +214,7 @@ def _children(pid: Pid) -> set[Pid] | None:
     found: set[Pid] = set()
     for thread in files_in(f"/proc/{pid}/task"):
         try:
-            with open(f"{thread}/children", encoding="ascii") as listing:
-                found.update(Pid(int(word)) for word in listing.read().split())
+            found.update(Pid(int(word)) for word in read(f"{thread}/children").split())
         except FileNotFoundError:
             return None
         except OSError:

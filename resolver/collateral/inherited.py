@@ -7,13 +7,12 @@ waits on it, and is no such case.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import struct
 from typing import TYPE_CHECKING
 
-from resolver.host.files import files_in, text_of
+from resolver.host.files import files_in, memory_of, text_of
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _thread_waits(task: str, each: Descriptor) -> bool | None:
 
 
 def _polled(each: Descriptor, address: int, count: int) -> bool | None:
-    data = _memory(each, address, min(count, _MOST) * _POLLFD.size)
+    data = memory_of(each.pid, address, min(count, _MOST) * _POLLFD.size)
     if data is None:
         return None
     return any(number == each.number for number, _, _ in _POLLFD.iter_unpack(data))
@@ -120,23 +119,8 @@ def _polled(each: Descriptor, address: int, count: int) -> bool | None:
 def _selected(each: Descriptor, count: int, address: int) -> bool | None:
     if address == 0 or each.number >= count:
         return False
-    data = _memory(each, address, min(count, _MOST) // 8 + 1)
+    data = memory_of(each.pid, address, min(count, _MOST) // 8 + 1)
     return None if data is None else bool(data[each.number // 8] >> each.number % 8 & 1)
-
-
-def _memory(each: Descriptor, address: int, size: int) -> bytes | None:
-    """A few bytes of what a process gave to the kernel (proc_pid_mem(5)); None where hidden."""
-    try:
-        handle = os.open(f"/proc/{each.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        data = os.pread(handle, size, address)
-    except (OSError, OverflowError):  # another machine's call, whose words mean something else
-        return None
-    finally:
-        os.close(handle)
-    return data if len(data) == size else None
 
 
 def _names_the_other(family: Family) -> bool:

@@ -26,6 +26,20 @@ def open_sockets(pid: Pid, inodes: Collection[int]) -> frozenset[int] | None:
     return next((each for each in others if each is not None), None)
 
 
+def open_files(pid: Pid) -> Iterator[tuple[int, str]]:
+    """Each descriptor of a process, and what it leads to; none where it is hidden or gone."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield int(name), os.readlink(f"{folder}/{name}")
+        except OSError:  # closed since
+            continue
+
+
 def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
     """Relative to the opened folder, the kernel walks one step for each link, not four."""
     found = set()

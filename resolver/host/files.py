@@ -52,6 +52,21 @@ def read(path: str) -> bytes:
     return b"".join(blocks)
 
 
+def memory_of(pid: int, address: int, size: int) -> bytes | None:
+    """A few bytes of a process's memory (proc_pid_mem(5)); None where they are hidden."""
+    try:
+        handle = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(handle, size, address)
+    except (OSError, OverflowError):  # an address that is none
+        return None
+    finally:
+        os.close(handle)
+    return data if len(data) == size else None
+
+
 def is_shared(mode: int) -> bool:
     """Whether others than the owner may write to a directory of this mode (inode(7))."""
     return bool(mode & 0o022)

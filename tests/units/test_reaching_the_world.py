@@ -11,7 +11,7 @@ from resolver.gather import cgroups
 from resolver.host import files
 
 ROOT = Path(__file__).parents[2] / "resolver"
-FOLDERS = ("classify", "gather")
+FOLDERS = ("classify", "collateral", "gather")
 # What runs a program, or opens what a name leads to
 MODULES = {"subprocess", "pathlib", "glob", "shutil", "tempfile", "io", "ctypes", "asyncio", "pty"}
 CALLS = {"open", "exec", "eval", "compile", "__import__"}
