@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from resolver.cli import options
 from resolver.cli.compose_options import (
@@ -18,9 +21,11 @@ from resolver.cli.output import fit, print_json, say
 from resolver.compose import freeing
 from resolver.compose.command import ComposeCommand
 from resolver.compose.preflight import preflight as look
+from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.project import names
-from resolver.report.preflight import envelope, text
+from resolver.project.names import working_directory
+from resolver.report.preflight import envelope, github_annotations, text
 
 if TYPE_CHECKING:
     from resolver.cli.progress import Terminal
@@ -31,10 +36,20 @@ if TYPE_CHECKING:
 EPILOG = COMPOSE_EPILOG
 
 
+class Format(StrEnum):
+    """What `preflight` prints, beside JSON."""
+
+    TEXT = "text"
+    GITHUB = "github"
+
+
 def preflight(
     file: Files = None,
     profile: Profiles = None,
     project: ProjectName = "",
+    form: Annotated[
+        Format, typer.Option("--format", help="github: findings annotate a workflow.")
+    ] = Format.TEXT,
     json: Json = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
@@ -47,6 +62,7 @@ def preflight(
       ultra-ports preflight
       ultra-ports preflight -f compose.yml -f compose.dev.yml --profile debug
       ultra-ports preflight --json
+      ultra-ports preflight --format github
 
     Says what the compose project would publish, and what would be in its way.
     Changes nothing.
@@ -54,9 +70,13 @@ def preflight(
     arguments = arguments_of(file, profile, project)
     policy = options.policy(no_docker=no_docker, docker_timeout=docker_timeout)
     found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
+    if json and form is not Format.TEXT:
+        raise UsageError("--json and --format contradict each other")
     tell(found, quiet=quiet, verbose=verbose)
     if json:
         print_json(envelope(found))
+    elif form is Format.GITHUB:
+        print(github_annotations(found, working_directory()))
     elif not quiet:
         following = resolving(arguments) if found.taken and not found.unfreeable else ""
         print(fit(text(found, following)))

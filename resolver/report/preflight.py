@@ -15,6 +15,7 @@ from resolver.report.tree import tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from resolver.compose.findings import EntryReport, Finding, Preflight
     from resolver.compose.model import ComposeService
@@ -49,6 +50,34 @@ def finding_text(found: Finding) -> str:
     message = f"{found.level}: {escape(found.message, _LONGEST)}"
     has_hint = found.hint and found.code != "held"
     return f"{message}\n  {escape(found.hint, _LONGEST)}" if has_hint else message
+
+
+def github_annotations(preflight: Preflight, folder: Path) -> str:
+    """The findings as a workflow of GitHub annotates them, a line for each.
+
+    The form is that of docs.github.com, "Workflow commands"; a file below `folder` is named.
+    Compose does not say on which line a port stands.
+    """
+    files = [each for each in preflight.project.files if each.is_relative_to(folder)]
+    where = f"file={_property(str(files[0].relative_to(folder)))}," if files else ""
+    return "\n".join(
+        f"::{'error' if each.level == 'conflict' else 'warning'} {where}"
+        f"title={_property(f'ultra-ports: {each.code}')}::{_data(_sentence(each))}"
+        for each in preflight.findings
+    )
+
+
+def _sentence(found: Finding) -> str:
+    hint = f" ({escape(found.hint, _LONGEST)})" if found.hint else ""
+    return escape(found.message, _LONGEST) + hint
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25")  # what is escaped has no line feeds
+
+
+def _property(text: str) -> str:
+    return _data(escape(text)).replace(":", "%3A").replace(",", "%2C")
 
 
 def _headline(preflight: Preflight) -> str:
