@@ -16,6 +16,7 @@ from resolver.cli.output import say
 from resolver.cli.store import opened
 from resolver.errors import UsageError
 from resolver.host.execute import NotStartedError, execute
+from resolver.leases import carried
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
@@ -102,6 +103,9 @@ def run(
             held.callback(give_back, each, store)
         services = {each.wanted.service: each.request for each in assigned}
         environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
+        leases = [each.lease for each in assigned if each.lease]
+        environ |= carried.variable(leases)
+        held.enter_context(carried.descriptors(leases))
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}
         if pass_socket:
             environ |= listen_variables(holds)

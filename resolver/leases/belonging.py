@@ -1,4 +1,4 @@
-"""PURE: whether who holds a port is whom the port is reserved for."""
+"""Whether who holds a port is whom the port is reserved for. Read-only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resolver.leases.carried import carries
+from resolver.leases.model import Lease
 from resolver.model import ProcessIdentity
 
 if TYPE_CHECKING:
-    from resolver.leases.model import Claim, Lease, Owner
+    from resolver.leases.model import Claim, Owner
     from resolver.leases.owner import Here
     from resolver.model import Container, Holder
 
@@ -28,14 +30,18 @@ class Belonging(StrEnum):
 def belonging(holder: Holder, of: Lease | Claim, where: Here) -> Belonging:
     """Whether the holder is the reservation's.
 
-    The owner, and what descends from it, is. Where the reservation has no owner, a working
-    directory inside the project's root, or the compose project, says that the holder is; nothing
-    says that it is not. The owner's compose project may well hold the port as a container.
+    The owner, what descends from it, and what carries the lease's token, is. Where the reservation
+    has no owner, a working directory inside the project's root, or the compose project, says that
+    the holder is; nothing says that it is not. The owner's compose project may well hold the port
+    as a container.
     """
     if holder.container is not None:
         return _of_project(holder.container, of)
     if of.owner is not None:
-        return _of_owner(holder, of.owner, where)
+        carried = isinstance(of, Lease) and any(
+            carries(process.pid, of) for process in holder.processes
+        )
+        return Belonging.OWN if carried else _of_owner(holder, of.owner, where)
     return Belonging.OWN if _works_in(holder, of.place) else Belonging.UNKNOWN
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from resolver.errors import ReservedError, UsageError
+from resolver.leases.carried import is_carried_on
 from resolver.leases.model import Entry, Lease, collide
 from resolver.leases.owner import is_dead
 from resolver.report.lease import service, whose
@@ -82,12 +83,14 @@ def in_the_way(claim: Claim, lease: Lease) -> bool:
 
 
 def is_alive(entry: Entry, where: Here, now: Moment) -> bool:
-    """Whether the lease has time left, and an owner who may live, or none."""
+    """Whether the lease has time left, and an owner who may live or has left it to others."""
     left = seconds_left(entry, now)
     if left is not None and left <= 0:
         return False
     owner = entry.lease.owner
-    return owner is None or not is_dead(owner, entry.lease.scope, where)
+    if owner is None or not is_dead(owner, entry.lease.scope, where):
+        return True
+    return is_carried_on(entry.lease, where)
 
 
 def seconds_left(entry: Entry, now: Moment) -> float | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,7 +23,6 @@ from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.lab.cli import Run
     from tests.lab.processes import Lab, Server
@@ -56,10 +58,9 @@ class Checkouts:
         return ultra(*words, cwd=self.other, env=variables)
 
     def ownership(self, port: int = 0) -> dict[str, Any]:
-        """Whose the one holder is, as JSON has it."""
+        """Whose the first holder is, as JSON has it."""
         run = self.ultra("who", "--no-docker", "--json", str(port or self.port))
-        ((holder,),) = [each["holders"] for each in run.json["ports"]]
-        found: dict[str, Any] = holder["ownership"]
+        found: dict[str, Any] = run.json["ports"][0]["holders"][0]["ownership"]
         return found
 
 
@@ -322,3 +323,43 @@ def test_a_daemon_that_leads_its_own_session_is_not_left_behind(
     begun(ready)
     who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
     assert who.json["ports"] == []
+
+
+@pytest.mark.parametrize("server", ["redis", "gunicorn"])
+def test_a_lease_follows_a_server_into_the_background(
+    checkouts: Checkouts, lab: Lab, tmp_path: Path, server: str
+) -> None:
+    """The process that was leased for ends at once, and leaves the server behind."""
+    port, pidfile = str(checkouts.port), tmp_path / "pid"
+    words = {
+        "redis": ("redis-server", "--port", port, "--daemonize", "yes", "--pidfile", str(pidfile)),
+        "gunicorn": (
+            *(f"{Path(sys.executable).parent}/gunicorn", "--daemon", "-b", f"127.0.0.1:{port}"),
+            *("--pid", str(pidfile), "wsgiref.simple_server:demo_app"),
+        ),
+    }[server]
+    run = (COMMAND, "run", "-p", f"api:{port}", "--plain", "--", *words)
+    subprocess.run(
+        run, cwd=checkouts.main, env={**os.environ, **lab.marked()}, check=True, timeout=30
+    )
+    wait_until(lambda: answered(checkouts.port), "it listens")
+    wait_until(pidfile.exists, "its PID is written")
+
+    assert checkouts.ownership()["leased"] == "api"
+    spared = checkouts.ultra("resolve", *QUICK, port)
+    assert spared.status == 3, spared.stdout
+    assert f"api of shop, branch trunk, in {checkouts.main}" in spared.stdout
+
+    pid = int(pidfile.read_text(encoding="utf-8"))
+    assert alive(pid)
+    psutil.Process(pid).terminate()
+    wait_until(lambda: not alive(pid), "it has ended")
+    store = open_store(os.environ, checkouts.other)
+    assert store.leases() == ()
+    store.close()
+
+
+def answered(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
