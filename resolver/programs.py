@@ -33,6 +33,8 @@ FORWARDERS = frozenset(
         "conmon",
     }
 )
+# What may outlive its container and hold its port for nobody
+OUTLIVING = frozenset({PROXY, "conmon", "rootlessport"})
 # Ending one takes every container, or the machine's whole orchestration, with it.
 ENGINES = frozenset(
     {

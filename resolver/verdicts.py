@@ -13,6 +13,7 @@ from resolver.model import (
     AdviseStep,
     ExitStatus,
     HolderReport,
+    Kind,
     PortReport,
     PortRequest,
     Report,
@@ -49,6 +50,7 @@ _WORST_FIRST = (
 _NARROW = {
     Scan.CGROUP: "owners were looked for in the cgroup of each socket",
 }
+_ENGINES_TO_TELL = {Kind.HIDDEN, Kind.FORWARDER, Kind.UNKNOWN, Kind.REDIRECT}
 _SPARED = "{} was not asked: every owner is known, none works for an engine; --complete asks it"
 
 
@@ -59,7 +61,7 @@ def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Rep
     return Report(
         command,
         tuple(replace(port, notes=(*port.notes, *namespaces)) for port in ports),
-        notes=(*snapshot.notes, *_without_engines(snapshot)),
+        notes=(*snapshot.notes, *_without_engines(ports, snapshot)),
         verbose_notes=tuple(_verbose_notes(snapshot)),
         scan=snapshot.scan,
         exit_status=next((each for each in _WORST_FIRST if each in statuses), ExitStatus.FREE),
@@ -84,17 +86,40 @@ def _namespaces(snapshot: Snapshot) -> Iterator[str]:
             )
 
 
-def _without_engines(snapshot: Snapshot) -> Iterator[str]:
-    """Which engines should have answered, and did not."""
-    for engine in snapshot.engines:
-        if engine.error and not engine.unremarkable:
-            yield f"partial answer, without containers: {engine.error}"
+def _without_engines(ports: Iterable[PortReport], snapshot: Snapshot) -> Iterator[str]:
+    """Which engines should have answered, and did not, where containers may be missing for it.
+
+    One that refuses this user could explain only what nothing else does; of one that was chosen and
+    is not asked for somebody else's sake, whoever chose it wants to know.
+    """
+    open_question = any(map(_may_be_a_containers, ports))
+    errors = dict.fromkeys(
+        engine.error
+        for engine in snapshot.engines
+        if engine.error
+        and not engine.unremarkable
+        and (open_question or not (engine.forbidden and engine.asked))
+    )
+    if errors:
+        yield f"partial answer, without containers: {joined(errors)}"
+
+
+def _may_be_a_containers(port: PortReport) -> bool:
+    """Whether a port has a holder that an engine would explain, or none that is seen."""
+    if not port.holders:
+        return port.verdict is not Verdict.FREE
+    found = [each.classification for each in port.holders]
+    return any(
+        each.kind in _ENGINES_TO_TELL
+        or (each.holder.container and not each.holder.container.engine)
+        for each in found
+    )
 
 
 def _verbose_notes(snapshot: Snapshot) -> Iterator[str]:
     """What was not looked at, with good reason."""
     for engine in snapshot.engines:
-        if engine.error and engine.unremarkable:
+        if engine.error and (engine.unremarkable or engine.forbidden):
             yield engine.error
     if snapshot.scan in _NARROW:
         yield f"{_NARROW[snapshot.scan]}; --complete looks into every process"

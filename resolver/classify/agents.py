@@ -68,7 +68,7 @@ _FOLDER = "com.docker.compose.project.working_dir"
 def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A container of an agent that would put it back."""
     container = holder.container
-    if container is None or container.foreign:
+    if container is None or (container.foreign and not container.by_command):
         return None
     unit = container.label(_UNIT) or ""
     if unit.endswith(".service") and _NAME.match(unit):
@@ -102,6 +102,8 @@ def _advised(holder: Holder, container: Container, agent: _Agent, value: str) ->
 def _quadlet(holder: Holder, container: Container, unit: str) -> Classification:
     """The unit whose podman keeps the container, by its label alone."""
     policy = "restart policy unknown"
+    rootless = container.by_command and container.uid != 0
+    systemctl = ("systemctl", "--user") if rootless else ("systemctl",)
     return Classification(
         holder,
         Kind.SERVICE,
@@ -111,11 +113,12 @@ def _quadlet(holder: Holder, container: Container, unit: str) -> Classification:
             kind="systemd",
             name=unit,
             policy=policy,
-            stop=(("systemctl", "stop", unit),),
-            start=(("systemctl", "start", unit),),
-            prefix=("sudo",),
+            stop=((*systemctl, "stop", unit),),
+            start=((*systemctl, "start", unit),),
+            prefix=() if rootless else ("sudo",),
+            account=container.account,
         ),
-        chain=(f"container {container.name}", unit, policy),
+        chain=(container.title, unit, policy),
         evidence=(f"its label {_UNIT} says {unit}",),
-        reason=f"container {container.name} of {unit} of systemd",
+        reason=f"{container.title} of {unit} of systemd",
     )

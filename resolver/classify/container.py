@@ -8,6 +8,8 @@ from resolver.model import Classification, Command, Confidence, Kind, Respawn, S
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
@@ -17,6 +19,13 @@ _POLICIES = {
     "always": "`docker stop` holds until the engine restarts, and then it comes back",
     "unless-stopped": "`docker stop` holds",
     "on-failure": "`docker stop` holds until the engine restarts",
+}
+# The same of `podman stop` (podman-run(1), --restart; podman-restart.service)
+_PODMAN_POLICIES = {
+    "always": "`podman stop` holds until the next boot, when podman-restart.service, where that is "
+    "enabled, starts it",
+    "unless-stopped": "`podman stop` holds",
+    "on-failure": "`podman stop` holds",
 }
 
 
@@ -33,7 +42,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         confidence=Confidence.CONFIRMED if known else Confidence.SUSPECTED,
         chain=_chain(holder, container),
         evidence=_evidence(holder, container, snapshot),
-        reason=_reason(container, known=known),
+        reason=_reason(container, snapshot),
         commands=() if known else (_stop_command(holder, container),),
         spared=_spared(container, snapshot),
     )
@@ -63,22 +72,26 @@ def _stop_command(holder: Holder, container: Container) -> Command:
     if "kubepods" in paths:
         words = ("kubectl", "get", "pods", "-A", "-o", "wide")
         return Command(words, f"the pod of container {container.name}")
-    return Command(("podman" if "libpod" in paths else "docker", "stop", container.name))
+    client = ("podman",) if "libpod" in paths else container.client
+    return Command((*client, "stop", container.handle))
 
 
 def _respawn(container: Container) -> Respawn:
     return Respawn.NO if container.restart_policy == "no" else Respawn.YES
 
 
-def _reason(container: Container, *, known: bool) -> str:
-    if known:
-        return f"container {container.name} ({container.image})"
+def _reason(container: Container, snapshot: Snapshot) -> str:
+    if container.engine:
+        return f"{container.title} ({container.image})"
+    for engine in snapshot.engines:
+        if engine.error and engine.client == container.client and engine.client[-1] == "podman":
+            return f"it runs in container {container.name}; whose it is: {engine.error}"
     return f"it runs in container {container.name}, of which no engine here knows"
 
 
 def _chain(holder: Holder, container: Container) -> tuple[str, ...]:
     links = [str(holder.master)] if holder.master else []
-    links.append(f"container {container.name}")
+    links.append(container.title)
     project, service = container.label(_PROJECT), container.label(_SERVICE)
     if project and service:
         links.append(f"compose project {project}, service {service}")
@@ -94,18 +107,26 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
     if holder.master and known_as(holder.master, FORWARDERS | ENGINES):
         found.append(f"{holder.master} forwards it for the engine, and is left alone")
     elif holder.master:
-        found.append(f"{holder.master} is in the container's cgroup, on the host's network")
+        where = "below its conmon" if container.by_command else "in the container's cgroup"
+        found.append(f"{holder.master} is {where}, on the host's network")
     if holder.state is SocketState.PUBLISHED:
         found.append(_no_socket(container, snapshot))
     if container.state in {"paused", "restarting"}:
         found.append(f"the container is {container.state}, and keeps its ports")
+    return (*found, *_consequences(container))
+
+
+def _consequences(container: Container) -> Iterator[str]:
+    """What a stop comes to: when it comes back, and who goes with it."""
     policy = container.restart_policy.partition(":")[0]
-    if policy in _POLICIES:
-        found.append(f"its restart policy is {container.restart_policy}: {_POLICIES[policy]}")
-    if container.sharing:
+    policies = _PODMAN_POLICIES if container.by_command else _POLICIES
+    if policy in policies:
+        yield f"its restart policy is {container.restart_policy}: {policies[policy]}"
+    if container.sharing and container.title.startswith("pod "):
+        yield f"its members are stopped with it: {', '.join(container.sharing)}"
+    elif container.sharing:
         names = ", ".join(container.sharing)
-        found.append(f"its network is shared by {names}, which will be cut off")
-    return tuple(found)
+        yield f"its network is shared by {names}, which will be cut off"
 
 
 def _no_socket(container: Container, snapshot: Snapshot) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A member of a container that its main process has not started."""
     container, master = holder.container, holder.master
-    if container is None or master is None or not container.main_pid or container.foreign:
+    if container is None or master is None or not container.main_pid:
+        return None
+    if container.foreign and not container.by_command:
         return None
     if any(known_as(process, FORWARDERS | ENGINES) for process in holder.processes):
         return None
@@ -43,8 +45,13 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 
 def _is_main(container: Container) -> bool:
-    """Whether the engine's number is one of ours: that process is in the container, too."""
+    """Whether the engine's number is one of ours: that process is in the container, too.
+
+    podman's command line has only such numbers; a rootless container may have no cgroup of its own.
+    """
     paths = text_of(f"/proc/{container.main_pid}/cgroup").splitlines()
+    if container.by_command:
+        return bool(paths)
     return _is_inside(tuple(paths), container)
 
 

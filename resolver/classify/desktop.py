@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.host import trust
+from resolver.host.podman import NAME
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import known_as
 
@@ -34,7 +36,7 @@ class _Product(Struct, frozen=True):
 
 
 _DOCKER = "docker ps --filter publish={port}/{transport}"
-_PODMAN = ("podman ps --filter publish={port}/{transport}", "podman stop NAME")
+_PODMAN = ("podman ps --filter publish={port}/{transport}",)
 _PRODUCTS = (
     _Product(  # docs.docker.com/desktop/features/networking
         "Docker Desktop",
@@ -131,10 +133,25 @@ def _classification(
         chain=(str(process), product.name, product.behind),
         evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
         reason=f"{reason}; which one: {silent.error}" if silent else reason,
-        commands=tuple(_command(line.format(**values)) for line in product.commands),
+        commands=tuple(
+            _command(line.format(**values), process, snapshot) for line in product.commands
+        ),
     )
 
 
-def _command(line: str) -> Command:
-    words, _, comment = line.partition("   # ")
-    return Command(tuple(shlex.split(words)), comment)
+def _command(line: str, process: Process, snapshot: Snapshot) -> Command:
+    text, _, comment = line.partition("   # ")
+    words = tuple(shlex.split(text))
+    if words[0] != NAME:
+        return Command(words, comment)
+    owner = trust.owner_account(process.uid)
+    client = owner.prefix if owner else ()
+    return Command((*client, *words), _not_named(process, snapshot))
+
+
+def _not_named(process: Process, snapshot: Snapshot) -> str:
+    """Why podman's container is not named: what came of asking its user's podman."""
+    for engine in snapshot.engines:
+        if engine.client[-1:] == (NAME,) and engine.uid in {None, process.uid}:
+            return engine.error or f"{engine.endpoint} says that no container publishes it"
+    return "podman is not in PATH here, or was not to be asked"

@@ -1,8 +1,10 @@
-"""A docker-proxy that outlived its container or its engine: nobody would ever end it.
+"""A forwarder that outlived its container or its engine: nobody would ever end it.
 
-It is told from a working one by its parent, which is the engine that started it (libnetwork starts
-docker-proxy as its child), and by that engine's own list of containers. While its engine is there
-and was not asked, it is left to `protected.py`.
+A docker-proxy is told from a working one by its parent, which is the engine that started it
+(libnetwork starts it as its child), and by that engine's own list of containers. While its engine
+is there and was not asked, it is left to `protected.py`. A conmon or a rootlessport is one where
+its user's podman was asked, has no container for it, and nothing of a container is left: no child,
+and nobody else in the network namespace of the child that rootlessport has there.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from resolver.host.family import descendants
 from resolver.host.files import read
 from resolver.host.peer import listener_pid
+from resolver.host.podman import NAME
+from resolver.host.processes import pids
 from resolver.model import Classification, Kind
-from resolver.programs import ENGINES, FORWARDERS, PROXY, known_as
+from resolver.programs import ENGINES, FORWARDERS, OUTLIVING, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import EngineState, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _SETTLED_SECONDS = 60
@@ -27,8 +32,12 @@ _SETTLED_SECONDS = 60
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A forwarder that forwards to nothing any more."""
     proxy = holder.master
-    if proxy is None or proxy.name != PROXY or holder.container is not None:
+    if proxy is None or holder.container is not None or proxy.name not in OUTLIVING:
         return None
+    return (_of_docker if proxy.name == PROXY else _of_podman)(holder, proxy, snapshot)
+
+
+def _of_docker(holder: Holder, proxy: Process, snapshot: Snapshot) -> Classification | None:
     if not snapshot.engines or any(engine.silent for engine in snapshot.engines):
         return None
     parent = snapshot.process(proxy.parent)
@@ -39,6 +48,54 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     if _is_settled(proxy) and _was_asked(parent, snapshot):
         return _orphan(holder, proxy, f"{parent} has no container for it")
     return None
+
+
+def _of_podman(holder: Holder, proxy: Process, snapshot: Snapshot) -> Classification | None:
+    engine = next((each for each in snapshot.engines if _is_podman_of(each, proxy)), None)
+    if engine is None or not _is_settled(proxy) or not _is_of_this_root(proxy):
+        return None
+    if proxy.name == "rootlessport":
+        empty = not _neighbours(proxy)
+    else:  # CRI-O has conmons, too
+        command = dict(pairwise(proxy.command)).get("--exit-command", "")
+        empty = os.path.basename(command) == NAME and not descendants(proxy.pid)
+    return (
+        _orphan(holder, proxy, f"{engine.endpoint} has no running container for it")
+        if empty
+        else None
+    )
+
+
+def _is_podman_of(engine: EngineState, proxy: Process) -> bool:
+    """Whether this is the podman of a forwarder's user, and it has answered."""
+    named = engine.client[-1:] == (NAME,) and not engine.endpoint.startswith("unix://")
+    return named and engine.uid == proxy.uid and engine.asked and engine.error is None
+
+
+def _is_of_this_root(proxy: Process) -> bool:
+    """Whether it is no engine's in a container, whose containers no podman here knows."""
+    try:
+        return os.path.samefile(f"/proc/{proxy.pid}/root", "/")
+    except OSError:
+        return False
+
+
+def _neighbours(proxy: Process) -> bool:
+    """Whether anybody but rootlessport lives in the network namespaces that it forwards to."""
+    family = {proxy.pid, *descendants(proxy.pid)}
+    ours = _network("self")
+    theirs = {_network(str(pid)) for pid in family} - {ours}
+    if not theirs or None in theirs:
+        return True
+    return any(_network(str(pid)) in theirs for pid in pids() if pid not in family)
+
+
+def _network(pid: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_settled(proxy: Process) -> bool:
@@ -65,9 +122,11 @@ def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
 
 
 def _orphan(holder: Holder, proxy: Process, why: str) -> Classification:
-    words = proxy.command
-    target = dict(pairwise(words))
-    inner = f"{target.get('-container-ip', '?')}:{target.get('-container-port', '?')}"
+    target = dict(pairwise(proxy.command))
+    if proxy.name == PROXY:
+        inner = f"{target.get('-container-ip', '?')}:{target.get('-container-port', '?')}"
+    else:
+        inner = f"container {target.get('-n') or 'of podman'}"
     return Classification(
         holder,
         Kind.ORPHAN,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from resolver.host import trust
+from resolver.host.peer import listener_pid
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.programs import ENGINES, FORWARDERS, SYSTEM, known_as
+from resolver.programs import ENGINES, FORWARDERS, PROXY, SYSTEM, known_as
+from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import EngineState, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
+
+_UNIX = "unix://"
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
@@ -26,6 +32,9 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 
 def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classification:
+    parent = snapshot.process(process.parent)
+    if process.name == PROXY and parent and _answers_nowhere(parent, snapshot):
+        return _of_another_engine(holder, process, parent)
     troubled = (engine for engine in snapshot.engines if not engine.unremarkable)
     error = next((engine.error for engine in troubled if engine.error), None)
     silent = any(engine.silent for engine in snapshot.engines)
@@ -44,8 +53,66 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         chain=(str(process), "a container"),
         evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
         reason=reason,
-        commands=(Command(("docker", "ps", "--filter", f"publish={published}")),),
+        commands=(
+            Command(
+                ("docker", "ps", "--filter", f"publish={published}"),
+                "names it, once the engine answers" if error else "it names none so far",
+            ),
+        ),
     )
+
+
+def _answers_nowhere(parent: Process, snapshot: Snapshot) -> bool:
+    """Whether a proxy's engine is another one than those that answered.
+
+    systemd may have made an engine's socket, and listens in its place (systemd.socket(5)).
+    """
+    if not known_as(parent, ENGINES) or not any(map(_has_answered, snapshot.engines)):
+        return False
+    if any(engine.silent for engine in snapshot.engines):
+        return False
+    listeners = {
+        listener_pid(engine.endpoint.removeprefix(_UNIX), COMMAND_TIMEOUT_SECONDS)
+        for engine in snapshot.engines
+        if _has_answered(engine)
+    }
+    return listeners.isdisjoint({parent.pid, 0, 1, None})
+
+
+def _has_answered(engine: EngineState) -> bool:
+    return engine.asked and engine.error is None and engine.endpoint.startswith(_UNIX)
+
+
+def _of_another_engine(holder: Holder, proxy: Process, parent: Process) -> Classification:
+    command = " ".join(parent.command)
+    return Classification(
+        holder,
+        Kind.FORWARDER,
+        respawn=Respawn.UNKNOWN,
+        confidence=Confidence.SUSPECTED,
+        chain=(str(parent), str(proxy), "a container"),
+        evidence=(f"command line of {parent}: {command}",),
+        reason=f"{proxy} forwards this port for {parent} ({command}), "
+        "which is not the engine that answers",
+        commands=(_its_client(holder, parent),),
+    )
+
+
+def _its_client(holder: Holder, engine: Process) -> Command:
+    """The command of that engine's installation (snapcraft.io/docker; docker.com's archives)."""
+    binding = holder.binding
+    listing = ("ps", "--filter", f"publish={binding.port}/{binding.transport}")
+    program = engine.executable or ""
+    if program.startswith("/snap/"):
+        return Command(("sudo", "snap", "run", "docker", *listing), "if its socket is its own")
+    hosts = [word[word.index(_UNIX) :] for word in engine.command if _UNIX in word]
+    host = hosts[0] if hosts else f"{_UNIX}/var/run/docker.sock"  # dockerd(8), --host
+    client = f"{os.path.dirname(program)}/docker"
+    docker = client if trust.is_installed(client) else "docker"
+    if listener_pid(host.removeprefix(_UNIX), COMMAND_TIMEOUT_SECONDS) not in {engine.pid, 1}:
+        why = f"names its unit, which has to be restarted: another engine answers at {host}"
+        return Command(("systemctl", "status", str(engine.pid)), why)
+    return Command((docker, "-H", host, *listing), "names it")
 
 
 def _system(holder: Holder, process: Process) -> Classification:

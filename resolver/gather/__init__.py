@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.gather import engines
 from resolver.gather.engine_queries import ask_engines
 from resolver.gather.owners import with_owners
+from resolver.gather.podman import with_podman
 from resolver.gather.processes import blind_spot, describe, own_line
 from resolver.gather.redirects import list_redirects
 from resolver.gather.sockets import list_sockets, occupying
@@ -50,6 +51,9 @@ def gather(
     processes = describe({*own, *(owner for entry in sockets for owner in entry.owners)})
     nat = list_redirects(requests, run)
     containers, asked = ask_engines(requests, processes, sockets, policy, nat)
+    if policy.use_docker:
+        more, podmans = with_podman(containers, sockets, processes, run)
+        containers, asked = (*containers, *more), (*asked, *podmans)
     return Snapshot(
         sockets=sockets,
         processes=processes,

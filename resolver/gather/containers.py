@@ -221,7 +221,7 @@ def _listed_bindings(row: dict[str, Any]) -> Iterator[Binding]:
     for port in row.get("Ports") or ():
         if public := port.get("PublicPort"):
             address, transport = _text(port.get("IP")), _text(port.get("Type", "tcp"))
-            yield from _bindings(address, _port(public), transport)
+            yield from bindings_of(address, _port(public), transport)
 
 
 def _configured_bindings(host: dict[str, Any]) -> Iterator[Binding]:
@@ -231,10 +231,11 @@ def _configured_bindings(host: dict[str, Any]) -> Iterator[Binding]:
             wanted = _text(outer.get("HostPort"))
             if wanted.isdecimal() and int(wanted):
                 transport = inner.rpartition("/")[2]
-                yield from _bindings(_text(outer.get("HostIp")), _port(int(wanted)), transport)
+                yield from bindings_of(_text(outer.get("HostIp")), _port(int(wanted)), transport)
 
 
-def _bindings(address: str, port: PortNumber, transport: str) -> Iterator[Binding]:
+def bindings_of(address: str, port: PortNumber, transport: str) -> Iterator[Binding]:
+    """The bindings of a published port: of both families where no address is given."""
     if transport not in list(Transport):  # sctp
         return
     for each in [address] if address else [ANY_IPV4, ANY_IPV6]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.gather.engines import container_id_in
+from resolver.gather.podman import conmons_container
+from resolver.host import trust
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
@@ -185,7 +187,31 @@ def _container_of(
     if any(known_as(process, FORWARDERS | ENGINES) for process in family):
         return _publisher(binding, uids, snapshot)
     paths = [path for process in family for path in process.cgroups]
-    return _inhabited(paths, uids, snapshot)
+    inhabited = _inhabited(paths, uids, snapshot)
+    return inhabited if inhabited and inhabited.engine else _watched(family, snapshot) or inhabited
+
+
+def _watched(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
+    """The container of the conmon above a process, known to that conmon's user's engine or not."""
+    for process in family:
+        for watcher in filter(None, map(snapshot.process, process.ancestors)):
+            found, name = conmons_container(watcher)
+            if found and found != snapshot.own_container:
+                return _known(found, watcher, snapshot) or _unknown(found, name, watcher)
+    return None
+
+
+def _known(found: str, watcher: Process, snapshot: Snapshot) -> Container | None:
+    """Anybody can call a process so: its container is one of its own user's engine."""
+    uids = set(watcher.uids or ())
+    containers = (each for each in snapshot.containers if each.id == found)
+    return next((each for each in containers if uids == {each.uid}), None)
+
+
+def _unknown(found: str, name: str, watcher: Process) -> Container:
+    owner = trust.owner_account(watcher.uid)
+    client = (*(owner.prefix if owner else ()), "podman")
+    return Container(found, name or found[:12], engine="", state="unknown", client=client)
 
 
 def _inhabited(

@@ -48,7 +48,7 @@ class Containers:
         return self._members[container.id]
 
     def _asked(self, container: Container) -> ComposeContainer | None:
-        if container.engine in self._silent:
+        if container.engine in self._silent or container.by_command:
             return None
         try:
             with closing(EngineClient(container.engine, self._timeout, container.uid)) as engine:

@@ -6,6 +6,7 @@ Unknown facts are `None` next to a field that holds the reason.
 """
 
 from resolver.model.machine import (
+    Account,
     Container,
     EngineState,
     Pid,
@@ -17,7 +18,6 @@ from resolver.model.machine import (
     Socket,
 )
 from resolver.model.plans import (
-    Account,
     AdviseStep,
     Classification,
     Collateral,

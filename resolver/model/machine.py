@@ -100,6 +100,22 @@ class Socket(Struct, frozen=True, order=True):
     owners: tuple[ProcessIdentity, ...] = ()
 
 
+class Account(Struct, frozen=True):
+    """A user as whom a manager's commands are run, with what they need in their environment."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What makes a command line this user's (sudo(8), env(1))."""
+        variables = tuple(f"{name}={text}" for name, text in self.environment)
+        return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
+
+
 class Container(Struct, frozen=True):
     """What an engine says of one container.
 
@@ -110,7 +126,8 @@ class Container(Struct, frozen=True):
     that live in its network namespace. `client` begins the commands that reach its engine.
     `uid` is the user who listens at its engine's socket, None where that cannot be told; `foreign`
     says that it is another user's engine, whose word counts for that user's sockets and processes
-    only.
+    only. `account` is the user as whom its podman's command line is asked, where that is not the
+    caller; `by_command` says that it told of the container, and no API did.
     """
 
     id: str
@@ -129,6 +146,8 @@ class Container(Struct, frozen=True):
     uid: int | None = None
     foreign: bool = False
     main_pid: int = 0
+    account: Account | None = None
+    by_command: bool = False
 
     @property
     def handle(self) -> str:
@@ -137,6 +156,11 @@ class Container(Struct, frozen=True):
         An engine may say that a container is called `--help`, or `$(reboot)`.
         """
         return self.name if _CONTAINER_NAME.match(self.name) else self.id[:12]
+
+    @property
+    def title(self) -> str:
+        """What people call it: a pod is stopped as a whole, and stands for its containers."""
+        return f"{'pod' if self.client[-1:] == ('pod',) else 'container'} {self.name}"
 
     def label(self, name: str) -> str | None:
         """The value of one label."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from resolver.model.machine import Container, Process, ProcessIdentity, Redirect, Snapshot
+from resolver.model.machine import Account, Container, Process, ProcessIdentity, Redirect, Snapshot
 from resolver.model.ports import Binding, SocketState
 
 
@@ -63,22 +63,6 @@ class Command(Struct, frozen=True):
     argv: tuple[str, ...]
     comment: str = ""
     folder: str | None = None
-
-
-class Account(Struct, frozen=True):
-    """A user as whom a manager's commands are run, with what they need in their environment."""
-
-    uid: int
-    gid: int
-    name: str
-    home: str
-    environment: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """What makes a command line this user's (sudo(8), env(1))."""
-        variables = tuple(f"{name}={text}" for name, text in self.environment)
-        return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
 
 
 class Holder(Struct, frozen=True):

@@ -57,7 +57,7 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
         case KillStep():
             return kill(step, policy, effects)
         case StopContainerStep():
-            return stop_container(step, policy, effects.clock, effects.observer)
+            return stop_container(step, policy, effects.run, effects.clock, effects.observer)
         case StopServiceStep():
             return stop_service(step, policy, effects.run, effects.clock, effects.observer)
         case AdviseStep():

@@ -29,7 +29,7 @@ from resolver.model import (
     Verdict,
     Whose,
 )
-from resolver.programs import PROXY, SESSION_HOSTS, is_interactive, known_as, untouchable
+from resolver.programs import OUTLIVING, SESSION_HOSTS, is_interactive, known_as, untouchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -143,7 +143,7 @@ def _spared(
 ) -> AdviseStep | None:
     """Why none of the processes may be ended, whatever the holder was judged to be."""
     family = (*each.respawners, *each.holder.processes)
-    exempt = (PROXY,) if each.kind is Kind.ORPHAN else ()
+    exempt = OUTLIVING if each.kind is Kind.ORPHAN else frozenset[str]()
     if any(found.identity in own or untouchable(found, exempt) for found in family):
         return _advice(each, Verdict.REFUSED, policy)
     if host := next(filter(_hosts_somebody, family), None):

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import EngineError, EngineNotPermittedError, StateChangedError
 from resolver.host.engine_client import EngineClient
+from resolver.host.podman import PodmanCommand
 from resolver.model import Outcome, Result
-from resolver.settings import WATCH_INTERVAL_SECONDS
+from resolver.settings import COMMAND_TIMEOUT_SECONDS, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from resolver.model import Container, Policy, StopContainerStep
-    from resolver.protocols import Clock, Observer
+    from resolver.protocols import Clock, CommandRunner, Observer
+
+    _Engine = EngineClient | PodmanCommand
 
 
 def stop_container(
-    step: StopContainerStep, policy: Policy, clock: Clock, observer: Observer
+    step: StopContainerStep, policy: Policy, run: CommandRunner, clock: Clock, observer: Observer
 ) -> Outcome:
     """`docker stop`; with `force` without any grace. A container that has gone is success."""
     container = step.container
     seconds = 0 if policy.force else container.stop_timeout_seconds
     actions: list[str] = []
     begun = clock.now()
+    engine = _engine(container, policy, run)
     try:
-        _follow(
-            _StopRequest(container, seconds, policy.docker_timeout_seconds, actions, observer),
-            clock,
-            observer,
-        )
+        _follow(_StopRequest(container, engine, seconds, actions, observer), clock, observer)
     except StateChangedError:
         return Outcome(step, Result.GONE, "the container had already gone", tuple(actions))
     except EngineNotPermittedError as error:
@@ -40,14 +40,20 @@ def stop_container(
     return Outcome(step, Result.DONE, f"stopped after {clock.now() - begun:.1f} s", tuple(actions))
 
 
+def _engine(container: Container, policy: Policy, run: CommandRunner) -> _Engine:
+    if container.by_command:
+        return PodmanCommand(container, run, COMMAND_TIMEOUT_SECONDS)
+    return EngineClient(container.engine, policy.docker_timeout_seconds, container.uid)
+
+
 class _StopRequest(threading.Thread):
     """The request, in a thread of its own, so that progress can be shown meanwhile."""
 
     def __init__(
         self,
         container: Container,
+        engine: _Engine,
         seconds: int,
-        timeout_seconds: float,
         actions: list[str],
         observer: Observer,
     ) -> None:
@@ -55,15 +61,13 @@ class _StopRequest(threading.Thread):
         self.container = container
         self.seconds = seconds
         self.error: Exception | None = None
-        self._timeout = timeout_seconds
+        self._engine = engine
         self._actions = actions
         self._observer = observer
 
     def run(self) -> None:
         try:
-            with closing(
-                EngineClient(self.container.engine, self._timeout, self.container.uid)
-            ) as engine:
+            with closing(self._engine) as engine:
                 self._request(engine)
         except (StateChangedError, EngineError) as error:
             self.error = error
@@ -75,7 +79,7 @@ class _StopRequest(threading.Thread):
     def _command(self, *words: str) -> str:
         return shlex.join((*self.container.client, *words, self.container.handle))
 
-    def _request(self, engine: EngineClient) -> None:
+    def _request(self, engine: _Engine) -> None:
         """A paused process cannot react to its stop signal, so it is woken up first."""
         if self.container.state == "paused":
             engine.unpause(self.container.id)

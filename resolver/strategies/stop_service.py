@@ -12,7 +12,7 @@ from resolver.shell import join
 from resolver.strategies.stop_container import stop_container
 
 if TYPE_CHECKING:
-    from resolver.model import Container, Policy, StopServiceStep
+    from resolver.model import Policy, StopServiceStep
     from resolver.protocols import Clock, CommandRunner, Observer
 
 _CLIENT_SECONDS = 3.0  # for a container to end when its client is asked to
@@ -34,7 +34,8 @@ def stop_service(
     )
     manager.start()
     manager.join(_CLIENT_SECONDS)
-    contained = _stop_contained(step, step.container, policy, clock, observer)
+    stop = StopContainerStep(step.bindings, step.container, step.why)
+    contained = stop_container(stop, policy, run, clock, observer)
     manager.join(SERVICE_TIMEOUT_SECONDS)
     if not outcomes:
         return Outcome(step, Result.FAILED, f"{step.manager.name} did not stop", contained.actions)
@@ -42,13 +43,6 @@ def stop_service(
     result = Result.DONE if worst.result is Result.GONE else worst.result
     reason = f"stopped {step.manager.name}" if result is Result.DONE else worst.reason
     return Outcome(step, result, reason, (*outcomes[0].actions, *contained.actions))
-
-
-def _stop_contained(
-    step: StopServiceStep, container: Container, policy: Policy, clock: Clock, observer: Observer
-) -> Outcome:
-    stop = StopContainerStep(step.bindings, container, step.why)
-    return stop_container(stop, policy, clock, observer)
 
 
 def _stop(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outcome:

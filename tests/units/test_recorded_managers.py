@@ -236,6 +236,10 @@ class Forwarder(NamedTuple):
     command: str
 
 
+PODMAN = (
+    "sudo -u '#501' podman ps --filter publish=8085/tcp"
+    "   # podman is not in PATH here, or was not to be asked"
+)
 FORWARDERS = [
     Forwarder(
         "com.docker.backend",
@@ -258,10 +262,10 @@ FORWARDERS = [
         "rootless Docker",
         "docker --host unix:///run/user/501/docker.sock ps --filter publish=8085/tcp",
     ),
-    Forwarder("rootlessport", "rootless podman", "podman ps --filter publish=8085/tcp"),
-    Forwarder("pasta.avx2", "a rootless engine", "podman ps --filter publish=8085/tcp"),
-    Forwarder("conmon", "podman", "podman ps --filter publish=8085/tcp"),
-    Forwarder("gvproxy", "podman machine", "podman ps --filter publish=8085/tcp"),
+    Forwarder("rootlessport", "rootless podman", PODMAN),
+    Forwarder("pasta.avx2", "a rootless engine", PODMAN),
+    Forwarder("conmon", "podman", PODMAN),
+    Forwarder("gvproxy", "podman machine", PODMAN),
     Forwarder(
         "limactl",
         "Lima (Colima, Rancher Desktop)",
