@@ -2,7 +2,7 @@
 
 The answers in `recorded/` are podman 5.8.6's (Debian forky, rootless, `podman ps --all --pod
 --no-trunc --format json` and `podman inspect --type container`; of the latter, the parts that are
-read).
+read). `tests/today` asks a real one.
 """
 
 from __future__ import annotations
