@@ -23,10 +23,12 @@ from resolver.report.escape import escape
 from resolver.reservations.export import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 PLUGIN = f"docker-{NAME}"
 HOOKS = {"hooks": "run", "error-hooks": "run,compose,start"}
+_SWITCH = "hooks"  # in "features"
+_SWITCHED = {"switched-on": f"features.{_SWITCH}"}
 QUESTION = "Shall docker say who is in the way when a port is taken (a hook in {file})?"
 
 EPILOG = """\b
@@ -102,6 +104,9 @@ def _hooks_line(file: Path) -> str:
     config = _config(replace_file.read(file), file) if file.exists() else {}
     plugins = config.get("plugins", {})
     found = plugins.get(NAME, {}) if isinstance(plugins, dict) else {}
+    features = config.get("features")
+    if isinstance(features, dict) and features.get(_SWITCH) == "false":
+        return f"docker's hooks are switched off (features.{_SWITCH} in {file})"
     if found and isinstance(found, dict):
         text = "; ".join(f"{name}: {value}" for name, value in found.items())
         return f"docker says who is in the way ({escape(text)} in {file})"
@@ -225,28 +230,37 @@ def _text(config: dict[str, Any], raw: bytes) -> bytes:
 def with_hooks(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with our hook; whatever else is set for plug-ins stays.
 
+    Hooks have a switch of their own, which is off where it is missing (28.5): it is set there, with
+    a mark beside our hook that says so.
+
     Raises:
         UsageError: it has something else where plug-ins are configured.
     """
-    plugins = config.get("plugins", {})
+    plugins, features = config.get("plugins", {}), config.get("features", {})
     own = plugins.get(NAME, {}) if isinstance(plugins, dict) else None
-    if not isinstance(own, dict):
-        raise UsageError("config.json is left as it is: its plugins are no objects")
-    return {**config, "plugins": {**plugins, NAME: {**own, **HOOKS}}}
+    if not (isinstance(own, dict) and isinstance(features, dict)):
+        raise UsageError("config.json is left as it is: its plugins or features are no objects")
+    own = {**own, **HOOKS}
+    if _SWITCH not in features:
+        config = {**config, "features": {**features, _SWITCH: "true"}}
+        own |= _SWITCHED
+    return {**config, "plugins": {**plugins, NAME: own}}
 
 
 def without_hooks(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without it, and without what is empty then."""
-    plugins = config.get("plugins")
+    plugins, features = config.get("plugins"), config.get("features")
     own = plugins.get(NAME) if isinstance(plugins, dict) else None
     if not (isinstance(plugins, dict) and isinstance(own, dict)):
         return config
-    kept = {name: value for name, value in own.items() if name not in HOOKS}
-    left = {name: kept if name == NAME else value for name, value in plugins.items()}
-    if not kept:
-        del left[NAME]
-    return {
-        name: left if name == "plugins" else value
-        for name, value in config.items()
-        if left or name != "plugins"
-    }
+    changed = {"plugins": {**plugins, NAME: _less(own, {*HOOKS, *_SWITCHED})}}
+    if not changed["plugins"][NAME]:
+        del changed["plugins"][NAME]
+    if isinstance(features, dict) and own.keys() >= _SWITCHED.keys():
+        changed["features"] = _less(features, {_SWITCH})
+    whole = {name: changed.get(name, value) for name, value in config.items()}
+    return _less(whole, {name for name, value in changed.items() if not value})
+
+
+def _less(table: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name not in names}

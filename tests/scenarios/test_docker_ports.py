@@ -46,10 +46,10 @@ def docker(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Docker's folder of this test alone; its hooks are switched on, as newer CLIs have them."""
+    """Docker's folder of this test alone."""
     folder = tmp_path / "docker"
     monkeypatch.setenv("DOCKER_CONFIG", str(folder))
-    monkeypatch.setenv("DOCKER_CLI_HOOKS", "true")
+    monkeypatch.delenv("DOCKER_CLI_HOOKS", raising=False)
     return folder
 
 
@@ -207,7 +207,8 @@ def test_the_configuration_is_kept_as_it_is(config: Path) -> None:
     assert ultra("docker-plugin", "install", "--hooks").status == 0
 
     added = json.loads(real.read_text())
-    assert list(added) == ["auths", "plugins"]
+    assert list(added) == ["auths", "plugins", "features"]
+    assert added["features"] == {"hooks": "true"}
     assert added["plugins"]["scout"] == {"hooks": "run"}
     assert added["plugins"]["ports"]["hooks"] == "run"
     assert (file.is_symlink(), stat.S_IMODE(real.stat().st_mode)) == (True, 0o640)

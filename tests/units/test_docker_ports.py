@@ -136,12 +136,22 @@ PLUGINS = st.dictionaries(
 )
 
 
-@given(st.fixed_dictionaries({"auths": st.just({})}, optional={"plugins": PLUGINS}))
-def test_the_hook_comes_and_goes_and_leaves_the_rest(config: dict[str, object]) -> None:
+FEATURES = st.dictionaries(
+    st.sampled_from(["hooks", "buildkit"]), st.sampled_from(["true", "false"]), min_size=1
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"auths": st.just({})}, optional={"plugins": PLUGINS, "features": FEATURES}
+    )
+)
+def test_the_hook_comes_and_goes_and_leaves_the_rest(config: dict[str, Any]) -> None:
     added = docker_plugin.with_hooks(config)
 
     assert added["plugins"]["ports"].items() >= docker_plugin.HOOKS.items()
     assert docker_plugin.with_hooks(added) == added
+    assert added["features"] == {"hooks": "true"} | dict(config.get("features", {}))
     assert docker_plugin.without_hooks(added) == config
 
 
