@@ -44,6 +44,7 @@ COMMANDS = {
     "watch": ("watch", "Show what happens to ports, as it happens; touch nothing."),
     "serve": ("serve", "Show whether services work: a page, /healthz and /metrics."),
     "config": ("config", "Show every setting, and where it came from."),
+    "schema": ("schema", "Print the JSON Schema of what is printed, or of the project file."),
     "mcp": ("mcp", "Serve tools for agents on stdin and stdout."),
     "docker-plugin": ("docker_plugin", "Make `docker ports` of this, or end that."),
 }

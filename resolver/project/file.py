@@ -62,6 +62,13 @@ class _Service(Struct, frozen=True):
     health: Any = None
 
 
+class WholeFile(_File, frozen=True):
+    """The file with its services, for those who check it from outside, such as editors."""
+
+    services: dict[str, _Port | str | _Service] = {}
+    environments: dict[str, dict[str, _Port | str]] = {}
+
+
 class Entry(Struct, frozen=True):
     """One service as the file has it."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.json_text import Envelope
+from resolver.model import Binding
 from resolver.report import preflight
 from resolver.report.escape import escape
 from resolver.report.machine import PortEntry, ports
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from resolver.compose.launch import Launch
     from resolver.compose.proof import PortProof
-    from resolver.model import Binding, Report
+    from resolver.model import Report
 
 SCHEMA = "ultra-ports.up/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "CONTAINER", "ANSWERS", "HOW")

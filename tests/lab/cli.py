@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.lab import golden
+from tests.lab import contracts, golden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,4 +61,5 @@ def ultra(
     golden.note(arguments, env or {}, done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
     assert "internal error" not in done.stderr, done.stderr
+    contracts.check(done.stdout)
     return Run(done.returncode, done.stdout, done.stderr)

@@ -14,10 +14,10 @@ from tests.lab.processes import unavailable
 
 
 @cache
-def install(package: str) -> Path:
-    """The program that the npm package of the same name brings; all workers share it.
+def install(package: str, program_name: str = "") -> Path:
+    """The program that an npm package brings; all workers share it.
 
-    `package` may have a version, as in `vite@5`.
+    `package` may have a version, as in `vite@5`; the program has its name unless another is given.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -26,7 +26,7 @@ def install(package: str) -> Path:
     place = os.environ.get("ULTRA_PORTS_TESTS_NPM", tempfile.gettempdir())
     folder = Path(place) / f"ultra-ports-npm-{run}"
     folder.mkdir(parents=True, exist_ok=True)
-    program = folder / "node_modules" / ".bin" / package.partition("@")[0]
+    program = folder / "node_modules" / ".bin" / (program_name or package.partition("@")[0])
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
