@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 _MANY = 6  # PIDs named of those that would end too
 
 
-class _Runner(Struct, frozen=True):
+class _ProcfileRunner(Struct, frozen=True):
     """A runner, what it calls the holder (empty where it does not say), and what starts it all."""
 
     kind: str
@@ -65,15 +65,15 @@ def _line(holder: Holder, snapshot: Snapshot) -> list[Process]:
     return [holder.master, *(process for process in above if process is not None)]
 
 
-def _suspect(line: list[Process]) -> _Runner | None:
+def _suspect(line: list[Process]) -> _ProcfileRunner | None:
     """The topmost process of the nearest runner: honcho has one of its own above each process."""
-    found: _Runner | None = None
+    found: _ProcfileRunner | None = None
     for process in line[1:]:
         kind = _kind(process)
         if found and kind != found.kind:
             break
         if kind:
-            found = _Runner(kind, process, line[0].variable(_NAMES[kind]) or "")
+            found = _ProcfileRunner(kind, process, line[0].variable(_NAMES[kind]) or "")
     return found
 
 
@@ -85,21 +85,21 @@ def _kind(process: Process) -> str | None:
     return None if kind in _STARTING and "start" not in words else kind
 
 
-def _others(runner: _Runner, line: list[Process], holder: Holder) -> list[int]:
+def _others(runner: _ProcfileRunner, line: list[Process], holder: Holder) -> list[int]:
     """Whoever else descends from the runner, and would be ended with the holder."""
     known = {process.pid for process in (*line, *holder.processes)}
     below = {pid for process in holder.processes for pid in descendants(process.pid)}
     return sorted(descendants(runner.process.pid) - known - below)
 
 
-def _harm(runner: _Runner, others: list[int]) -> str:
+def _harm(runner: _ProcfileRunner, others: list[int]) -> str:
     if not others:
         return ""
     listed = ", ".join(map(str, others[:_MANY])) + (", …" if len(others) > _MANY else "")
     return f"{runner.kind} ends all of its processes when one ends, {listed} too"
 
 
-def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
+def _callers(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Classification:
     """The runner has started this very command, too."""
     return Classification(
         holder,
@@ -114,7 +114,7 @@ def _callers(holder: Holder, runner: _Runner, others: list[int]) -> Classificati
     )
 
 
-def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification:
+def _whole(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Classification:
     """One that can only be ended as a whole, in the way in which Ctrl-C ends it."""
     process = runner.process
     # foreman gives itself a title, which hides how it was started
@@ -140,7 +140,7 @@ def _whole(holder: Holder, runner: _Runner, others: list[int]) -> Classification
     )
 
 
-def _process_compose(holder: Holder, runner: _Runner, run: CommandRunner) -> Classification:
+def _process_compose(holder: Holder, runner: _ProcfileRunner, run: CommandRunner) -> Classification:
     """It has a restart policy for each process, in a file that is not read here."""
     words = runner.process.command
     where = tuple(
@@ -192,17 +192,17 @@ def _ask(
     return Confidence.CONFIRMED, f"{question[0]} names process {pid}"
 
 
-def _what(runner: _Runner) -> str:
+def _what(runner: _ProcfileRunner) -> str:
     return (
         f"process {runner.name} of {runner.kind}" if runner.name else f"a process of {runner.kind}"
     )
 
 
-def _evidence(runner: _Runner, others: list[int]) -> str:
+def _evidence(runner: _ProcfileRunner, others: list[int]) -> str:
     if others:
         return f"{runner.process} runs {len(others)} other processes"
     return f"{runner.process} runs nothing else"
 
 
-def _chain(holder: Holder, runner: _Runner) -> tuple[str, ...]:
+def _chain(holder: Holder, runner: _ProcfileRunner) -> tuple[str, ...]:
     return (str(holder.master), runner.name or "a line of its Procfile", str(runner.process))

@@ -52,7 +52,7 @@ class ServiceState(Struct, frozen=True):
     words: str
 
 
-class _Family(Struct, frozen=True):
+class _SuperviseFamily(Struct, frozen=True):
     """One kind of supervisor.
 
     `status` prints the state of a service directory and `control` changes it; `stop`, `up` and
@@ -102,7 +102,7 @@ def daemontools_states(said: str, folder: str) -> tuple[ServiceState, ...]:
 
 
 _FAMILIES = (
-    _Family(
+    _SuperviseFamily(
         "runit",
         "runsv",
         status=("sv", "status"),
@@ -112,7 +112,7 @@ _FAMILIES = (
         once=("once",),
         read=runit_states,
     ),
-    _Family(
+    _SuperviseFamily(
         "s6",
         "s6-supervise",
         status=("s6-svstat",),
@@ -122,7 +122,7 @@ _FAMILIES = (
         once=("-o",),
         read=s6_states,
     ),
-    _Family(
+    _SuperviseFamily(
         "daemontools",
         "supervise",
         status=("svstat",),
@@ -145,7 +145,11 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
 
 
 def _classification(
-    holder: Holder, found: Supervised, family: _Family, snapshot: Snapshot, run: CommandRunner
+    holder: Holder,
+    found: Supervised,
+    family: _SuperviseFamily,
+    snapshot: Snapshot,
+    run: CommandRunner,
 ) -> Classification:
     folder = service_directory(found, snapshot)
     try:
@@ -157,7 +161,7 @@ def _classification(
 
 
 def _ask(
-    family: _Family,
+    family: _SuperviseFamily,
     folder: str | None,
     found: Supervised,
     account: Account | None,
@@ -198,7 +202,7 @@ def wanted_state(folder: str, uid: int | None) -> bytes:
 
 
 def _confirmed(
-    family: _Family, found: Supervised, state: ServiceState, account: Account | None
+    family: _SuperviseFamily, found: Supervised, state: ServiceState, account: Account | None
 ) -> ManagedService:
     evidence = [
         f"{' '.join(family.status)} {state.folder}: pid {state.pid}, {state.words or 'want up'}"
@@ -227,7 +231,9 @@ def _confirmed(
     )
 
 
-def _suspected(family: _Family, folder: str | None, found: Supervised, why: str) -> ManagedService:
+def _suspected(
+    family: _SuperviseFamily, folder: str | None, found: Supervised, why: str
+) -> ManagedService:
     control = tool(family.control, found.supervisor)
     return _service(
         family,
@@ -247,7 +253,7 @@ def _suspected(family: _Family, folder: str | None, found: Supervised, why: str)
 
 
 def _service(
-    family: _Family,
+    family: _SuperviseFamily,
     found: Supervised,
     folder: str | None,
     *,

@@ -48,7 +48,7 @@ The order: the preferred port, the one used last, the project's pool, and then
 ports below the ephemeral range."""
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What stdout gets."""
 
     ENV = "env"
@@ -74,7 +74,9 @@ def assign(
         str | None,
         typer.Option("--env-file", metavar="FILE", help="Keep a block of variables in this file."),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.ENV,
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="What to print on stdout.")
+    ] = ExportFormat.ENV,
     compose_files: Annotated[
         list[str] | None,
         typer.Option("--file", "-f", metavar="FILE", help="A compose file, for --format compose."),
@@ -105,7 +107,7 @@ def assign(
     another, one that is its own from now on: the same project in the same directory
     gets the same ports again. What changed, and why, is said on stderr.
     """  # noqa: D415, D301 - a help text
-    if compose_files and form is not Format.COMPOSE:
+    if compose_files and form is not ExportFormat.COMPOSE:
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
     wanted = service_requests(services or [], found)
@@ -123,7 +125,7 @@ def assign(
     )
     # What cannot be read or written is found out before anything is done.
     file = EnvFile(Path(env_file), keep=bool(services)) if env_file is not None else None
-    override = Override.read(compose_files or [], wanted) if form is Format.COMPOSE else None
+    override = Override.read(compose_files or [], wanted) if form is ExportFormat.COMPOSE else None
     tell(override.notes if override else ())
     tell(_notes(found, wanted))
     with opened(found.root) as store:
@@ -137,7 +139,7 @@ def assign(
         tell(file.preview(assigned) if dry_run else file.write(assigned, os.environ))
     if override is not None:
         print(override.text(assigned), end="")
-    elif form is Format.JSON:
+    elif form is ExportFormat.JSON:
         print_json(
             AssignmentEnvelope(
                 dry_run=dry_run,
@@ -148,7 +150,7 @@ def assign(
             )
         )
     else:
-        text = shell_text if form is Format.SHELL else env_text
+        text = shell_text if form is ExportFormat.SHELL else env_text
         print(text(variables(assigned)), end="")
     return 0
 

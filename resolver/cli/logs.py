@@ -39,7 +39,7 @@ class _Lines(logging.Formatter):
         return escape(super().format(record), _LONGEST)
 
 
-class _File(logging.FileHandler):
+class _LogFile(logging.FileHandler):
     """Appends to a file that is no stranger's, and waits for no reader of a pipe."""
 
     def _open(self) -> TextIOWrapper:
@@ -74,7 +74,7 @@ def _handler(path: str) -> logging.Handler:
     if not path:
         return logging.StreamHandler(sys.stderr)
     try:
-        return _File(path, encoding="utf-8", errors="backslashreplace")
+        return _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except ForeignFileError as error:
         raise UsageError(f"{LOG_VARIABLE}: {error.strerror}") from error
     except (OSError, ValueError) as error:

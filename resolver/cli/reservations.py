@@ -246,11 +246,11 @@ def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
     return RESERVATION_SECONDS if nobody_renews and not terms.held else None
 
 
-def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Wanted:
+def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Selection:
     words = [word.strip() for argument in arguments for word in argument.split(",")]
     names = tuple(word for word in words if is_name(word))
     ports = portspec.parse([word for word in words if not is_name(word)])
-    return releasing.Wanted(names, ports, everything)
+    return releasing.Selection(names, ports, everything)
 
 
 def _line() -> tuple[ProcessIdentity, ...]:

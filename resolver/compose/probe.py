@@ -51,7 +51,7 @@ class Inside(Struct, frozen=True):
     problem: str = ""
 
 
-class Listener(Struct, frozen=True):
+class InnerListener(Struct, frozen=True):
     """A serving socket in a container; `queue` is how many connections wait to be accepted."""
 
     address: str
@@ -141,7 +141,9 @@ def _why_frozen(member: ComposeContainer) -> str:
     return "it is busy or frozen"
 
 
-def listeners(member: ComposeContainer, target: int, transport: Transport) -> list[Listener] | None:
+def listeners(
+    member: ComposeContainer, target: int, transport: Transport
+) -> list[InnerListener] | None:
     """Who serves a port in a container's network namespace; None where that cannot be seen.
 
     The PID is the engine's: it counts only where that process, here, is in the container's cgroup.
@@ -165,14 +167,14 @@ def _lines(table: Path) -> list[str]:
     return table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
 
 
-def _serving(line: str, target: int, state: str) -> Iterator[Listener]:
+def _serving(line: str, target: int, state: str) -> Iterator[InnerListener]:
     """`sl local_address rem_address st tx_queue:rx_queue …`; for a listener rx is its backlog."""
     fields = line.split()
     if len(fields) < 5 or fields[3] != state:  # noqa: PLR2004
         return
     address, _, port = fields[1].rpartition(":")
     if int(port, 16) == target:
-        yield Listener(_decoded(address), int(fields[4].rpartition(":")[2], 16))
+        yield InnerListener(_decoded(address), int(fields[4].rpartition(":")[2], 16))
 
 
 def _decoded(digits: str) -> str:

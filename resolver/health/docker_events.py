@@ -38,7 +38,7 @@ class _Actor(Struct, frozen=True, rename={"id": "ID"}):
     id: str
 
 
-class _Event(Struct, frozen=True, rename="pascal"):
+class _DockerEvent(Struct, frozen=True, rename="pascal"):
     """Of an engine's (Engine API, `EventMessage`)."""
 
     action: str
@@ -58,7 +58,7 @@ class ContainerRuns:
     def take(self, message: object) -> None:
         """Counts a start or an end; what makes no sense is left out."""
         try:
-            event = convert(message, _Event)
+            event = convert(message, _DockerEvent)
         except ValidationError:
             return
         if not is_container_id(event.actor.id):
@@ -75,7 +75,7 @@ class ContainerRuns:
         self.ended &= known
 
 
-class _Listener:
+class _EventListener:
     """Listens to one engine in a thread of its own, which ends with the process at the latest.
 
     `heard` gets every event, and None whenever some may have been missed.
@@ -112,7 +112,7 @@ class PublishedPorts:
         self._matcher = matcher
         self._runs = ContainerRuns()
         self._heard: Queue[Any] = Queue(_MOST_EVENTS)
-        self._listeners: dict[str, _Listener] = {}
+        self._listeners: dict[str, _EventListener] = {}
         self._found: dict[PortRequest, Signature] = {}
         self._asked = False
         self._next_search = 0.0
@@ -153,7 +153,9 @@ class PublishedPorts:
         ]  # another user's engine explains sockets alone, which are seen without it
         for each in found:
             if is_local(each.endpoint) and each.endpoint not in self._listeners:
-                self._listeners[each.endpoint] = _Listener(each.endpoint, each.uid, self._heard)
+                self._listeners[each.endpoint] = _EventListener(
+                    each.endpoint, each.uid, self._heard
+                )
         return not all(is_local(each.endpoint) for each in found)
 
     def _ask(self, sockets: tuple[Socket, ...]) -> None:

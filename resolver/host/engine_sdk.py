@@ -168,7 +168,7 @@ def _body(response: requests.Response, deadline: float | None) -> bytes:
     return whole
 
 
-class _Connection(UnixHTTPConnection):
+class _BoundedConnection(UnixHTTPConnection):
     """A connection whose listener is looked at before anything is sent."""
 
     uid: int | None = None
@@ -185,8 +185,8 @@ class _Connection(UnixHTTPConnection):
 class _Pool(UnixHTTPConnectionPool):
     uid: int | None = None
 
-    def _new_conn(self) -> _Connection:  # type: ignore[override] # as types-docker has it
-        connection = _Connection(self.base_url, self.socket_path)
+    def _new_conn(self) -> _BoundedConnection:  # type: ignore[override] # as types-docker has it
+        connection = _BoundedConnection(self.base_url, self.socket_path)
         connection.uid = self.uid
         return connection
 

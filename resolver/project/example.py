@@ -14,7 +14,7 @@ from resolver.settings import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.project.file import Contents, Entry
+    from resolver.project.file import Contents, ServiceLine
     from resolver.project.model import Probe
 
 _PURPOSES = {
@@ -45,7 +45,7 @@ def _ports(contents: Contents | None) -> Iterator[str]:
         yield ""
 
 
-def _facts(entry: Entry, contents: Contents | None) -> Iterator[str]:
+def _facts(entry: ServiceLine, contents: Contents | None) -> Iterator[str]:
     purpose = "" if contents else f" ({_PURPOSES[entry.name]})"
     yield f"{entry.name}{purpose}: {entry.request}"
     if entry.health:

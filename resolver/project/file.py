@@ -42,7 +42,7 @@ class _Resolve(Struct, frozen=True):
     only: Literal["", "mine"] = ""
 
 
-class _File(Struct, frozen=True):
+class _ProjectTable(Struct, frozen=True):
     """The whole of it; services are looked at one by one, so that errors can name them."""
 
     project: Annotated[str, Meta(max_length=100)] = ""
@@ -52,7 +52,7 @@ class _File(Struct, frozen=True):
     resolve: _Resolve = _Resolve()
 
 
-class _Service(Struct, frozen=True):
+class _ServiceTable(Struct, frozen=True):
     """The table of a service; a port alone stands for a table with nothing else."""
 
     port: _Port | str
@@ -62,14 +62,14 @@ class _Service(Struct, frozen=True):
     health: Any = None
 
 
-class WholeFile(_File, frozen=True):
+class WholeFile(_ProjectTable, frozen=True):
     """The file with its services, for those who check it from outside, such as editors."""
 
-    services: dict[str, _Port | str | _Service] = {}
+    services: dict[str, _Port | str | _ServiceTable] = {}
     environments: dict[str, dict[str, _Port | str]] = {}
 
 
-class Entry(Struct, frozen=True):
+class ServiceLine(Struct, frozen=True):
     """One service as the file has it."""
 
     name: str
@@ -84,7 +84,7 @@ class Contents(Struct, frozen=True):
     path: Path
     project: str
     pool: tuple[tuple[int, int], ...]
-    services: tuple[Entry, ...]
+    services: tuple[ServiceLine, ...]
     environments: dict[str, dict[str, int]]
 
 
@@ -171,7 +171,7 @@ def contents(path: Path, raw: dict[str, Any]) -> Contents:
 
 
 def _contents(path: Path, raw: dict[str, Any]) -> Contents:
-    found: _File = checked(raw, _File, "")
+    found: _ProjectTable = checked(raw, _ProjectTable, "")
     if not found.project.isprintable():
         raise UsageError(
             f"project: expected a name that can be printed, not {shown(found.project)}"
@@ -190,18 +190,20 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     return Contents(path, found.project, ranges, services, environments)
 
 
-def _entry(name: str, value: object) -> Entry:
+def _entry(name: str, value: object) -> ServiceLine:
     if not is_name(name):
         raise UsageError(f"services: {shown(name)} is no name of a service (letters, digits, -, _)")
     where = f"services.{name}"
     if not isinstance(value, dict):
         value = {"port": checked(value, _Port | str, where)}
-    table: _Service = checked(value, _Service, where)
+    table: _ServiceTable = checked(value, _ServiceTable, where)
     health = None if table.health is None else read_probe(table.health, f"{where}.health")
-    return Entry(name, _request(table, where), table.variable or default_variable(name), health)
+    return ServiceLine(
+        name, _request(table, where), table.variable or default_variable(name), health
+    )
 
 
-def _request(table: _Service, where: str) -> PortRequest:
+def _request(table: _ServiceTable, where: str) -> PortRequest:
     host = table.address.strip("[]")
     try:
         host = f"[{host}]" if host and isinstance(ip_address(host), IPv6Address) else host

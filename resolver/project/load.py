@@ -53,10 +53,10 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
     )
 
 
-def standard() -> tuple[file.Entry, ...]:
+def standard() -> tuple[file.ServiceLine, ...]:
     """The services that every project has as long as it names none."""
     return tuple(
-        file.Entry(name, PortRequest(PortNumber(port)), file.default_variable(name))
+        file.ServiceLine(name, PortRequest(PortNumber(port)), file.default_variable(name))
         for name, port in STANDARD.items()
     )
 
@@ -110,7 +110,7 @@ def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[st
     return (f"{why}: ports and names are read from {names}, and no command of it is run",)
 
 
-def _of_environment(entry: file.Entry, found: file.Contents | None, chosen: str) -> Service:
+def _of_environment(entry: file.ServiceLine, found: file.Contents | None, chosen: str) -> Service:
     """The service with the port that it has in the chosen environment, as yet without variables."""
     origin = found.path.name if found else STANDARD_ORIGIN
     request = entry.request

@@ -30,7 +30,7 @@ class Caller(Struct, frozen=True):
     forced: bool = False
 
 
-class Wanted(Struct, frozen=True):
+class Selection(Struct, frozen=True):
     """What is to be released: services, ports, or everything of the project."""
 
     services: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Wanted(Struct, frozen=True):
 
 
 def chosen(
-    wanted: Wanted, leases: Sequence[Lease], caller: Caller
+    wanted: Selection, leases: Sequence[Lease], caller: Caller
 ) -> tuple[tuple[Lease, ...], tuple[str, ...]]:
     """The leases to end, and what was asked for and is not reserved, in words.
 

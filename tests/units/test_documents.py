@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -42,9 +43,18 @@ def test_the_map_names_every_module() -> None:
 
 def test_the_map_names_every_file_of_the_pipeline() -> None:
     the_map = (ROOT / "ARCHITECTURE.md").read_text()
-    for room in ("gather", "host", "strategies", "report"):
+    for room in ("gather", "strategies"):
         for path in (ROOT / "resolver" / room).glob("[a-z]*.py"):
             assert f"`{path.name}`" in the_map, path
+
+
+def test_no_two_classes_have_one_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in (ROOT / "resolver").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 def test_every_classifier_is_asked_once() -> None:

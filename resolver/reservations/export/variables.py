@@ -33,7 +33,7 @@ class Names(Struct, frozen=True):
     url: str
 
 
-class Entry(Struct, frozen=True):
+class ComposeEntry(Struct, frozen=True):
     """One entry of a compose service's `ports:`; `published` "" lets the engine choose."""
 
     target: int
@@ -114,7 +114,7 @@ def shell_text(found: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(text)}\n" for name, text in found.items())
 
 
-class ServiceEntry(Struct, frozen=True):
+class AssignedEntry(Struct, frozen=True):
     """The port of one service, and what its variables say."""
 
     service: str
@@ -142,15 +142,15 @@ class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
     project: str
     place: str
     scope: str
-    services: list[ServiceEntry]
+    services: list[AssignedEntry]
 
 
-def service_entry(each: Assigned) -> ServiceEntry:
+def service_entry(each: Assigned) -> AssignedEntry:
     """The entry of one service."""
     wanted, request = each.wanted, each.request
     called = names(wanted.service, wanted.variable)
     found = variables_of(wanted, request)
-    return ServiceEntry(
+    return AssignedEntry(
         service=wanted.service,
         label=str(request),
         port=request.port,
@@ -167,7 +167,7 @@ def service_entry(each: Assigned) -> ServiceEntry:
     )
 
 
-def compose_text(services: Mapping[str, Sequence[Entry]]) -> str:
+def compose_text(services: Mapping[str, Sequence[ComposeEntry]]) -> str:
     """An override file: all ports of these services, in place of those that they had.
 
     `!override` is known to compose since 2.24.4: without it, lists of ports are added up.
@@ -180,7 +180,7 @@ def compose_text(services: Mapping[str, Sequence[Entry]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(entry: Entry) -> Iterable[str]:
+def _entry(entry: ComposeEntry) -> Iterable[str]:
     yield f"      - target: {entry.target}"
     if entry.published:
         yield f"        published: {json.dumps(entry.published)}"
