@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EPILOG = COMPOSE_EPILOG
 
 
-class OverrideFormat(StrEnum):
+class PreflightFormat(StrEnum):
     """What `preflight` prints, beside JSON."""
 
     TEXT = "text"
@@ -48,8 +48,8 @@ def preflight(
     profile: Profiles = None,
     project: ProjectName = "",
     form: Annotated[
-        OverrideFormat, typer.Option("--format", help="github: findings annotate a workflow.")
-    ] = OverrideFormat.TEXT,
+        PreflightFormat, typer.Option("--format", help="github: findings annotate a workflow.")
+    ] = PreflightFormat.TEXT,
     json: Json = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
@@ -70,12 +70,12 @@ def preflight(
     arguments = arguments_of(file, profile, project)
     policy = options.policy(no_docker=no_docker, docker_timeout=docker_timeout)
     found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
-    if json and form is not OverrideFormat.TEXT:
+    if json and form is not PreflightFormat.TEXT:
         raise UsageError("--json and --format contradict each other")
     tell(found, quiet=quiet, verbose=verbose)
     if json:
         print_json(envelope(found))
-    elif form is OverrideFormat.GITHUB:
+    elif form is PreflightFormat.GITHUB:
         print(github_annotations(found, working_directory()))
     elif not quiet:
         following = resolving(arguments) if found.taken and not found.unfreeable else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
-from resolver.reservations.export.variables import ComposeEntry, compose_text
+from resolver.reservations.export.variables import PortsEntry, compose_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,9 +130,9 @@ def _port(asked: ServiceRequest) -> str:
     return f"{asked.preferred.port}/{asked.preferred.transport}"
 
 
-def _entry(entry: Published, port: str | None) -> ComposeEntry:
+def _entry(entry: Published, port: str | None) -> PortsEntry:
     published = port or ""
     if port is None and entry.first is not None:
         more = entry.last is not None and entry.last != entry.first
         published = f"{entry.first}-{entry.last}" if more else str(entry.first)
-    return ComposeEntry(entry.target, published, entry.address, entry.transport)
+    return PortsEntry(entry.target, published, entry.address, entry.transport)

@@ -41,7 +41,7 @@ _Text = Annotated[str, Meta(max_length=4096)]
 _PortField = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class _Port(Struct, frozen=True):
+class _PodmanPort(Struct, frozen=True):
     """`Ports` of `podman ps`: `range` ports from `host_port` on."""
 
     host_ip: _Text = ""
@@ -50,14 +50,14 @@ class _Port(Struct, frozen=True):
     protocol: _Text = "tcp"
 
 
-class _Row(Struct, frozen=True, rename="pascal"):
+class _PodmanRow(Struct, frozen=True, rename="pascal"):
     """An entry of `podman ps --pod --format json`; members of a pod have its infra one's ports."""
 
     id: _Text
     names: tuple[_Text, ...] | None = None
     image: _Text = ""
     state: _Text = ""
-    ports: tuple[_Port, ...] | None = None
+    ports: tuple[_PodmanPort, ...] | None = None
     pod: _Text = ""
     pod_name: _Text = ""
     is_infra: bool = False
@@ -78,12 +78,12 @@ class _Host(Struct, frozen=True, rename="pascal"):
     network_mode: _Text = ""
 
 
-class _Config(Struct, frozen=True, rename="pascal"):
+class _PodmanConfig(Struct, frozen=True, rename="pascal"):
     stop_timeout: Annotated[int, Meta(ge=0)] = 10
     labels: dict[_Text, _Text] | None = None
 
 
-class _State(Struct, frozen=True, rename="pascal"):
+class _PodmanState(Struct, frozen=True, rename="pascal"):
     pid: int = 0
 
 
@@ -91,8 +91,8 @@ class _Details(Struct, frozen=True, rename="pascal"):
     """An entry of `podman inspect --type container`."""
 
     id: _Text
-    state: _State = _State()
-    config: _Config = _Config()
+    state: _PodmanState = _PodmanState()
+    config: _PodmanConfig = _PodmanConfig()
     host_config: _Host = _Host()
 
 
@@ -111,7 +111,7 @@ def with_podman(
         run: asks.
     """
     known = {each.identity: each for each in processes}
-    waiting: dict[int | None, list[_Question]] = {}
+    waiting: dict[int | None, list[_PodmanQuestion]] = {}
     for question in _questions(sockets, known):
         if not question.is_answered(found):
             waiting.setdefault(question.process.uid, []).append(question)
@@ -125,7 +125,7 @@ def with_podman(
     )
 
 
-class _Question(Struct, frozen=True):
+class _PodmanQuestion(Struct, frozen=True):
     """Whose container a socket is: that of `conmon` by its id, else the one that publishes it."""
 
     process: Process
@@ -138,13 +138,13 @@ class _Question(Struct, frozen=True):
 
 def _questions(
     sockets: Iterable[Socket], known: dict[ProcessIdentity, Process]
-) -> Iterator[_Question]:
+) -> Iterator[_PodmanQuestion]:
     for entry in sockets:
         for owner in filter(None, map(known.get, entry.owners)):
             above = (known.get(each) for each in owner.ancestors)
             line = (each for each in (owner, *above) if each and known_as(each, _PROGRAMS))
             if process := next(line, None):
-                yield _Question(process, entry.binding, conmons_container(process)[0])
+                yield _PodmanQuestion(process, entry.binding, conmons_container(process)[0])
 
 
 def conmons_container(process: Process) -> tuple[str, str]:
@@ -163,7 +163,7 @@ def endpoint_of(account: Account | None) -> str:
 
 
 def _answer(
-    questions: Sequence[_Question], run: CommandRunner
+    questions: Sequence[_PodmanQuestion], run: CommandRunner
 ) -> tuple[tuple[Container, ...], EngineState]:
     """What one user's podman knows of the sockets."""
     process = questions[0].process
@@ -207,7 +207,7 @@ def _account(process: Process) -> Account | None:
 
 
 def _containers(
-    questions: Sequence[_Question],
+    questions: Sequence[_PodmanQuestion],
     state: EngineState,
     account: Account | None,
     run: CommandRunner,
@@ -220,7 +220,7 @@ def _containers(
     listing = (NAME, "ps", "--all", "--pod", "--no-trunc", "--format", "json")
     rows = [
         each
-        for each in ask_json(run, listing, tuple[_Row, ...], account)
+        for each in ask_json(run, listing, tuple[_PodmanRow, ...], account)
         if is_container_id(each.id)
     ]
     ids = {each.id for each in questions}
@@ -242,7 +242,7 @@ def _containers(
         yield _pod(members, bindings, state, account)
 
 
-def _published(row: _Row) -> set[Binding]:
+def _published(row: _PodmanRow) -> set[Binding]:
     """The host bindings of a container that runs; podman lists those of ended ones, too.
 
     Raises:
@@ -261,7 +261,7 @@ def _published(row: _Row) -> set[Binding]:
 
 
 def _container(
-    row: _Row,
+    row: _PodmanRow,
     details: _Details,
     bindings: Collection[Binding],
     state: EngineState,
@@ -306,7 +306,7 @@ def _labels(details: _Details, state: EngineState) -> Iterator[tuple[str, str]]:
 
 
 def _pod(
-    members: Sequence[tuple[_Row, _Details]],
+    members: Sequence[tuple[_PodmanRow, _Details]],
     bindings: Collection[Binding],
     state: EngineState,
     account: Account | None,

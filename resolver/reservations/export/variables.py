@@ -33,7 +33,7 @@ class Names(Struct, frozen=True):
     url: str
 
 
-class ComposeEntry(Struct, frozen=True):
+class PortsEntry(Struct, frozen=True):
     """One entry of a compose service's `ports:`; `published` "" lets the engine choose."""
 
     target: int
@@ -167,7 +167,7 @@ def service_entry(each: Assigned) -> AssignedEntry:
     )
 
 
-def compose_text(services: Mapping[str, Sequence[ComposeEntry]]) -> str:
+def compose_text(services: Mapping[str, Sequence[PortsEntry]]) -> str:
     """An override file: all ports of these services, in place of those that they had.
 
     `!override` is known to compose since 2.24.4: without it, lists of ports are added up.
@@ -180,7 +180,7 @@ def compose_text(services: Mapping[str, Sequence[ComposeEntry]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(entry: ComposeEntry) -> Iterable[str]:
+def _entry(entry: PortsEntry) -> Iterable[str]:
     yield f"      - target: {entry.target}"
     if entry.published:
         yield f"        published: {json.dumps(entry.published)}"
