@@ -144,14 +144,10 @@ def _command(line: str, process: Process, snapshot: Snapshot) -> Command:
     words = tuple(shlex.split(text))
     if words[0] != NAME:
         return Command(words, comment)
+    for engine in snapshot.engines:
+        if engine.client[-1:] == (NAME,) and engine.uid == process.uid:
+            why = engine.error or f"{engine.endpoint} says that no container publishes it"
+            return Command((*engine.client, *words[1:]), why)
     owner = trust.owner_account(process.uid)
     client = owner.prefix if owner else ()
-    return Command((*client, *words), _not_named(process, snapshot))
-
-
-def _not_named(process: Process, snapshot: Snapshot) -> str:
-    """Why podman's container is not named: what came of asking its user's podman."""
-    for engine in snapshot.engines:
-        if engine.client[-1:] == (NAME,) and engine.uid in {None, process.uid}:
-            return engine.error or f"{engine.endpoint} says that no container publishes it"
-    return "podman is not in PATH here, or was not to be asked"
+    return Command((*client, *words), "podman is not in PATH here, or was not to be asked")

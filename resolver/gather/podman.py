@@ -175,7 +175,13 @@ def _answer(
         name = trust.user_name(process.uid or 0)
         why = f"{NAME} of {name} was not asked: {error}"
         return (), EngineState(
-            f"{NAME} of {name}", why, forbidden=True, chosen=False, client=client, asked=False
+            f"{NAME} of {name}",
+            why,
+            forbidden=True,
+            chosen=False,
+            client=client,
+            asked=False,
+            uid=process.uid,
         )
     state = EngineState(
         endpoint_of(account),

@@ -32,7 +32,7 @@ from resolver.model import (
 from resolver.programs import OUTLIVING, SESSION_HOSTS, is_interactive, known_as, untouchable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import (
         Container,
@@ -183,7 +183,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
-        undo=undo or tuple(e for found in masters for e in _how_started(found, holder.container)),
+        undo=undo or tuple(_how_all_started(each, masters)),
         commands=(_kill_command(masters, data.shutdown if data else ""),),
     )
 
@@ -191,6 +191,13 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
 def _kill_command(processes: Iterable[Process], shutdown: str = "") -> Command:
     flag = (f"-{shutdown.removeprefix('SIG')}",) if shutdown not in {"", "SIGTERM"} else ()
     return Command(("kill", *flag, *(str(found.pid) for found in processes)))
+
+
+def _how_all_started(each: Classification, masters: Iterable[Process]) -> Iterator[Command]:
+    """What starts them again; an engine alone starts a forwarder, and for a container."""
+    if each.kind is not Kind.ORPHAN:
+        for found in masters:
+            yield from _how_started(found, each.holder.container)
 
 
 def _how_started(process: Process, container: Container | None) -> tuple[Command, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 QUIET = "PODMAN_IGNORE_CGROUPSV1_WARNING=1"
 ROOT = ("env", "-i", "PATH=/usr/sbin:/usr/bin", "HOME=/root", "LANG=C.UTF-8", QUIET)
-ALICE = ("setpriv", "--reuid=1500", "--regid=1500", "--clear-groups", *ROOT)
+ALICE: tuple[str, ...] = ("setpriv", "--reuid=1500", "--regid=1500", "--clear-groups", *ROOT)
 ALICE += ("HOME=/home/alice", "USER=alice", "XDG_RUNTIME_DIR=/run/user/1500")
 SUDO = "sudo -u alice env XDG_RUNTIME_DIR=/run/user/1500 "
 # The machine's cgroups are not podman's to change here
@@ -139,3 +140,35 @@ def test_what_was_execd_into_a_container_ends_alone(today: Today) -> None:
     assert (report["exit_status"], holder["kind"]) == (0, "local"), report
     state = today(*ALICE, "podman", "inspect", "--format={{.State.Status}}", "toolbox")
     assert state.strip() == "running"
+
+
+ROOTLESSPORT = ("--network=slirp4netns:port_handler=rootlesskit",)
+ELSEWHERE = ("--root=/home/alice/elsewhere", "--runroot=/run/user/1500/elsewhere")
+
+
+@pytest.mark.slow
+def test_a_rootlessport_is_ended_once_nothing_is_behind_it(today: Today) -> None:
+    """One misses its container's end; another's container is in a storage that is not asked."""
+    port, other = free_port(), free_port()
+    start(today, "alice", "ends", port, "-p", f"{port}:80", *ROOTLESSPORT)
+    podman = (*ALICE, "podman", *ELSEWHERE)
+    today(*podman, "import", "/opt/image.tar", "box")
+    today(*podman, "run", "-d", "--name=stays", "-p", f"{other}:80", *ROOTLESSPORT, "box",
+          "httpd", "-f", "-p", "80")  # fmt: skip
+    wait_until(lambda: not is_free(other), "the other server is up")
+    try:
+        [holder] = today.ultra(ROOT, "who", str(port))["ports"][0]["holders"]
+        os.kill(holder["processes"][0]["pid"], signal.SIGSTOP)
+        today(*ALICE, "podman", "rm", "--force", "--time=0", "ends")
+
+        def kind(asked: int) -> str:
+            [found] = today.ultra(ROOT, "who", str(asked))["ports"][0]["holders"]
+            return str(found["kind"])
+
+        assert kind(port) == "forwarder", "an engine starts it before it lists its container"
+        wait_until(lambda: kind(port) == "orphan", "it is older than a minute", 90)
+        assert kind(other) == "forwarder"
+        assert today.ultra(ROOT, "resolve", str(port))["exit_status"] == 0
+        assert is_free(port)
+    finally:
+        today(*podman, "rm", "--all", "--force", "--time=0")
