@@ -65,6 +65,7 @@ def today() -> Iterator[Today]:
             for user in (ROOT, ALICE):
                 found(*user, "podman", "pod", "rm", "--all", "--force", "--time=0", check=False)
                 found(*user, "podman", "rm", "--all", "--force", "--time=0", check=False)
+            found(*ALICE, "podman", "system", "migrate")  # ends what keeps its user namespace
             sleeper.kill()
 
 
