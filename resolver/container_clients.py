@@ -27,11 +27,29 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _CLIENTS = {"docker", "docker-compose", "podman", "nerdctl", "podman-compose"}
+# Which of them talk to which engine, and what may send them to another one
+_KINDS = {
+    "docker": {"docker", "docker-compose"},
+    "podman": {"podman", "podman-compose", "docker-compose"},
+}
+_ENDPOINTS = ("-H", "--host", "-c", "--context", "--url", "--connection")
+_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION")
 _PROJECT = "com.docker.compose.project"
 _FOLDER = "com.docker.compose.project.working_dir"
 _DETACHED = {"-d", "--detach", "--wait"}
 # Options of the clients themselves that have a value (docker(1), podman(1), nerdctl(1))
-_VALUES = {"-H", "--host", "-c", "--context", "--config", "-l", "--log-level", "--url", "--root"}
+_VALUES = {
+    "-H",
+    "--host",
+    "-c",
+    "--context",
+    "--config",
+    "-l",
+    "--log-level",
+    "--url",
+    "--root",
+    "--connection",
+}
 
 
 def with_clients(
@@ -101,8 +119,23 @@ def _managed(
     )
 
 
+def _reaches(client: Process, container: Container) -> bool:
+    """Whether a client talks to the container's engine, as far as its program and options tell.
+
+    Another engine may have a container of the same name.
+    """
+    kinds = [kind for kind in _KINDS if kind in container.client]
+    if not any(client.name in _KINDS[kind] for kind in kinds):
+        return False
+    own = client.command[1 : len(client.command) - len(_words(client))]
+    given = [_option(own, *_ENDPOINTS), *(client.variable(name) or "" for name in _VARIABLES)]
+    return all(each in {"", "default", container.engine} for each in given)
+
+
 def _follows(client: Process, container: Container) -> bool:
     """Whether a client's command line is about this very container, and waits for it."""
+    if not _reaches(client, container):
+        return False
     words = _words(client)
     verb = words[0] if words else ""
     if verb == "compose" or client.name in {"docker-compose", "podman-compose"}:

@@ -40,7 +40,7 @@ _WORDS = 4  # of a command line, in which its script is looked for
 class Viewpoint(Struct, frozen=True):
     """Who asks: the checkout that this command runs in, and the living leases of the machine.
 
-    `place_of` is `_place`, and `branch_of` is `_branch`; both remember what they were asked.
+    `place_of` is `checkout`, and `branch_of` is `_branch`; both remember what they were asked.
     """
 
     place: str
@@ -61,7 +61,7 @@ def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
     except UltraPortsError:
         leases = ()
     place = checkout(folder) or folder
-    return Viewpoint(place, here(environ), leases, cache(_place), cache(_branch))
+    return Viewpoint(place, here(environ), leases, cache(checkout), cache(_branch))
 
 
 def with_ownership(
@@ -128,6 +128,9 @@ def _user(folder: str) -> int | None:
 
 def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
     for process in holder.processes:
+        if process.deleted_cwd:
+            said = f"{process} has its working directory in it"
+            return _of_place(_gone(process.deleted_cwd), asking, said, gone=True)
         for what, folder in _directories(process):
             place = asking.place_of(folder)
             if not place and asking.place and Path(folder).is_relative_to(asking.place):
@@ -139,35 +142,31 @@ def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
 
 def _directories(process: Process) -> Iterator[tuple[str, str]]:
     """The directories that may say to which checkout a process belongs."""
-    folder = Path(process.cwd or process.deleted_cwd or "/")
+    folder = Path(process.cwd or "/")
     yield "its working directory", str(folder)
     for word in process.command[1:_WORDS]:
-        if "/" in word and not word.startswith("-"):
+        if "/" in word and not word.startswith("-") and _is_file(folder / word):
             yield "its script", os.path.normpath((folder / word).parent)
     if process.command and "/" in process.command[0]:  # as it was called: a venv's is a link
-        yield "its program", os.path.normpath((folder / process.command[0]).parent)
+        environment = (folder / process.command[0]).parent.parent
+        if _is_file(environment / "pyvenv.cfg"):
+            yield "its virtual environment", os.path.normpath(environment)
 
 
-def _place(folder: str) -> str:
-    """The checkout of a directory; of one that was deleted, what is gone of it."""
-    if found := checkout(folder):
-        gone = _gone(folder)
-        return gone if gone.startswith(f"{found}/") else found
-    return _gone(folder)
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _gone(folder: str) -> str:
-    """The topmost directory that was deleted; "" where all of it is there, or cannot be seen."""
-    gone = ""
+    """The topmost directory that was deleted with this one."""
+    gone = folder
     for each in (Path(folder), *Path(folder).parents):
-        try:
-            each.lstat()
-        except FileNotFoundError:
-            gone = str(each)
-        except OSError:
-            return ""
-        else:
-            return gone
+        if exists(each):
+            break
+        gone = str(each)
     return gone
 
 
@@ -178,6 +177,7 @@ def _of_place(
     *,
     project: str = "",
     uid: int | None = None,
+    gone: bool = False,
 ) -> Ownership:
     whose = Whose.UNKNOWN
     if place and asking.place:
@@ -187,7 +187,7 @@ def _of_place(
         project=project or Path(place).name,
         place=place,
         branch=asking.branch_of(place, uid) if whose is Whose.OTHER else "",
-        gone=bool(place) and not exists(Path(place)),
+        gone=gone,
         evidence=(said,),
     )
 

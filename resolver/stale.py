@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import psutil
 from msgspec.structs import replace
 
+from resolver.host.descriptors import open_files
 from resolver.model import Kind, Pid, Respawn
 
 if TYPE_CHECKING:
     from resolver.model import Classification, PortReport, Process, Report
 
-_INIT = {"systemd", "init", "launchd"}  # what adopts a process whose parent has ended
+_STDERR = 2
+_DELETED = " (deleted)"
 _UNIT = ".service"
 _USER_MANAGER = "user@"
 
@@ -54,9 +56,9 @@ def _is_of_unit(process: Process) -> bool:
 
 
 def _ended_session(process: Process) -> Pid | None:
-    """The leader of its session, where that has ended, and init has adopted what it left.
+    """The leader of its session, where that has ended together with the session's terminal.
 
-    A daemon leads a session of its own, and a shell that runs is somebody's.
+    A daemon has no terminal: it may well have left its leader on purpose.
     """
     try:
         leader = Pid(os.getsid(process.pid))
@@ -64,8 +66,7 @@ def _ended_session(process: Process) -> Pid | None:
         return None
     if leader in {0, process.pid} or _lives(leader):
         return None
-    parent = process.parent
-    return leader if parent is not None and (parent.pid == 1 or _adopts(parent.pid)) else None
+    return leader if any(map(_is_lost_terminal, open_files(process.pid))) else None
 
 
 def _lives(pid: Pid) -> bool:
@@ -77,9 +78,7 @@ def _lives(pid: Pid) -> bool:
         return True
 
 
-def _adopts(pid: Pid) -> bool:
-    """Whether this is a user's own manager, which adopts what that user's sessions leave."""
-    try:
-        return psutil.Process(pid).name() in _INIT
-    except psutil.Error:
-        return False
+def _is_lost_terminal(file: tuple[int, str]) -> bool:
+    """Whether one of the three standard streams is a terminal that is gone (pts(4))."""
+    number, target = file
+    return number <= _STDERR and target.startswith("/dev/pts/") and target.endswith(_DELETED)

@@ -106,13 +106,14 @@ def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
 def _service(
     holder: Holder, unit: _Unit, snapshot: Snapshot, run: CommandRunner
 ) -> Classification | None:
+    never = _NEVER.fullmatch(unit.name) is not None
     try:
         facts = _show(unit, holder.master, run)
     except CommandFailedError as error:
-        return _suspected(holder, unit, str(error))
+        return _never(holder, unit) if never else _suspected(holder, unit, str(error))
     if holder.master and not _owns(facts, holder.master, holder, snapshot):
-        return _left_over(holder, unit, facts)
-    if _NEVER.fullmatch(unit.name):
+        return None if never or unit.name in _HOSTS else _left_over(holder, unit, facts)
+    if never:
         return _never(holder, unit)
     sockets = facts.get("TriggeredBy", "").split()
     restart = facts.get("Restart", "no")
@@ -255,7 +256,7 @@ def _leads_in(unit: _Unit, block: dict[str, str], about: Process, run: CommandRu
     try:
         blocks = _query(unit.uid, about, run, ("show", *named, "-p", "ExecStart"))
     except CommandFailedError:
-        return False
+        return True  # whether it is a way in cannot be told
     paths = _PROGRAM.findall(" ".join(each.get("ExecStart", "") for each in blocks))
     return not SYSTEM.isdisjoint(path.rpartition("/")[2] for path in paths)
 

@@ -11,10 +11,11 @@ from resolver.leases import scope
 from resolver.model import PortNumber, PortRequest, Verdict, Whose
 from resolver.portspec import MAX_PORT
 from resolver.project import names
-from resolver.project.file import default_variable
+from resolver.project.file import default_variable, is_name
 from resolver.reservations.allocate import allocate
 from resolver.reservations.requests import ServiceRequest
 from resolver.reservations.terms import Terms
+from resolver.shell import join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def _proposal(request: PortRequest, found: Ownership) -> str:
     )
     service = _service(request, found)
     free = _allocated(service, near, dry_run=True).request.port
-    run = f"ultra-ports run --port {service}:{free} -- COMMAND"
+    run = join(("ultra-ports", "run", "--port", f"{service}:{free}", "--", "COMMAND"))
     return f"{free} is free: `{run}`, or `ultra-ports assign`"
 
 
@@ -70,7 +71,8 @@ def _taken(request: PortRequest, found: Ownership) -> str:
 def _service(request: PortRequest, found: Ownership) -> str:
     """What this project calls the port, else what the other one does."""
     services = names.current().services
-    return next((each.name for each in services if each.request == request), found.leased or "web")
+    leased = found.leased if is_name(found.leased) else "web"  # whoever keeps the store wrote it
+    return next((each.name for each in services if each.request == request), leased)
 
 
 def _allocated(service: str, wanted: tuple[PortRequest, ...], *, dry_run: bool) -> Assigned:

@@ -1,4 +1,7 @@
-"""`resolve --stale`: ends what was left behind, after the plan was shown."""
+"""`resolve --stale`: ends what was left behind, after the plan was shown, and nothing else.
+
+What is ended is what was listed: the plan is kept, and applied only if it still is the same.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,44 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import api
 from resolver.cli.output import say, show
+from resolver.errors import StateChangedError
+from resolver.stale import left_behind
 
 if TYPE_CHECKING:
     from resolver.cli.progress import Terminal
     from resolver.model import Report
 
+_APPLYING = ("grace_seconds", "settle_seconds", "docker_timeout_seconds", "use_docker")
+
 
 def resolve_stale(terminal: Terminal, policy: dict[str, Any], *, yes: bool, quiet: bool) -> Report:
     """What came of the ports that are held by what was left behind.
 
-    The plan is shown on stderr's side of a question on a terminal; elsewhere, without `yes`, it is
-    all that there is.
+    On a terminal it is shown, and ended after a yes; elsewhere it is all that there is without
+    `yes`.
+
+    Raises:
+        StateChangedError: what holds the ports changed while it was looked at; nothing was touched.
     """
-    found = api.stale(**{name: policy[name] for name in ("use_docker", "rerun_command")})
+    found = api.stale(use_docker=policy["use_docker"], rerun_command=policy["rerun_command"])
     ports = [str(port.request) for port in found.ports]
-    if not ports or policy["dry_run"] or yes:
-        return api.resolve(*ports, observer=terminal, **policy) if ports else found
-    if not sys.stdin.isatty():
-        say(["nothing was ended: --yes ends what is listed here"])
-        return api.resolve(*ports, **{**policy, "dry_run": True})
-    if not quiet:
-        show(found, json=False, quiet=False, verbose=False)
-    print(f"end what holds {', '.join(ports)}? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in {"y", "yes"}:
-        return api.resolve(*ports, observer=terminal, **policy)
-    return api.resolve(*ports, **{**policy, "dry_run": True})
+    if not ports:
+        return found
+    planned, plan = api.plan(*ports, **{**policy, "dry_run": False})
+    still = left_behind(planned)
+    if [port.request for port in still.ports] != [port.request for port in planned.ports]:
+        raise StateChangedError(
+            "what was left behind has changed just now, and nothing was touched"
+        )
+    if policy["dry_run"]:
+        return still
+    if not yes:
+        if not sys.stdin.isatty():
+            say(["nothing was ended: --yes ends what is listed here"])
+            return still
+        if not quiet:
+            show(still, json=False, quiet=False, verbose=False)
+        print(f"end what holds {', '.join(ports)}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            return still
+    return api.apply(plan, observer=terminal, **{name: policy[name] for name in _APPLYING})

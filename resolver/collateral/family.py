@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from resolver.host.descriptors import PREFIX, open_files
 from resolver.host.family import descendants
 from resolver.host.files import files_in, read, text_of
 from resolver.host.identity import identify
+from resolver.host.unix_sockets import UnixSocket, unix_sockets
 from resolver.model import Pid, PortRequest, SocketState, Transport
 from resolver.programs import untouchable
 
@@ -46,15 +46,6 @@ class Descriptor(Struct, frozen=True):
     def facts(self) -> dict[str, str]:
         """What proc_pid_fdinfo(5) says of it; of repeated keys, the last."""
         return dict(_FIELD.findall(text_of(f"/proc/{self.pid}/fdinfo/{self.number}")))
-
-
-class UnixSocket(Struct, frozen=True):
-    """A line of /proc/net/unix (proc_pid_net(5)); `path` begins with `@` where abstract."""
-
-    inode: int
-    path: str
-    listening: bool
-    connected: bool
 
 
 class Group:
@@ -125,7 +116,7 @@ class Sockets:
     @cached_property
     def unix(self) -> tuple[UnixSocket, ...]:
         """Those of AF_UNIX that have a path."""
-        return tuple(unix_sockets(text_of("/proc/net/unix")))
+        return unix_sockets()
 
     def group(self, members: tuple[Process, ...]) -> Group:
         """What these processes have: looked at once, however many ports they hold."""
@@ -220,16 +211,3 @@ def _children(pid: Pid) -> set[Pid] | None:
         except OSError:
             continue
     return found
-
-
-def unix_sockets(text: str) -> Iterator[UnixSocket]:
-    """`Num RefCount Protocol Flags Type St Inode Path`; __SO_ACCEPTCON is 0x10000.
-
-    A path may have line breaks, and what follows them is no line.
-    """
-    for line in text.splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        with suppress(ValueError, IndexError):
-            inode, flags = int(fields[6]), int(fields[3], 16)
-            if len(fields) == 8:  # noqa: PLR2004 - one with a path
-                yield UnixSocket(inode, fields[7], bool(flags & 0x10000), fields[5] == "03")

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from resolver.collateral.family import Descriptor, Family
+    from resolver.model import Pid
 
 _CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC of asm-generic/fcntl.h
 _WATCHED = re.compile(r"^tfd:\s*(\d+)", re.MULTILINE)
 _POLLFD = struct.Struct("=ihh")  # poll(2)
+_MOST_LOOKED_AT = 512  # epoll sets and threads of one process
 _MOST = 4096  # descriptors that a poll or select names
 # The numbers of the calls in which a thread waits for connections (syscalls(2), by machine)
 _ACCEPT = {"x86_64": {43, 288}, "aarch64": {202, 242}}
@@ -68,59 +70,71 @@ def _closes_on_exec(each: Descriptor) -> bool:
 
 
 def _anybody_waits(mine: Iterable[Descriptor], opened: Iterable[Descriptor]) -> bool | None:
-    """Whether a thread waits for connections; None where that cannot be told."""
-    answers = [_waits(each, [other for other in opened if other.pid == each.pid]) for each in mine]
-    if any(answers):
-        return True
+    """Whether a thread waits for connections; None where that cannot be told, or costs too much."""
+    ours, others = list(mine), list(opened)
+    answers: list[bool | None] = []
+    for pid in {each.pid for each in ours}:
+        numbers = {each.number for each in ours if each.pid == pid}
+        watching = [each for each in others if each.pid == pid]
+        answers.append(_waits(pid, numbers, watching))
+        if answers[-1]:
+            return True
     return None if None in answers else False
 
 
-def _waits(each: Descriptor, opened: Iterable[Descriptor]) -> bool | None:
-    for other in opened:
-        if other.target == "anon_inode:[eventpoll]" and _watches(other, each.number):
-            return True
-        if other.target == "anon_inode:[io_uring]":
-            return None
-    answers = [_thread_waits(task, each) for task in files_in(f"/proc/{each.pid}/task")]
+def _waits(pid: Pid, numbers: set[int], opened: list[Descriptor]) -> bool | None:
+    """Each epoll set and each thread is looked at once, and not more than some of them."""
+    if any(each.target == "anon_inode:[io_uring]" for each in opened):
+        return None
+    sets = [each for each in opened if each.target == "anon_inode:[eventpoll]"]
+    threads = list(files_in(f"/proc/{pid}/task"))
+    if len(sets) + len(threads) > _MOST_LOOKED_AT:
+        return None
+    if any(not numbers.isdisjoint(_watched(each)) for each in sets):
+        return True
+    answers = [_thread_waits(task, pid, numbers) for task in threads]
     if any(answers):
         return True
     return None if None in answers or not answers else False
 
 
-def _watches(epoll: Descriptor, number: int) -> bool:
-    """Whether an epoll set has a descriptor (proc_pid_fdinfo(5))."""
+def _watched(epoll: Descriptor) -> set[int]:
+    """The descriptors in an epoll set (proc_pid_fdinfo(5))."""
     text = text_of(f"/proc/{epoll.pid}/fdinfo/{epoll.number}")
-    return str(number) in _WATCHED.findall(text)
+    return {int(number) for number in _WATCHED.findall(text)}
 
 
-def _thread_waits(task: str, each: Descriptor) -> bool | None:
-    """Whether a thread is in a call that waits for this descriptor (proc_pid_syscall(5))."""
+def _thread_waits(task: str, pid: Pid, numbers: set[int]) -> bool | None:
+    """Whether a thread is in a call that waits for one of these (proc_pid_syscall(5))."""
     words = text_of(f"{task}/syscall").split()
     machine = platform.machine()
     if len(words) < 4 or words[0] == "-1" or machine not in _ACCEPT:  # noqa: PLR2004 - hidden or running
         return None
     call, first, second = int(words[0]), int(words[1], 16), int(words[2], 16)
     if call in _ACCEPT[machine]:
-        return first == each.number
+        return first in numbers
     if call in _POLL[machine]:
-        return _polled(each, first, second)
+        return _polled(pid, numbers, first, second)
     if call in _SELECT[machine]:
-        return _selected(each, first, second)
+        return _selected(pid, numbers, first, second)
     return False
 
 
-def _polled(each: Descriptor, address: int, count: int) -> bool | None:
-    data = memory_of(each.pid, address, min(count, _MOST) * _POLLFD.size)
+def _polled(pid: Pid, numbers: set[int], address: int, count: int) -> bool | None:
+    data = memory_of(pid, address, min(count, _MOST) * _POLLFD.size)
     if data is None:
         return None
-    return any(number == each.number for number, _, _ in _POLLFD.iter_unpack(data))
+    return any(number in numbers for number, _, _ in _POLLFD.iter_unpack(data))
 
 
-def _selected(each: Descriptor, count: int, address: int) -> bool | None:
-    if address == 0 or each.number >= count:
+def _selected(pid: Pid, numbers: set[int], count: int, address: int) -> bool | None:
+    wanted = [number for number in numbers if number < count]
+    if address == 0 or not wanted:
         return False
-    data = memory_of(each.pid, address, min(count, _MOST) // 8 + 1)
-    return None if data is None else bool(data[each.number // 8] >> each.number % 8 & 1)
+    data = memory_of(pid, address, min(count, _MOST) // 8 + 1)
+    if data is None:
+        return None
+    return any(data[number // 8] >> number % 8 & 1 for number in wanted if number // 8 < len(data))
 
 
 def _names_the_other(family: Family) -> bool:

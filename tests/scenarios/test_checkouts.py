@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from tests.lab.cli import Run
     from tests.lab.processes import Lab, Server
 
+SERVE = """
+import os, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
 QUICK = ("--settle", "0.1", "--no-docker")
 
 
@@ -264,8 +271,23 @@ def test_a_project_file_that_makes_no_sense(checkouts: Checkouts) -> None:
 @pytest.fixture
 def inside(lab: Lab) -> Iterator[tuple[str, ...]]:
     """What runs a command where nobody else has left anything behind."""
-    with network_namespace(lab) as prefix:
-        yield prefix
+    with network_namespace(lab) as prefix:  # with the mounts of the machine, as /dev/pts
+        yield ("/usr/bin/nsenter", f"--net=/run/netns/{prefix[-1]}")
+
+
+def on_a_terminal(inside: tuple[str, ...], lab: Lab, place: Path, serve: str) -> int:
+    """The PID of a server that outlives the session and the terminal on which it was begun."""
+    leader, terminal = pty.fork()
+    if leader == 0:
+        os.chdir(place)
+        words = [*inside, "/bin/sh", "-c", f"trap '' HUP; {serve} & sleep 1"]
+        os.execvpe(words[0], words, {**os.environ, **lab.marked()})  # noqa: S606
+    said = b""
+    while b"\n" not in said:
+        said += os.read(terminal, 4096)
+    os.waitpid(leader, 0)
+    os.close(terminal)
+    return int(said)
 
 
 def begun(ready: Path) -> int:
@@ -280,13 +302,12 @@ def begun(ready: Path) -> int:
 def test_what_was_left_behind_is_found_and_ended(
     checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
 ) -> None:
-    gone, ready = checkouts.main.parent / "gone", checkouts.main / "ready"
+    gone = checkouts.main.parent / "gone"
     gone.mkdir()
     deleted = lab.start("answering", 7001, prefix=(*inside, "env", "-C", str(gone)))
     gone.rmdir()
-    serve = f"{sys.executable} -S -m tests.lab.servers.answering 7002 >{ready} & sleep 1"
-    lab.command(*inside, "/usr/bin/setsid", "/bin/sh", "-c", serve, cwd=checkouts.main)
-    left = begun(ready)
+    (checkouts.main / "serve.py").write_text(SERVE, encoding="utf-8")
+    left = on_a_terminal(inside, lab, checkouts.main, "/usr/bin/python3 serve.py 7002")
     living = lab.start("answering", 7003, prefix=(*inside, "env", "-C", str(checkouts.main)))
 
     def run(*words: str) -> Run:
@@ -313,16 +334,34 @@ def test_what_was_left_behind_is_found_and_ended(
 
 
 @pytest.mark.root
-def test_a_daemon_that_leads_its_own_session_is_not_left_behind(
+def test_a_daemon_is_not_left_behind(
     checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
 ) -> None:
+    """It has left its session's leader behind on purpose: fork, setsid, fork."""
     ready = checkouts.main / "ready"
-    serve = f"exec {sys.executable} -S -m tests.lab.servers.answering 7004 >{ready}"
-    words = ("/bin/sh", "-c", f"setsid -f sh -c '{serve}'; sleep 1")
+    serve = f"{sys.executable} -S -m tests.lab.servers.answering 7004 </dev/null >{ready} 2>&1"
+    words = ("/bin/sh", "-c", f'setsid -f sh -c "{serve} & sleep 1"; sleep 1')
     lab.command(*inside, *words, cwd=checkouts.main)
     begun(ready)
     who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
     assert who.json["ports"] == []
+
+
+def test_words_of_a_command_line_are_no_places(checkouts: Checkouts, lab: Lab) -> None:
+    folder = checkouts.main.parent / "elsewhere"
+    folder.mkdir()
+    (folder / "serve.py").write_text(
+        "import pathlib, socket, sys, time\n"
+        "s = socket.create_server(('127.0.0.1', int(sys.argv[2])))\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(600)\n",
+        encoding="utf-8",
+    )
+    words = ("/usr/bin/python3", "serve.py", "svc/web", str(checkouts.port))
+    lab.command(*words, cwd=folder)
+    wait_until((folder / "ready").exists, "it listens")
+    found = checkouts.ownership()
+    assert (found["whose"], found["gone"]) == ("unknown", False)
 
 
 @pytest.mark.parametrize("server", ["redis", "gunicorn"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from resolver.collateral.databases import database
-from resolver.collateral.family import unix_sockets
 from resolver.collateral.known import KNOWN
+from resolver.host.unix_sockets import unix_sockets
 from resolver.model import Pid, Process, ProcessIdentity
 
 JARS = "/m2/org.elasticsearch.client/x.jar:/m2/org.neo4j.driver/y.jar:/m2/derby.jar"
@@ -55,9 +58,14 @@ def test_every_row_has_a_source() -> None:
     assert all(row.source.startswith("https://") for row in KNOWN)
 
 
-def test_the_list_of_unix_sockets_may_have_any_names() -> None:
-    """Whoever binds a socket chooses its path, line breaks included (unix(7))."""
-    header = "Num RefCount Protocol Flags Type St Inode Path\n"
-    line = "0: 00000002 00000000 00010000 0001 01 {} /tmp/.X11-unix/X1\n"
-    text = header + line.format(7) + "a b c d e f g h\n0: 1 2 zz 4 5 6 @x\n" + line.format(8)
-    assert [(each.inode, each.listening) for each in unix_sockets(text)] == [(7, True), (8, True)]
+def test_a_name_with_line_breaks_is_one_socket() -> None:
+    """Whoever binds a socket chooses its name, and must not speak of other people's (unix(7))."""
+    name = f"\0x{os.getpid()}\n0: 00000002 00000000 00010000 0001 01 7 /tmp/.X11-unix/X0\n"
+    with socket.socket(socket.AF_UNIX) as mine:
+        mine.bind(name)
+        mine.listen()
+        inode = os.fstat(mine.fileno()).st_ino
+        found = unix_sockets()
+    assert [each.path for each in found if each.inode == inode] == ["@" + name[1:]]
+    assert [each.listening for each in found if each.inode == inode] == [True]
+    assert not [each for each in found if each.inode == 7]
