@@ -9,6 +9,7 @@ file. A directory that was deleted is a place, too: nobody's but its own.
 from __future__ import annotations
 
 import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class Viewpoint(Struct, frozen=True):
     where: Here
     leases: tuple[Lease, ...]
     place_of: Callable[[str], str]
-    branch_of: Callable[[str, int | None], str]
+    branch_of: Callable[[str], str]
 
 
 def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
@@ -104,7 +105,7 @@ def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
         mine = collide(held, lease.request)
         if mine and belonging(holder, lease, asking.where) is Belonging.OWN:
             said = f"it runs under the living lease of {lease.service} of {lease.project}"
-            found = _of_place(lease.place, asking, said, project=lease.project, uid=holder.uid)
+            found = _of_place(lease.place, asking, said, project=lease.project)
             return replace(found, leased=lease.service)
     return None
 
@@ -114,16 +115,7 @@ def _by_labels(container: Container, asking: Viewpoint) -> Ownership | None:
     if not folder:
         return None
     said = f"its compose project {project or ''} is in {folder}"
-    return _of_place(
-        asking.place_of(folder) or folder, asking, said, project=project or "", uid=_user(folder)
-    )
-
-
-def _user(folder: str) -> int | None:
-    try:
-        return Path(folder).stat().st_uid
-    except OSError:
-        return None
+    return _of_place(asking.place_of(folder) or folder, asking, said, project=project or "")
 
 
 def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
@@ -136,7 +128,7 @@ def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
             if not place and asking.place and Path(folder).is_relative_to(asking.place):
                 place = asking.place
             if place:
-                return _of_place(place, asking, f"{process} has {what} in it", uid=process.uid)
+                return _of_place(place, asking, f"{process} has {what} in it")
     return None
 
 
@@ -176,7 +168,6 @@ def _of_place(
     said: str,
     *,
     project: str = "",
-    uid: int | None = None,
     gone: bool = False,
 ) -> Ownership:
     whose = Whose.UNKNOWN
@@ -186,19 +177,23 @@ def _of_place(
         whose=whose,
         project=project or Path(place).name,
         place=place,
-        branch=asking.branch_of(place, uid) if whose is Whose.OTHER else "",
+        branch=asking.branch_of(place) if whose is Whose.OTHER else "",
         gone=gone,
         evidence=(said,),
     )
 
 
-def _branch(place: str, uid: int | None) -> str:
-    """The branch that is checked out there (gitrepository-layout(5)); "" where nobody may know."""
+def _branch(place: str) -> str:
+    """The branch that is checked out there (gitrepository-layout(5)); "" where nobody may know.
+
+    Whoever made `.git` says where the rest is: it is read by that user's rights.
+    """
     git = f"{place}/.git"
     try:
-        if Path(git).is_file():  # a worktree's: a line `gitdir: PATH`
-            git = trust.read_named(git, uid).decode().removeprefix("gitdir:").strip()
-        head = trust.read_named(f"{git}/HEAD", uid).decode().strip()
-    except (OSError, UnicodeError):
+        found = os.lstat(git)
+        if stat.S_ISREG(found.st_mode):  # a worktree's: a line `gitdir: PATH`
+            git = trust.read_named(git, found.st_uid).decode().removeprefix("gitdir:").strip()
+        head = trust.read_named(f"{git}/HEAD", found.st_uid).decode().strip()
+    except (OSError, UnicodeError, ValueError):
         return ""
     return head.removeprefix(_HEAD) if head.startswith(_HEAD) else head[:12]

@@ -34,6 +34,7 @@ listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print(os.getpid(), flush=True)
 time.sleep(600)
 """
+NOBODY = 65534
 QUICK = ("--settle", "0.1", "--no-docker")
 
 
@@ -345,6 +346,21 @@ def test_a_daemon_is_not_left_behind(
     begun(ready)
     who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
     assert who.json["ports"] == []
+
+
+@pytest.mark.root
+def test_a_strangers_git_file_leads_root_nowhere(checkouts: Checkouts, tmp_path: Path) -> None:
+    private, theirs = tmp_path / "private", tmp_path / "theirs"
+    for each in (private, theirs):
+        each.mkdir()
+    (private / "HEAD").write_text("ref: refs/heads/secret\n", encoding="utf-8")
+    private.chmod(0o700)
+    (theirs / ".git").write_text(f"gitdir: {private}\n", encoding="utf-8")
+    checkouts.serve(theirs)
+    assert checkouts.ownership()["branch"] == "secret", "root's own .git is read"
+    os.chown(theirs / ".git", NOBODY, NOBODY)
+    found = checkouts.ownership()
+    assert (found["place"], found["branch"]) == (str(theirs), "")
 
 
 def test_words_of_a_command_line_are_no_places(checkouts: Checkouts, lab: Lab) -> None:
