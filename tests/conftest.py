@@ -24,6 +24,7 @@ settings.load_profile("steady")
 NOBODY = 65534
 # Without bytecode each of the thousands of commands here would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+MEASURED: set[str] = set()  # tests that ran here
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {
     *("local", "local_bystanders", "local_endings", "local_names", "containers"),
@@ -62,12 +63,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How this test gathers: the switch that every command of it inherits.
 
-    The second run of a scenario is not measured for coverage, which takes longer than the commands.
+    Of a test with parameters, the commands of the first set that runs here are measured for
+    coverage: to measure takes longer than they do.
     """
     if getattr(request, "param", "native") == "psutil":
         monkeypatch.setenv("ULTRA_PORTS_GATHER", "psutil")
-        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
-            monkeypatch.delenv(name, raising=False)
+    name = request.node.nodeid.partition("[")[0]
+    if name in MEASURED and name != request.node.nodeid:
+        for variable in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            monkeypatch.delenv(variable, raising=False)
+    MEASURED.add(name)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def solved(
         raise
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(requests(), cases)
 def test_ports_never_collide_with_one_another_or_with_anybody(
     wanted: list[ServiceRequest], case: Case
@@ -135,7 +135,7 @@ def test_ports_never_collide_with_one_another_or_with_anybody(
         assert each.request == each.wanted.at(each.request.port)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(requests(), cases)
 def test_strict_is_respected_and_fails_only_for_a_reason(
     wanted: list[ServiceRequest], case: Case
@@ -154,7 +154,7 @@ def test_strict_is_respected_and_fails_only_for_a_reason(
         assert each.source is Source.PREFERRED
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(requests(), cases)
 def test_the_same_state_gives_the_same_ports(wanted: list[ServiceRequest], case: Case) -> None:
     one, other = (solved(case, wanted) for _ in range(2))
@@ -165,7 +165,7 @@ def test_the_same_state_gives_the_same_ports(wanted: list[ServiceRequest], case:
     assert [each.request for each in dry] == [each.request for each in one]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(requests(), cases, st.data())
 def test_a_second_time_changes_nothing_even_while_the_servers_run(
     wanted: list[ServiceRequest], case: Case, data: st.DataObject
@@ -179,7 +179,7 @@ def test_a_second_time_changes_nothing_even_while_the_servers_run(
     assert [each.request for each in again] == [each.request for each in first]
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(requests(), cases)
 def test_whoever_does_not_get_the_first_choice_is_told_why(
     wanted: list[ServiceRequest], case: Case

@@ -40,7 +40,7 @@ def applied(raw: bytes, given: dict[str, str]) -> bytes:
         raise
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(files, variables)
 def test_outside_of_the_block_nothing_changes(raw: bytes, given_variables: dict[str, str]) -> None:
     new = applied(raw, given_variables)
@@ -54,14 +54,14 @@ def test_outside_of_the_block_nothing_changes(raw: bytes, given_variables: dict[
         assert (after.before, after.after) == (before.before, before.after)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(files, variables)
 def test_twice_is_once(raw: bytes, given_variables: dict[str, str]) -> None:
     once = applied(raw, given_variables)
     assert apply(once, given_variables, "") == once
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(files, variables, variables)
 def test_the_block_says_what_it_was_told_last(
     raw: bytes, first: dict[str, str], second: dict[str, str]
@@ -71,7 +71,7 @@ def test_the_block_says_what_it_was_told_last(
     assert new == apply(raw, second, "")
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(files)
 def test_a_file_makes_sense_or_is_refused_in_words(raw: bytes) -> None:
     try:

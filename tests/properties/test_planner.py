@@ -46,7 +46,7 @@ def kills(plan: Plan) -> list[KillStep]:
     return [step for step in plan.steps if isinstance(step, KillStep)]
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
     plan = choose(world.classifications, policy, world.own)
@@ -63,7 +63,7 @@ def test_no_plan_signals_what_must_live(world: World, policy: Policy) -> None:
             assert process.signalable
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -> None:
     for planned in choose(world.classifications, policy, world.own).planned:
@@ -112,7 +112,7 @@ def test_the_plan_does_not_depend_on_the_order_of_what_was_gathered(
     assert _content(again) == _content(choose(world.classifications, policy, world.own))
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_what_is_known_to_be_another_checkouts_is_ended_only_as_was_said(
     world: World, policy: Policy
@@ -127,7 +127,7 @@ def test_what_is_known_to_be_another_checkouts_is_ended_only_as_was_said(
             assert policy.take
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_a_runner_is_ended_only_where_it_was_asked_for_and_its_manager_was_asked(
     world: World, policy: Policy
@@ -151,7 +151,7 @@ def test_advice_always_says_why(world: World, policy: Policy) -> None:
             assert not any(line.startswith("sudo system") for line in lines)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_what_is_somebody_elses_is_never_ended_unasked(world: World, policy: Policy) -> None:
     for planned in choose(world.classifications, policy, world.own).planned:
@@ -162,7 +162,7 @@ def test_what_is_somebody_elses_is_never_ended_unasked(world: World, policy: Pol
             assert policy.accept_loss
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(worlds(), policies)
 def test_what_goes_down_by_design_stops_nothing(world: World, policy: Policy) -> None:
     """Over-caution is a defect, too: the steps are those of a world where nothing else is lost."""

@@ -39,7 +39,7 @@ def bash(line: str) -> tuple[bytes, list[str]]:
         return done.stdout, sorted(each.name for each in Path(folder).iterdir())
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(words, min_size=1, max_size=5))
 @example(["", "\n", "'", "\udcff", "\x017", "$(touch x)"])
 def test_bash_gets_exactly_the_bytes(given_words: list[str]) -> None:
@@ -49,7 +49,7 @@ def test_bash_gets_exactly_the_bytes(given_words: list[str]) -> None:
     assert bash(line) == (expected, [])
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.one_of(text, tricky, st.text(st.characters(codec=None), max_size=30)))
 @example("\ntouch x")
 @example("\udcff\u2028\x85touch x")
@@ -60,7 +60,7 @@ def test_a_comment_never_leaves_its_line(comment: str) -> None:
     assert bash(f"{line}\nprintf next") == (b"x\0next", [])
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.lists(st.one_of(words, words.map(lambda word: word * 200)), min_size=1, max_size=3),
     st.one_of(st.none(), words),
