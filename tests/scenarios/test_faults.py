@@ -311,10 +311,10 @@ def test_an_engine_that_dies_in_mid_answer(engine: Engine) -> None:
 # The newcomer takes over the PID at the first call of the second function after the first one.
 MOMENTS = {
     "planned": ("pipeline.py:carry_out", "strategies/__init__.py:apply"),
-    "opening": ("strategies/kill.py:_Target.open", "strategies/kill.py:_Target.open"),
-    "identifying": ("strategies/kill.py:_Target.open", "host/identity.py:identify"),
-    "opened": ("strategies/kill.py:_Target.open", "strategies/kill.py:_Target.exists"),
-    "sending": ("strategies/kill.py:_Target.open", "strategies/kill.py:_Target.signal"),
+    "opening": ("strategies/kill.py:_Signalled.open", "strategies/kill.py:_Signalled.open"),
+    "identifying": ("strategies/kill.py:_Signalled.open", "host/identity.py:identify"),
+    "opened": ("strategies/kill.py:_Signalled.open", "strategies/kill.py:_Signalled.exists"),
+    "sending": ("strategies/kill.py:_Signalled.open", "strategies/kill.py:_Signalled.signal"),
 }
 
 
