@@ -27,8 +27,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 MEASURED: set[str] = set()  # tests that ran here
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {
-    *("local", "local_bystanders", "local_endings", "local_names", "containers"),
-    *("nobody_listens", "orphans", "harm_threads", "unprivileged", "three_holders"),
+    *("local", "local_bystanders", "local_endings", "local_names"),
+    *("nobody_listens", "unprivileged"),
 }
 
 # Some CI agents, and a shell's background jobs, start with these ignored, and so would every
