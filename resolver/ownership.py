@@ -77,12 +77,9 @@ def with_ownership(
 
 def ownership(holder: Holder, asking: Viewpoint) -> Ownership:
     """Whose the holder is, seen from the caller's checkout."""
-    return (
-        _by_lease(holder, asking)
-        or (_by_labels(holder.container, asking) if holder.container else None)
-        or _by_directories(holder, asking)
-        or Ownership()
-    )
+    container = holder.container  # who forwards to it is the engine's
+    where = _by_labels(container, asking) if container else _by_directories(holder, asking)
+    return _by_lease(holder, asking) or where or Ownership()
 
 
 def checkout(folder: str) -> str:

@@ -23,7 +23,7 @@ from resolver.verdicts import blocked, holders_of, is_in_the_way, lingering_note
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resolver.model import Outcome, Policy, PortRequest, Process, Proof, Step
+    from resolver.model import Holder, Outcome, Policy, PortRequest, Process, Proof, Step
 
 _CHANGED = {Result.DONE, Result.GONE}
 _FREE = {Verdict.FREE, Verdict.FREED}
@@ -101,8 +101,8 @@ class Round(Struct, frozen=True):
 
     def has_newcomer(self, request: PortRequest) -> bool:
         """Whether a holder is there that was not before, or not like this."""
-        known = [each.classification.holder for each in self.holders_before(request)]
-        return any(each.classification.holder not in known for each in self.holders_after(request))
+        known = [_seen(each) for each in self.holders_before(request)]
+        return any(_seen(each) not in known for each in self.holders_after(request))
 
     @property
     def to_diagnose(self) -> list[PortRequest]:
@@ -221,6 +221,14 @@ def _state(held: HolderReport) -> SocketState:
 def _published(holders: Iterable[HolderReport]) -> list[HolderReport]:
     """Those that an engine publishes, without a socket here."""
     return [each for each in holders if _state(each) is SocketState.PUBLISHED]
+
+
+def _seen(held: HolderReport) -> Holder:
+    """The holder as it was seen; a container that was started again is the same one."""
+    holder = held.classification.holder
+    if holder.container is None:
+        return holder
+    return replace(holder, container=replace(holder.container, main_pid=0))
 
 
 def _owner(held: HolderReport) -> object:

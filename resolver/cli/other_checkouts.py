@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resolver.model import Ownership, PortReport, Report
     from resolver.reservations.terms import Assigned
 
+INSISTING = {"--take", "--anybody"}
 _NEAR = 100  # ports above the one that was wanted
 
 
@@ -36,12 +37,19 @@ def notes(report: Report, *, take: bool) -> Iterator[str]:
         if found is None:
             continue
         try:
-            if port.verdict is Verdict.REFUSED:
+            if port.verdict is Verdict.REFUSED and _is_spared(port):
                 yield _proposal(port.request, found)
             elif take and found.leased and port.verdict is Verdict.FREED:
                 yield _taken(port.request, found)
         except UltraPortsError as error:
             yield f"{port.request}: {error}"
+
+
+def _is_spared(port: PortReport) -> bool:
+    """Whether a holder was left alone because of whose it is."""
+    steps = [each.step for each in port.holders if each.step]
+    flags = {word for step in steps for each in step.commands for word in each.argv[2:3]}
+    return not flags.isdisjoint(INSISTING)
 
 
 def _another(port: PortReport) -> Ownership | None:

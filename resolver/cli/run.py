@@ -105,12 +105,12 @@ def run(
         environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
         leases = [each.lease for each in assigned if each.lease]
         environ |= carried.variable(leases)
-        held.enter_context(carried.descriptors(leases))
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}
         if pass_socket:
             environ |= listen_variables(holds)
             held.enter_context(passed([each.socket for each in holds.values()]))
         else:
+            held.enter_context(carried.descriptors(leases))
             kept = _make_way(holds, everything=plain, verbose=verbose)
             held.enter_context(inherited(kept.values()))
             if which(command[0], path=environ.get("PATH")):

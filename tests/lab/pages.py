@@ -12,11 +12,11 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STAGE = re.compile(r"<!-- stage: ([\w-]+) -->\s*\Z")
@@ -24,6 +24,8 @@ _FILE = re.compile(r"\]\(\.\./(examples/[^)]+)\)[^\n]*\n+\Z")
 # What differs from run to run: container ids, and numbers other than the ports of the page.
 _VARYING = re.compile(r"\b[0-9a-f]{12}\b|\d+(?:\\?\.\d+)?")
 _ID_LENGTH = 12
+_CHECKOUT = str(Path(__file__).parents[2])
+_OF_CHECKOUT = re.compile(rf" (?:PROJECT|{re.escape(Path(_CHECKOUT).name)}(?: \([^()]*\))?)$")
 _LONGEST_SECONDS = 60.0
 _BASH = shutil.which("bash") or "bash"
 
@@ -163,7 +165,13 @@ def _of_line(line: str, exact: Collection[str]) -> str:
 
 
 def _text(lines: Sequence[str]) -> str:
-    return "".join(f"{_blanks(line)}\n" for line in lines)
+    """What was printed, but for whose the stage's servers are: they run in the tests' checkout."""
+    kept = (
+        line
+        for line in lines
+        if not re.match(rf"\s+belongs to .*, in {re.escape(_CHECKOUT)}", line)
+    )
+    return "".join(f"{_OF_CHECKOUT.sub('', _blanks(line))}\n" for line in kept)
 
 
 def _blanks(line: str) -> str:
