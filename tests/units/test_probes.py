@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -183,7 +184,10 @@ def test_they_can_be_asked_where_a_loop_runs_already(mute: int) -> None:
 )
 def test_a_forwarder_may_accept_for_nobody(says: bytes | None, *, good: bool, reason: str) -> None:
     async def asked() -> Answer:
+        writers = []
+
         async def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
             if says is not None:
                 writer.write(says)
                 writer.close()
@@ -191,6 +195,10 @@ def test_a_forwarder_may_accept_for_nobody(says: bytes | None, *, good: bool, re
         async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             [answer] = await probes.ask([Question("127.0.0.1", port, None, 30.0, forwarded=True)])
+            for each in writers:
+                each.close()
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
             return answer
 
     answer = asyncio.run(asked())
