@@ -26,30 +26,19 @@ if TYPE_CHECKING:
     from resolver.model import Classification, Container, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-_CLIENTS = {"docker", "docker-compose", "podman", "nerdctl", "podman-compose"}
-# Which of them talk to which engine, and what may send them to another one
+# Which clients talk to which engine, and what may send them to another one
 _KINDS = {
     "docker": {"docker", "docker-compose"},
     "podman": {"podman", "podman-compose", "docker-compose"},
 }
+_CLIENTS = frozenset().union(*_KINDS.values())
 _ENDPOINTS = ("-H", "--host", "-c", "--context", "--url", "--connection")
 _VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION")
 _PROJECT = "com.docker.compose.project"
 _FOLDER = "com.docker.compose.project.working_dir"
 _DETACHED = {"-d", "--detach", "--wait"}
-# Options of the clients themselves that have a value (docker(1), podman(1), nerdctl(1))
-_VALUES = {
-    "-H",
-    "--host",
-    "-c",
-    "--context",
-    "--config",
-    "-l",
-    "--log-level",
-    "--url",
-    "--root",
-    "--connection",
-}
+# Options of the clients themselves that have a value (docker(1), podman(1))
+_VALUES = {*_ENDPOINTS, "--config", "-l", "--log-level", "--root"}
 
 
 def with_clients(
@@ -65,8 +54,10 @@ def with_clients(
 
 
 def _concerned(each: Classification) -> bool:
+    """A container that would be stopped: one that is spared stays so, whoever follows it."""
     container = each.holder.container
-    return each.kind is Kind.CONTAINER and container is not None and bool(container.engine)
+    stoppable = container is not None and bool(container.engine) and not each.spared
+    return each.kind is Kind.CONTAINER and stoppable
 
 
 def _clients(snapshot: Snapshot) -> tuple[list[Process], Snapshot]:

@@ -160,7 +160,8 @@ def run() -> int:
     try:
         result = command(standalone_mode=False)
     except TyperException as error:
-        print(f"ultra-ports: {error.format_message()}", file=sys.stderr)
+        said = error.format_message()  # the help itself, where nothing was typed
+        print(said if said.startswith("Usage: ") else f"ultra-ports: {said}", file=sys.stderr)
         return int(ExitStatus.USAGE)
     except typer.Abort as error:
         raise KeyboardInterrupt from error

@@ -110,9 +110,8 @@ def run(
             environ |= listen_variables(holds)
             held.enter_context(passed([each.socket for each in holds.values()]))
         else:
-            held.enter_context(carried.descriptors(leases))
             kept = _make_way(holds, everything=plain, verbose=verbose)
-            held.enter_context(inherited(kept.values()))
+            held.enter_context(inherited(kept.values(), leases))
             if which(command[0], path=environ.get("PATH")):
                 _say(_caution(command[0], kept))
         try:

@@ -110,8 +110,12 @@ _IN_TRANSACTION = re.compile(
     r"^postgres: .* (?:idle in transaction(?: \(aborted\))?|(?:INSERT|UPDATE|DELETE|MERGE|COPY"
     r"|COMMIT|PREPARE TRANSACTION|CREATE|ALTER|DROP|VACUUM|REINDEX|CLUSTER|TRUNCATE)\b.*)$"
 )
-_SESSIONS = re.compile(r"^postgres: .*\S+ \S+ (?:\[local\]|\S+\(\d+\)) ")
+_LONGEST_TITLE = 512  # characters that are looked at: a process writes its own
 _MOST = 5  # clients that are named
+
+
+def _title(process: Process) -> str:
+    return " ".join(process.command)[:_LONGEST_TITLE]
 
 
 def lost(family: Family) -> Iterator[Collateral]:
@@ -121,7 +125,7 @@ def lost(family: Family) -> Iterator[Collateral]:
     if process is None or row is None:
         return
     clients = _clients(family)
-    busy = [each for each in family.below if _IN_TRANSACTION.match(" ".join(each.command))]
+    busy = [each for each in family.below if _IN_TRANSACTION.match(_title(each))]
     text = f"{row.name} with {clients}" if clients else row.name
     if busy:
         text += f", in the middle of a transaction ({', '.join(str(e.pid) for e in busy[:_MOST])})"

@@ -11,13 +11,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import requests
 from docker.api.client import APIClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import kwargs_from_env
 from docker.utils.config import find_config_file
+from requests.exceptions import ReadTimeout, Timeout
 
 from resolver.errors import EngineError, StateChangedError, UltraPortsError
 from resolver.host.docker_config import is_ours, is_plain
@@ -26,6 +26,7 @@ from resolver.host.engine_socket import LARGEST, check_size, connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import requests
     from requests.adapters import BaseAdapter
 
 _T = TypeVar("_T")
@@ -48,7 +49,7 @@ def translated(error: Exception, endpoint: str, limit_seconds: float) -> UltraPo
         return EngineError(f"{endpoint}: {(said or str(error))[:_LONGEST_MESSAGE]}")
     if found := _cause(error, EngineError):
         return found
-    if _cause(error, requests.exceptions.Timeout) or _cause(error, TimeoutError):
+    if _cause(error, Timeout) or _cause(error, TimeoutError):
         return EngineError(f"{endpoint} did not answer in {limit_seconds:g} s")
     return EngineError(f"{endpoint} does not answer as an engine")
 
@@ -66,7 +67,7 @@ class BoundedClient(APIClient):
     """`docker.APIClient` for requests that are answered once, and for the stream of events.
 
     What does not fit into the bounds raises ValueError, and what takes longer than the request's
-    timeout `requests.exceptions.ReadTimeout`, or what `requests` raises where a connection fails.
+    timeout `ReadTimeout`, or what `requests` raises where a connection fails.
 
     Args:
         endpoint: `unix://…`, `tcp://…`, `ssh://…` or `npipe://…`.
@@ -121,7 +122,7 @@ class BoundedClient(APIClient):
 
         Raises:
             ValueError: the answer is longer than any engine's, or compressed.
-            requests.exceptions.RequestException: it did not come, or not in time.
+            RequestException: it did not come, or not in time.
         """
         limit = kwargs.get("timeout")
         deadline = time.monotonic() + limit if isinstance(limit, (int, float)) else None
@@ -162,7 +163,7 @@ def _body(response: requests.Response, deadline: float | None) -> bytes:
         if len(body) > LARGEST:
             raise ValueError("the answer is too long")
         if deadline is not None and time.monotonic() > deadline:
-            raise requests.exceptions.ReadTimeout("the answer takes too long")
+            raise ReadTimeout("the answer takes too long")
     whole = bytes(body)
     check_size(whole)
     return whole

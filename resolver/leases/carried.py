@@ -7,28 +7,22 @@ and end. Some write their title over their environment (redis, nginx), others cl
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from resolver.gather import owners, sockets
-from resolver.model import SocketState
+from resolver.host.descriptors import open_files
+from resolver.model import Pid, SocketState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from resolver.leases.model import Lease
     from resolver.leases.owner import Here
 
 VARIABLE = "ULTRA_PORTS_LEASES"
-_NAME = "ultra-ports-lease-"  # of a file in memory (memfd_create(2)), which /proc/PID/fd shows
-_LINK, _END = f"/memfd:{_NAME}", " (deleted)"
-_BEYOND_SCRIPTS = 10  # `exec 3>file` would close it
+_NAME = "ultra-ports-lease-"
 _SERVING = {SocketState.LISTENING, SocketState.UNCONNECTED}
 
 
@@ -37,29 +31,17 @@ def variable(leases: Iterable[Lease]) -> dict[str, str]:
     return {VARIABLE: ",".join(str(lease.token) for lease in leases)}
 
 
-@contextmanager
-def descriptors(leases: Iterable[Lease]) -> Iterator[None]:
-    """Meanwhile, a program that this process becomes inherits a descriptor for each lease."""
-    copies = [_descriptor(lease) for lease in leases] if sys.platform == "linux" else []
-    try:
-        yield
-    finally:
-        for each in copies:
-            os.close(each)
-
-
-def _descriptor(lease: Lease) -> int:
-    made = os.memfd_create(f"{_NAME}{lease.token}")
-    try:
-        return fcntl.fcntl(made, fcntl.F_DUPFD, _BEYOND_SCRIPTS)
-    finally:
-        os.close(made)
+def descriptor_name(lease: Lease) -> str:
+    """What a file in memory is called (memfd_create(2)) that stands for the lease."""
+    return f"{_NAME}{lease.token}"
 
 
 def carries(pid: int, lease: Lease) -> bool:
     """Whether the process was given the lease's token; False where that is hidden."""
-    token = str(lease.token)
-    return token in _variable(pid).split(",") or f"{_LINK}{token}{_END}" in _open_files(pid)
+    link = f"/memfd:{descriptor_name(lease)} (deleted)"
+    if str(lease.token) in _variable(pid).split(","):
+        return True
+    return any(target == link for _, target in open_files(Pid(pid)))
 
 
 def is_carried_on(lease: Lease, where: Here) -> bool:
@@ -68,10 +50,9 @@ def is_carried_on(lease: Lease, where: Here) -> bool:
     if owner is None or (owner.boot, owner.pid_namespace) != (where.boot, where.pid_namespace):
         return False
     found = [each for each in sockets.list_sockets([lease.request]) if each.state in _SERVING]
-    owning = owners.owners_of(each.inode for each in found)
-    return any(
-        carries(pid, lease) for pid in {each.pid for pair in owning.values() for each in pair}
-    )
+    serving = owners.owners_of(each.inode for each in found).values()
+    pids = {each.pid for several in serving for each in several}
+    return any(carries(pid, lease) for pid in pids)
 
 
 def _variable(pid: int) -> str:
@@ -79,11 +60,3 @@ def _variable(pid: int) -> str:
         return psutil.Process(pid).environ().get(VARIABLE, "")
     except (psutil.Error, OSError):
         return ""
-
-
-def _open_files(pid: int) -> Iterator[str]:
-    try:
-        for each in Path(f"/proc/{pid}/fd").iterdir():
-            yield str(each.readlink())
-    except OSError:  # it is another user's, or has ended
-        return

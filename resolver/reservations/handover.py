@@ -12,12 +12,16 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from resolver.leases.carried import descriptor_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from resolver.leases.model import Lease
     from resolver.reservations.hold import Hold
 
 FIRST = 3  # SD_LISTEN_FDS_START
@@ -25,14 +29,25 @@ _BEYOND_SCRIPTS = 10  # `exec 3>file` would close the hold; a shell puts its own
 
 
 @contextmanager
-def inherited(holds: Iterable[Hold]) -> Iterator[None]:
-    """Meanwhile, a program that this process becomes inherits the holds."""
-    copies = [fcntl.fcntl(each.socket, fcntl.F_DUPFD, _BEYOND_SCRIPTS) for each in holds]
-    try:
+def inherited(holds: Iterable[Hold], leases: Iterable[Lease] = ()) -> Iterator[None]:
+    """Meanwhile, a program that this process becomes inherits the holds, and a mark of each lease.
+
+    The mark is by what the lease knows who carries it on (`leases.carried`).
+    """
+    with ExitStack() as stack:
+        for each in holds:
+            stack.callback(os.close, _inheritable(each.socket.fileno()))
+        for lease in leases if sys.platform == "linux" else ():
+            made = os.memfd_create(descriptor_name(lease))
+            try:
+                stack.callback(os.close, _inheritable(made))
+            finally:
+                os.close(made)
         yield
-    finally:
-        for each in copies:
-            os.close(each)
+
+
+def _inheritable(descriptor: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, _BEYOND_SCRIPTS)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Self
 
+from resolver.errors import ReservedError
 from resolver.gather import list_sockets
 from resolver.model import SocketState, Transport
 from resolver.reservations.bind import bound, error_of, taken
@@ -77,9 +78,15 @@ class Hold:
     @classmethod
     def _beside_connections(cls, request: PortRequest) -> Self:
         """Binds with SO_REUSEADDR. Two could do so at once, so only one at a time may try."""
-        gate = held = None
+        if sys.platform != "linux":  # no names that end with their process
+            raise taken(request)
+        held = None
         try:
             gate = _gate(request)
+        except OSError as error:
+            said = f"{request} has closed connections on it, and somebody else tries to hold it"
+            raise ReservedError(said) from error
+        try:
             held = bound(request, reuse=True)
             if (left := _connections_beside(held, request)) is not None:
                 return cls(request, held, gate, lingering=left)
@@ -133,10 +140,8 @@ def _gate(request: PortRequest) -> socket.socket:
     Like ports, such names belong to a network namespace.
 
     Raises:
-        OSError: EADDRINUSE while another process has it; or there is no such namespace.
+        OSError: EADDRINUSE while another process has it.
     """
-    if sys.platform != "linux":
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     gate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         gate.bind(f"\0ultra-ports/hold/{request.port}/{request.transport}")

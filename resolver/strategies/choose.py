@@ -373,10 +373,13 @@ def _join(steps: list[Step]) -> Step:
     first = steps[0]
     kills = [step for step in steps if isinstance(step, KillStep)]
     if isinstance(first, KillStep):
+        gentle = next((step for step in kills if step.lenient), first)
         members = {found.identity: found for step in kills for found in step.members}
         return replace(
             first,
             bindings=bindings,
+            shutdown=gentle.shutdown,
+            lenient=gentle.lenient,
             members=tuple(members.values()),
             inodes=frozenset(inode for step in kills for inode in step.inodes),
             respawners=frozenset(each for step in kills for each in step.respawners),

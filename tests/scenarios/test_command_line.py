@@ -277,3 +277,9 @@ def test_what_other_tools_call_it_is_answered_and_not_done(
     assert run.stderr == (
         f"ultra-ports: there is no command '{words[0]}'; what is meant may be: {meant}\n"
     )
+
+
+def test_nothing_typed_is_answered_with_the_help_as_it_is() -> None:
+    run = ultra()
+    assert (run.status, run.stdout) == (2, "")
+    assert run.stderr.startswith("Usage: ultra-ports")

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.container_clients import _follows
-from resolver.model import Container, Pid, Process, ProcessIdentity
+from resolver.container_clients import _concerned, _follows
+from resolver.model import (
+    Binding,
+    Classification,
+    Container,
+    Holder,
+    Kind,
+    Pid,
+    PortNumber,
+    Process,
+    ProcessIdentity,
+    SocketState,
+    Transport,
+)
 
 ENDPOINT = "unix:///var/run/docker.sock"
 WEB = Container("a" * 64, name="web", engine=ENDPOINT, image="shop/web")
@@ -51,3 +63,15 @@ def test_a_client_of_its_engine(line: str) -> None:
 )
 def test_another_engine_may_have_one_of_the_same_name(line: str, variables: dict[str, str]) -> None:
     assert not _follows(client(line, **variables), WEB)
+
+
+@pytest.mark.parametrize(("spared", "concerned"), [("", True), ("it is the caller's own", False)])
+def test_a_container_that_is_spared_is_no_managers_to_stop(
+    spared: str,
+    *,
+    concerned: bool,
+) -> None:
+    """Its manager's stop command would end it, which `--force` alone may."""
+    binding = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
+    holder = Holder(binding, SocketState.LISTENING, container=WEB)
+    assert _concerned(Classification(holder, Kind.CONTAINER, spared=spared)) is concerned
