@@ -45,7 +45,8 @@ _UNITS = (".service", ".scope")
 _USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
 _LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
 _PROPERTIES = (
-    "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState"
+    "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState,"
+    "ControlGroup"
 )
 _TRIGGERS = (".socket", ".path", ".timer")
 # The way into the machine, its network and its engines: whoever stops one may be locked out
@@ -146,8 +147,13 @@ def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snap
 def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classification | None:
     """What an earlier run of a unit left behind, where systemd is about to start the unit again.
 
-    None where the unit does not want to run, or runs beside it.
+    None where the unit does not want to run, or runs beside it, or where the holder's cgroup only
+    has the unit's name: who was given a part of the tree may name what is in it (Delegate=).
     """
+    control = facts.get("ControlGroup", "")
+    paths = holder.master.cgroups if holder.master else ()
+    if not control or not any(f"{path}/".startswith(f"{control}/") for path in paths):
+        return None
     main = _number(facts.get("MainPID"))
     waits = facts.get("SubState", "").startswith("auto-restart")
     failing = _number(facts.get("NRestarts")) > 0 and (main == 0 or _is_older(holder, main))

@@ -109,6 +109,47 @@ def test_the_restart_policy_decides(restart: str, respawn: Respawn) -> None:
     assert "it was restarted 2 times" in found.evidence
 
 
+LEFT = "Restart=always\nSubState=auto-restart\nMainPID=0\nControlGroup={}\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "path", "control", "is_left_over"),
+    [
+        ("web", "/system.slice/web.service", "/system.slice/web.service", True),
+        ("web", "/system.slice/web.service/workers", "/system.slice/web.service", True),
+        # named like a unit by who was given a part of the tree
+        ("web", "/system.slice/jobs.service/web.service", "/system.slice/web.service", False),
+        (
+            "web",
+            "/system.slice/jobs.service/system.slice/web.service",
+            "/system.slice/web.service",
+            False,
+        ),
+        ("web", "/system.slice/jobs.service/web.service", "", False),
+        # a way in, and what hosts other people's work
+        ("ssh", "/system.slice/ssh.service", "/system.slice/ssh.service", False),
+        ("docker", "/system.slice/docker.service", "/system.slice/docker.service", False),
+        ("cron", "/system.slice/cron.service", "/system.slice/cron.service", False),
+    ],
+)
+def test_what_is_left_over_of_a_unit(
+    unit: str, path: str, control: str, *, is_left_over: bool
+) -> None:
+    found = holder(process(42, cgroups=(path,)))
+    systemctl = Systemctl(answer(LEFT.format(control)))
+    judged = systemd.classify(found, Snapshot(processes=(INIT, *found.processes)), systemctl)
+    assert (judged is not None) is is_left_over
+    assert f"{unit}.service" in systemctl.asked[0]
+
+
+@pytest.mark.parametrize("unit", ["ssh", "docker", "NetworkManager"])
+def test_a_way_in_is_not_stopped_where_systemd_cannot_be_asked(unit: str) -> None:
+    found = holder(process(42, cgroups=(f"/system.slice/{unit}.service",)))
+    judged = judge(found, CommandFailedError("no bus"))
+    assert judged.kind is Kind.PROTECTED
+    assert judged.manager is None
+
+
 def test_a_socket_brings_back_even_what_has_no_restart_policy() -> None:
     said = answer("Restart=no\nMainPID=42\nTriggeredBy=web.socket\n")
     found = judge(holder(process(42)), said)
