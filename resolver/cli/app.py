@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from resolver import __version__
 from resolver.cli.options import EPILOG
@@ -106,7 +107,7 @@ def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public 
         epilog=getattr(module, "EPILOG", None),
         context_settings=getattr(module, "CONTEXT_SETTINGS", None),
     )(getattr(module, name.replace("-", "_")))
-    return typer.main.get_command(alone)
+    return get_command(alone)
 
 
 app = typer.Typer(
@@ -153,7 +154,7 @@ def _app(
 
 def run() -> int:
     """Runs the command line of this process and returns its exit status."""
-    command = typer.main.get_command(app)
+    command = get_command(app)
     for option in command.params:
         if isinstance(option, TyperOption) and option.name in _COMPLETION:
             option.hidden = True  # the help is about ports

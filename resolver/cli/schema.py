@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import typer
+from msgspec import json
 
 from resolver import planfile
 from resolver.cli.output import print_json
@@ -63,7 +63,7 @@ def schema(
 def schema_of(name: str) -> dict[str, object]:
     """The JSON Schema of an envelope, or of the project file."""
     text, shape = SHAPES[name]
-    made = msgspec.json.encode({"$schema": _DIALECT, "title": text, **msgspec.json.schema(shape)})
+    made = json.encode({"$schema": _DIALECT, "title": text, **json.schema(shape)})
     # The end of a text is \Z for Python, and $ for JSON Schema (ECMA-262)
-    found: dict[str, object] = msgspec.json.decode(made.replace(rb'\\Z"', b'$"'))
+    found: dict[str, object] = json.decode(made.replace(rb'\\Z"', b'$"'))
     return found

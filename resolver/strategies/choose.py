@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import (
+        Collateral,
         Container,
         Manager,
         Policy,
@@ -172,11 +173,12 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         found for found in holder.processes if found.identity in holder.masters
     )
     undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
-    data = next((found for found in each.collateral if found.shutdown), None)
+    data = _database(each)
+    shutdown = data.shutdown if data and not each.respawners else "SIGTERM"
     return KillStep(
         bindings=(holder.binding,),
-        shutdown=data.shutdown if data else "SIGTERM",
-        lenient=f"{data.text} is not killed without --force" if data else "",
+        shutdown=shutdown,
+        lenient=_lenient(data),
         patience_seconds=data.patience_seconds if data else 0.0,
         masters=masters,
         members=tuple(dict.fromkeys((*each.respawners, *holder.processes))),
@@ -184,12 +186,22 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
         undo=undo or tuple(_how_all_started(each, masters)),
-        commands=(_kill_command(masters, data.shutdown if data else ""),),
+        commands=(_kill_command(masters, shutdown),),
     )
 
 
-def _kill_command(processes: Iterable[Process], shutdown: str = "") -> Command:
-    flag = (f"-{shutdown.removeprefix('SIG')}",) if shutdown not in {"", "SIGTERM"} else ()
+def _database(each: Classification) -> Collateral | None:
+    """The data that has its own way down, where the holder serves any."""
+    return next((found for found in each.collateral if found.shutdown), None)
+
+
+def _lenient(data: Collateral | None) -> str:
+    """Why nothing is killed after the grace; empty where it may be."""
+    return f"{data.text} is not killed without --force" if data else ""
+
+
+def _kill_command(processes: Iterable[Process], shutdown: str = "SIGTERM") -> Command:
+    flag = () if shutdown == "SIGTERM" else (f"-{shutdown.removeprefix('SIG')}",)
     return Command(("kill", *flag, *(str(found.pid) for found in processes)))
 
 
@@ -212,14 +224,15 @@ def _how_started(process: Process, container: Container | None) -> tuple[Command
 
 def _runner_step(each: Classification, runner: Process, policy: Policy) -> KillStep:
     """Ends a runner, which ends everything that it runs, as the caller has asked for."""
-    holder = each.holder
+    holder, data = each.holder, _database(each)
     return KillStep(
         bindings=(holder.binding,),
+        lenient=_lenient(data),
         masters=(runner,),
         members=tuple(dict.fromkeys((runner, *holder.processes))),
         inodes=holder.inodes,
         respawners=frozenset({runner.identity}),
-        patience_seconds=_RUNNER_SECONDS,
+        patience_seconds=max(_RUNNER_SECONDS, data.patience_seconds if data else 0.0),
         why=f"{each.reason}: {each.harm}",
         undo=_commands(each.manager, each.manager.start, policy) if each.manager else (),
         commands=(_kill_command((runner,)),),

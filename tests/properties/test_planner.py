@@ -129,6 +129,15 @@ def test_what_is_known_to_be_another_checkouts_is_ended_only_as_was_said(
 
 @settings(max_examples=150)
 @given(worlds(), policies)
+def test_a_database_is_killed_by_no_plan(world: World, policy: Policy) -> None:
+    """Whoever it is ended with: its runner, what starts it again, or another of its ports."""
+    for each in choose(world.classifications, policy, world.own).planned:
+        if any(lost.shutdown for lost in each.classification.collateral):
+            assert not isinstance(each.step, KillStep) or each.step.lenient
+
+
+@settings(max_examples=150)
+@given(worlds(), policies)
 def test_a_runner_is_ended_only_where_it_was_asked_for_and_its_manager_was_asked(
     world: World, policy: Policy
 ) -> None:

@@ -100,6 +100,20 @@ def test_so_it_is_where_the_last_server_left_connections(lab: Lab) -> None:
     assert race.facts["held"] == [port]
 
 
+def test_who_is_in_the_way_of_such_a_hold_is_not_called_the_holder() -> None:
+    """Whoever has the name by which holds wait for one another has not the port."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as server:
+        client = socket.create_connection(("127.0.0.1", port), timeout=5)
+        server.accept()[0].close()
+        client.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(f"\0ultra-ports/hold/{port}/tcp")
+        with pytest.raises(ReservedError, match="somebody else tries to hold it"):
+            Hold.take(PortRequest(PortNumber(port)))
+    Hold.take(PortRequest(PortNumber(port))).release()
+
+
 ASYNCIO = """
 import asyncio
 async def serve():

@@ -27,12 +27,11 @@ from resolver.model import (
     SocketState,
     Transport,
 )
+from tests.lab.answers import always
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from resolver.model import Account
 
 BINDING = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
 INIT = Process(ProcessIdentity(Pid(1), 0), "systemd", cgroups=("/init.scope",))
@@ -58,33 +57,8 @@ def answer(stdout: str, status: int = 0, stderr: str = "") -> Completed:
     return Completed(status, stdout, stderr)
 
 
-class Systemctl:
-    """A systemctl that says what it was told to; recorded from systemd 252."""
-
-    def __init__(self, said: Completed | CommandFailedError) -> None:
-        self.said = said
-        self.asked: list[tuple[str, ...]] = []
-        self.accounts: list[Account | None] = []
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_seconds: float,
-        account: Account | None = None,
-        folder: str | None = None,
-    ) -> Completed:
-        assert timeout_seconds > 0
-        assert folder is None
-        self.asked.append(tuple(argv))
-        self.accounts.append(account)
-        if isinstance(self.said, CommandFailedError):
-            raise self.said
-        return self.said
-
-
 def judge(found: Holder, said: Completed | CommandFailedError, *others: Process) -> Classification:
-    systemctl = Systemctl(said)
+    systemctl = always(said)
     snapshot = Snapshot(processes=(INIT, *found.processes, *others))
     classification = systemd.classify(found, snapshot, systemctl)
     assert classification is not None
@@ -136,7 +110,7 @@ def test_what_is_left_over_of_a_unit(
     unit: str, path: str, control: str, *, is_left_over: bool
 ) -> None:
     found = holder(process(42, cgroups=(path,)))
-    systemctl = Systemctl(answer(LEFT.format(control)))
+    systemctl = always(answer(LEFT.format(control)))
     judged = systemd.classify(found, Snapshot(processes=(INIT, *found.processes)), systemctl)
     assert (judged is not None) is is_left_over
     assert f"{unit}.service" in systemctl.asked[0]
@@ -168,7 +142,7 @@ RUNS = answer("Restart=always\nMainPID=42\n")
 
 def test_ones_own_user_unit_is_asked_of_ones_own_manager() -> None:
     uid = os.geteuid()
-    systemctl = Systemctl(RUNS)
+    systemctl = always(RUNS)
     found = systemd.classify(user_unit(uid, (uid, uid, uid)), Snapshot(), systemctl)
     assert found is not None
     assert found.confidence is Confidence.CONFIRMED
@@ -185,7 +159,7 @@ def user_of_daemon() -> pwd.struct_passwd:
 @pytest.mark.root
 def test_root_asks_another_users_manager_as_that_user() -> None:
     user = user_of_daemon()
-    systemctl = Systemctl(RUNS)
+    systemctl = always(RUNS)
     unit = user_unit(user.pw_uid, (user.pw_uid,) * 3)
     found = systemd.classify(unit, Snapshot(), systemctl)
     assert found is not None
@@ -206,7 +180,7 @@ def test_root_asks_another_users_manager_as_that_user() -> None:
 def test_a_users_manager_is_not_asked_about_what_is_not_that_users(whose: str) -> None:
     user = user_of_daemon().pw_uid if whose != "a nameless user's" else NAMELESS
     uids = {"root's": (0, 0, 0), "several users'": (user, 0, 0), "hidden": None}
-    systemctl = Systemctl(RUNS)
+    systemctl = always(RUNS)
     unit = user_unit(user, uids.get(whose, (user, user, user)))
     found = systemd.classify(unit, Snapshot(), systemctl)
     assert found is not None
@@ -232,7 +206,7 @@ def test_what_cannot_be_confirmed_is_suspected(said: Completed | CommandFailedEr
 
 
 def test_membership_is_not_ownership() -> None:
-    said = Systemctl(answer("Restart=always\nMainPID=30\n"))
+    said = always(answer("Restart=always\nMainPID=30\n"))
     cron = process(30, name="cron")
     for family, others in (
         ((process(42),), ()),  # in the cgroup, but not below the main process
@@ -252,7 +226,7 @@ def test_membership_is_not_ownership() -> None:
     ],
 )
 def test_a_scope_is_not_a_service(path: str) -> None:
-    said = Systemctl(answer("Restart=always\nMainPID=42\n"))
+    said = always(answer("Restart=always\nMainPID=42\n"))
     found = holder(process(42, cgroups=(path,)))
     assert systemd.classify(found, Snapshot(processes=found.processes), said) is None
     assert not said.asked
@@ -260,7 +234,7 @@ def test_a_scope_is_not_a_service(path: str) -> None:
 
 def test_the_callers_own_unit_is_never_stopped() -> None:
     own = process(50, name="ultra-ports")
-    said = Systemctl(answer("Restart=always\nMainPID=42\n"))
+    said = always(answer("Restart=always\nMainPID=42\n"))
     snapshot = Snapshot(processes=(INIT, own, process(42)), own=(own.identity,))
     assert systemd.classify(holder(process(42)), snapshot, said) is None
 
@@ -285,10 +259,10 @@ def test_the_socket_unit_for_which_pid_1_listens(listen: str) -> None:
 
 
 def test_a_socket_that_no_unit_explains_is_left_to_others() -> None:
-    said = Systemctl(answer(SOCKETS.format("127.0.0.1:8085")))
+    said = always(answer(SOCKETS.format("127.0.0.1:8085")))
     found = holder(INIT)
     assert systemd.classify(found, Snapshot(processes=(INIT,)), said) is None
-    broken = Systemctl(CommandFailedError("no"))
+    broken = always(CommandFailedError("no"))
     assert systemd.classify(found, Snapshot(processes=(INIT,)), broken) is None
 
 
@@ -332,7 +306,7 @@ def test_supervisords_own_policy_is_read(
 ) -> None:
     (tmp_path / "s.conf").write_text(CONFIGURATION.format(value))
     found, snapshot = supervised(tmp_path, words, "web")
-    supervisorctl = Systemctl(answer("42\n"))
+    supervisorctl = always(answer("42\n"))
     judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
     assert judged.manager is not None
@@ -350,7 +324,7 @@ def test_included_files_and_numbered_programs_are_read(tmp_path: Path) -> None:
         "[supervisorctl]\n[include]\nfiles = conf.d/*.conf\n"
     )
     found, snapshot = supervised(tmp_path, (), "web_01")
-    judged = supervisord.classify(found, snapshot, Systemctl(answer("42\n")))
+    judged = supervisord.classify(found, snapshot, always(answer("42\n")))
     assert judged is not None
     assert judged.respawn is Respawn.NO
 
@@ -362,7 +336,7 @@ def test_an_unreadable_policy_is_unknown_not_no(tmp_path: Path, text: str | None
     if text is not None:
         (tmp_path / "s.conf").write_text(text)
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    judged = supervisord.classify(found, snapshot, Systemctl(answer("42\n")))
+    judged = supervisord.classify(found, snapshot, always(answer("42\n")))
     assert judged is not None
     assert judged.respawn is Respawn.UNKNOWN
 
@@ -375,7 +349,7 @@ def test_a_silent_supervisord_is_suspected(
 ) -> None:
     (tmp_path / "s.conf").write_text(CONFIGURATION.format("false"))
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    supervisorctl = Systemctl(said)
+    supervisorctl = always(said)
     judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
     assert supervisorctl.asked
@@ -387,24 +361,24 @@ def test_the_program_that_the_caller_runs_in_is_never_stopped(tmp_path: Path) ->
     (tmp_path / "s.conf").write_text(CONFIGURATION.format("true"))
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
     within = replace(snapshot, own=(ProcessIdentity(Pid(42), 7),))
-    assert supervisord.classify(found, within, Systemctl(answer("42\n"))) is None
+    assert supervisord.classify(found, within, always(answer("42\n"))) is None
 
 
 def test_an_inherited_environment_is_not_supervision(tmp_path: Path) -> None:
     (tmp_path / "s.conf").write_text("[supervisorctl]\n")
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    other = supervisord.classify(found, snapshot, Systemctl(answer("77\n")))
+    other = supervisord.classify(found, snapshot, always(answer("77\n")))
     assert other is not None, "its supervisord is there: another instance may have answered"
     assert (other.confidence, other.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
     assert other.evidence[0] == "supervisorctl says that shop:web is process 77"
     orphan = Snapshot(processes=found.processes)
-    assert supervisord.classify(found, orphan, Systemctl(answer("42\n"))) is None
+    assert supervisord.classify(found, orphan, always(answer("42\n"))) is None
 
 
 def test_a_file_that_supervisorctl_cannot_use_is_not_given_to_it(tmp_path: Path) -> None:
     (tmp_path / "s.conf").write_text("[program:web]\nautorestart = false\n")
     found, snapshot = supervised(tmp_path, ("-c", "s.conf"), "web")
-    supervisorctl = Systemctl(answer("42\n"))
+    supervisorctl = always(answer("42\n"))
     judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
     assert judged.confidence is Confidence.SUSPECTED
@@ -427,7 +401,7 @@ def test_roots_supervisord_is_asked_only_where_all_of_it_is_roots(
         daemon = replace(daemon, executable=str(tmp_path / "bin" / "python3"))
     else:
         daemon = replace(daemon, uids=(0, NAMELESS, 0))
-    supervisorctl = Systemctl(answer("42\n"))
+    supervisorctl = always(answer("42\n"))
     snapshot = replace(snapshot, processes=(INIT, daemon, *found.processes))
     judged = supervisord.classify(found, snapshot, supervisorctl)
     assert judged is not None
@@ -446,7 +420,7 @@ def test_another_users_supervisord_speaks_for_that_users_processes(
     uid = user.pw_uid if about == "that user's" else 0
     child = replace(found.processes[0], uid=uid, uids=(uid, uid, uid))
     daemon = replace(snapshot.processes[1], uid=user.pw_uid, uids=(user.pw_uid,) * 3)
-    supervisorctl = Systemctl(answer("42\n"))
+    supervisorctl = always(answer("42\n"))
     snapshot = replace(snapshot, processes=(INIT, daemon, child))
     judged = supervisord.classify(holder(child), snapshot, supervisorctl)
     assert judged is not None

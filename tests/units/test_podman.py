@@ -53,13 +53,13 @@ from resolver.model import (
 from resolver.shell import shell_line
 from resolver.strategies.choose import choose
 from resolver.strategies.stop_container import stop_container
+from tests.lab.answers import Answers
 from tests.lab.processes import wait_until
 from tests.units.test_recorded_managers import INIT, NOTHING, PROGRAM, process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resolver.model import Account
 
 RECORDED = Path(__file__).parent / "recorded"
 LISTED: list[dict[str, Any]] = json.loads((RECORDED / "podman-ps.json").read_text())
@@ -71,27 +71,15 @@ RUNTIME = "/run/user/1500"
 pytestmark = pytest.mark.root
 
 
-class Podman:
+class Podman(Answers):
     """Answers as podman did."""
 
     def __init__(self, rows: Sequence[dict[str, Any]] = LISTED) -> None:
+        super().__init__(self._answer, folder="/")
         self.rows = rows
-        self.asked: list[tuple[str, ...]] = []
-        self.accounts: list[Account | None] = []
         self.failure: Completed | None = None
 
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_seconds: float,
-        account: Account | None = None,
-        folder: str | None = None,
-    ) -> Completed:
-        assert timeout_seconds > 0
-        assert folder == "/", "a stranger may have left something in the caller's folder"
-        self.asked.append(tuple(argv))
-        self.accounts.append(account)
+    def _answer(self, argv: tuple[str, ...]) -> Completed:
         if self.failure:
             return self.failure
         if argv[1] == "ps":

@@ -13,12 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from resolver.classify import desktop, launchd, pm2, procfile, remote_forward, tunnel
-from resolver.errors import CommandFailedError
 from resolver.model import (
     AdviseStep,
     Binding,
     Classification,
-    Completed,
     Confidence,
     EngineState,
     Holder,
@@ -38,11 +36,12 @@ from resolver.model import (
 )
 from resolver.shell import shell_line
 from resolver.strategies.choose import choose
+from tests.lab.answers import Answers, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import Account, Command, Step
+    from resolver.model import Command, Step
 
 INIT = Process(ProcessIdentity(Pid(1), 0), "systemd")
 # A program that is root's alone, as are the directories above it
@@ -66,32 +65,7 @@ def holder(found: Process, port: int = 8085) -> Holder:
     return Holder(binding, SocketState.LISTENING, (found,), masters, inodes=frozenset({1}))
 
 
-class Commands:
-    """Answers what was recorded, and fails where nothing was."""
-
-    def __init__(self, answers: Mapping[tuple[str, ...], str]) -> None:
-        self.answers = answers
-        self.asked: list[tuple[str, ...]] = []
-        self.accounts: list[Account | None] = []
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_seconds: float,
-        account: Account | None = None,
-        folder: str | None = None,
-    ) -> Completed:
-        assert timeout_seconds > 0
-        assert folder is None
-        self.asked.append(tuple(argv))
-        self.accounts.append(account)
-        if tuple(argv) not in self.answers:
-            raise CommandFailedError(f"{argv[0]}: No such file or directory")
-        return Completed(0, self.answers[tuple(argv)], "")
-
-
-NOTHING = Commands({})
+NOTHING = recorded({})
 
 
 def lines(commands: Sequence[Command]) -> list[str]:
@@ -146,7 +120,7 @@ def ann(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def on_a_mac(found: Process, answers: Mapping[tuple[str, ...], str]) -> Classification | None:
     snapshot = Snapshot(processes=(LAUNCHD, found))
-    return launchd.classify(holder(found), snapshot, Commands(answers))
+    return launchd.classify(holder(found), snapshot, recorded(answers))
 
 
 @pytest.mark.usefixtures("ann")
@@ -219,7 +193,7 @@ def test_the_airplay_receiver_is_switched_off_in_the_settings() -> None:
 
 
 def test_elsewhere_launchd_is_not_asked() -> None:
-    commands = Commands({})
+    commands = recorded({})
     web = process(812, INIT, "python3")
     assert launchd.classify(holder(web), Snapshot(processes=(INIT, web)), commands) is None
     assert commands.asked == []
@@ -323,7 +297,7 @@ def run_by(*words: str, variable: str, **facts: object) -> tuple[Process, Proces
     )
 
 
-def judged_by_procfile(*line: Process, commands: Commands = NOTHING) -> Classification:
+def judged_by_procfile(*line: Process, commands: Answers = NOTHING) -> Classification:
     snapshot = Snapshot(processes=(INIT, *line))
     judged = procfile.classify(holder(line[-1]), snapshot, commands)
     assert judged is not None
@@ -416,8 +390,8 @@ def composed(uids: tuple[int, int, int] | None, about: int) -> tuple[Process, Pr
     return runner, process(51, runner, "python3", "python3", environment=environment, **facts)
 
 
-def listing() -> Commands:
-    return Commands({QUESTION: '[{"name": "web", "status": "Running", "pid": 51, "restarts": 0}]'})
+def listing() -> Answers:
+    return recorded({QUESTION: '[{"name": "web", "status": "Running", "pid": 51, "restarts": 0}]'})
 
 
 def test_process_compose_stops_the_one_at_the_port_where_it_was_started() -> None:

@@ -31,12 +31,11 @@ from resolver.model import (
     Transport,
 )
 from resolver.shell import shell_line
+from tests.lab.answers import Answers, always
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from resolver.model import Account
 
 BINDING = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
 INIT = Process(ProcessIdentity(Pid(1), 0), "init")
@@ -68,33 +67,8 @@ def holder(*family: Process) -> Holder:
     return Holder(BINDING, SocketState.LISTENING, processes=family, masters=(family[0].identity,))
 
 
-class Says:
-    """A runner whose every command says the same."""
-
-    def __init__(self, said: Completed | CommandFailedError) -> None:
-        self.said = said
-        self.asked: list[tuple[str, ...]] = []
-        self.accounts: list[Account | None] = []
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_seconds: float,
-        account: Account | None = None,
-        folder: str | None = None,
-    ) -> Completed:
-        assert timeout_seconds > 0
-        assert folder is None
-        self.asked.append(tuple(argv))
-        self.accounts.append(account)
-        if isinstance(self.said, CommandFailedError):
-            raise self.said
-        return self.said
-
-
-def says(stdout: str, status: int = 0, stderr: str = "") -> Says:
-    return Says(Completed(status, stdout, stderr))
+def says(stdout: str, status: int = 0, stderr: str = "") -> Answers:
+    return always(Completed(status, stdout, stderr))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +176,7 @@ def test_what_cannot_be_confirmed_is_suspected(
     supervisor = supervisor_of(30, name, cwd=str(tmp_path))
     found = holder(process(42, "web", supervisor))
     snapshot = Snapshot(processes=(supervisor, *found.processes))
-    runner = Says(said)
+    runner = always(said)
     judged = supervise.classify(found, snapshot, runner)
     assert judged is not None
     assert len(runner.asked) == 1
@@ -449,7 +423,7 @@ def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
 ) -> None:
     marked = holder(process(42, "web", environment=MARKED))
     monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit"), None))  # noqa: SLF001
-    silent = Says(CommandFailedError("monit: not found"))
+    silent = always(CommandFailedError("monit: not found"))
     judged = monit.classify(marked, Snapshot(), silent)
     assert judged is not None
     assert (judged.confidence, judged.respawn) == (Confidence.SUSPECTED, Respawn.UNKNOWN)
@@ -465,11 +439,11 @@ def test_a_monit_of_another_user_is_asked_as_that_user_about_that_users_processe
     user = another_user()
     theirs = owned_by(user.pw_uid)
     monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
-    asked = Says(CommandFailedError("monit: not found"))
+    asked = always(CommandFailedError("monit: not found"))
     judged = monit.classify(holder(process(42, "web", environment=MARKED, **theirs)), SOME, asked)
     assert judged is not None
     assert [account and account.uid for account in asked.accounts] == [user.pw_uid]
-    asked = Says(CommandFailedError("monit: not found"))
+    asked = always(CommandFailedError("monit: not found"))
     roots = process(42, "web", environment=MARKED, **owned_by(0))
     judged = monit.classify(holder(roots), SOME, asked)
     assert judged is not None
@@ -485,11 +459,11 @@ def test_a_control_file_of_a_stranger_is_not_given_to_roots_monit(
     daemon = monit._MonitDaemon(supervisor_of(9, "monit"), str(file))  # noqa: SLF001
     monits(monkeypatch, daemon)
     marked = holder(process(42, "web", environment=MARKED))
-    asked = Says(CommandFailedError("monit: not found"))
+    asked = always(CommandFailedError("monit: not found"))
     assert monit.classify(marked, SOME, asked) is not None
     assert asked.asked == [("monit", "-c", str(file), "-B", "status")]
     os.chown(file, another_user().pw_uid, -1)
-    asked = Says(CommandFailedError("monit: not found"))
+    asked = always(CommandFailedError("monit: not found"))
     judged = monit.classify(marked, SOME, asked)
     assert judged is not None
     assert (judged.confidence, asked.asked) == (Confidence.SUSPECTED, [])

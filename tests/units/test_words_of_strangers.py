@@ -37,9 +37,9 @@ from resolver.model import (
 )
 from resolver.shell import shell_line
 from resolver.strategies.choose import choose
+from tests.lab.answers import always
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 STRANGER = 65534
@@ -55,20 +55,6 @@ def holding(found: Process, port: int) -> Holder:
     return Holder(binding, SocketState.LISTENING, (found,), (found.identity,), inodes=inodes)
 
 
-class Asked:
-    """A runner that answers every question alike, and remembers it."""
-
-    def __init__(self, said: Completed | CommandFailedError) -> None:
-        self.said = said
-        self.words: list[str] = []
-
-    def __call__(self, argv: Sequence[str], **_: object) -> Completed:
-        self.words += argv
-        if isinstance(self.said, CommandFailedError):
-            raise self.said
-        return self.said
-
-
 # --- in commands that are run ---------------------------------------------------------------------
 
 
@@ -82,18 +68,18 @@ def test_the_owner_of_a_pod_is_no_option_of_kubectl() -> None:
         SocketState.LISTENING,
         container=container,
     )
-    asked = Asked(Completed(0, json.dumps(pod), ""))
+    asked = always(Completed(0, json.dumps(pod), ""))
     orchestrator.classify(holder, Snapshot(containers=(container,)), asked)
-    assert "kubectl" in asked.words
-    assert not any(word.startswith("--kubeconfig") for word in asked.words)
+    assert asked.asked[0][0] == "kubectl"
+    assert not any(word.startswith("--kubeconfig") for words in asked.asked for word in words)
 
 
 def test_a_cgroup_is_no_option_of_systemctl() -> None:
     path = "/system.slice/web.service/--host=evil.service"
     found = process(42, cgroups=(path,), uid=1, uids=(1, 1, 1))
-    asked = Asked(CommandFailedError("no"))
+    asked = always(CommandFailedError("no"))
     systemd.classify(holding(found, 1), Snapshot(processes=(found,)), asked)
-    assert not any(word.startswith("--host") for word in asked.words)
+    assert not any(word.startswith("--host") for words in asked.asked for word in words)
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from asyncio.subprocess import DEVNULL, STDOUT
 from typing import TYPE_CHECKING
 
 import psutil
@@ -63,9 +64,9 @@ async def _start(command: ProbeCommand, sink: int) -> Process:
         *command.argv,
         cwd=command.place or None,
         env=command.environ,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=DEVNULL,
         stdout=sink,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=STDOUT,
         start_new_session=True,
     )
 
