@@ -10,8 +10,8 @@ from resolver.cli import completing
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet
 from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
+from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import check
-from resolver.health.ownership import of_this_checkout
 from resolver.project.probe import read_probe
 from resolver.report.health import envelope, table
 from resolver.settings import LONGEST_SECONDS

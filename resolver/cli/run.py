@@ -16,7 +16,7 @@ from resolver.cli.output import say
 from resolver.cli.store import opened
 from resolver.errors import UsageError
 from resolver.host.execute import NotStartedError, execute
-from resolver.leases import carried
+from resolver.leases import token_carriers
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
@@ -104,7 +104,7 @@ def run(
         services = {each.wanted.service: each.request for each in assigned}
         environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
         leases = [each.lease for each in assigned if each.lease]
-        environ |= carried.variable(leases)
+        environ |= token_carriers.variable(leases)
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}
         if pass_socket:
             environ |= listen_variables(holds)

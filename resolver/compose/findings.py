@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -73,26 +74,10 @@ class Finding(Struct, frozen=True):
     hint: str = ""
 
 
-def conflict(
-    code: Code,
-    message: str,
-    services: tuple[str, ...] = (),
-    requests: tuple[PortRequest, ...] = (),
-    hint: str = "",
-) -> Finding:
-    """A finding because of which `up` would fail."""
-    return Finding(Severity.CONFLICT, code, message, services, requests, hint)
-
-
-def warning(
-    code: Code,
-    message: str,
-    services: tuple[str, ...] = (),
-    requests: tuple[PortRequest, ...] = (),
-    hint: str = "",
-) -> Finding:
-    """A finding that only surprises."""
-    return Finding(Severity.WARNING, code, message, services, requests, hint)
+conflict = partial(Finding, Severity.CONFLICT)
+"""A finding because of which `up` would fail."""
+warning = partial(Finding, Severity.WARNING)
+"""A finding that only surprises."""
 
 
 class HostLimits(Struct, frozen=True):

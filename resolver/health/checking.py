@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resolver import api
 from resolver.compose.probe import Inside
 from resolver.errors import UltraPortsError, UsageError
-from resolver.health import evaluation, ownership, probes
+from resolver.health import belongs, evaluation, probes
 from resolver.health.containers import Containers
 from resolver.health.diagnosis import diagnosed
 from resolver.health.model import HealthReport, Reach
@@ -112,8 +112,8 @@ def check_targets(
             port,
             heard,
             inside=_inside(target, port, heard, containers),
-            belongs=ownership.ownership(target, port.holders, heard, leases, where),
-            lease=ownership.lease_text(target, leases),
+            belongs=belongs.of_service(target, port.holders, heard, leases, where),
+            lease=belongs.lease_text(target, leases),
             away=_elsewhere(port, away),
         )
         return evaluation.evaluate(found)

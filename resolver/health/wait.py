@@ -16,10 +16,10 @@ from msgspec import Struct
 from resolver import api, pipeline
 from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
+from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import DEFAULT_SECONDS, check_targets
 from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
-from resolver.health.ownership import of_this_checkout
 from resolver.health.signatures import Matcher, check_local, of_sockets
 from resolver.model import Verdict
 from resolver.report.holders import holder_names

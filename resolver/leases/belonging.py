@@ -6,8 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.leases.carried import carries
 from resolver.leases.model import Lease
+from resolver.leases.token_carriers import carries
 from resolver.model import ProcessIdentity
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from resolver.errors import ReservedError, UsageError
-from resolver.leases.carried import is_carried_on
 from resolver.leases.model import Entry, Lease, collide
 from resolver.leases.owner import is_dead
+from resolver.leases.token_carriers import is_carried_on
 from resolver.report.lease import service, whose
 from resolver.settings import LEASE_SECONDS
 

@@ -16,7 +16,7 @@ import sys
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from resolver.leases.carried import descriptor_name
+from resolver.leases.token_carriers import descriptor_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -32,7 +32,7 @@ _BEYOND_SCRIPTS = 10  # `exec 3>file` would close the hold; a shell puts its own
 def inherited(holds: Iterable[Hold], leases: Iterable[Lease] = ()) -> Iterator[None]:
     """Meanwhile, a program that this process becomes inherits the holds, and a mark of each lease.
 
-    The mark is by what the lease knows who carries it on (`leases.carried`).
+    The mark is by what the lease knows who carries it on (`leases.token_carriers`).
     """
     with ExitStack() as stack:
         for each in holds:

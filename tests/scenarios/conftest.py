@@ -8,9 +8,14 @@ import pytest
 
 from tests.lab import engine as engines
 from tests.lab import supervisord, systemd
+from tests.lab.checkouts import Checkouts
+from tests.lab.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.processes import Lab
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +63,12 @@ def supervisor() -> Iterator[supervisord.Supervisor]:
     """A supervisord that the test configures and starts; it is ended with its programs."""
     with supervisord.supervisor() as supervisor:
         yield supervisor
+
+
+@pytest.fixture
+def checkouts(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Checkouts:
+    """Both, with a store of reservations of their own."""
+    monkeypatch.setenv("ULTRA_PORTS_STATE", str(tmp_path / "state"))
+    for name in ("API_PORT", "ULTRA_PORTS_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    return Checkouts(tmp_path, free_port(), lab)

@@ -3,82 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pty
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from resolver.leases.store import open_store
-from tests.lab.cli import COMMAND, ultra
-from tests.lab.namespaces import network_namespace
+from tests.lab.cli import COMMAND
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.lab.checkouts import Checkouts
+    from tests.lab.processes import Lab
 
-    from tests.lab.cli import Run
-    from tests.lab.processes import Lab, Server
-
-SERVE = """
-import os, socket, sys, time
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-print(os.getpid(), flush=True)
-time.sleep(600)
-"""
 NOBODY = 65534
 QUICK = ("--settle", "0.1", "--no-docker")
-
-
-class Checkouts:
-    """A repository with a second worktree; the tests stand in the second."""
-
-    def __init__(self, folder: Path, port: int, lab: Lab) -> None:
-        self.main, self.other, self.port, self._lab = folder / "shop", folder / "agent", port, lab
-        self.main.mkdir()
-        self._git("init", "-q", "-b", "trunk")
-        (self.main / "ultra-ports.toml").write_text(
-            f'project = "shop"\n[services]\napi = {port}\n', encoding="utf-8"
-        )
-        self._git("add", ".")
-        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
-        self._git("worktree", "add", "-q", "-b", "fix", str(self.other))
-
-    def _git(self, *words: str) -> None:
-        subprocess.run(["/usr/bin/git", *words], cwd=self.main, check=True, capture_output=True)
-
-    def serve(self, place: Path, port: int = 0, *, leased: bool = False) -> Server:
-        """A server whose working directory is `place`, under a lease where that is wanted."""
-        number = port or self.port
-        run = (COMMAND, "run", "-p", f"api:{number}", "--") if leased else ()
-        return self._lab.start("answering", number, prefix=("env", "-C", str(place), *run))
-
-    def ultra(self, *words: str, **variables: str) -> Run:
-        """The command, in the second worktree."""
-        return ultra(*words, cwd=self.other, env=variables)
-
-    def ownership(self, port: int = 0) -> dict[str, Any]:
-        """Whose the first holder is, as JSON has it."""
-        run = self.ultra("who", "--no-docker", "--json", str(port or self.port))
-        found: dict[str, Any] = run.json["ports"][0]["holders"][0]["ownership"]
-        return found
-
-
-@pytest.fixture
-def checkouts(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Checkouts:
-    """Both, with a store of reservations of their own."""
-    monkeypatch.setenv("ULTRA_PORTS_STATE", str(tmp_path / "state"))
-    for name in ("API_PORT", "ULTRA_PORTS_ONLY"):
-        monkeypatch.delenv(name, raising=False)
-    return Checkouts(tmp_path, free_port(), lab)
 
 
 def test_a_living_lease_of_another_checkout_is_respected(checkouts: Checkouts) -> None:
@@ -267,85 +213,6 @@ def test_a_project_file_that_makes_no_sense(checkouts: Checkouts) -> None:
     run = checkouts.ultra("resolve", str(checkouts.port))
     assert run.status == 2
     assert "resolve.only" in run.stderr
-
-
-@pytest.fixture
-def inside(lab: Lab) -> Iterator[tuple[str, ...]]:
-    """What runs a command where nobody else has left anything behind."""
-    with network_namespace(lab) as prefix:  # with the mounts of the machine, as /dev/pts
-        yield ("/usr/bin/nsenter", f"--net=/run/netns/{prefix[-1]}")
-
-
-def on_a_terminal(inside: tuple[str, ...], lab: Lab, place: Path, serve: str) -> int:
-    """The PID of a server that outlives the session and the terminal on which it was begun."""
-    leader, terminal = pty.fork()
-    if leader == 0:
-        os.chdir(place)
-        words = [*inside, "/bin/sh", "-c", f"trap '' HUP; {serve} & sleep 1"]
-        os.execvpe(words[0], words, {**os.environ, **lab.marked()})  # noqa: S606
-    said = b""
-    while b"\n" not in said:
-        said += os.read(terminal, 4096)
-    os.waitpid(leader, 0)
-    os.close(terminal)
-    return int(said)
-
-
-def begun(ready: Path) -> int:
-    """The PID that a server has written to `ready`, where init has adopted it."""
-    wait_until(lambda: ready.exists() and ready.read_text(encoding="utf-8"), "it listens")
-    pid: int = json.loads(ready.read_text(encoding="utf-8"))["pid"]
-    wait_until(lambda: psutil.Process(pid).ppid() == 1, "init has adopted it")
-    return pid
-
-
-@pytest.mark.root
-def test_what_was_left_behind_is_found_and_ended(
-    checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
-) -> None:
-    gone = checkouts.main.parent / "gone"
-    gone.mkdir()
-    deleted = lab.start("answering", 7001, prefix=(*inside, "env", "-C", str(gone)))
-    gone.rmdir()
-    (checkouts.main / "serve.py").write_text(SERVE, encoding="utf-8")
-    left = on_a_terminal(inside, lab, checkouts.main, "/usr/bin/python3 serve.py 7002")
-    living = lab.start("answering", 7003, prefix=(*inside, "env", "-C", str(checkouts.main)))
-
-    def run(*words: str) -> Run:
-        return ultra(*words, "--no-docker", cwd=checkouts.other, prefix=inside)
-
-    notes = {
-        each["label"]: each["notes"][0] for each in run("who", "--stale", "--json").json["ports"]
-    }
-    assert set(notes) == {"7001/tcp", "7002/tcp"}
-    assert notes["7001/tcp"] == f"left behind: {gone} was deleted"
-    assert notes["7002/tcp"].startswith("left behind: its session (process ")
-
-    asked = run("resolve", "--stale")
-    assert "nothing was ended: --yes ends what is listed here" in asked.stderr
-    assert alive(deleted.pid)
-    assert alive(left)
-
-    done = run("resolve", "--stale", "--yes", "--settle", "0.1")
-    assert done.status == 0, done.stdout + done.stderr
-    assert not alive(deleted.pid)
-    assert not alive(left)
-    assert alive(living.pid)
-    assert run("resolve", "--stale").status == 0
-
-
-@pytest.mark.root
-def test_a_daemon_is_not_left_behind(
-    checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]
-) -> None:
-    """It has left its session's leader behind on purpose: fork, setsid, fork."""
-    ready = checkouts.main / "ready"
-    serve = f"{sys.executable} -S -m tests.lab.servers.answering 7004 </dev/null >{ready} 2>&1"
-    words = ("/bin/sh", "-c", f'setsid -f sh -c "{serve} & sleep 1"; sleep 1')
-    lab.command(*inside, *words, cwd=checkouts.main)
-    begun(ready)
-    who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
-    assert who.json["ports"] == []
 
 
 @pytest.mark.root

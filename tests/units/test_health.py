@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import resolver
 from resolver.compose.probe import Inside
 from resolver.errors import UsageError
-from resolver.health import evaluation, model, ownership
+from resolver.health import belongs, evaluation, model
 from resolver.health.model import Answer, Belongs, HealthReport, Reach, Target
 from resolver.health.targets import targets
 from resolver.leases.model import Lease, Owner
@@ -116,28 +116,28 @@ ELSEWHERE = (("com.docker.compose.project.working_dir", "/srv/other"),)
     ],
 )
 def test_whose_it_is(found: HolderReport, leases: list[Lease], expected: Belongs) -> None:
-    assert ownership.ownership(TARGET, [found], [], leases, HERE) is expected
+    assert belongs.of_service(TARGET, [found], [], leases, HERE) is expected
 
 
 def test_of_several_holders_the_worst_counts() -> None:
     both = [holder(), holder(cwd="/srv/other")]
-    assert ownership.ownership(TARGET, both, [], [], HERE) is Belongs.STRANGER
-    assert ownership.ownership(TARGET, [], [], [], HERE) is Belongs.NOBODY
+    assert belongs.of_service(TARGET, both, [], [], HERE) is Belongs.STRANGER
+    assert belongs.of_service(TARGET, [], [], [], HERE) is Belongs.NOBODY
 
 
 def test_a_data_server_works_where_its_data_are() -> None:
     found, good = holder(cwd="/home/me/data"), Answer("::1", Reach.SPEAKS, good=True)
     store = model.Target("api", REQUEST, Probe("redis"), "/srv/shop", "shop")
-    assert ownership.ownership(store, [found], [good], [], HERE) is Belongs.UNKNOWN
-    assert ownership.ownership(store, [found], [], [], HERE) is Belongs.STRANGER
+    assert belongs.of_service(store, [found], [good], [], HERE) is Belongs.UNKNOWN
+    assert belongs.of_service(store, [found], [], [], HERE) is Belongs.STRANGER
 
 
 def test_a_port_alone_is_whoever_leased_it() -> None:
     alone = Target("", REQUEST)
     taken = [lease(owner=owner(1))]
-    assert ownership.ownership(alone, [holder()], [], [], HERE) is Belongs.UNKNOWN
-    assert ownership.ownership(alone, [holder()], [], taken, HERE) is Belongs.STRANGER
-    assert ownership.ownership(alone, [holder(pid=1)], [], taken, HERE) is Belongs.OWN
+    assert belongs.of_service(alone, [holder()], [], [], HERE) is Belongs.UNKNOWN
+    assert belongs.of_service(alone, [holder()], [], taken, HERE) is Belongs.STRANGER
+    assert belongs.of_service(alone, [holder(pid=1)], [], taken, HERE) is Belongs.OWN
 
 
 answers = st.lists(

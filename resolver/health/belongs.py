@@ -30,7 +30,7 @@ _BELONGS = {
 }
 
 
-def ownership(
+def of_service(
     target: Target,
     holders: Iterable[HolderReport],
     answers: Collection[Answer],
