@@ -21,20 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PORT = 65535
-_ITEM = re.compile(
+_ITEM = (
     r"(?a)(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
-    r"(?:/(?P<transport>tcp|udp))?",
+    r"(?:/(?P<transport>tcp|udp))?"
 )
 
 
 # What stands around a port in URLs, in what programs print when they listen, and in ss and lsof
-_URL = re.compile(
-    r"(?ai)(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^/?#@]*@)?(?P<host>[^/?#]+)(?:[/?#].*)?"
-)
-_ANYWHERE = re.compile(
-    r"(?ai)(?:localhost|\*|::)?:(?P<rest>[0-9].*)"
-)  # an address that says nothing
-_TRANSPORT_FIRST = re.compile(r"(?P<transport>tcp|udp)/(?P<rest>[^/]+)")
+_URL = r"(?ai)(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^/?#@]*@)?(?P<host>[^/?#]+)(?:[/?#].*)?"
+_ANYWHERE = r"(?ai)(?:localhost|\*|::)?:(?P<rest>[0-9].*)"  # an address that says nothing
+_TRANSPORT_FIRST = r"(?P<transport>tcp|udp)/(?P<rest>[^/]+)"
 _DEFAULT_PORTS = {"http": 80, "https": 443}  # RFC 9110, 4.2
 
 
@@ -55,7 +51,7 @@ def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
 def _parse_item(item: str, argument: str) -> list[PortRequest]:
     if item.isascii() and item.isdecimal():
         return [PortRequest(PortNumber(_port(item, item, argument)))]
-    match = _ITEM.fullmatch(bare := _bare(item))
+    match = re.fullmatch(_ITEM, bare := _bare(item))
     if match is None:
         raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(bare)}", _EXAMPLES)
     first = _port(match["first"], item, argument)
@@ -69,14 +65,14 @@ def _parse_item(item: str, argument: str) -> list[PortRequest]:
 
 def _bare(item: str) -> str:
     """An item without what people paste around it."""
-    if url := _URL.fullmatch(item):
+    if url := re.fullmatch(_URL, item):
         scheme, host = url["scheme"].lower(), url["host"]
         if scheme in _DEFAULT_PORTS and not re.search(r":[0-9]+\Z", host):
             host = f"{host}:{_DEFAULT_PORTS[scheme]}"
         item = f"{host}/{scheme}" if scheme in list(Transport) else host
-    elif first := _TRANSPORT_FIRST.fullmatch(item):
+    elif first := re.fullmatch(_TRANSPORT_FIRST, item):
         item = f"{first['rest']}/{first['transport']}"
-    anywhere = _ANYWHERE.fullmatch(item)
+    anywhere = re.fullmatch(_ANYWHERE, item)
     return anywhere["rest"] if anywhere else item
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _UNIT = "PODMAN_SYSTEMD_UNIT"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_./\\-]*\Z")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9@:_./\\-]*\Z"
 
 
 class _Agent(Struct, frozen=True):
@@ -71,7 +71,7 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
     if container is None or (container.foreign and not container.by_command):
         return None
     unit = container.label(_UNIT) or ""
-    if unit.endswith(".service") and _NAME.match(unit):
+    if unit.endswith(".service") and re.match(_NAME, unit):
         return _quadlet(holder, container, unit)
     for agent in _AGENTS:
         value = container.label(agent.label)
@@ -84,7 +84,9 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
 
 
 def _advised(holder: Holder, container: Container, agent: _Agent, value: str) -> Classification:
-    words = tuple(word.format(value=value if _NAME.match(value) else "…") for word in agent.command)
+    words = tuple(
+        word.format(value=value if re.match(_NAME, value) else "…") for word in agent.command
+    )
     stop = Command((*container.client, "stop", container.handle), f"until {agent.name} acts again")
     advice = (Command(words, agent.comment), stop) if words else (stop,)
     return Classification(

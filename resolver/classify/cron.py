@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _CRONS = frozenset({"cron", "crond", "fcron", "anacron"})
 _ONCE = frozenset({"atd"})
 _SYSTEM_TABLES = ("/etc/crontab", "/etc/anacrontab", "/etc/cron.d/*")
-_ENTRY = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)")
+_ENTRY = r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*)"
 _USEFUL = 8  # a command of fewer characters says nothing
 
 
@@ -125,6 +125,6 @@ def _text(table: str) -> str:
 
 def _parsed(table: str, text: str) -> Iterator[_CronEntry]:
     for line in text.splitlines():
-        match = None if line.lstrip().startswith("#") else _ENTRY.fullmatch(line)
+        match = None if line.lstrip().startswith("#") else re.fullmatch(_ENTRY, line)
         if match:
             yield _CronEntry(table, " ".join(match[1].split()), match[2].strip())

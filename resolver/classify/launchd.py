@@ -32,8 +32,8 @@ _AIRPLAY_SETTINGS = Command(
 _OPENED = ("application.", "[0x")
 _HOMEBREW = "homebrew.mxcl."
 # Of what `launchctl print` says
-_PLIST = re.compile(r"(?m)^\s*path = (/.*\.plist)$")
-_PROPERTIES = re.compile(r"(?m)^\s*properties = (.*)$")
+_PLIST = r"(?m)^\s*path = (/.*\.plist)$"
+_PROPERTIES = r"(?m)^\s*properties = (.*)$"
 
 
 class _Job(Struct, frozen=True):
@@ -97,8 +97,8 @@ def _described(label: str, uid: int, run: CommandRunner) -> _Job:
     answer = ask(run, ("launchctl", "print", target))
     if answer.status != 0:
         return _Job(label, target, None, None)
-    plist = _PLIST.search(answer.stdout)
-    properties = _PROPERTIES.search(answer.stdout)
+    plist = re.search(_PLIST, answer.stdout)
+    properties = re.search(_PROPERTIES, answer.stdout)
     keep = None if properties is None else "keepalive" in properties[1].lower()
     if "\tsemaphores = {" in answer.stdout:  # KeepAlive with conditions, such as SuccessfulExit
         keep = True

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
-_HEADING = re.compile(r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$")
-_OTHER_HEADING = re.compile(r"^\S")
-_FACT = re.compile(r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$")
+_HEADING = r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$"
+_OTHER_HEADING = r"^\S"
+_FACT = r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$"
 _STARTS = ("restart", "start")
 
 
@@ -174,10 +174,10 @@ def blocks(said: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for text in said.splitlines():
-        heading, fact = _HEADING.match(text), _FACT.match(text)
+        heading, fact = re.match(_HEADING, text), re.match(_FACT, text)
         if heading:
             current = found.setdefault(heading["status"] or heading["file"], {})
-        elif _OTHER_HEADING.match(text):
+        elif re.match(_OTHER_HEADING, text):
             current = {}
         elif fact:
             current.setdefault(fact["key"], fact["value"])

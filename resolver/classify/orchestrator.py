@@ -32,8 +32,8 @@ _NODE, _STACK = "com.docker.swarm.node.id", "com.docker.stack.namespace"
 _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
 _ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
 _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_INGRESS = re.compile(r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)")  # `docker service ls`, PORTS
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_INGRESS = r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)"  # `docker service ls`, PORTS
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
     ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
@@ -83,7 +83,7 @@ def _word(container: Container, label: str) -> str:
     Whoever starts a container chooses its labels: none of them becomes an option of a command.
     """
     value = container.label(label) or ""
-    return value if _LABEL.fullmatch(value) else ""
+    return value if re.fullmatch(_LABEL, value) else ""
 
 
 def _plain(found: object) -> str:
@@ -92,7 +92,7 @@ def _plain(found: object) -> str:
     Raises:
         CommandFailedError: it is none: it could be an option.
     """
-    if not isinstance(found, str) or not _LABEL.fullmatch(found):
+    if not isinstance(found, str) or not re.fullmatch(_LABEL, found):
         raise CommandFailedError(f"this is no name: {str(found)[:60]!a}")
     return found
 
@@ -232,7 +232,7 @@ def _mesh_service(
         return None
     for line in answer.splitlines():
         service, name, ports = (*line.split("\t"), "", "")[:3]
-        for first, last, transport in _INGRESS.findall(ports):
+        for first, last, transport in re.findall(_INGRESS, ports):
             inside = int(first) <= binding.port <= int(last or first)
             if inside and transport == binding.transport:
                 return service, name

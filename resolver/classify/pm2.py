@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-_TITLE = re.compile(r"PM2 v\S+: God Daemon \((.*)\)")
+_TITLE = r"PM2 v\S+: God Daemon \((.*)\)"
 _UNKNOWN_POLICY = "autorestart unknown"
 # What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)
-_PLAIN_NAME = re.compile(r"[A-Za-z_][\w@-]*")
+_PLAIN_NAME = r"[A-Za-z_][\w@-]*"
 _SOCKET_SECONDS = 0.5
 
 
@@ -125,7 +125,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _GodDaemon | None:
 def _home(process: Process, master: Process) -> str | None:
     """The PM2_HOME of a God daemon; None where the process is none."""
     title = " ".join(process.command)
-    if title.startswith("PM2 ") and (match := _TITLE.match(title)):
+    if title.startswith("PM2 ") and (match := re.match(_TITLE, title)):
         return match[1]
     home = master.variable("PM2_HOME")  # PM2_DAEMON_TITLE may have given it another title
     if home is None or master.variable("pm_id") is None:
@@ -266,7 +266,7 @@ def _target(mine: _Application, applications: list[_Application]) -> tuple[str, 
     wanted = family if mine.clustered else [mine]
     spaces = {each.namespace for each in applications}
     unique = len(same) == len(wanted) and mine.name not in {*spaces, "all"}
-    if unique and _PLAIN_NAME.fullmatch(mine.name):
+    if unique and re.fullmatch(_PLAIN_NAME, mine.name):
         return (mine.name,)
     return tuple(str(each.number) for each in wanted)
 

@@ -31,7 +31,7 @@ _NAMES = {
     "process-compose": "PC_PROC_NAME",
 }
 _STARTING = {"honcho", "foreman", "nf"}  # these have other commands than `start`, too
-_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
+_NUMBER = r"(?<![\w.])\d+(?![\w.])"
 _MANY = 6  # PIDs named of those that would end too
 
 
@@ -185,7 +185,7 @@ def _ask(
     """
     answer = ask(run, question, account)
     line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
-    numbers = set(map(int, _NUMBER.findall(answer.stdout)))
+    numbers = set(map(int, re.findall(_NUMBER, answer.stdout)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)
     if pid is None:
         return Confidence.SUSPECTED, f"{question[0]} does not name it"

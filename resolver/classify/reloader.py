@@ -34,9 +34,9 @@ _FLAGGED = {
     "dotnet": {"watch"},
 }
 _WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
-_LOOP = re.compile(r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b")
-_COMMAND_OPTION = re.compile(r"-[a-z]*c")
-_BETWEEN_WORDS = re.compile(r"[\s;&|]+")
+_LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"
+_COMMAND_OPTION = r"-[a-z]*c"
+_BETWEEN_WORDS = r"[\s;&|]+"
 # Terminals, multiplexers, editors and tools that started the server for somebody
 _FOREIGN = SESSION_HOSTS | {
     "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
@@ -95,11 +95,11 @@ def _loops(command: tuple[str, ...], master: Process) -> bool:
 
     A script's text is not read: scripts are judged by observation.
     """
-    given = (text for flag, text in pairwise(command) if _COMMAND_OPTION.fullmatch(flag))
-    loop = _LOOP.search(next(given, ""))
+    given = (text for flag, text in pairwise(command) if re.fullmatch(_COMMAND_OPTION, flag))
+    loop = re.search(_LOOP, next(given, ""))
     if loop is None:
         return False
-    body = _BETWEEN_WORDS.split(loop[1])
+    body = re.split(_BETWEEN_WORDS, loop[1])
     return any(word in body for word in master.command if len(word) > 1)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _DAEMONS = frozenset({"sshd", "sshd-session"})
-_SESSION = re.compile(r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?")
+_SESSION = r"(?:sshd|sshd-session): (?!.*\[listener\])([^\s@]+)(?:@(\S+))?"
 _DISPLAYS = range(6010, 6100)  # X11DisplayOffset 10 and up (sshd_config(5))
 
 
@@ -27,7 +27,7 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
     """A forward that a client asked for; None for a daemon's own port."""
     for process in holder.processes:
         known = known_as(process, _DAEMONS)
-        match = _SESSION.match(" ".join(process.command)) if known else None
+        match = re.match(_SESSION, " ".join(process.command)) if known else None
         if match:
             return _forward(holder, process, match[1], match[2] or "")
     return None

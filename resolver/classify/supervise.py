@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from resolver.model import Account, Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-_RUNSV_STATUS = re.compile(r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)")
-_S6_STATUS = re.compile(r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)")
-_DAEMONTOOLS_STATUS = re.compile(r"up \(pid (\d+)\) \d+ seconds")
+_RUNSV_STATUS = r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)"
+_S6_STATUS = r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)"
+_DAEMONTOOLS_STATUS = r"up \(pid (\d+)\) \d+ seconds"
 # The wanted state in daemontools' supervise/status: `u`, `d`, or 0 after `svc -o` (svstat.c does
 # not tell a service that was started once from one that is started again)
 _WANTED_BYTE = 17
@@ -81,13 +81,13 @@ def runit_states(said: str, folder: str) -> tuple[ServiceState, ...]:
             want_up="want down" not in match["words"],
             words=match["words"].strip(", "),
         )
-        for match in _RUNSV_STATUS.finditer(said)
+        for match in re.finditer(_RUNSV_STATUS, said)
     )
 
 
 def s6_states(said: str, folder: str) -> tuple[ServiceState, ...]:
     """The process in `up (pid 7) 1 seconds, normally down, want down`, newer with `pgid`."""
-    match = _S6_STATUS.match(said)
+    match = re.match(_S6_STATUS, said)
     if match is None:
         return ()
     words = match["words"].strip(", ")
@@ -97,7 +97,7 @@ def s6_states(said: str, folder: str) -> tuple[ServiceState, ...]:
 def daemontools_states(said: str, folder: str) -> tuple[ServiceState, ...]:
     """The process in `DIR: up (pid 7) 1 seconds, normally down`; the wanted state is in a file."""
     words = said.strip().removeprefix(f"{folder}: ")
-    match = _DAEMONTOOLS_STATUS.match(words)
+    match = re.match(_DAEMONTOOLS_STATUS, words)
     return (ServiceState(folder, int(match[1]), None, words),) if match else ()
 
 

@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 # Units that hold ports for others, or run other people's work
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
 _UNITS = (".service", ".scope")
-_USER_MANAGER = re.compile(r"/user@(\d+)\.service/")
-_LISTEN = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)")
+_USER_MANAGER = r"/user@(\d+)\.service/"
+_LISTEN = r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)"
 _PROPERTIES = (
     "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState,"
     "ControlGroup"
 )
 _TRIGGERS = (".socket", ".path", ".timer")
 # The way into the machine, its network and its engines: whoever stops one may be locked out
-_NEVER = re.compile(
+_NEVER = (
     r"(?:sshd?|sshd-\w+|dropbear|tailscaled|zerotier-one|wg-quick|openvpn(?:-\w+)?|xrdp(?:-\w+)?"
     r"|cockpit|teleport|amazon-ssm-agent|google-guest-agent|getty|serial-getty|user|user-runtime-dir"
     r"|NetworkManager|networking|dhcpcd|wpa_supplicant|systemd-[\w-]+|dbus|dbus-broker"
     r"|docker|containerd|podman|crio|kubelet|libvirtd?|virtqemud)(?:@.*)?\.(?:service|socket)"
 )
-_PROGRAM = re.compile(r"path=(\S+)")
+_PROGRAM = r"path=(\S+)"
 
 
 class _Unit(Struct, frozen=True):
@@ -93,7 +93,7 @@ def _suspect(paths: Iterable[str]) -> _Unit | None:
         parts = [part for part in path.split("/") if part.endswith(_UNITS)]
         # Who may make cgroups below a unit chooses their names: none becomes an option
         if parts and parts[-1].endswith(".service") and not parts[-1].startswith("-"):
-            manager = _USER_MANAGER.search(path)
+            manager = re.search(_USER_MANAGER, path)
             return _Unit(parts[-1], int(manager[1]) if manager else None)
     return None
 
@@ -107,7 +107,7 @@ def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
 def _service(
     holder: Holder, unit: _Unit, snapshot: Snapshot, run: CommandRunner
 ) -> Classification | None:
-    never = _NEVER.fullmatch(unit.name) is not None
+    never = re.fullmatch(_NEVER, unit.name) is not None
     try:
         facts = _show(unit, holder.master, run)
     except CommandFailedError as error:
@@ -254,7 +254,7 @@ def _socket_unit(
 def _leads_in(unit: _Unit, block: dict[str, str], about: Process, run: CommandRunner) -> bool:
     """Whether a socket unit, or what it starts, must not be stopped: by name, or by program."""
     services = block.get("Triggers", "").split()
-    if any(_NEVER.fullmatch(name) for name in (unit.name, *services)):
+    if any(re.fullmatch(_NEVER, name) for name in (unit.name, *services)):
         return True
     named = [name.replace("@.", "@x.") for name in services if not name.startswith("-")]
     if not named:
@@ -263,7 +263,7 @@ def _leads_in(unit: _Unit, block: dict[str, str], about: Process, run: CommandRu
         blocks = _query(unit.uid, about, run, ("show", *named, "-p", "ExecStart"))
     except CommandFailedError:
         return True  # whether it is a way in cannot be told
-    paths = _PROGRAM.findall(" ".join(each.get("ExecStart", "") for each in blocks))
+    paths = re.findall(_PROGRAM, " ".join(each.get("ExecStart", "") for each in blocks))
     return not SYSTEM.isdisjoint(path.rpartition("/")[2] for path in paths)
 
 
@@ -291,7 +291,7 @@ def _socket_classification(
 
 def _listens(text: str, like: Binding) -> Iterator[Binding]:
     """The bindings in `Listen=` values such as `[::]:8085 (Stream)`; `*` has become `[::]`."""
-    for match in _LISTEN.finditer(text):
+    for match in re.finditer(_LISTEN, text):
         transport = Transport.TCP if match[3] == "Stream" else Transport.UDP
         found = Binding(transport, match[1].lower(), PortNumber(int(match[2])))
         yield found

@@ -27,8 +27,8 @@ _SSH = frozenset({"ssh"})
 _AUTOSSH = frozenset({"autossh"})
 _KUBERNETES = frozenset({"kubectl", "oc"})
 _SHORT = 2  # PORT:/remote/socket; longer ones are [ADDRESS:]PORT:HOST:HOSTPORT
-_PARTS = re.compile(r":(?![^\[]*\])|/(?=\d+$)")  # of [HOST:]PORT:HOST:PORT, [::1] included
-_MASTER = re.compile(r"ssh: (/.*) \[mux\]")  # the title of a ControlPersist master (ssh.c)
+_PARTS = r":(?![^\[]*\])|/(?=\d+$)"  # of [HOST:]PORT:HOST:PORT, [::1] included
+_MASTER = r"ssh: (/.*) \[mux\]"  # the title of a ControlPersist master (ssh.c)
 _WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"  # ssh(1): the options that take an argument
 _KUBE_VALUES = frozenset(
     {"-n", "--namespace", "-s", "--server", "--context", "--cluster", "--kubeconfig", "--user",
@@ -56,7 +56,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     if master is None:
         return None
     title = master.command[0] if master.command else ""
-    if title.startswith("ssh: ") and (shared := _MASTER.match(title)):
+    if title.startswith("ssh: ") and (shared := re.match(_MASTER, title)):
         return _shared(holder, master, shared[1], run)
     if _runs(master, _SSH):
         return _ssh(holder, master, snapshot)
@@ -227,7 +227,7 @@ def _target(line: _Ssh, binding: Binding) -> str:
     """What the port leads to: `host:port`, or SOCKS; empty where no option names the port."""
     port = str(binding.port)
     for kind, given in line.forwards:
-        parts = [part.strip("[]") for part in _PARTS.split(given)]
+        parts = [part.strip("[]") for part in re.split(_PARTS, given)]
         if kind == "D" and parts[-1] == port:
             return "SOCKS proxy (-D)"
         if kind == "L" and len(parts) > 1 and parts[-3 if len(parts) > _SHORT else 0] == port:

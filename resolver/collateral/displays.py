@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from resolver.collateral.family import Family
 
-_DISPLAY = re.compile(r"@?/tmp/\.X11-unix/X(?P<x>\d+)|.*/wayland-(?P<wayland>\d+)")
+_DISPLAY = r"@?/tmp/\.X11-unix/X(?P<x>\d+)|.*/wayland-(?P<wayland>\d+)"
 
 
 def lost(family: Family) -> Iterator[Collateral]:
@@ -21,7 +21,7 @@ def lost(family: Family) -> Iterator[Collateral]:
         match[0].removeprefix("@"): f":{match['x']}" if match["x"] else f"wayland-{match[2]}"
         for each in family.sockets.unix
         if each.listening and each.inode in family.inodes
-        if (match := _DISPLAY.fullmatch(each.path))
+        if (match := re.fullmatch(_DISPLAY, each.path))
     }
     for path, name in sorted(theirs.items()):
         clients = sum(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _ID_LENGTH = 64
-_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_CONTAINER_ID = r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
 # Mounted into every container from the engine's folder for it (Docker and Podman alike)
 _CONTAINER_FILES = re.compile(
     r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
@@ -44,7 +44,7 @@ _USER_SOCKETS = ("docker.sock", "podman/podman.sock")  # below XDG_RUNTIME_DIR
 _HOME_SOCKETS = (".docker/run/docker.sock", ".docker/desktop/docker.sock",
                  ".orbstack/run/docker.sock", ".colima/default/docker.sock")  # fmt: skip
 _RUNTIME_DIRECTORIES = "/run/user"  # one for each user who is logged in (pam_systemd(8))
-_RUNTIME_DIRECTORY = re.compile(r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)")
+_RUNTIME_DIRECTORY = r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)"
 _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says nothing of itself
 
 
@@ -118,7 +118,7 @@ def _is_neighbour(path: str) -> bool:
 def _owner_of_directory(path: str) -> int | None:
     """The user in whose runtime directory a path is or leads; None where it is nobody's."""
     for each in (os.path.normpath(path), os.path.realpath(path)):
-        if found := _RUNTIME_DIRECTORY.match(each):
+        if found := re.match(_RUNTIME_DIRECTORY, each):
             return int(found[1])
     return None
 
@@ -229,7 +229,7 @@ def container_id_in(text: str) -> str | None:
 
 
 def _ids(text: str) -> list[str]:
-    return _CONTAINER_ID.findall(text) if len(text) >= _ID_LENGTH else []
+    return re.findall(_CONTAINER_ID, text) if len(text) >= _ID_LENGTH else []
 
 
 def in_container() -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 # systemd lets a user make cgroups of any name below this one (systemd's "Control Group APIs and
 # Delegation"): whose container a path there names is that user's word
-_DELEGATED = re.compile(r"/user@(\d{1,10})\.service(?:/|\Z)")
+_DELEGATED = r"/user@(\d{1,10})\.service(?:/|\Z)"
 _KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 
@@ -221,7 +221,7 @@ def _inhabited(
     found = next(filter(None, map(container_id_in, paths)), None)
     if found is None or found == snapshot.own_container:
         return None
-    makers = {int(maker) for path in paths for maker in _DELEGATED.findall(path)}
+    makers = {int(maker) for path in paths for maker in re.findall(_DELEGATED, path)}
     return next(
         (
             each

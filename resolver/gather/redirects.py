@@ -33,7 +33,7 @@ _BACKENDS = (
     "nft",
 )  # xtables-nft(8): each shows its own rules, and is one of them by name
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
-_LEADING = re.compile(r"(?:KUBE|CNI)-")
+_LEADING = r"(?:KUBE|CNI)-"
 
 
 class Nat(Struct, frozen=True):
@@ -131,7 +131,7 @@ def _target(words: list[str]) -> str | None:
     jump = _after(words, "-j") or ""
     if jump in {"DNAT", "REDIRECT"}:
         return _after(words, "--to-destination") or f"port {_after(words, '--to-ports') or '?'}"
-    return f"chain {jump}" if _LEADING.match(jump) else None
+    return f"chain {jump}" if re.match(_LEADING, jump) else None
 
 
 def _after(words: list[str], name: str) -> str | None:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 _UNIX = "unix://"
 _LONGEST_EVENT = 1 << 20  # bytes
-_ID = re.compile(r"[0-9a-f]{64}\Z")
+_ID = r"[0-9a-f]{64}\Z"
 
 
 def is_container_id(text: object) -> TypeGuard[str]:
     """Whether it is a container's whole id: 64 hexadecimal digits (Engine API, `Id`)."""
-    return isinstance(text, str) and _ID.match(text) is not None
+    return isinstance(text, str) and re.match(_ID, text) is not None
 
 
 def is_local(endpoint: str) -> bool:

@@ -14,7 +14,7 @@ from resolver.model.ports import ANY_IPV4, Binding, PortRequest, SocketState, Tr
 Pid = NewType("Pid", int)
 
 
-_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")  # names.RestrictedNamePattern of Moby
+_CONTAINER_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z"  # names.RestrictedNamePattern of Moby
 
 
 class Scan(StrEnum):
@@ -155,7 +155,7 @@ class Container(Struct, frozen=True):
 
         An engine may say that a container is called `--help`, or `$(reboot)`.
         """
-        return self.name if _CONTAINER_NAME.match(self.name) else self.id[:12]
+        return self.name if re.match(_CONTAINER_NAME, self.name) else self.id[:12]
 
     @property
     def title(self) -> str:

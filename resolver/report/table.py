@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
 from resolver.model import Kind, Whose
 from resolver.report.escape import escape
 
@@ -31,6 +29,8 @@ def table(ports: Iterable[PortReport]) -> str:
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A listing of one-line texts: a header and a line for each row."""
+    from tabulate import tabulate
+
     text = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
