@@ -147,7 +147,7 @@ def _counted(report: Report) -> Report:
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:
-    wanted = names.wanted(map(str, ports), assigned.current)
+    wanted = names.wanted(map(str, ports), assigned.current, to_end=True)
     if not wanted.requests:
         raise UsageError("no port was given")
     return wanted

@@ -42,16 +42,21 @@ def parse(arguments: Iterable[str]) -> tuple[PortRequest, ...]:
     """
     requests: dict[PortRequest, None] = {}
     for argument in arguments:
-        items = [argument] if "://" in argument else argument.split(",")
-        for item in items:
-            requests.update(dict.fromkeys(_parse_item(item.strip(" "), argument)))
+        for item in items(argument):
+            requests.update(dict.fromkeys(_parse_item(item, argument)))
     return tuple(requests)
+
+
+def items(argument: str) -> list[str]:
+    """The parts of a comma list; a URL, which may have commas of its own, is one part."""
+    parts = [argument] if "://" in argument else argument.split(",")
+    return [part.strip(" ") for part in parts]
 
 
 def _parse_item(item: str, argument: str) -> list[PortRequest]:
     if item.isascii() and item.isdecimal():
         return [PortRequest(PortNumber(_port(item, item, argument)))]
-    match = re.fullmatch(_ITEM, bare := _bare(item))
+    match = re.fullmatch(_ITEM, bare := without_trimmings(item))
     if match is None:
         raise UsageError(f"{_quote(item, argument)} is not a port: {_complaint(bare)}", _EXAMPLES)
     first = _port(match["first"], item, argument)
@@ -63,8 +68,8 @@ def _parse_item(item: str, argument: str) -> list[PortRequest]:
     return [PortRequest(PortNumber(port), transport, address) for port in range(first, last + 1)]
 
 
-def _bare(item: str) -> str:
-    """An item without what people paste around it."""
+def without_trimmings(item: str) -> str:
+    """An item without what people paste around it; the host of a URL stays, if it says one."""
     if url := re.fullmatch(_URL, item):
         scheme, host = url["scheme"].lower(), url["host"]
         if scheme in _DEFAULT_PORTS and not re.search(r":[0-9]+\Z", host):

@@ -43,7 +43,7 @@ kill_api_ports() (
     done
     if [ -z "$_ultra_ports_given" ]; then
         case ${API_PORT-} in
-            "" | *[!0-9]*) \set -- api "$@" ;;
+            "" | *[!0-9]*) \set -- --standard api "$@" ;;
             *) \set -- "$API_PORT" "$@" ;;
         esac
     fi

@@ -103,7 +103,7 @@ def resolve_project(
     Returns:
         The report, and the text of the plan file, where there is one.
     """
-    extra = names.wanted(ports, assigned.current)
+    extra = names.wanted(ports, assigned.current, to_end=True)
     found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
     if plans:
         report, plan = freeing.plan(found, extra.requests, **policy)

@@ -34,6 +34,7 @@ from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
+from resolver.leases import assigned
 from resolver.model import Whose
 from resolver.project import names
 
@@ -48,6 +49,7 @@ def resolve(
     everything: Annotated[
         bool, typer.Option("--all", help="The port of every service of the project file.")
     ] = False,
+    standard: Annotated[bool, typer.Option("--standard", hidden=True)] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
     ] = False,
@@ -110,6 +112,8 @@ def resolve(
     if not (ports or everything or compose or stale):
         raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
     wanted = options.wanted(ports, everything=everything)
+    if standard:  # kill_api_ports, whose own name says what is meant
+        wanted = names.or_standard(wanted, assigned.current)
     policy = options.policy(
         dry_run=dry_run,
         grace=grace,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from resolver.errors import UsageError
 from resolver.health.signatures import is_address, is_local
 from resolver.health.wait import Condition, Unmet
-from resolver.portspec import MAX_PORT
+from resolver.portspec import MAX_PORT, items, without_trimmings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +49,8 @@ def split(arguments: Iterable[str]) -> tuple[list[str], list[Remote]]:
     here: list[str] = []
     away: list[Remote] = []
     for argument in arguments:
-        for item in argument.split(","):
-            found = _remote(item.strip(" "))
+        for item in items(argument):
+            found = _remote(without_trimmings(item))
             if found is None:
                 here.append(item)
             else:

@@ -45,7 +45,7 @@ def targets(
         UsageError: an argument is neither a port nor the name of a service, or there is none and no
             project file either.
     """
-    words = [item.strip(" ") for each in arguments for item in str(each).split(",")]
+    words = [item for each in arguments for item in portspec.items(str(each))]
     if any(not word for word in words):
         raise UsageError("'' is not a port: it is empty")
     named = not words or any(_NAME.fullmatch(word) for word in words)

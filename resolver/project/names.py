@@ -13,7 +13,7 @@ from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project import file
 from resolver.project.file import MINE, is_name
-from resolver.project.load import load
+from resolver.project.load import STANDARD_ORIGIN, load
 from resolver.settings import ONLY_VARIABLE
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ class Wanted(Struct, frozen=True):
         return replace(report, ports=tuple(named), notes=(*self.notes, *report.notes))
 
 
-def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
+def wanted(arguments: Iterable[str], of: Callable[[], Project], *, to_end: bool = False) -> Wanted:
     """Every requested port in the order given, each once; the project is read for names only.
 
     Args:
         arguments: ports, and names of services.
         of: gives the project, which has to be the same for every command (`leases.assigned`).
+        to_end: what holds the ports may be ended, so no name stands for a port by itself.
 
     Raises:
         UsageError: an argument is neither a port nor the name of a service.
@@ -54,20 +55,42 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project]) -> Wanted:
     services_named: dict[Service, None] = {}
     project: Project | None = None
     for argument in arguments:
-        items = [item.strip(" ") for item in argument.split(",")]
-        named = "://" not in argument and any(map(is_name, items))
-        for item in items if named else [argument]:
+        items = portspec.items(argument)
+        for item in items if any(map(is_name, items)) else [argument]:
             if not is_name(item):
                 found |= {each: () for each in portspec.parse([item]) if each not in found}
                 continue
             project = project or of()
             service = project.service(item)
+            if to_end and service.origin == STANDARD_ORIGIN:
+                raise _by_nobody(service)
             services_named[service] = None
             found[service.request] = (*found.get(service.request, ()), item)
     services = {request: tuple(dict.fromkeys(names)) for request, names in found.items() if names}
     notes = (note for service in services_named for note in service.notes)
     left_out = project.notes if project else ()
     return Wanted(tuple(found), services, tuple(dict.fromkeys((*left_out, *notes))))
+
+
+def _by_nobody(service: Service) -> UsageError:
+    port = str(service.request).removesuffix("/tcp")
+    return UsageError(
+        f"no project file and no {service.variable} says which port {service.name} has: nothing "
+        f"is ended on the mere name; type the port, such as {port}"
+    )
+
+
+def or_standard(arguments: Iterable[str], of: Callable[[], Project]) -> list[str]:
+    """The arguments, with the standard port for each name that only that speaks for.
+
+    Raises:
+        UsageError: the project makes no sense, or has no such service.
+    """
+    found = [of().service(each) if is_name(each) else None for each in arguments]
+    return [
+        str(service.request) if service and service.origin == STANDARD_ORIGIN else each
+        for each, service in zip(arguments, found, strict=True)
+    ]
 
 
 def everything() -> tuple[str, ...]:

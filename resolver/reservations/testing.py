@@ -212,7 +212,7 @@ def requests_of(ports: tuple[int | str, ...]) -> list[PortRequest]:
     """
     if not ports:
         raise UsageError("no port was given")
-    return list(names.wanted(map(str, ports), assigned.current).requests)
+    return list(names.wanted(map(str, ports), assigned.current, to_end=True).requests)
 
 
 def free(requests: list[PortRequest], options: dict[str, Any]) -> None:

@@ -142,6 +142,26 @@ def test_a_broken_project_is_no_reason_to_refuse_a_number(tmp_path: Path) -> Non
     assert done.stdout == f"{port}/tcp free: bound for proof\n"
 
 
+def test_nothing_is_ended_on_a_name_that_nobody_gave_a_port(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "compose.yml").write_text("services: {web: {image: x, ports: ['1:1']}}")
+    for words in (
+        ("resolve", "redis"),
+        ("resolve", "-n", "redis"),
+        ("resolve", "--compose", "redis"),
+    ):
+        done = ultra(tmp_path, *words)
+
+        assert (done.status, done.stdout) == (2, ""), words
+        assert "REDIS_PORT" in done.stderr
+        assert done.stderr.endswith("type the port, such as 6379\n")
+    port = free_port()
+    assert ultra(tmp_path, "who", "redis").status == 0, "to look harms nobody"
+    assert ultra(tmp_path, "resolve", "redis", REDIS_PORT=str(port)).status == 0
+    (tmp_path / ".env").write_text(f"REDIS_PORT={port}\n")
+    assert f"{port}/tcp (redis) free" in ultra(tmp_path, "resolve", "redis").stdout
+
+
 def test_all_without_a_project_file_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
 

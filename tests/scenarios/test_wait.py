@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,22 @@ def test_one_look(lab: Lab) -> None:
         assert ultra("wait", str(wrong), "--until", until, "--timeout", "0").status == 1
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    [":P", "localhost:P", "http://localhost:P/x,y", "tcp/P", "[::]:P", "0.0.0.0:P", "*:P"],
+)
+def test_a_port_is_taken_as_it_is_pasted(lab: Lab, pasted: str) -> None:
+    port = free_port()
+    for address in ("0.0.0.0", "::"):
+        lab.start("answering", port, "--tcp", address)
+    text = pasted.replace("P", str(port))
+    for words in (("wait", "--until", "healthy", "--timeout", "0"), ("health",)):
+        run = ultra(*words, text)
+        assert run.status == 0, run.stdout + run.stderr
+    assert ultra("wait", "--until", "free", "--timeout", "0", text).status == 1
+    assert ultra("who", "--json", text).json["ports"][0]["verdict"] == "held"
+
+
 def test_until_held_by_all_of_them(lab: Lab) -> None:
     port, other = free_port(), free_port()
     with begun(f"[::1]:{port}", f"{other}/udp", "--until", "held") as waiting:
@@ -137,18 +154,21 @@ def test_until_healthy_by_the_name_of_a_service(
 
 def test_a_port_of_another_machine_counts_by_its_answer(lab: Lab) -> None:
     port = free_port()
-    with begun(f"localhost:{port}", "--until", "healthy", "--", "echo", "up") as waiting:
+    with begun(
+        f"{socket.gethostname()}:{port}", "--until", "healthy", "--", "echo", "up"
+    ) as waiting:
         assert stays(lambda: waiting.poll() is None, 0.5)
-        lab.start("answering", port, "--tcp", "127.0.0.1")
+        lab.start("answering", port, "--tcp", "0.0.0.0")
         out, _ = waiting.communicate(timeout=READY_SECONDS)
     assert (waiting.returncode, out) == (0, "up\n")
 
 
 def test_another_machine_that_is_not_there() -> None:
     port = free_port()
-    run = ultra("wait", f"localhost:{port}", "--until", "held", "--timeout", "0")
+    name = socket.gethostname()
+    run = ultra("wait", f"{name}:{port}", "--until", "held", "--timeout", "0")
     assert run.status == 1
-    assert f"not held after 0 s: localhost:{port}/tcp does not accept: " in run.stderr
+    assert f"not held after 0 s: {name}:{port}/tcp does not accept: " in run.stderr
     run = ultra("wait", "nowhere.invalid:80", "--until", "held", "--timeout", "0.1")
     assert run.status == 1
     assert "nowhere.invalid:80/tcp " in run.stderr
