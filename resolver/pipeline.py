@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import verdicts, verify
+from resolver import successors, verdicts, verify
 from resolver.classify import classify
 from resolver.collateral import with_collateral
 from resolver.container_clients import with_clients
 from resolver.gather import exposure, gather, hints
 from resolver.gather.holders import holders
-from resolver.model import Diagnosis, ExitStatus
+from resolver.model import Diagnosis, ExitStatus, KillStep
 from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
@@ -21,7 +22,16 @@ from resolver.strategies.choose import choose, without_vain_steps
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import Policy, PortReport, PortRequest, Process, Proof, Report
+    from resolver.model import (
+        Policy,
+        PortReport,
+        PortRequest,
+        Process,
+        Proof,
+        Report,
+        Step,
+        Successor,
+    )
     from resolver.strategies import Effects
 
 
@@ -82,8 +92,9 @@ def carry_out(
     this = Round(tuple(requests), diagnosis, proofs)
     for number in range(policy.rounds):
         settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
+        earlier = successors.before()
         this = replace(this, outcomes=apply(this.before.plan, policy, effects))
-        this = replace(this, proofs=_settle(this, settle_seconds, effects))
+        this = _settle(this, earlier, settle_seconds, effects)
         ended = this.ended_processes
         this = replace(this, after=diagnose(this.to_diagnose, this.proofs, policy, effects, ended))
         reports |= this.reports(policy, reports)
@@ -119,12 +130,25 @@ def diagnose(
     return Diagnosis(snapshot, plan)
 
 
-def _settle(this: Round, settle_seconds: float, effects: Effects) -> Mapping[PortRequest, Proof]:
-    """The latest proofs: what steps were applied for is bound, watched, and bound once more."""
+def _settle(
+    this: Round, earlier: successors.Before, settle_seconds: float, effects: Effects
+) -> Round:
+    """With the latest proofs: what was tried is bound, watched with its family, and bound again."""
+    found: Mapping[Step, tuple[Successor, ...]] = {}
     if tried := [each for each in this.requests if this.tried(each)]:
         held, patience = this.ended_inodes, this.patience_seconds
         verify.await_release(tried, held, effects.list_sockets, effects.clock, patience)
         proofs = prove(tried, effects)
         if freed := [each for each in tried if proofs[each].free]:
             verify.watch(freed, settle_seconds, effects.list_sockets, effects.clock)
-    return {**this.proofs, **prove(this.requests, effects)}
+            taken = partial(verify.taken, freed, effects.list_sockets)
+            found = successors.watch(
+                _lineages(this, earlier), earlier, settle_seconds, effects.clock, taken
+            )
+    return replace(this, proofs={**this.proofs, **prove(this.requests, effects)}, successors=found)
+
+
+def _lineages(this: Round, earlier: successors.Before) -> dict[Step, successors.Lineage]:
+    """What would follow those that were ended, by the step that ended them."""
+    kills = (each for each in this.ended_steps if isinstance(each, KillStep))
+    return {e: successors.Lineage(e.members, this.before.snapshot, earlier) for e in kills}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -23,7 +24,16 @@ from resolver.verdicts import blocked, holders_of, is_in_the_way, lingering_note
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resolver.model import Holder, Outcome, Policy, PortRequest, Process, Proof, Step
+    from resolver.model import (
+        Holder,
+        Outcome,
+        Policy,
+        PortRequest,
+        Process,
+        Proof,
+        Step,
+        Successor,
+    )
 
 _CHANGED = {Result.DONE, Result.GONE}
 _FREE = {Verdict.FREE, Verdict.FREED}
@@ -34,7 +44,8 @@ class Round(Struct, frozen=True):
 
     It fills as it goes. `outcomes` say how each applied step ended; `proofs` are the latest, from
     before the steps and then from after them; `after` is the new diagnosis of the ports that are
-    `to_diagnose`, empty where there are none. For each port, the first line that fits decides:
+    `to_diagnose`, empty where there are none. `successors` came in the place of what a step ended,
+    on other ports. For each port, the first line that fits decides:
 
     ====  =====  =====  ====  =====  ======  =========================================  ======
     held  ended  taken  left  bound  engine  verdict                                    again?
@@ -60,6 +71,7 @@ class Round(Struct, frozen=True):
     proofs: Mapping[PortRequest, Proof]
     outcomes: tuple[Outcome, ...] = ()
     after: Diagnosis = Diagnosis()
+    successors: Mapping[Step, tuple[Successor, ...]] = MappingProxyType({})
 
     def holders_before(self, request: PortRequest) -> tuple[HolderReport, ...]:
         """Who held the port before the steps."""
@@ -157,9 +169,13 @@ class Round(Struct, frozen=True):
         verdict, reason = self._verdict(request, policy)
         takers = self.takers(request) if verdict is Verdict.RETAKEN else ()
         notes = lingering_notes(self.proofs[request])
-        if verdict is Verdict.FREED:
-            notes += self._unproven(request)
-        return PortReport(request, verdict, reason, self.holders_before(request), takers, notes)
+        found = PortReport(request, verdict, reason, self.holders_before(request), takers, notes)
+        if verdict is not Verdict.FREED:
+            return found
+        steps = dict.fromkeys(each.step for each in self.ended(request) if each.step)
+        moved_on = tuple(each for step in steps for each in self.successors.get(step, ()))
+        notes = (*notes, *self._unproven(request), *map(str, moved_on))
+        return replace(found, notes=notes, successors=moved_on)
 
     def _verdict(self, request: PortRequest, policy: Policy) -> tuple[Verdict, str]:
         """The line of the table that fits, and why."""

@@ -129,6 +129,11 @@ def _only_connections(request: PortRequest, list_sockets: Watcher) -> str:
     return "closed connections linger on it (TIME_WAIT, up to 60 s)"
 
 
+def taken(requests: Collection[PortRequest], list_sockets: Watcher) -> bool:
+    """Whether a socket has any of these ports."""
+    return bool(_in_the_way(list_sockets(list(requests))))
+
+
 def _in_the_way(sockets: Sequence[Socket]) -> tuple[Socket, ...]:
     return tuple(entry for entry in sockets if entry.state in _IN_THE_WAY)
 
@@ -156,7 +161,7 @@ def watch(
 ) -> None:
     """Watches ports that have just been freed for so long, or until a socket takes one of them."""
     deadline = clock.now() + seconds
-    while not _in_the_way(list_sockets(list(requests))):
+    while not taken(requests, list_sockets):
         left = deadline - clock.now()
         if left <= 0:
             return

@@ -59,6 +59,7 @@ from resolver.model.reports import (
     Proof,
     Report,
     Result,
+    Successor,
 )
 
 __all__ = [
@@ -106,6 +107,7 @@ __all__ = [
     "Step",
     "StopContainerStep",
     "StopServiceStep",
+    "Successor",
     "Transport",
     "Verdict",
     "Whose",

@@ -6,9 +6,9 @@ from enum import IntEnum, StrEnum
 
 from msgspec import Struct
 
-from resolver.model.machine import EngineState, Scan
+from resolver.model.machine import EngineState, Process, Scan
 from resolver.model.plans import Classification, Step, Verdict
-from resolver.model.ports import PortRequest
+from resolver.model.ports import Binding, PortRequest
 
 
 class ExitStatus(IntEnum):
@@ -64,10 +64,35 @@ class HolderReport(Struct, frozen=True):
     outcome: Outcome | None = None
 
 
+class Successor(Struct, frozen=True):
+    """What came in the place of an ended process, and not on its port.
+
+    `binding` is where it listens, None where it does not yet. `starter` is above both, or else its
+    parent. `alike`: it has the same command line, but for numbers; `same`: to the letter.
+    """
+
+    process: Process
+    binding: Binding | None
+    starter: Process | None
+    alike: bool
+    same: bool
+
+    def __str__(self) -> str:
+        by = f", started by {self.starter}" if self.starter else ""
+        if self.binding is None:
+            return f"it was started again as {self.process}{by}, which serves no port so far"
+        where = f"{self.binding.port}/{self.binding.transport}"
+        if not self.alike:
+            return f"{self.starter}, which had started it, then started {self.process} on {where}"
+        verb = "came back" if self.same else "seems to have come back"
+        return f"it {verb} on {where} as {self.process}{by}"
+
+
 class PortReport(Struct, frozen=True):
     """The end of the story for one requested port.
 
-    `services` are the names by which it was asked for.
+    `services` are the names by which it was asked for. `successors` came in the place of what was
+    ended for it, on other ports: this one is free all the same.
     """
 
     request: PortRequest
@@ -77,6 +102,7 @@ class PortReport(Struct, frozen=True):
     retaken_by: tuple[HolderReport, ...] = ()
     notes: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
+    successors: tuple[Successor, ...] = ()
 
     @property
     def title(self) -> str:

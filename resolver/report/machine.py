@@ -27,6 +27,7 @@ from resolver.model import (
     Scan,
     SocketState,
     Step,
+    Successor,
     Verdict,
 )
 from resolver.shell import join, shell_line
@@ -123,6 +124,15 @@ class HolderEntry(Struct, frozen=True):
     outcome: OutcomeEntry | None
 
 
+class SuccessorEntry(Struct, frozen=True):
+    """What came in the place of an ended process; `binding` is null where it serves nothing yet."""
+
+    binding: Binding | None
+    process: ProcessEntry
+    started_by: ProcessEntry | None
+    text: str
+
+
 class PortEntry(Struct, frozen=True):
     """One requested port."""
 
@@ -133,6 +143,7 @@ class PortEntry(Struct, frozen=True):
     reason: str
     holders: list[HolderEntry]
     retaken_by: list[HolderEntry]
+    successors: list[SuccessorEntry]
     notes: tuple[str, ...]
 
 
@@ -200,8 +211,14 @@ def _port(port: PortReport) -> PortEntry:
         reason=port.reason,
         holders=[holder(each) for each in port.holders],
         retaken_by=[holder(each) for each in port.retaken_by],
+        successors=[_successor(each) for each in port.successors],
         notes=port.notes,
     )
+
+
+def _successor(found: Successor) -> SuccessorEntry:
+    starter = _process(found.starter) if found.starter else None
+    return SuccessorEntry(found.binding, _process(found.process), starter, str(found))
 
 
 def _manager(manager: Manager | None) -> ManagerEntry | None:
