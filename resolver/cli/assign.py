@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from resolver.cli import completing
 from resolver.cli.options import NoDocker, ProjectName, Verbose
@@ -18,9 +19,11 @@ from resolver.errors import UsageError
 from resolver.leases.duration import seconds
 from resolver.leases.scope import current as current_scope
 from resolver.project.load import load
+from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate
 from resolver.reservations.export.block import without_block
+from resolver.reservations.export.derived import derived
 from resolver.reservations.export.env_file import EnvFile
 from resolver.reservations.export.variables import (
     AssignmentEnvelope,
@@ -70,9 +73,13 @@ def assign(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a port is not to be had.")
     ] = False,
-    env_file: Annotated[
-        str | None,
-        typer.Option("--env-file", metavar="FILE", help="Keep a block of variables in this file."),
+    env_files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env-file",
+            metavar="FILE",
+            help="Keep a block of variables in this file, in place of the project's env_files.",
+        ),
     ] = None,
     form: Annotated[
         ExportFormat, typer.Option("--format", help="What to print on stdout.")
@@ -124,7 +131,8 @@ def assign(
         use_docker=not no_docker,
     )
     # What cannot be read or written is found out before anything is done.
-    file = EnvFile(Path(env_file), keep=bool(services)) if env_file is not None else None
+    paths = _paths(found) if env_files is None else [*map(Path, env_files)]
+    files = [EnvFile(path, keep=bool(services)) for path in dict.fromkeys(paths)]
     override = Override.read(compose_files or [], wanted) if form is ExportFormat.COMPOSE else None
     tell(override.notes if override else ())
     tell(_notes(found, wanted))
@@ -135,8 +143,11 @@ def assign(
         if terms.scope.startswith("engine:"):
             tell(["what is no container on the engine's host is not seen from here"])
     tell(_story(assigned, verbose=verbose))
-    if file is not None:
-        tell(file.preview(assigned) if dry_run else file.write(assigned, os.environ))
+    as_leased = replace(current_project(), name=terms.project)
+    exports = derived(as_leased, assigned, os.environ, whole=not services)
+    told = variables(assigned) | exports
+    for file in files:
+        tell(file.preview(assigned, told) if dry_run else file.write(assigned, told, os.environ))
     if override is not None:
         print(override.text(assigned), end="")
     elif form is ExportFormat.JSON:
@@ -147,12 +158,32 @@ def assign(
                 place=terms.place,
                 scope=terms.scope,
                 services=[*map(service_entry, assigned)],
+                exports=exports,
+                env_files=[*map(str, paths)],
             )
         )
     else:
         text = shell_text if form is ExportFormat.SHELL else env_text
-        print(text(variables(assigned)), end="")
+        print(text(told), end="")
     return 0
+
+
+def _paths(found: Project) -> list[Path]:
+    """The project's own environment files.
+
+    Raises:
+        UsageError: a link leads out of the project.
+    """
+    paths = []
+    for name in found.env_files:
+        path = found.root / name
+        if not path.resolve().is_relative_to(found.root.resolve()):
+            raise UsageError(
+                f"{found.file}: env_files: expected a file below {found.root}, "
+                f"and {name!a} leads to {path.resolve()}"
+            )
+        paths.append(path)
+    return paths
 
 
 def _notes(found: Project, wanted: Sequence[ServiceRequest]) -> Iterable[str]:

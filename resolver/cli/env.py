@@ -6,6 +6,7 @@ import os
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from resolver.cli import completing
 from resolver.cli.options import PRINT_EPILOG, ProjectName
@@ -15,6 +16,7 @@ from resolver.leases.assigned import leased
 from resolver.project import example as examples
 from resolver.project import file
 from resolver.project.names import current, working_directory
+from resolver.reservations.export.derived import derived
 from resolver.reservations.export.lookup import lookup
 
 EPILOG = PRINT_EPILOG
@@ -25,7 +27,7 @@ def env(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="A service (api), or a variable of one (API_URL).",
+            help="A service (api), or a variable (API_URL).",
             autocompletion=completing.services,
         ),
     ] = None,
@@ -59,7 +61,8 @@ def _example() -> str:
 def _value(name: str, called: str) -> str:
     """The value to print."""
     project = current()
-    found = lookup(name, project, leased(os.environ, project, called))
+    exports = derived(replace(project, name=called or project.name), (), os.environ)
+    found = lookup(name, project, leased(os.environ, project, called), exports)
     notes = (note for each in project.services if each.name == name for note in each.notes)
     say((*project.notes, *notes))
     return found

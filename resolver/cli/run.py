@@ -22,6 +22,7 @@ from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
 from resolver.project.names import current
 from resolver.reservations.allocate import allocate, give_back
+from resolver.reservations.export.derived import derived
 from resolver.reservations.export.variables import variables
 from resolver.reservations.handover import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
@@ -103,6 +104,7 @@ def run(
             held.callback(give_back, each, store)
         services = {each.wanted.service: each.request for each in assigned}
         environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
+        environ |= derived(root, assigned, os.environ, whole=False)
         leases = [each.lease for each in assigned if each.lease]
         environ |= token_carriers.variable(leases)
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}

@@ -43,6 +43,9 @@ def _ports(contents: Contents | None) -> Iterator[str]:
         yield f"# {', '.join(_facts(entry, contents))}"
         yield f"{entry.variable}={entry.request.port}"
         yield ""
+    for each in contents.exports if contents else ():
+        yield f"# {each.name} is made by `ultra-ports assign`: {each.text}"
+        yield ""
 
 
 def _facts(entry: ServiceLine, contents: Contents | None) -> Iterator[str]:

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.checked import checked, shown, unknown
+from resolver.project.derived import derived
 from resolver.project.location import exists, folders, objection
 from resolver.project.probe import read_probe
 from resolver.project.reading import read
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.model import PortRequest
+    from resolver.project.derived import Derived
     from resolver.project.model import Probe
 
 OWN_NAME = "ultra-ports.toml"
@@ -33,7 +35,7 @@ _TOOL = "ultra-ports"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _Port = Annotated[int, Meta(ge=1, le=portspec.MAX_PORT)]
 _Range = Annotated[str, Meta(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?\Z")]  # "8000-8099"
-_Tables = dict[str, dict[str, Any]]
+_Text = str | list[str]
 
 
 class _Resolve(Struct, frozen=True):
@@ -43,12 +45,14 @@ class _Resolve(Struct, frozen=True):
 
 
 class _ProjectTable(Struct, frozen=True):
-    """The whole of it; services are looked at one by one, so that errors can name them."""
+    """The whole of it; what is in tables is looked at one by one, so that errors can name it."""
 
     project: Annotated[str, Meta(max_length=100)] = ""
     pool: str | list[_Range] = ""
     services: dict[str, Any] = {}
-    environments: _Tables = {}
+    environments: dict[str, Any] = {}
+    export: dict[str, Any] = {}
+    env_files: list[str] = []
     resolve: _Resolve = _Resolve()
 
 
@@ -67,6 +71,7 @@ class WholeFile(_ProjectTable, frozen=True):
 
     services: dict[str, _Port | str | _ServiceTable] = {}
     environments: dict[str, dict[str, _Port | str]] = {}
+    export: dict[str, _Text] = {}
 
 
 class ServiceLine(Struct, frozen=True):
@@ -79,13 +84,18 @@ class ServiceLine(Struct, frozen=True):
 
 
 class Contents(Struct, frozen=True):
-    """A project file that makes sense. `environments` maps each to the ports that differ there."""
+    """A project file that makes sense. `environments` maps each to the ports that differ there.
+
+    `env_files` are relative to the project's root, and stay below it.
+    """
 
     path: Path
     project: str
     pool: tuple[tuple[int, int], ...]
     services: tuple[ServiceLine, ...]
     environments: dict[str, dict[str, int]]
+    exports: tuple[Derived, ...] = ()
+    env_files: tuple[str, ...] = ()
 
 
 def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
@@ -180,19 +190,30 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     seen: dict[str, str] = {}
     for each in services:
         if (other := seen.setdefault(each.variable, each.name)) != each.name:
-            raise UsageError(f"{other} and {each.name} share the variable {each.variable}")
+            raise UsageError(
+                f"services.{each.name}.variable: expected one of its own, since {other} and "
+                f"{each.name} share the variable {each.variable}"
+            )
     environments = {
         name: _environment(name, ports, found.services)
         for name, ports in found.environments.items()
     }
     pool = [found.pool] if isinstance(found.pool, str) else found.pool
-    ranges = tuple(_range(text) for text in pool if text)
-    return Contents(path, found.project, ranges, services, environments)
+    return Contents(
+        path=path,
+        project=found.project,
+        pool=tuple(_range(text) for text in pool if text),
+        services=services,
+        environments=environments,
+        exports=_exports(found, seen),
+        env_files=tuple(map(_env_file, found.env_files)),
+    )
 
 
 def _entry(name: str, value: object) -> ServiceLine:
     if not is_name(name):
-        raise UsageError(f"services: {shown(name)} is no name of a service (letters, digits, -, _)")
+        expected = "expected a name of letters, digits, - and _, which a letter begins"
+        raise UsageError(f"services: {expected}: {shown(name)} is no name of a service")
     where = f"services.{name}"
     if not isinstance(value, dict):
         value = {"port": checked(value, _Port | str, where)}
@@ -216,12 +237,32 @@ def _request(table: _ServiceTable, where: str) -> PortRequest:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     if len(found) != 1:
-        raise UsageError(f"{where} has one port, not a range")
+        raise UsageError(f"{where}: expected one port, not a range")
     return found[0]
 
 
-def _environment(name: str, ports: dict[str, Any], services: dict[str, Any]) -> dict[str, int]:
+def _exports(found: _ProjectTable, ports: dict[str, str]) -> tuple[Derived, ...]:
+    """`ports`: the variables that have a port, and whose."""
+    exports = []
+    for name, value in found.export.items():
+        where = f"export.{name}"
+        exports.append(derived(name, checked(value, _Text, where), found.services))
+        if name in ports:
+            raise UsageError(f"{where}: expected another name: {ports[name]} has its port there")
+    return tuple(exports)
+
+
+def _env_file(text: str) -> str:
+    parts = text.split("/")
+    if not text.isprintable() or not parts[-1] or {"", "..", ".git"} & set(parts):
+        expected = "a file below the project's root, such as .env or web/.env.local"
+        raise UsageError(f"env_files: expected {expected}, not {shown(text)}")
+    return text
+
+
+def _environment(name: str, table: object, services: dict[str, Any]) -> dict[str, int]:
     where = f"environments.{name}"
+    ports: dict[str, Any] = checked(table, dict[str, Any], where)
     for service in ports.keys() - services.keys():
         raise unknown(service, services, where)
     return {service: checked(port, _Port, f"{where}.{service}") for service, port in ports.items()}
@@ -231,5 +272,6 @@ def _range(text: str) -> tuple[int, int]:
     first, _, last = checked(text, _Range, "pool").partition("-")
     low, high = int(first), int(last or first)
     if not 1 <= low <= high <= portspec.MAX_PORT:
-        raise UsageError(f"pool: {shown(text)} is no range of ports")
+        expected = f"expected FIRST-LAST, from 1 to {portspec.MAX_PORT}"
+        raise UsageError(f"pool: {expected}: {shown(text)} is no range of ports")
     return low, high

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from resolver.project.derived import Derived
+
 STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
 """The services that are known without a project file. Docker Model Runner's TCP port is 12434."""
 STANDARD_ORIGIN = "standard port"
@@ -38,6 +40,7 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
     root = found.path.parent if found else location.root(start)
     chosen = environ.get(ENVIRONMENT_VARIABLE, "")
     local, left = _dotenv(root, start, environ, without)
+    exports, env_files, unheard = _told(found)
     services = tuple(
         _decided(_of_environment(entry, found, chosen), environ, local)
         for entry in (found.services if found else standard())
@@ -49,7 +52,12 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
         services=shared(services),
         pool=found.pool if found else (),
         environment=chosen,
-        notes=left_out + left + _foreign(found.path if found else None, root / ".env", local),
+        exports=exports,
+        env_files=env_files,
+        notes=(
+            *(*left_out, *left, *unheard),
+            *_foreign(found.path if found else None, root / ".env", local),
+        ),
     )
 
 
@@ -96,6 +104,17 @@ def _dotenv(
         return variables.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _told(
+    found: file.Contents | None,
+) -> tuple[tuple[Derived, ...], tuple[str, ...], tuple[str, ...]]:
+    """`[export]` and `env_files`, or why they are left out: a variable may say what is run."""
+    if not found or not (found.exports or found.env_files):
+        return (), (), ()
+    if why := reading.doubt(found.path):
+        return (), (), (f"export and env_files of {found.path} are left out: {why}",)
+    return found.exports, found.env_files, ()
 
 
 def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.model import PortRequest
+    from resolver.project.derived import Derived
 
 
 class Probe(Struct, frozen=True):
@@ -53,7 +54,8 @@ class Project(Struct, frozen=True):
 
     `root` is absolute. `file` is the project file, None where there is none: then the services are
     the standard ones. `pool` holds the port ranges, first and last, that may be assigned; empty
-    where the project has no wish. `notes` say which files were left out.
+    where the project has no wish. `exports` and `env_files` are for `assign`: what it tells
+    besides the ports, and to which files. `notes` say which files were left out.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Project(Struct, frozen=True):
     services: tuple[Service, ...] = ()
     pool: tuple[tuple[int, int], ...] = ()
     environment: str = ""
+    exports: tuple[Derived, ...] = ()
+    env_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def service(self, name: str) -> Service:

@@ -59,7 +59,7 @@ def service_requests(arguments: Sequence[str], project: Project) -> tuple[Servic
             f"name them here, {_EXAMPLES}",
         )
     else:
-        found = tuple(_of_service(each) for each in project.services)
+        found = tuple(of_service(each) for each in project.services)
         if not found:
             raise UsageError(f"{project.file} names no service")
     distinct(found)
@@ -80,7 +80,7 @@ def _requested(argument: str, project: Project) -> ServiceRequest:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{argument!a} does not begin with the name of a service", _EXAMPLES)
     if not colon:
-        return _of_service(project.service(name))
+        return of_service(project.service(name))
     known = next((each for each in project.services if each.name == name), None)
     options = _options(argument, spec)
     variable = known.variable if known else default_variable(name)
@@ -98,7 +98,8 @@ def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
     return options
 
 
-def _of_service(service: Service) -> ServiceRequest:
+def of_service(service: Service) -> ServiceRequest:
+    """What the project says of one of its services."""
     probe = service.health.kind if service.health else ""
     transport = service.request.transport
     return ServiceRequest(

@@ -24,9 +24,17 @@ class Checkouts:
         (self.main / "ultra-ports.toml").write_text(
             f'project = "shop"\n[services]\napi = {port}\n', encoding="utf-8"
         )
+        self.commit()
+        self.add(self.other, "fix")
+
+    def commit(self) -> None:
+        """Commits what is in the first worktree."""
         self._git("add", ".")
-        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
-        self._git("worktree", "add", "-q", "-b", "fix", str(self.other))
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "more")
+
+    def add(self, place: Path, branch: str) -> None:
+        """Makes another worktree."""
+        self._git("worktree", "add", "-q", "-b", branch, str(place))
 
     def _git(self, *words: str) -> None:
         subprocess.run(["/usr/bin/git", *words], cwd=self.main, check=True, capture_output=True)

@@ -16,6 +16,7 @@ from resolver.project.load import STANDARD, load
 from resolver.project.model import Probe, Project
 
 LONG = "9" * 5000
+PARTS = ("port", "host", "url")
 
 
 def write(folder: Path, text: str, name: str = "ultra-ports.toml") -> Path:
@@ -164,7 +165,7 @@ def test_two_services_that_variables_bring_together_are_a_warning(tmp_path: Path
         ("services.api = 0", "services.api: expected `int` >= 1"),
         ("services.api = true", "services.api: expected `int | str`, got `bool`"),
         ("services.api = 8085.0", "services.api: expected `int | str`, got `float`"),
-        ("services.api = '8000-8001'", "services.api has one port, not a range"),
+        ("services.api = '8000-8001'", "services.api: expected one port, not a range"),
         ("services.api = {port=1, protocol='sctp'}", "services.api: "),
         ("services.api = {port=1, protocol=6}", "services.api.protocol: expected `str`, got `int`"),
         ("services.api = {port=1, address='localhost'}", "host names are not taken"),
@@ -174,7 +175,10 @@ def test_two_services_that_variables_bring_together_are_a_warning(tmp_path: Path
             "services.api.variable: expected `str` matching regex",
         ),
         ("services.'a b' = 1", "'a b' is no name of a service"),
-        ("services.'a-b' = 1\nservices.a_b = 2", "a-b and a_b share the variable A_B_PORT"),
+        (
+            "services.'a-b' = 1\nservices.a_b = 2",
+            "services.a_b.variable: expected one of its own, since a-b and a_b share",
+        ),
         ("services.api = {port=1, health='ftp://x/'}", "services.api.health: "),
         ("services.api = {port=1, health='http://x:81/'}", "asks the service's own"),
         ("services.api = {port=1, health='http://u@x/'}", "is no probe"),
@@ -198,6 +202,33 @@ def test_two_services_that_variables_bring_together_are_a_warning(tmp_path: Path
             "services.api.health has no 'wait' (there are: probe, status, timeout)",
         ),
         ("environments.x.api = 1", "environments.x has no 'api'"),
+        ("environments.x = 1", "environments.x: expected `table`, got `int`"),
+        ("export = 1", "export: expected `table`, got `int`"),
+        ("export.A = 1", "export.A: expected `str | list`, got `int`"),
+        ("export.A = [1]", "export.A[0]: expected `str`, got `int`"),
+        ("export.'A B' = ''", "export.'A B': expected the name of a variable, such as API_URL"),
+        ('export.A = "a\\nb"', "export.A: expected one line without ', not 'a\\nb'"),
+        ('export.A = "it\'s"', "export.A: expected one line without '"),
+        (
+            "services.api = 1\nexport.A = '{web.port}'",
+            (
+                "export.A: expected {SERVICE.port}, {SERVICE.host}, {SERVICE.url} or {checkout}, "
+                "not '{web.port}' (services there are: api)"
+            ),
+        ),
+        ("services.api = 1\nexport.A = '{api}'", "not '{api}' (services there are: api)"),
+        ("services.api = 1\nexport.A = '{api.port!r:>9}'", "not '{api.port!r:>9}'"),
+        ("services.api = 1\nexport.A = '{}'", "not '{}'"),
+        ("export.A = '{'", "export.A: expected braces around {SERVICE.port}"),
+        (
+            "services.api = 1\nexport.API_PORT = '2'",
+            "export.API_PORT: expected another name: api has its port there",
+        ),
+        ("env_files = '.env'", "env_files: expected `list`, got `str`"),
+        ("env_files = [1]", "env_files[0]: expected `str`, got `int`"),
+        ("env_files = ['/etc/profile']", "env_files: expected a file below the project's root"),
+        ("env_files = ['a/../../b']", "env_files: expected a file below the project's root"),
+        ("env_files = ['.git/hooks/post-checkout']", "not '.git/hooks/post-checkout'"),
         (
             "services.api=1\nenvironments.x.api = '1'",
             "environments.x.api: expected `int`, got `str`",
@@ -234,7 +265,7 @@ def test_an_unknown_environment_is_named_with_those_there_are(tmp_path: Path) ->
 KEYS = st.sampled_from(
     [
         *("project", "pool", "services", "environments", "api", "web", "port", "protocol"),
-        *("address", "variable", "health", "probe", "status", "timeout"),
+        *("address", "variable", "health", "probe", "status", "timeout", "export", "env_files"),
     ]
 ) | st.text(max_size=5)
 SCALARS = st.one_of(
@@ -244,7 +275,19 @@ SCALARS = st.one_of(
     st.floats(),
     st.dates(),
     st.text(max_size=20),
-    st.sampled_from(["tcp", "udp", "::1", "127.0.0.1", "/healthz", "http://[::1", "8000-8010"]),
+    st.sampled_from(
+        [
+            "tcp",
+            "udp",
+            "::1",
+            "127.0.0.1",
+            "/healthz",
+            "http://[::1",
+            "8000-8010",
+            "{api.port}",
+            "{",
+        ]
+    ),
 )
 TABLES = st.dictionaries(
     KEYS,
@@ -268,6 +311,12 @@ TABLES = st.dictionaries(
                 "environments": TABLES,
             }
         ),
+        st.fixed_dictionaries(
+            {
+                "services": st.fixed_dictionaries({"api": st.integers(1, 70_000)}),
+                "export": st.dictionaries(st.sampled_from(["A", "B C"]), SCALARS),
+            }
+        ),
     )
 )
 @example({"services": {"api": {"port": 10**5000}}})
@@ -278,6 +327,9 @@ def test_any_contents_are_a_project_or_bad_input(raw: dict[str, Any]) -> None:
         assert len(str(error)) < 1000
     else:
         assert all(1 <= entry.request.port <= 65535 for entry in contents.services)
+        fields = {f"{each.name}.{part}": "" for each in contents.services for part in PARTS}
+        for each in contents.exports:
+            each.filled({"checkout": "", **fields})
 
 
 @settings(

@@ -112,7 +112,7 @@ def values_in_block(raw: bytes, path: object) -> dict[str, str]:
         UsageError: as for `split`.
     """
     found = lines(raw, path)
-    return {line.key: line.value.decode("ascii", "replace") for line in found if line.block}
+    return {line.key: line.value.decode("utf-8", "replace") for line in found if line.block}
 
 
 def lines(raw: bytes, path: object) -> tuple[Line, ...]:

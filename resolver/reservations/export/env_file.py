@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.reservations.export import block, replace_file
-from resolver.reservations.export.variables import variables
+from resolver.reservations.export.variables import env_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,8 +45,10 @@ class EnvFile:
         self._keep = keep
         block.split(replace_file.check(self._path), self._path)
 
-    def write(self, assigned: Sequence[Assigned], environ: Mapping[str, str]) -> tuple[str, ...]:
-        """Writes the block; returns what is to be said.
+    def write(
+        self, assigned: Sequence[Assigned], found: Mapping[str, str], environ: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """Writes the block with the variables that were found; returns what is to be said.
 
         Raises:
             UsageError: the file cannot be replaced, or its block is damaged; it is unchanged.
@@ -56,22 +58,23 @@ class EnvFile:
 
         def edit(raw: bytes) -> bytes:
             said[:] = self._mentions(raw, assigned)
-            return block.apply(raw, self._variables(raw, assigned), self._path)
+            return block.apply(raw, self._variables(raw, found), self._path)
 
         new = replace_file.update(self._path, edit)
-        return (*said, *self._overrides(new, assigned), *self._environment(assigned, environ))
+        return (*said, *self._overrides(new, found), *self._environment(found, environ))
 
-    def preview(self, assigned: Sequence[Assigned]) -> tuple[str, ...]:
+    def preview(self, assigned: Sequence[Assigned], found: Mapping[str, str]) -> tuple[str, ...]:
         """What would be said of a file that stays as it is."""
         raw = replace_file.read(self._path)
         return (
-            f"{self._path} would get {', '.join(self._variables(raw, assigned))}",
+            f"{self._path} would get {', '.join(self._variables(raw, found))}",
             *self._mentions(raw, assigned),
         )
 
-    def _variables(self, raw: bytes, assigned: Sequence[Assigned]) -> dict[str, str]:
+    def _variables(self, raw: bytes, found: Mapping[str, str]) -> dict[str, str]:
+        """What the block is to say, as a file has it."""
         earlier = block.values_in_block(raw, self._path) if self._keep else {}
-        return earlier | variables(assigned)
+        return earlier | {name: env_value(text) for name, text in found.items()}
 
     def _mentions(self, raw: bytes, assigned: Sequence[Assigned]) -> Iterator[str]:
         """Values outside of our block that hold a port which its service no longer has."""
@@ -94,20 +97,17 @@ class EnvFile:
             new[each.wanted.service] = int(each.request.port)
         return changes(old, new)
 
-    def _overrides(self, raw: bytes, assigned: Sequence[Assigned]) -> Iterator[str]:
+    def _overrides(self, raw: bytes, found: Mapping[str, str]) -> Iterator[str]:
         """Who else sets our variables in the file: of two lines the last one wins."""
-        keys = tuple(variables(assigned))
-        for line, wins in block.overrides(raw, keys, self._path):
+        for line, wins in block.overrides(raw, tuple(found), self._path):
             where = f"{self._path}:{line.number}: {line.key} is set here too"
             if wins:
                 yield f"{where}, below the block, and wins: remove that line"
             else:
                 yield f"{where}, above the block, which wins"
 
-    def _environment(
-        self, assigned: Sequence[Assigned], environ: Mapping[str, str]
-    ) -> Iterator[str]:
-        for name, text in variables(assigned).items():
+    def _environment(self, found: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:
+        for name, text in found.items():
             if environ.get(name, text) != text:
                 yield (
                     f"{name} is something else in the environment, which wins over "

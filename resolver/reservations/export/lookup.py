@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from resolver.project.model import Project
 
 
-def lookup(name: str, project: Project, assigned: Mapping[str, PortRequest]) -> str:
+def lookup(
+    name: str,
+    project: Project,
+    assigned: Mapping[str, PortRequest],
+    exports: Mapping[str, str],
+) -> str:
     """The port of the service `name`, or the value of the variable of that name.
 
     Args:
         name: `api`, `API_PORT`, `API_HOST` or `API_URL`.
         project: its services, and their ports where nothing else is known.
         assigned: the endpoints of services that have a lease.
+        exports: the variables besides those of the services.
 
     Raises:
         UsageError: there is no such service or variable; the message names the services.
@@ -30,6 +36,8 @@ def lookup(name: str, project: Project, assigned: Mapping[str, PortRequest]) -> 
     requests = {wanted.service: wanted for wanted in _requests(project, assigned)}
     if name in requests:
         return str(requests[name].preferred.port)
+    if name in exports:
+        return exports[name]
     for wanted in requests.values():
         found = variables_of(wanted, wanted.preferred)
         if name in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = "ultra-ports.assignment/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
 _PORT_ENDING = "_PORT"
+_PLAIN = re.compile(r"[\w@%+=:,./\[\]?*-]*", re.ASCII)  # shells take these as they are, too
 _SCHEMES = {"redis": "redis", "postgres": "postgresql"}
 
 
@@ -104,9 +106,14 @@ def distinct(requests: Sequence[ServiceRequest]) -> None:
             seen[name] = wanted.service
 
 
+def env_value(text: str) -> str:
+    """A value for an environment file: as it is, or in the quotes that all who read one know."""
+    return text if _PLAIN.fullmatch(text) else f"'{text}'"
+
+
 def env_text(found: Mapping[str, str]) -> str:
-    """Lines for an environment file; no value of ours needs quotes there."""
-    return "".join(f"{name}={text}\n" for name, text in found.items())
+    """Lines for an environment file."""
+    return "".join(f"{name}={env_value(text)}\n" for name, text in found.items())
 
 
 def shell_text(found: Mapping[str, str]) -> str:
@@ -133,7 +140,7 @@ class AssignedEntry(Struct, frozen=True):
 
 
 class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
-    """The answer of `assign`."""
+    """The answer of `assign`; `exports` are the variables besides those of the services."""
 
     schema: str = SCHEMA
     command: str = "assign"
@@ -143,6 +150,8 @@ class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
     place: str
     scope: str
     services: list[AssignedEntry]
+    exports: dict[str, str]
+    env_files: list[str]
 
 
 def service_entry(each: Assigned) -> AssignedEntry:
