@@ -56,6 +56,12 @@ MEANT = {
     "status": "health",
 }
 """What people who know other tools type, and the command that does it here."""
+SHORT_HELP = """\
+Usage: ultra-ports COMMAND [PORT...]
+
+  ultra-ports who 8085       who holds it, and what would free it
+  ultra-ports resolve 8085   free it, and prove it
+  ultra-ports -h             every command"""
 _COMPLETION = {"install_completion", "show_completion"}
 
 
@@ -67,6 +73,16 @@ class LazyGroup(TyperGroup):
         self.commands = {
             name: TyperCommand(name, short_help=summary) for name, (_, summary) in COMMANDS.items()
         }
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - vendored classes
+        """The words; of an empty line, those that are typed below a listing of what is held."""
+        if not args and not ctx.resilient_parsing:
+            if not (sys.stdin.isatty() and sys.stdout.isatty()):
+                print(SHORT_HELP, file=sys.stderr)
+                raise typer.Exit(ExitStatus.USAGE)
+            args = import_module("resolver.cli.alone").chosen()
+            sys.argv[1:] = args  # an advice repeats it
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - vendored classes
         """The command that was typed, loaded, and the rest of the line.
@@ -101,20 +117,19 @@ def _is_port(word: str) -> bool:
 def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public name
     """Loads a command's module, and makes typer's command of its function."""
     module = import_module(f"resolver.cli.{COMMANDS[name][0]}")
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(
         name,
         epilog=getattr(module, "EPILOG", None),
         context_settings=getattr(module, "CONTEXT_SETTINGS", None),
     )(getattr(module, name.replace("-", "_")))
-    return get_command(alone)
+    return get_command(single)
 
 
 app = typer.Typer(
     name="ultra-ports",
     cls=LazyGroup,
     rich_markup_mode=None,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
@@ -161,8 +176,7 @@ def run() -> int:
     try:
         result = command(standalone_mode=False)
     except TyperException as error:
-        said = error.format_message()  # the help itself, where nothing was typed
-        print(said if said.startswith("Usage: ") else f"ultra-ports: {said}", file=sys.stderr)
+        print(f"ultra-ports: {error.format_message()}", file=sys.stderr)
         return int(ExitStatus.USAGE)
     except typer.Abort as error:
         raise KeyboardInterrupt from error

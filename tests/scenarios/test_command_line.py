@@ -10,8 +10,10 @@ import pytest
 
 import resolver
 from tests.lab.cli import ultra
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import answered_by, stays, stays_free
+from tests.lab.terminal import typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,7 +281,31 @@ def test_what_other_tools_call_it_is_answered_and_not_done(
     )
 
 
-def test_nothing_typed_is_answered_with_the_help_as_it_is() -> None:
+def test_nothing_typed_is_answered_with_a_short_help_where_nobody_can_answer() -> None:
     run = ultra()
     assert (run.status, run.stdout) == (2, "")
     assert run.stderr.startswith("Usage: ultra-ports")
+    assert len(run.stderr.splitlines()) < 10
+
+
+@pytest.mark.root
+def test_nothing_typed_on_a_terminal_lists_what_is_held_and_frees_what_is_chosen(
+    lab: Lab, tmp_path: Path
+) -> None:
+    (tmp_path / ".git").mkdir()
+    with network_namespace(lab) as prefix:
+        inside = ("/usr/bin/nsenter", f"--net=/run/netns/{prefix[-1]}")
+        other = lab.start("answering", 7001, prefix=(*inside, "env", "-C", "/"))
+        mine = lab.start("answering", 7002, prefix=(*inside, "env", "-C", str(tmp_path)))
+        question = "free which?"
+
+        shown = ""
+        for answer, status in (("", 0), ("nonsense", 2), ("7002", 0)):
+            assert mine.alive
+            got, shown = typed(answers={question: answer}, cwd=tmp_path, prefix=inside)
+            assert got == status, shown
+            assert shown.index("7002") < shown.index("7001"), "mine first"
+
+        assert "freed" in shown
+        assert not mine.alive
+        assert other.alive
