@@ -52,6 +52,9 @@ Ports = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PORT...]", help=PORT_HELP, autocompletion=completing.ports),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout.")]
 NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any container engine.")]
 DockerTimeout = Annotated[
@@ -122,6 +125,14 @@ def wanted(ports: list[str] | None, *, everything: bool = False) -> list[str]:
     if any(not port for port in ports or ()):
         raise UsageError("'' is not a port: it is empty")
     return [*(ports or ()), *(names.everything() if everything else ())]
+
+
+def split(arguments: list[str] | None) -> tuple[list[str], list[str]]:
+    """What was typed before `--`, and behind it; typer has taken `--` itself away."""
+    words = list(arguments or ())
+    behind = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    count = len(words) - len(behind)
+    return words[:count], words[count:]
 
 
 def command_line() -> tuple[str, ...]:

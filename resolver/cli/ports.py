@@ -15,6 +15,7 @@ from resolver.cli.options import (
     AcceptLoss,
     Anybody,
     DockerTimeout,
+    DryRun,
     Force,
     Grace,
     Interactive,
@@ -50,9 +51,7 @@ def resolve(
         bool, typer.Option("--all", help="The port of every service of the project file.")
     ] = False,
     standard: Annotated[bool, typer.Option("--standard", hidden=True)] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     plan_out: Annotated[
         str | None,
         typer.Option(

@@ -62,7 +62,7 @@ class Terminal:
         """Asks, where the user wants to be asked; no answer is a no."""
         if not self._asks:
             return True
-        print(f"{_describe(step)}? [y/N] ", end="", file=sys.stderr, flush=True)
+        print(f"{describe(step)}? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def started(self, step: Step) -> None:
@@ -81,7 +81,7 @@ class Terminal:
     def finished(self, outcome: Outcome) -> None:
         """Remembers it, for Ctrl-C."""
         self._running = None
-        self._done.append(f"{_describe(outcome.step)}: {outcome.result}")
+        self._done.append(f"{describe(outcome.step)}: {outcome.result}")
         self.clear()
 
     def clear(self) -> None:
@@ -92,13 +92,14 @@ class Terminal:
         """One line that says what was already done."""
         done = list(self._done)
         if self._running is not None:
-            done.append(f"{_describe(self._running)}: not finished")
+            done.append(f"{describe(self._running)}: not finished")
         said = "; ".join(done) or "nothing was done yet"
         self._line.leave()
         print(f"ultra-ports: interrupted: {said}", file=sys.stderr)
 
 
-def _describe(step: Step) -> str:
+def describe(step: Step) -> str:
+    """What a step does, in a few words: `end node 4711 on 127.0.0.1:8085/tcp`."""
     match step:
         case KillStep():
             what = f"end {', '.join(str(process) for process in step.masters)}"

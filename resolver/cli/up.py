@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +24,7 @@ from resolver.cli.options import (
     DEFAULT,
     AcceptLoss,
     DockerTimeout,
+    DryRun,
     Force,
     Grace,
     Interactive,
@@ -31,19 +34,48 @@ from resolver.cli.options import (
     StopServices,
     Verbose,
 )
-from resolver.cli.output import fit, print_json
-from resolver.cli.progress import Terminal
+from resolver.cli.output import fit, print_json, say
+from resolver.cli.progress import Terminal, describe
 from resolver.compose.command import ComposeCommand, start
 from resolver.compose.launch import launch
 from resolver.errors import UsageError
-from resolver.model import ExitStatus
+from resolver.model import AdviseStep, ExitStatus, Holder, KillStep, SocketState, Whose
+from resolver.ownership import ownership, viewpoint
 from resolver.report.launch import envelope, text
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from resolver.model import Step
+
 EPILOG = COMPOSE_EPILOG
+CONTEXT_SETTINGS = {"ignore_unknown_options": True}  # compose's own are explained
+
+
+class UpTerminal(Terminal):
+    """Says what is ended before it is, and asks where that is not this checkout's own."""
+
+    def __init__(self, *, asks: bool, yes: bool, quiet: bool) -> None:
+        super().__init__(asks=True)
+        self._always, self._quiet = asks, quiet
+        self._asks_of_others = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def allows(self, step: Step) -> bool:
+        """Whether it may be ended; without anybody to ask, what is said has to do."""
+        if self._always or (self._asks_of_others and not _is_own(step)):
+            return super().allows(step)
+        if not self._quiet:
+            say([f"this is ended for it: {describe(step)}"])
+        return True
+
+
+def _is_own(step: Step) -> bool:
+    """Whether what the step ends belongs to this checkout."""
+    masters = step.masters if isinstance(step, KillStep) else ()
+    ended = None if isinstance(step, KillStep | AdviseStep) else step.container
+    holder = Holder(step.bindings[0], SocketState.LISTENING, masters, container=ended)
+    return ownership(holder, viewpoint(os.environ)).whose is Whose.MINE
 
 
 def up(
@@ -54,6 +86,10 @@ def up(
     file: Files = None,
     profile: Profiles = None,
     project: ProjectName = "",
+    dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before something of others is ended.")
+    ] = False,
     wait: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="How long a server may take until it answers."),
@@ -74,11 +110,13 @@ def up(
     \b
       ultra-ports up
       ultra-ports up -f compose.yml --profile debug
+      ultra-ports up -n                          what would be ended and started
       ultra-ports up --stop-services -- --build --remove-orphans
       ultra-ports up -- web
 
     Frees the ports that the project needs, starts it with `docker compose up -d`, and
-    proves that each published port answers from the project's own container.
+    proves that each published port answers from the project's own container. What is ended
+    is said before; on a terminal you are asked where it is not this checkout's own.
     """  # noqa: D415, D301 - a help text
     if not 0 <= wait <= LONGEST_SECONDS:
         raise UsageError(f"--wait {wait:g}: a time from 0 to {LONGEST_SECONDS} seconds is wanted")
@@ -89,14 +127,22 @@ def up(
         accept_loss=accept_loss,
         force=force,
         docker_timeout=docker_timeout,
+        dry_run=dry_run,
     )
+    before, behind = options.split(arguments)
+    if any(word.startswith("-") for word in before):
+        typed = shlex.join([*before, *behind])
+        raise UsageError(
+            f"{before[0]} is no option of ours; those of `docker compose up` go behind --",
+            f"ultra-ports up -- {typed}",
+        )
     wanted = arguments_of(file, profile, project)
-    terminal = Terminal(asks=interactive)
+    terminal = UpTerminal(asks=interactive, yes=yes, quiet=quiet)
     try:
         run = _starter(json=json, quiet=quiet)
         done = launch(
             ComposeCommand(wanted),
-            arguments or [],
+            [*before, *behind],
             run,
             terminal,
             wait,

@@ -77,7 +77,9 @@ def wait(
     takes its place, with the same PID. A port of another machine counts as held and as
     healthy when it accepts a connection.
     """  # noqa: D415, D301 - a help text
-    ports, command = _split(arguments or [])
+    ports, command = options.split(arguments)
+    if "--" in sys.argv and not command:
+        raise UsageError("there is no command behind --")
     conditions = _conditions(ports, until, use_docker=not no_docker)
     with ExitStack() as stack:
         for condition in conditions:
@@ -94,18 +96,6 @@ def wait(
     except NotStartedError as error:
         say([str(error)])
         return error.shell_status
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and the command behind it; typer has taken `--` itself away."""
-    words = sys.argv[1:]
-    behind = words[words.index("--") + 1 :] if "--" in words else []
-    count = len(arguments) - len(behind)
-    if list(arguments[count:]) != behind:
-        raise UsageError("the command goes behind --", "ultra-ports wait PORT --until free -- CMD")
-    if "--" in words and not behind:
-        raise UsageError("there is no command behind --")
-    return list(arguments[:count]), behind
 
 
 def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condition]:

@@ -29,7 +29,8 @@ class Launch(Struct, frozen=True):
     """How far it went: what was not begun is None or empty.
 
     `refusal` says why nothing was started. `command` is compose's, and `compose_status` what it
-    ended with. `taken_by` is who holds the project's ports after it failed.
+    ended with. `taken_by` is who holds the project's ports after it failed. `dry_run`: nothing was
+    freed or started, and that is what would be.
     """
 
     preflight: Preflight
@@ -40,6 +41,7 @@ class Launch(Struct, frozen=True):
     compose_status: int | None = None
     checked: tuple[PortProof, ...] = ()
     taken_by: Report | None = None
+    dry_run: bool = False
 
 
 def launch(
@@ -78,12 +80,15 @@ def launch(
         acting = {**options, "dry_run": True} if silent else options
         freed = freeing.free(found, observer, **acting)
         advised = freed.exit_status in {ExitStatus.ADVISED, ExitStatus.HIDDEN}
-        if freed.exit_status and (advised or not silent):
+        planned = freed.dry_run and freed.exit_status is ExitStatus.HELD
+        if freed.exit_status and not planned and (advised or not silent):
             why = "not every port of the project could be freed"
             return Launch(found, freed.exit_status, why, freed)
     if silent:
         return Launch(found, ExitStatus.UNDECIDED, silent)
     argv = compose.up(arguments)
+    if options.get("dry_run"):
+        return Launch(found, ExitStatus.FREE, "", freed, argv, dry_run=True)
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.json_text import Envelope
-from resolver.model import Binding
+from resolver.model import Binding, Command
 from resolver.report import preflight
 from resolver.report.escape import escape
 from resolver.report.machine import PortEntry, ports
 from resolver.report.table import columns, table
 from resolver.report.tree import tree
+from resolver.shell import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ def text(launch: Launch) -> str:
     parts = [_findings(launch), _story(launch.freed)]
     if launch.refusal:
         parts.append(f"nothing was started: {launch.refusal}")
+    elif launch.dry_run:
+        parts.append(f"would start: {shown(Command(launch.command))}")
     elif launch.compose_status:
         parts += list(_failure(launch))
     elif launch.checked:
@@ -95,10 +98,10 @@ def _row(each: PortProof) -> tuple[str, ...]:
 
 
 class ComposeEntry(Struct, frozen=True):
-    """Compose's own run."""
+    """Compose's own run; in a dry run, which would be that, it has no exit status."""
 
     command: tuple[str, ...]
-    exit_status: int
+    exit_status: int | None
 
 
 class PortProofEntry(Struct, frozen=True):
@@ -117,6 +120,7 @@ class UpEnvelope(Envelope, frozen=True, kw_only=True):
     """The answer of `up`."""
 
     command: str
+    dry_run: bool
     exit_status: int
     refusal: str
     preflight: preflight.PreflightBody
@@ -128,15 +132,16 @@ class UpEnvelope(Envelope, frozen=True, kw_only=True):
 
 def envelope(launch: Launch) -> UpEnvelope:
     """The whole of it."""
-    status = launch.compose_status
+    compose = ComposeEntry(launch.command, launch.compose_status) if launch.command else None
     return UpEnvelope(
         schema=SCHEMA,
         command="up",
+        dry_run=launch.dry_run,
         exit_status=int(launch.exit_status),
         refusal=launch.refusal,
         preflight=preflight.body(launch.preflight),
         resolved=_ports(launch.freed),
-        compose=None if status is None else ComposeEntry(launch.command, status),
+        compose=compose,
         taken_by=_ports(launch.taken_by),
         ports=[_checked(each) for each in launch.checked],
     )
