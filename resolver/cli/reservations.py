@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -24,7 +25,7 @@ from resolver.leases import scope as scopes
 from resolver.leases.duration import seconds
 from resolver.model import Pid
 from resolver.project.file import is_name
-from resolver.project.location import root
+from resolver.project.location import is_gone, root
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.report.lease import whose
@@ -152,6 +153,15 @@ def release(
     everything: Annotated[
         bool, typer.Option("--all", help="Everything that the project has reserved.")
     ] = False,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--place", metavar="DIR", help="Everything of the checkout in DIR, there or deleted."
+        ),
+    ] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Everything of checkouts that were deleted.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also another project's, and a living process's own.")
     ] = False,
@@ -165,20 +175,34 @@ def release(
       ultra-ports release api
       ultra-ports release 8085 9000/udp
       ultra-ports release --all
+      ultra-ports release --place ../fix      before, or after, git worktree remove
+      ultra-ports release --stale
 
-    Ends reservations of this project. What holds a port is not touched.
+    Ends reservations of this project. What holds a port is not touched; with --place and
+    --stale, what a living process has stays until that ends.
     """  # noqa: D415, D301 - a help text
-    if everything == bool(wanted):
-        raise UsageError("NAME, PORT or --all is wanted", "ultra-ports release -h")
+    if [bool(wanted), everything, place is not None, stale].count(True) != 1:
+        raise UsageError(
+            "one of NAME or PORT, --all, --place and --stale is wanted", "ultra-ports release -h"
+        )
     found = current_project()
-    what = _wanted(wanted or [], everything=everything)
     caller = releasing.Caller(
         project or found.name, str(found.root), _line(), named=bool(project), forced=force
     )
+    where = scopes.current(os.environ, scope)
+    if stale and where.startswith(f"{scopes.ENGINE}:"):
+        raise UsageError("--stale looks for directories of this machine, not of an engine's host")
     with opened(found.root) as store:
         _check_readable(store)
-        leases = store.leases(scopes.current(os.environ, scope))
-        chosen, missing = releasing.chosen(what, leases, caller)
+        leases = store.leases(where)
+        missing: tuple[str, ...] = ()
+        if stale or place is not None:
+            left = _of_checkouts(leases, place)
+            chosen, kept = releasing.apart(left, caller)
+            say([f"{each}, and stays so" for each in kept])
+        else:
+            what = _wanted(wanted or [], everything=everything)
+            chosen, missing = releasing.chosen(what, leases, caller)
         ended = _lastingly(store, store.release(chosen))
         if json:
             _print_json("release", store, ended)
@@ -251,6 +275,19 @@ def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Selectio
     names = tuple(word for word in words if is_name(word))
     ports = portspec.parse([word for word in words if not is_name(word)])
     return releasing.Selection(names, ports, everything)
+
+
+def _of_checkouts(leases: Sequence[Lease], place: str | None) -> tuple[Lease, ...]:
+    """Those of the checkout in this directory; None: of all that were deleted."""
+    if place is not None:
+        try:
+            return releasing.of_place(leases, str(Path(place).resolve()))
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # RuntimeError: a loop of links, before Python 3.13
+            raise UsageError(f"{place[:60]!a} cannot be looked at: {error}") from error
+    return tuple(lease for lease in leases if lease.place and is_gone(lease.place))
 
 
 def _line() -> tuple[ProcessIdentity, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -61,6 +62,27 @@ def chosen(
     for lease in found:
         _check_owner(lease, caller)
     return tuple(found), tuple(missing)
+
+
+def of_place(leases: Iterable[Lease], place: str) -> tuple[Lease, ...]:
+    """Those of every project in the checkout, whose directory this is."""
+    return tuple(
+        lease for lease in leases if lease.place and Path(lease.place).is_relative_to(place)
+    )
+
+
+def apart(
+    leases: Iterable[Lease], caller: Caller
+) -> tuple[tuple[Lease, ...], tuple[ReservedError, ...]]:
+    """Those that the caller may end, and why not the others."""
+    ended, kept = [], []
+    for lease in leases:
+        try:
+            _check_owner(lease, caller)
+            ended.append(lease)
+        except ReservedError as error:
+            kept.append(error)
+    return tuple(ended), tuple(kept)
 
 
 def _own(leases: Iterable[Lease], caller: Caller) -> list[Lease]:

@@ -32,12 +32,17 @@ class Checkouts:
         self._git("add", ".")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "more")
 
-    def add(self, place: Path, branch: str) -> None:
+    def add(self, place: Path, branch: str, env: dict[str, str] | None = None) -> None:
         """Makes another worktree."""
-        self._git("worktree", "add", "-q", "-b", branch, str(place))
+        self._git("worktree", "add", "-q", "-b", branch, str(place), env=env)
 
-    def _git(self, *words: str) -> None:
-        subprocess.run(["/usr/bin/git", *words], cwd=self.main, check=True, capture_output=True)
+    def remove(self, place: Path) -> None:
+        """Removes a worktree with what is in it."""
+        self._git("worktree", "remove", "--force", str(place))
+
+    def _git(self, *words: str, env: dict[str, str] | None = None) -> None:
+        argv = ["/usr/bin/git", *words]
+        subprocess.run(argv, cwd=self.main, env=env, check=True, capture_output=True)
 
     def serve(self, place: Path, port: int = 0, *, leased: bool = False) -> Server:
         """A server whose working directory is `place`, under a lease where that is wanted."""

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from dotenv import dotenv_values
 
 from resolver.project.derived import Derived
+from tests.lab import npm
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.engine import LABEL, SERVE
 from tests.lab.ports import free_range
-from tests.lab.processes import unavailable
+from tests.lab.processes import ROOT, unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.lab.checkouts import Checkouts
     from tests.lab.cli import Run
     from tests.lab.engine import Engine
+    from tests.lab.processes import Lab
 
 pytestmark = pytest.mark.slow
+EXAMPLES = ROOT / "examples"
 DOCKER = shutil.which("docker") or "docker"
 VALUES = """
 env_files = [".env", "web/.env.local"]
@@ -218,3 +222,131 @@ def compose(place: Path, *words: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# --- when a worktree is removed -------------------------------------------------------------------
+
+
+def with_path() -> dict[str, str]:
+    """The environment of who has `ultra-ports` in PATH."""
+    return {**os.environ, "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}"}
+
+
+def reserved(trees: Worktrees) -> set[str]:
+    """The places that have reserved something."""
+    found = trees.run(trees.main, "reservations", "--json").json["reservations"]
+    return {each["place"] for each in found}
+
+
+def test_what_a_worktree_had_is_released_before_it_is_removed(trees: Worktrees) -> None:
+    for place in (trees.main, trees.fix, trees.same):
+        trees.run(place, "assign")
+
+    run = trees.run(trees.main, "release", "--place", "../a/fix", "--json")
+
+    assert {each["place"] for each in run.json["reservations"]} == {str(trees.fix)}
+    assert reserved(trees) == {str(trees.main), str(trees.same)}
+    trees.run(trees.main, "release", "--place", str(trees.same.parent))
+    assert reserved(trees) == {str(trees.main)}
+
+
+def test_what_deleted_worktrees_had_is_released_and_nobody_elses(
+    trees: Worktrees, lab: Lab
+) -> None:
+    for place in (trees.main, trees.fix, trees.same):
+        trees.run(place, "assign")
+    served = trees.main.parent / "served"
+    trees.checkouts.add(served, "served")
+    server = lab.command(COMMAND, "run", "-p", "api", "--", "/bin/sleep", "600", cwd=served)
+    wait_until(lambda: str(served) in reserved(trees), "it has its lease")
+    for place in (trees.fix, served):
+        trees.checkouts.remove(place)
+    trees.same.parent.rename(trees.same.parent.with_name("moved"))
+
+    run = trees.run(trees.main, "release", "--stale")
+
+    assert reserved(trees) == {str(trees.main), str(served)}
+    assert f"by process {server.pid}, which ends with that process, and stays so" in run.stderr
+    again = trees.run(trees.main, "release", "--stale", "--json", "--force")
+    assert {each["place"] for each in again.json["reservations"]} == {str(served)}
+
+
+def test_the_alias_of_the_page_releases_and_removes(trees: Worktrees) -> None:
+    page = (ROOT / "docs" / "checkouts.md").read_text(encoding="utf-8")
+    (alias,) = re.findall(r"git config alias\.done '(.+)'", page)
+    for place in (trees.main, trees.fix):
+        trees.run(place, "assign")
+    git = "/usr/bin/git"  # which removes no worktree with changes that it does not ignore
+    (trees.main / ".git" / "info" / "exclude").write_text(".env\n", encoding="utf-8")
+    subprocess.run([git, "checkout", "-q", "."], cwd=trees.fix, check=True)
+    argv = [git, "-c", f"alias.done={alias}", "done", "../a/fix"]
+    subprocess.run(argv, cwd=trees.main, env=with_path(), check=True)
+    assert reserved(trees) == {str(trees.main)}
+    assert not trees.fix.exists()
+
+
+def test_a_hook_of_git_does_both(trees: Worktrees) -> None:
+    hook = trees.main / ".git" / "hooks" / "post-checkout"
+    shutil.copy(EXAMPLES / "git" / "post-checkout", hook)
+    trees.run(trees.fix, "assign")
+    trees.checkouts.remove(trees.fix)
+    new = trees.main.parent / "new"
+
+    trees.checkouts.add(new, "other", with_path())
+
+    assert reserved(trees) == {str(new)}
+    assert dotenv_values(new / "web" / ".env.local")["COMPOSE_PROJECT_NAME"]
+    event = json.dumps({"worktree_path": str(new)})
+    script = str(EXAMPLES / "agents" / "worktree-removed")
+    subprocess.run([script], input=event, text=True, check=True, env=with_path())
+    assert reserved(trees) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--place", ".", "api"], "one of NAME or PORT, --all, --place and --stale is wanted"),
+        (["--stale", "--all"], "one of NAME or PORT, --all, --place and --stale is wanted"),
+        (["--stale", "--scope", "engine"], "--stale looks for directories of this machine"),
+        (["--place", "loop"], "'loop' cannot be looked at"),
+    ],
+)
+def test_bad_input_of_release(trees: Worktrees, words: list[str], said: str) -> None:
+    (trees.main / "loop").symlink_to("loop")
+    trees.run(trees.main, "assign")
+    run = ultra("release", *words, cwd=trees.main)
+    if run.status == 0 and "loop" in words:  # since Python 3.13 a loop is a path like others
+        said = ""
+    assert said in run.stderr
+    assert reserved(trees) == {str(trees.main)}
+
+
+# --- what enters a checkout -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", ["direnv", "mise"])
+def test_who_enters_a_checkout_has_its_ports(trees: Worktrees, tool: str, tmp_path: Path) -> None:
+    env = {
+        **with_path(),
+        "HOME": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path),
+        "MISE_TRUSTED_CONFIG_PATHS": str(tmp_path),
+    }
+    if tool == "mise":
+        program = str(npm.install("@jdxcode/mise", "mise"))
+    else:
+        program = shutil.which("direnv") or unavailable("direnv is missing")
+    found = []
+    for place in (trees.main, trees.fix):
+        for name in (".envrc", "mise.toml", "ports.sh"):
+            shutil.copy(EXAMPLES / name, place / name)
+        words = {"direnv": ["exec", "."], "mise": ["exec", "--"]}[tool]
+        if tool == "direnv":
+            subprocess.run([program, "allow"], cwd=place, env=env, check=True)
+        argv = [program, *words, "sh", "-c", 'echo "$API_URL" "$COMPOSE_PROJECT_NAME"']
+        done = subprocess.run(argv, cwd=place, env=env, capture_output=True, text=True, check=True)
+        url, *rest = done.stdout.split()
+        assert url == dotenv_values(place / ".env")["API_URL"]
+        assert bool(rest) == (place == trees.fix)
+        found.append(url)
+    assert len(set(found)) == 2
