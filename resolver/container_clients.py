@@ -92,7 +92,7 @@ def _managed(
     above = classify_by_managers(stand_in, snapshot, run)
     says = f"{client} runs it in the foreground: {' '.join(client.command)}"
     if above is None:
-        return replace(each, evidence=(*each.evidence, says))
+        return replace(each, evidence=(*each.evidence, says), client=client)
     commands = above.commands
     if above.respawners:  # a loop: it is no manager, and is named
         commands = (Command(("kill", str(above.respawners[0].pid)), "ends what starts it again"),)

@@ -117,16 +117,11 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
 
 
 def _consequences(container: Container) -> Iterator[str]:
-    """What a stop comes to: when it comes back, and who goes with it."""
+    """What a stop comes to: when it comes back."""
     policy = container.restart_policy.partition(":")[0]
     policies = _PODMAN_POLICIES if container.by_command else _POLICIES
     if policy in policies:
         yield f"its restart policy is {container.restart_policy}: {policies[policy]}"
-    if container.sharing and container.title.startswith("pod "):
-        yield f"its members are stopped with it: {', '.join(container.sharing)}"
-    elif container.sharing:
-        names = ", ".join(container.sharing)
-        yield f"its network is shared by {names}, which will be cut off"
 
 
 def _no_socket(container: Container, snapshot: Snapshot) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.host.files import text_of
+from resolver.host.processes import runs_here
 from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
@@ -29,7 +29,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         return None
     line = {master.pid, *(each.pid for each in master.ancestors)}
     own = {each.pid for each in holder.processes}
-    if container.main_pid in line | own or not _is_main(container):
+    if container.main_pid in line | own or not runs_here(container):
         return None
     above = (snapshot.process(identity) for identity in reversed(master.ancestors))
     chain = [str(each) for each in above if each and _is_inside(each.cgroups, container)]
@@ -42,17 +42,6 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         ),
         reason=f"process {master}, exec'd into container {container.name}",
     )
-
-
-def _is_main(container: Container) -> bool:
-    """Whether the engine's number is one of ours: that process is in the container, too.
-
-    podman's command line has only such numbers; a rootless container may have no cgroup of its own.
-    """
-    paths = text_of(f"/proc/{container.main_pid}/cgroup").splitlines()
-    if container.by_command:
-        return bool(paths)
-    return _is_inside(tuple(paths), container)
 
 
 def _is_inside(paths: tuple[str, ...], container: Container) -> bool:

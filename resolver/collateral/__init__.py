@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.collateral import (
+    containers,
     databases,
     devices,
     displays,
@@ -42,8 +43,9 @@ def with_collateral(
 
 
 def _lost(each: Classification, snapshot: Snapshot, sockets: Sockets) -> tuple[Collateral, ...]:
-    if each.holder.container is not None and each.kind in {Kind.CONTAINER, Kind.SERVICE}:
-        return tuple(ports.published(each.holder, each.holder.container))
+    container = each.holder.container
+    if container is not None and each.kind in {Kind.CONTAINER, Kind.SERVICE}:
+        return tuple(containers.lost(each, container, sockets))
     if each.kind in _ENDED and each.holder.processes:
         return _collateral(each, snapshot, sockets)
     return ()

@@ -121,11 +121,12 @@ def _title(process: Process) -> str:
 def lost(family: Family) -> Iterator[Collateral]:
     """The database that the holder is, with its clients."""
     row = _row(family)
-    process = family.holder.master
-    if process is None or row is None:
+    server = next(filter(database, family.holder.processes), family.holder.master)
+    if server is None or row is None:
         return
     clients = _clients(family)
-    busy = [each for each in family.below if _IN_TRANSACTION.match(_title(each))]
+    everybody = (*family.members, *family.below)
+    busy = [each for each in everybody if _IN_TRANSACTION.match(_title(each))]
     text = f"{row.name} with {clients}" if clients else row.name
     if busy:
         text += f", in the middle of a transaction ({', '.join(str(e.pid) for e in busy[:_MOST])})"
@@ -134,7 +135,7 @@ def lost(family: Family) -> Iterator[Collateral]:
         Degree.REFUSED if busy else Degree.MENTIONED,
         text,
         f"{row.shutdown} shuts it down, and it may take {row.patience_seconds:g} s",
-        _commands(row, process, family),
+        _commands(row, server, family),
         row.shutdown,
         row.patience_seconds,
     )

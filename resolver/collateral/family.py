@@ -63,7 +63,7 @@ class Group:
         """The living descendants of the members."""
         known = {process.identity for process in self.members}
         found: dict[ProcessIdentity, None] = {}
-        for pid in sorted(_below({process.pid for process in self.members}))[:_MOST]:
+        for pid in sorted(below({process.pid for process in self.members}))[:_MOST]:
             try:
                 found[identify(pid)] = None
             except StateChangedError:
@@ -186,7 +186,7 @@ def _descriptors(pid: Pid) -> Iterator[Descriptor]:
     return (Descriptor(pid, number, target) for number, target in open_files(pid))
 
 
-def _below(pids: set[Pid]) -> set[Pid]:
+def below(pids: set[Pid]) -> set[Pid]:
     """Their descendants: from the kernel's lists of children, where it has these."""
     found: set[Pid] = set()
     rest = list(pids)

@@ -27,6 +27,7 @@ _LONGEST = 4096  # characters of a name, an image, a state
 _LARGEST_PORT = 65535
 _LONGEST_STOP_SECONDS = 1_000_000  # what a socket can still wait for; over eleven days
 _OF_COMPOSE = "com.docker.compose."
+_PROJECT = "com.docker.compose.project"
 
 
 def list_containers(
@@ -147,6 +148,7 @@ def parse_container(
         auto_remove=host.get("AutoRemove") is True,
         stop_timeout_seconds=_stop_timeout(settings.get("StopTimeout")),
         sharing=tuple(sorted(_sharing(row["Id"], rows))),
+        beside=tuple(sorted(_beside(row, rows))),
         main_pid=_number((details.get("State") or {}).get("Pid") or 0),
     )
 
@@ -208,6 +210,19 @@ def _sharing(container_id: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         if (row.get("HostConfig") or {}).get("NetworkMode") == mode:
             yield _name(row)
+
+
+def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The other running containers of its compose project."""
+    project = _project(row)
+    for each in rows:
+        is_other = each["Id"] != row["Id"] and each.get("State") == "running"
+        if project and is_other and _project(each) == project:
+            yield _name(each)
+
+
+def _project(row: dict[str, Any]) -> str:
+    return _text((row.get("Labels") or {}).get(_PROJECT))
 
 
 def _restart_policy(policy: dict[str, Any]) -> str:

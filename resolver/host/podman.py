@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError, EngineError, StateChangedError
+from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from resolver.model import Container
@@ -38,8 +39,12 @@ class PodmanCommand:
         self._timeout = timeout_seconds
 
     def stop(self, container_id: str, seconds: int) -> None:
-        """podman-stop(1), podman-pod-stop(1): the stop signal, and SIGKILL after `seconds`."""
-        self._ask(("stop", "--time", str(seconds), container_id), max(0, seconds))
+        """podman-stop(1), podman-pod-stop(1): the stop signal, and SIGKILL after `seconds`.
+
+        A negative time means never.
+        """
+        patience = seconds if seconds >= 0 else LONGEST_SECONDS
+        self._ask(("stop", "--time", str(seconds), container_id), patience)
 
     def unpause(self, container_id: str) -> None:
         """podman-unpause(1)."""

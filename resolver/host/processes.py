@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from resolver.host.files import read
+from resolver.host.files import read, text_of
 from resolver.model import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from resolver.model import Container
 
 _SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
 
@@ -37,6 +39,15 @@ def pids_of(name: str) -> list[Pid]:
 def name_of(pid: Pid) -> str:
     """What a process is called, up to 15 characters; `?` where it has gone."""
     return _comm(pid).decode(errors="replace").rstrip("\n") or "?"
+
+
+def runs_here(container: Container) -> bool:
+    """Whether the engine's number of the main process is one of ours: it is in the container, too.
+
+    podman's command line has only such numbers; a rootless container may have no cgroup of its own.
+    """
+    paths = text_of(f"/proc/{container.main_pid}/cgroup")
+    return bool(paths) if container.by_command else container.id in paths
 
 
 def _comm(pid: Pid) -> bytes:

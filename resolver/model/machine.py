@@ -123,8 +123,9 @@ class Container(Struct, frozen=True):
     `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
     `stop_timeout_seconds` is the container's own grace. `main_pid` is its
     main process as the engine numbers it, 0 where it did not say. `sharing` names the containers
-    that live in its network namespace. `client` begins the commands that reach its engine.
-    `uid` is the user who listens at its engine's socket, None where that cannot be told; `foreign`
+    that live in its network namespace, `beside` the others that run in its compose project.
+    `client` begins the commands that reach its engine. `uid` is the user who listens at its
+    engine's socket, None where that cannot be told; `foreign`
     says that it is another user's engine, whose word counts for that user's sockets and processes
     only. `account` is the user as whom its podman's command line is asked, where that is not the
     caller; `by_command` says that it told of the container, and no API did.
@@ -142,6 +143,7 @@ class Container(Struct, frozen=True):
     auto_remove: bool = False
     stop_timeout_seconds: int = 10
     sharing: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     client: tuple[str, ...] = ("docker",)
     uid: int | None = None
     foreign: bool = False

@@ -194,7 +194,7 @@ class Classification(Struct, frozen=True):
     service is left to its manager's own command, even where nothing starts it again. `runner` is
     a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
     `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
-    else would be lost with it. `client` follows a container in the foreground for the manager.
+    else would be lost with it. `client` follows a container in the foreground.
     """
 
     holder: Holder
@@ -239,11 +239,17 @@ class KillStep(Struct, frozen=True, eq=False):
 
 
 class StopContainerStep(Struct, frozen=True, eq=False):
-    """Stop a container through its engine."""
+    """Stop a container through its engine.
+
+    `patience_seconds` takes the place of the container's own grace where `lenient` is set: it is
+    not killed after it then, and that is what to tell.
+    """
 
     bindings: tuple[Binding, ...]
     container: Container
     why: str
+    patience_seconds: float = 0.0
+    lenient: str = ""
     undo: tuple[Command, ...] = ()
     kind: str = "stop-container"
     commands: tuple[Command, ...] = ()

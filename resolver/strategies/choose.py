@@ -87,7 +87,7 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
         insist = Command(("ultra-ports", "resolve", flag, port), "ends it all the same")
         return AdviseStep(step.bindings, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
-    if isinstance(step, (KillStep, StopServiceStep)) and not policy.accept_loss:
+    if not isinstance(step, AdviseStep) and not policy.accept_loss:
         return _lossless(each, step)
     return step
 
@@ -104,7 +104,7 @@ def _not_ours(each: Classification, policy: Policy) -> str:
     return "whose it is, is not known, and only what is this checkout's is ended"
 
 
-def _lossless(each: Classification, step: KillStep | StopServiceStep) -> Step:
+def _lossless(each: Classification, step: KillStep | StopContainerStep | StopServiceStep) -> Step:
     """The same step, or a refusal where it would take what belongs to somebody else.
 
     A manager ends a database in that database's own way.
@@ -250,10 +250,13 @@ def _container_step(each: Classification, policy: Policy) -> Step:
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
+    data = _database(each)
     return StopContainerStep(
         bindings=(each.holder.binding,),
         container=container,
         why=f"{each.reason}: killing a process would not end it",
+        patience_seconds=data.patience_seconds if data else 0.0,
+        lenient=_lenient(data),
         undo=_container_undo(container),
         commands=(stop,),
     )

@@ -19,24 +19,35 @@ if TYPE_CHECKING:
 
     _Engine = EngineClient | PodmanCommand
 
+NEVER = -1  # seconds after which the engine kills (docker-stop(1), podman-stop(1))
+
 
 def stop_container(
     step: StopContainerStep, policy: Policy, run: CommandRunner, clock: Clock, observer: Observer
 ) -> Outcome:
-    """`docker stop`; with `force` without any grace. A container that has gone is success."""
+    """`docker stop`; with `force` without any grace. A container that has gone is success.
+
+    What must not be killed is waited for, and left to its end where that takes too long.
+    """
     container = step.container
-    seconds = 0 if policy.force else container.stop_timeout_seconds
+    own = container.stop_timeout_seconds
+    seconds = 0 if policy.force else NEVER if step.lenient else own
     actions: list[str] = []
     begun = clock.now()
     engine = _engine(container, policy, run)
+    request = _StopRequest(container, engine, seconds, actions, observer)
+    patience = max(step.patience_seconds, own) if step.lenient and not policy.force else None
     try:
-        _follow(_StopRequest(container, engine, seconds, actions, observer), clock, observer)
+        _follow(request, clock, observer, patience)
     except StateChangedError:
         return Outcome(step, Result.GONE, "the container had already gone", tuple(actions))
     except EngineNotPermittedError as error:
         return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(actions))
     except EngineError as error:
         return Outcome(step, Result.FAILED, str(error), tuple(actions))
+    if request.is_alive():
+        detail = f"still ending after {patience:g} s; {step.lenient}"
+        return Outcome(step, Result.FAILED, detail, tuple(actions))
     return Outcome(step, Result.DONE, f"stopped after {clock.now() - begun:.1f} s", tuple(actions))
 
 
@@ -88,12 +99,17 @@ class _StopRequest(threading.Thread):
         engine.stop(self.container.id, self.seconds)
 
 
-def _follow(stop: _StopRequest, clock: Clock, observer: Observer) -> None:
-    """Waits for the request, which has a deadline of its own, and raises what it raised."""
+def _follow(stop: _StopRequest, clock: Clock, observer: Observer, patience: float | None) -> None:
+    """Waits for the request, which has a deadline of its own, and raises what it raised.
+
+    `patience`: after so many seconds it is no longer waited for.
+    """
     stop.start()
-    deadline = clock.now() + stop.seconds
+    deadline = clock.now() + (patience or stop.seconds)
     while stop.is_alive():
         left = max(0.0, deadline - clock.now())
+        if patience and not left:
+            return
         observer.waiting(f"container {stop.container.name} to stop", left)
         stop.join(WATCH_INTERVAL_SECONDS)
     if stop.error is not None:

@@ -255,8 +255,8 @@ def test_a_shared_network_namespace_stops_the_publisher_and_names_the_sharer(
     assert run.status == 0, run.stdout + run.stderr
     assert_stopped(run, f"{port}/tcp", publisher)
     report = run.port(f"{port}/tcp")
-    said = [*report["notes"], *(line for h in report["holders"] for line in h["evidence"])]
-    assert any(sharer.name in line for line in said), said
+    said = [loss["text"] for h in report["holders"] for loss in h["collateral"]]
+    assert set(said) == {f"the network of {sharer.name}"}
     assert stays_free(port)
     assert publisher.state == "exited"
     assert sharer.state == "running"

@@ -125,7 +125,7 @@ def test_a_pod_is_stopped_as_a_whole(today: Today) -> None:
     [holder] = report["ports"][0]["holders"]
     assert report["exit_status"] == 0, report
     assert holder["step"]["commands"] == [f"{SUDO}podman pod stop shop"]
-    assert "its members are stopped with it: web" in holder["evidence"]
+    assert "its members web" in [each["text"] for each in holder["collateral"]]
     assert is_free(port)
 
 

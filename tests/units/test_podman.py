@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from resolver import verdicts
 from resolver.classify import agents, classify, container, desktop, orphan, protected
+from resolver.collateral import with_collateral
 from resolver.gather.holders import holders
 from resolver.gather.podman import conmons_container, with_podman
 from resolver.host import trust
@@ -155,7 +156,8 @@ def test_a_pods_policy_and_members_are_explained() -> None:
     assert judged is not None
     text = "; ".join(judged.evidence)
     assert "podman-restart.service" in text
-    assert "its members are stopped with it: shopdb, shopweb" in text
+    [members] = with_collateral([judged], snapshot)[0].collateral
+    assert members.text == "its members shopdb, shopweb"
     assert "pod shop (of shopweb, shopdb)" in judged.reason
 
 

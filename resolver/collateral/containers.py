@@ -1,0 +1,148 @@
+"""What is lost with a container that is stopped: who lives in it, and what goes with it.
+
+What runs inside is looked at as if it held the port, as far as the engine's process numbers are
+ours. A server's own means (its network, its interfaces) are the container's, and nobody else's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from resolver.collateral import databases, devices, known, ports, state, terminals
+from resolver.collateral.family import Family, below, terminal_of
+from resolver.errors import StateChangedError
+from resolver.gather.processes import describe
+from resolver.host.files import text_of
+from resolver.host.identity import identify
+from resolver.host.processes import runs_here
+from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
+from resolver.programs import is_interactive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.collateral.family import Sockets
+    from resolver.model import Classification, Container, Process, ProcessIdentity
+
+_MOST = 6  # that are named
+_INSIDE = {
+    CollateralKind.SESSION,
+    CollateralKind.STATE,
+    CollateralKind.MACHINE,
+    CollateralKind.DATA,
+}
+# docker-compose-up(1): with any of these, the others are stopped when one stops
+_ABORTS = ("--abort-on-container-exit", "--abort-on-container-failure", "--exit-code-from")
+
+
+def lost(each: Classification, container: Container, sockets: Sockets) -> Iterator[Collateral]:
+    """Its other ports; the containers that depend on it; the work of people and data inside."""
+    yield from ports.published(each.holder, container)
+    if container.auto_remove:
+        yield Collateral(
+            CollateralKind.DATA,
+            Degree.MENTIONED,
+            "the container itself, with what was written in it",
+            "--rm: it is removed when it stops",
+        )
+    yield from _dependents(container)
+    yield from _run_beside(each, container)
+    yield from _inside(each, container, sockets)
+
+
+def _dependents(container: Container) -> Iterator[Collateral]:
+    if not container.sharing:
+        return
+    names = _named(container.sharing)
+    is_pod = container.title.startswith("pod ")
+    yield Collateral(
+        CollateralKind.SIBLINGS,
+        Degree.MENTIONED,
+        f"its members {names}" if is_pod else f"the network of {names}",
+        "a pod is stopped as a whole" if is_pod else "they live in its network namespace",
+    )
+
+
+def _run_beside(each: Classification, container: Container) -> Iterator[Collateral]:
+    """What a `compose up` in the foreground stops when one of its containers stops."""
+    words = each.client.command if each.client else ()
+    if container.beside and any(word.partition("=")[0] in _ABORTS for word in words):
+        yield Collateral(
+            CollateralKind.SIBLINGS,
+            Degree.REFUSED,
+            f"what {each.client} runs beside it: {_named(container.beside)}",
+            f"it ends the others when one ends: {' '.join(words)}",
+        )
+
+
+def _inside(each: Classification, container: Container, sockets: Sockets) -> Iterator[Collateral]:
+    found = _processes(container)
+    main = next((process for process in found if process.pid == container.main_pid), None)
+    if main is None:
+        return
+    yield from _sessions(each, container, main, found)
+    holder = replace(each.holder, processes=found, masters=(main.identity,))
+    family = Family(replace(each, holder=holder, respawners=()), sockets)
+    for module in (terminals, devices, state, databases, known):
+        for loss in module.lost(family):
+            if loss.kind in _INSIDE:
+                yield replace(loss, commands=_exec(container, loss.commands))
+
+
+def _exec(container: Container, commands: tuple[Command, ...]) -> tuple[Command, ...]:
+    """The same, run in the container."""
+    prefix = (*container.client, "exec", container.handle)
+    return tuple(replace(each, argv=(*prefix, *each.argv)) for each in commands)
+
+
+def _processes(container: Container) -> tuple[Process, ...]:
+    """The main process and what descends from it; and what was exec'd beside it.
+
+    All of them descend from the shim that started the main one (containerd's, conmon).
+    """
+    if not container.main_pid or not runs_here(container):
+        return ()
+    try:
+        main = identify(Pid(container.main_pid))
+    except StateChangedError:
+        return ()
+    found: dict[ProcessIdentity, None] = {main: None}
+    parent = next((each.parent for each in describe((main,)) if each.identity == main), None)
+    for pid in sorted(below({parent.pid if parent else main.pid})):
+        try:
+            if container.id in text_of(f"/proc/{pid}/cgroup"):
+                found[identify(pid)] = None
+        except StateChangedError:
+            continue
+    return tuple(each for each in describe(found) if each.identity in found)
+
+
+def _sessions(
+    each: Classification, container: Container, main: Process, found: tuple[Process, ...]
+) -> Iterator[Collateral]:
+    """Who works in it: by `docker exec -it`; or in its main process, by the client that shows it.
+
+    A main process may have a terminal that nobody looks at (`tty: true`).
+    """
+    entered = [
+        process
+        for process in found
+        if main.identity not in {process.identity, *process.ancestors}
+        and terminal_of(process.pid) is not None
+    ]
+    if entered:
+        yield _session(entered, f"run in {container.name} by exec, on a terminal")
+    elif each.client and each.client.on_terminal and is_interactive(main):
+        yield _session([main], f"{each.client} shows it on a terminal")
+
+
+def _session(processes: list[Process], evidence: str) -> Collateral:
+    names = _named([str(process) for process in processes])
+    text = f"the terminal session of {names}"
+    return Collateral(CollateralKind.SESSION, Degree.REFUSED, text, evidence)
+
+
+def _named(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:_MOST]) + (", …" if len(names) > _MOST else "")
