@@ -35,6 +35,8 @@ FORWARDERS = frozenset(
 )
 # What may outlive its container and hold its port for nobody
 OUTLIVING = frozenset({PROXY, "conmon", "rootlessport"})
+# One for each container that runs: containerd's, CRI-O's and podman's
+SHIMS = frozenset({"containerd-shim", "containerd-shim-runc-v2", "conmon"})
 # Ending one takes every container, or the machine's whole orchestration, with it.
 ENGINES = frozenset(
     {

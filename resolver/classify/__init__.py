@@ -23,6 +23,7 @@ from resolver.classify import (
     kernel_socket,
     launchd,
     local,
+    machine,
     monit,
     orchestrator,
     orphan,
@@ -70,6 +71,7 @@ CLASSIFIERS: tuple[Classifier, ...] = (
     desktop,
     remote_forward,
     protected,
+    machine,  # before the managers: a unit of another system may have the name of one of ours
     *MANAGERS,
     tunnel,  # after the reloaders: a tunnel in a shell loop comes back
     init,

@@ -18,7 +18,7 @@ from resolver.host.files import text_of
 from resolver.host.identity import identify
 from resolver.host.processes import runs_here
 from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
-from resolver.programs import is_interactive
+from resolver.programs import ENGINES, SHIMS, is_interactive, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,12 +83,30 @@ def _inside(each: Classification, container: Container, sockets: Sockets) -> Ite
     if main is None:
         return
     yield from _sessions(each, container, main, found)
+    yield from _nested(found)
     holder = replace(each.holder, processes=found, masters=(main.identity,))
     family = Family(replace(each, holder=holder, respawners=()), sockets)
     for module in (terminals, devices, state, databases, known):
         for loss in module.lost(family):
             if loss.kind in _INSIDE:
                 yield replace(loss, commands=_exec(container, loss.commands))
+
+
+def _nested(found: tuple[Process, ...]) -> Iterator[Collateral]:
+    """An engine of its own (Docker in Docker, a node of kind, k3d or minikube) and what runs in it.
+
+    Each of its containers has a shim, which is named by its engine.
+    """
+    engine = next((process for process in found if known_as(process, ENGINES - SHIMS)), None)
+    shims = [process for process in found if known_as(process, SHIMS)]
+    if engine or shims:
+        count = f"the {len(shims)} containers" if len(shims) > 1 else "the container"
+        yield Collateral(
+            CollateralKind.MACHINE,
+            Degree.REFUSED if shims else Degree.MENTIONED,
+            f"{count} that {'run' if len(shims) > 1 else 'runs'} in it" if shims else f"{engine}",
+            f"{shims[0] if shims else engine} runs in it",
+        )
 
 
 def _exec(container: Container, commands: tuple[Command, ...]) -> tuple[Command, ...]:

@@ -179,6 +179,26 @@ def test_a_kernel_in_it(engine: Engine) -> None:
     accepted(port)
 
 
+@pytest.mark.parametrize("shims", [0, 2])
+def test_containers_in_a_container(engine: Engine, shims: int) -> None:
+    """Stand-ins with the names of an engine and its shims, as in a node of kind."""
+    port = free_port()
+    sleep = shutil.which("sleep")
+    names = ["dockerd", *["containerd-shim-runc-v2"] * shims]
+    node = engine.publish(
+        f"{port}:80",
+        options=[*MOUNTS, *(f"--volume={sleep}:/bin/{name}:ro" for name in dict.fromkeys(names))],
+        script=f"{' '.join(f'/bin/{name} 600 &' for name in names)} busybox httpd -f -p 80",
+    )
+    wait_until(lambda: not is_free(port), "it is up")
+    if not shims:
+        assert mentioned(port, "machine").startswith("dockerd ")
+        return
+    assert refused(port, "machine")["text"] == "the 2 containers that run in it"
+    assert node.state == "running"
+    accepted(port)
+
+
 def test_postgresql_in_the_middle_of_a_transaction(engine: Engine) -> None:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
