@@ -5,6 +5,7 @@ Nothing here knows any manager.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -15,12 +16,14 @@ from resolver.model import Account, Classification, Command, Confidence, Kind, M
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from resolver.model import Completed, Holder, Process
     from resolver.protocols import CommandRunner
 
 T = TypeVar("T")
+_PORT_SETTING = re.compile(r"\w*(?:PORT|ADDR|BIND|LISTEN|URL|HOST)\w*=", re.IGNORECASE)
+_IN_USE = re.compile(r"in use|EADDRINUSE|Only one usage of each socket", re.IGNORECASE)
 
 
 class ManagedService(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,33 @@ def classification(
         reason=service.reason or f"{service.title} of {service.manager} ({service.policy})",
         commands=service.commands,
     )
+
+
+class Waiting(Struct, frozen=True):
+    """A service that its manager starts again and again: `state` is the manager's word for that.
+
+    `command` is what is started, `settings` what it is told in its environment; `log` asks what it
+    printed.
+    """
+
+    service: ManagedService
+    state: str
+    command: str = ""
+    settings: tuple[str, ...] = ()
+    log: Callable[[], str] = str
+
+    def wants(self, port: int) -> str:
+        """How it is known that it is for this port; empty where it is not."""
+        number = re.compile(rf"(?<![\w.]){port}(?![\w.]\d|\w)")
+        if number.search(self.command):
+            return f"it is started as: {self.command}"
+        for each in self.settings:
+            if _PORT_SETTING.match(each) and number.search(each):
+                return f"it is started with {each}"
+        for line in reversed(self.log().splitlines()):
+            if _IN_USE.search(line) and number.search(line):
+                return f"it says: {line.strip()}"
+        return ""
 
 
 def sudo_for(daemon: Process) -> tuple[str, ...]:

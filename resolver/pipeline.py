@@ -18,6 +18,7 @@ from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
+from resolver.waiters import with_waiters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,6 +124,7 @@ def diagnose(
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
     found = classify(holders(snapshot, requests), snapshot, effects.run)
     found = with_clients(found, snapshot, effects.run)
+    found = with_waiters(found, effects.run)
     found = effects.with_ownership(with_collateral(found, snapshot))
     plan = choose(found, policy, snapshot.own)
     if requests is not None and not policy.force:

@@ -17,7 +17,15 @@ from resolver import json_text, portspec
 from resolver.errors import UsageError
 from resolver.host.machine import Machine
 from resolver.json_text import Envelope, JsonError
-from resolver.model import Binding, Container, Manager, Process, ProcessIdentity, StopContainerStep
+from resolver.model import (
+    Binding,
+    Container,
+    KillStep,
+    Manager,
+    Process,
+    ProcessIdentity,
+    StopContainerStep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -244,6 +252,7 @@ _PARTS: dict[type, Callable[[Any], object]] = {
     Container: _container,
     Manager: _manager,
     Binding: str,
+    KillStep: _step,
 }
 
 

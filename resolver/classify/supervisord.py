@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from configparser import ConfigParser, Error
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,11 +21,14 @@ from msgspec.structs import replace
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, ask, classification, sudo_for
+from resolver.managed import ManagedService, Waiting, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from configparser import SectionProxy
+
     from resolver.model import Account, Classification, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
@@ -31,6 +36,7 @@ _DEFAULT_FILES = ("supervisord.conf", "etc/supervisord.conf", "/etc/supervisord.
                   "/etc/supervisor/supervisord.conf")  # fmt: skip
 _PROGRAMS = ("program:", "fcgi-program:")
 _UNKNOWN_POLICY = "autorestart unknown"
+_STARTING = {"STARTING", "BACKOFF"}
 
 
 class _Program(Struct, frozen=True):
@@ -76,6 +82,50 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     return _classification(holder, program, Confidence.CONFIRMED, f"supervisorctl pid: {pid}")
 
 
+def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Waiting]:
+    """The programs of one supervisord that it is starting, or about to start again.
+
+    It says so itself: STARTING, or BACKOFF (its documentation, "Process States"), whatever
+    `autorestart` says. What they print is asked for where nothing else tells their port.
+    """
+    program = _Program("", "", daemon, _configuration(daemon), trust.owner_account(daemon.uid))
+    try:
+        program = _reachable(program, holder.master)
+        lines = ask(run, (*program.control, "status"), program.account).stdout.splitlines()
+    except CommandFailedError:
+        return
+    for words in filter(_is_starting, map(str.split, lines)):
+        group, _, name = words[0].rpartition(":")
+        yield _waiting(replace(program, group=group or name, name=name), words[1], run)
+
+
+def _is_starting(words: list[str]) -> bool:
+    return len(words) > 1 and words[1] in _STARTING and not words[0].startswith("-")
+
+
+def _waiting(program: _Program, state: str, run: CommandRunner) -> Waiting:
+    settings = _read(program.configuration, program.daemon.uid) if program.configuration else None
+    section = _section(program, settings) if settings else None
+    service = _service(program, Confidence.CONFIRMED, f"supervisorctl status: {state}")
+    return Waiting(
+        replace(service, respawn=Respawn.YES),
+        state,
+        section.get("command", "") if section else "",
+        tuple(section.get("environment", "").split(",")) if section else (),
+        partial(_log, program, run),
+    )
+
+
+def _log(program: _Program, run: CommandRunner) -> str:
+    """The last that it printed, on whichever stream supervisord keeps."""
+    found = []
+    for stream in ("stderr", "stdout"):
+        with suppress(CommandFailedError):
+            words = (*program.control, "tail", program.title, stream)
+            found.append(ask(run, words, program.account).stdout)
+    return "\n".join(found)
+
+
 def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
     master = holder.master
     name = master.variable("SUPERVISOR_PROCESS_NAME") if master else None
@@ -94,7 +144,7 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _Program | None:
     )
 
 
-def _reachable(program: _Program, master: Process) -> _Program:
+def _reachable(program: _Program, master: Process | None) -> _Program:
     """The same, with the user as whom its supervisord is asked.
 
     Raises:
@@ -157,12 +207,17 @@ def _main_pid(program: _Program, run: CommandRunner) -> int:
 def _classification(
     holder: Holder, program: _Program, confidence: Confidence, evidence: str
 ) -> Classification:
+    service = _service(program, confidence, evidence)
+    return classification(holder, (holder.master,) if holder.master else (), service)
+
+
+def _service(program: _Program, confidence: Confidence, evidence: str) -> ManagedService:
     policy = _policy(program)
     settled = policy == "autorestart=false" and confidence is Confidence.CONFIRMED
     respawn = Respawn.NO if settled else Respawn.YES
     if policy == _UNKNOWN_POLICY:
         respawn = Respawn.UNKNOWN
-    service = ManagedService(
+    return ManagedService(
         manager="supervisord",
         name=program.title,
         title=f"program {program.title}",
@@ -176,7 +231,6 @@ def _classification(
         prefix=sudo_for(program.daemon),
         account=program.account,
     )
-    return classification(holder, (holder.master,) if holder.master else (), service)
 
 
 def _policy(program: _Program) -> str:
@@ -185,15 +239,21 @@ def _policy(program: _Program) -> str:
     settings = _read(path, program.daemon.uid) if path else None
     if settings is None:
         return _UNKNOWN_POLICY
+    section = _section(program, settings)
+    if section is None:
+        return _UNKNOWN_POLICY
+    value = section.get("autorestart", "unexpected").split(";")[0].strip()
+    return f"autorestart={_normal(value.lower())}"
+
+
+def _section(program: _Program, settings: ConfigParser) -> SectionProxy | None:
+    """The section that a program is configured in; None where there is none."""
     names = [name for name in settings.sections() if name.startswith(_PROGRAMS)]
     exact = [name for name in names if name.partition(":")[2] == program.name]
     if not settings.has_section(f"group:{program.group}"):  # then it is the program's own name
         exact += [name for name in names if name.partition(":")[2] == program.group]
     numbered = [name for name in names if program.name.startswith(name.partition(":")[2] + "_")]
-    for name in (*exact, *numbered):
-        value = settings.get(name, "autorestart", fallback="unexpected").split(";")[0].strip()
-        return f"autorestart={_normal(value.lower())}"
-    return _UNKNOWN_POLICY
+    return next((settings[name] for name in (*exact, *numbered)), None)
 
 
 def _normal(value: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
 from resolver.host.identity import identify
-from resolver.managed import ManagedService, ask_text, classification
+from resolver.managed import ManagedService, Waiting, ask_text, classification
 from resolver.model import (
     ANY_IPV6,
     Binding,
@@ -32,6 +33,7 @@ from resolver.model import (
     Transport,
 )
 from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
+from resolver.unit_facts import command_of, policy_of, triggers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,9 +48,8 @@ _USER_MANAGER = r"/user@(\d+)\.service/"
 _LISTEN = r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)"
 _PROPERTIES = (
     "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState,"
-    "ControlGroup"
+    "ControlGroup,BusName,UpheldBy"
 )
-_TRIGGERS = (".socket", ".path", ".timer")
 # The way into the machine, its network and its engines: whoever stops one may be locked out
 _NEVER = (
     r"(?:sshd?|sshd-\w+|dropbear|tailscaled|zerotier-one|wg-quick|openvpn(?:-\w+)?|xrdp(?:-\w+)?"
@@ -87,6 +88,53 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     return _service(holder, unit, snapshot, run)
 
 
+def waiting(run: CommandRunner) -> Iterator[Waiting]:
+    """The system's services that are about to be started again, once more (systemd.service(5)).
+
+    Nothing is asked where systemd does not run the machine (sd_booted(3)).
+    """
+    if not os.path.isdir("/run/systemd/system"):
+        return
+    listing = ("systemctl", "list-units", "--type=service", "--state=activating", "--plain")
+    try:
+        lines = ask_text(run, (*listing, "--no-legend", "--full")).splitlines()
+        names = [line.split()[0] for line in lines if line.strip() and line[0] not in "-/"]
+        words = ("show", *names, "-p", f"{_PROPERTIES},ExecStart,Environment")
+        blocks = _query(None, None, run, words) if names else []
+    except CommandFailedError:
+        return
+    for facts in blocks:
+        if facts.get("SubState", "").startswith("auto-restart"):
+            yield _waiting(_Unit(facts.get("Id", "?"), None), facts, run)
+
+
+def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
+    triggers = triggers_of(facts)
+    service = _managed(
+        unit,
+        [*triggers, unit.name],
+        policy=policy_of(facts),
+        respawn=Respawn.YES,
+        evidence=tuple(_service_evidence(unit, facts)),
+    )
+    return Waiting(
+        service,
+        facts["SubState"],
+        command_of(facts),
+        tuple(facts.get("Environment", "").split()),
+        partial(_journal, unit, run),
+    )
+
+
+def _journal(unit: _Unit, run: CommandRunner) -> str:
+    """What it printed of late (journalctl(1)); empty where that may not be read."""
+    words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", "-u", unit.name)
+    try:
+        return ask_text(run, words)
+    except CommandFailedError:
+        return ""
+
+
 def _suspect(paths: Iterable[str]) -> _Unit | None:
     """The service that a cgroup path belongs to; scopes are sessions and containers."""
     for path in paths:
@@ -116,15 +164,13 @@ def _service(
         return None if never or unit.name in _HOSTS else _left_over(holder, unit, facts)
     if never:
         return _never(holder, unit)
-    sockets = facts.get("TriggeredBy", "").split()
-    restart = facts.get("Restart", "no")
-    policy = f"Restart={restart}" + (f", activated by {' '.join(sockets)}" if sockets else "")
-    units = [*(name for name in sockets if name.endswith(_TRIGGERS)), unit.name]
+    triggers = triggers_of(facts)
+    policy = policy_of(facts)
     service = _managed(
         unit,
-        units,
+        [*triggers, unit.name],
         policy=policy,
-        respawn=Respawn.NO if restart == "no" and not sockets else Respawn.YES,
+        respawn=Respawn.NO if policy == "Restart=no" else Respawn.YES,
         confidence=Confidence.CONFIRMED if holder.master else Confidence.SUSPECTED,
         evidence=(*_seen(holder), *_service_evidence(unit, facts)),
         reason=f"service {unit.name} of systemd ({policy})",
@@ -160,10 +206,11 @@ def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classifica
     restart = facts.get("Restart", "no")
     if restart == "no" or not (waits or failing):
         return None
-    policy = f"Restart={restart}"
+    triggers = triggers_of(facts)
+    policy = policy_of(facts)
     service = _managed(
         unit,
-        [unit.name],
+        [*triggers, unit.name],
         policy=policy,
         respawn=Respawn.YES,
         evidence=(

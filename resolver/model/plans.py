@@ -194,7 +194,8 @@ class Classification(Struct, frozen=True):
     service is left to its manager's own command, even where nothing starts it again. `runner` is
     a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
     `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
-    else would be lost with it. `client` follows a container in the foreground.
+    else would be lost with it. `client` follows a container in the foreground. `waited`: the
+    manager's service is another one, which waits for the port.
     """
 
     holder: Holder
@@ -212,6 +213,7 @@ class Classification(Struct, frozen=True):
     spared: str = ""
     collateral: tuple[Collateral, ...] = ()
     client: Process | None = None
+    waited: bool = False
     ownership: Ownership = Ownership()
 
 
@@ -258,13 +260,15 @@ class StopContainerStep(Struct, frozen=True, eq=False):
 class StopServiceStep(Struct, frozen=True, eq=False):
     """Stop a managed service through its manager's own command.
 
-    `container` is stopped, too: the manager only ends the client that follows it.
+    `container` is stopped, too, where the manager only ends the client that follows it, or only
+    waits for its port; `then` ends processes whose port the service waited for.
     """
 
     bindings: tuple[Binding, ...]
     manager: Manager
     why: str
     container: Container | None = None
+    then: KillStep | None = None
     undo: tuple[Command, ...] = ()
     kind: str = "stop-service"
     commands: tuple[Command, ...] = ()

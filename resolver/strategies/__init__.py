@@ -59,6 +59,17 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
         case StopContainerStep():
             return stop_container(step, policy, effects.run, effects.clock, effects.observer)
         case StopServiceStep():
-            return stop_service(step, policy, effects.run, effects.clock, effects.observer)
+            return _stop_service(step, policy, effects)
         case AdviseStep():
             return Outcome(step, Result.SKIPPED, step.why)
+
+
+def _stop_service(step: StopServiceStep, policy: Policy, effects: Effects) -> Outcome:
+    """A service that waits for the port is stopped first: it would take it at once."""
+    stopped = stop_service(step, policy, effects.run, effects.clock, effects.observer)
+    if step.then is None or stopped.result is not Result.DONE:
+        return stopped
+    ended = kill(step.then, policy, effects)
+    result = Result.DONE if ended.result is Result.GONE else ended.result
+    reason = f"{stopped.reason}; {ended.reason}"
+    return Outcome(step, result, reason, (*stopped.actions, *ended.actions))

@@ -30,6 +30,7 @@ from resolver.model import (
     Whose,
 )
 from resolver.programs import OUTLIVING, SESSION_HOSTS, is_interactive, known_as, untouchable
+from resolver.strategies.merge import merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +71,7 @@ def choose(
     """
     ordered = sorted(classifications, key=_key)
     chosen = [Planned(each, _step(each, policy, frozenset(own))) for each in ordered]
-    return Plan(tuple(_merged(chosen)))
+    return Plan(tuple(merged(chosen)))
 
 
 def _key(each: Classification) -> tuple[object, ...]:
@@ -113,7 +114,11 @@ def _lossless(each: Classification, step: KillStep | StopContainerStep | StopSer
         found
         for found in each.collateral
         if found.degree is Degree.REFUSED
-        and not (found.kind is CollateralKind.DATA and isinstance(step, StopServiceStep))
+        and not (
+            found.kind is CollateralKind.DATA
+            and isinstance(step, StopServiceStep)
+            and step.then is None
+        )
     ]
     if not lost:
         return step
@@ -282,6 +287,8 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
     manager = each.manager
     if manager is None:
         return AdviseStep((each.holder.binding,), Verdict.ADVISED, each.reason, each.commands)
+    if each.waited:
+        return _waited_step(each, manager, policy, own)
     stop = _commands(manager, manager.stop, policy)
     undo = _commands(manager, manager.start, policy)
     if each.holder.hidden:
@@ -295,7 +302,7 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
     if policy.stop_services and manager.stop and confirmed:
         container = each.holder.container if each.client else None
         return StopServiceStep(
-            (each.holder.binding,), manager, each.reason, container, undo, commands=stop
+            (each.holder.binding,), manager, each.reason, container, undo=undo, commands=stop
         )
     why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
@@ -303,6 +310,29 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
     if each.harm:
         why = f"{each.reason}: {each.harm}"
     return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop or each.commands, undo)
+
+
+def _waited_step(
+    each: Classification, manager: Manager, policy: Policy, own: frozenset[ProcessIdentity]
+) -> Step:
+    """Stops the service that waits for the port, and then ends whoever has it."""
+    bindings, container = (each.holder.binding,), each.holder.container
+    stop = _commands(manager, manager.stop, policy)
+    undo = _commands(manager, manager.start, policy)
+    confirmed = each.confidence is Confidence.CONFIRMED
+    if not (policy.stop_services and manager.stop and confirmed):
+        first = "it waits for this port, which can be freed once it is stopped"
+        commands = (*(replace(command, comment=first) for command in stop), *each.commands)
+        return AdviseStep(bindings, Verdict.ADVISED, each.reason, commands, undo)
+    if container:
+        return StopServiceStep(
+            bindings, manager, each.reason, container, undo=undo, commands=(*stop, *each.commands)
+        )
+    then = _spared(each, policy, own) or _kill_step(replace(each, manager=None), policy)
+    if isinstance(then, AdviseStep):
+        return then
+    commands, undo = (*stop, *then.commands), (*undo, *then.undo)
+    return StopServiceStep(bindings, manager, each.reason, None, then, undo, commands=commands)
 
 
 def _commands(
@@ -327,15 +357,6 @@ def _not_permitted(each: Classification, policy: Policy) -> AdviseStep:
     users = sorted({found.user or "?" for found in family if not found.signalable})
     why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
     return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (_again(policy),))
-
-
-def _merged(chosen: list[Planned]) -> list[Planned]:
-    """The same, with one step for all holders that end together."""
-    together: dict[object, list[Planned]] = {}
-    for planned in chosen:
-        together.setdefault(_end(planned.step), []).append(planned)
-    joined = {key: _join([each.step for each in group]) for key, group in together.items()}
-    return [Planned(each.classification, joined[_end(each.step)]) for each in chosen]
 
 
 def without_vain_steps(plan: Plan, requests: Iterable[PortRequest]) -> Plan:
@@ -369,36 +390,3 @@ def _vain(step: Step, blocker: AdviseStep) -> Step:
         return step
     why = f"left alone, since the port would still be held: {blocker.why}"
     return AdviseStep(step.bindings, blocker.verdict, why, step.commands)
-
-
-def _end(step: Step) -> object:
-    """What is ended by a step: steps with the same end are one."""
-    match step:
-        case KillStep():
-            return ("kill", tuple(found.identity for found in step.masters))
-        case StopContainerStep():
-            return ("container", step.container.engine, step.container.id)
-        case StopServiceStep():
-            return ("service", step.manager.account, step.manager.stop)
-        case AdviseStep():
-            return ("advise", step.verdict, step.why, step.commands, step.undo)
-
-
-def _join(steps: list[Step]) -> Step:
-    bindings = tuple(sorted({binding for step in steps for binding in step.bindings}))
-    first = steps[0]
-    kills = [step for step in steps if isinstance(step, KillStep)]
-    if isinstance(first, KillStep):
-        gentle = next((step for step in kills if step.lenient), first)
-        members = {found.identity: found for step in kills for found in step.members}
-        return replace(
-            first,
-            bindings=bindings,
-            shutdown=gentle.shutdown,
-            lenient=gentle.lenient,
-            members=tuple(members.values()),
-            inodes=frozenset(inode for step in kills for inode in step.inodes),
-            respawners=frozenset(each for step in kills for each in step.respawners),
-            patience_seconds=max(step.patience_seconds for step in kills),
-        )
-    return replace(first, bindings=bindings)

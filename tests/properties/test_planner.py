@@ -43,7 +43,9 @@ NEVER = FORWARDERS | ENGINES | SYSTEM
 
 
 def kills(plan: Plan) -> list[KillStep]:
-    return [step for step in plan.steps if isinstance(step, KillStep)]
+    """Every step that signals, those behind a manager's among them."""
+    thens = [step.then for step in plan.steps if isinstance(step, StopServiceStep) and step.then]
+    return [*(step for step in plan.steps if isinstance(step, KillStep)), *thens]
 
 
 @settings(max_examples=150)
@@ -81,6 +83,7 @@ def test_only_what_nothing_respawns_is_signalled(world: World, policy: Policy) -
             assert policy.stop_services
             assert judged.kind is Kind.SERVICE
             assert judged.confidence is Confidence.CONFIRMED
+            assert judged.waited or not planned.step.then
         if isinstance(planned.step, StopContainerStep):
             assert judged.kind is Kind.CONTAINER
             assert planned.step.container == judged.holder.container
@@ -132,8 +135,9 @@ def test_what_is_known_to_be_another_checkouts_is_ended_only_as_was_said(
 def test_a_database_is_killed_by_no_plan(world: World, policy: Policy) -> None:
     """Whoever it is ended with: its runner, what starts it again, or another of its ports."""
     for each in choose(world.classifications, policy, world.own).planned:
+        step = each.step.then if isinstance(each.step, StopServiceStep) else each.step
         if any(lost.shutdown for lost in each.classification.collateral):
-            assert not isinstance(each.step, KillStep) or each.step.lenient
+            assert not isinstance(step, KillStep) or step.lenient
 
 
 @settings(max_examples=150)
@@ -165,7 +169,7 @@ def test_advice_always_says_why(world: World, policy: Policy) -> None:
 def test_what_is_somebody_elses_is_never_ended_unasked(world: World, policy: Policy) -> None:
     for planned in choose(world.classifications, policy, world.own).planned:
         lost = [e for e in planned.classification.collateral if e.degree is Degree.REFUSED]
-        if isinstance(planned.step, StopServiceStep):
+        if isinstance(planned.step, StopServiceStep) and not planned.step.then:
             lost = [each for each in lost if each.kind is not CollateralKind.DATA]
         if isinstance(planned.step, (KillStep, StopServiceStep)) and lost:
             assert policy.accept_loss

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests.lab.cli import Run, ultra
-from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, stays, stays_free, wait_until
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisord import program, serving
 
 if TYPE_CHECKING:
@@ -170,3 +170,85 @@ def test_what_only_inherited_the_environment_is_local(
     assert [each["pid"] for each in found["processes"]] == [pid]
     assert stays_free(port)
     assert supervisor.program("web") == shell
+
+
+def busy(supervisor: Supervisor, lab: Lab, autorestart: str) -> tuple[int, int]:
+    """Starts `web` for a port that another process has; the port, and that process."""
+    port = free_port()
+    squatter = lab.command(sys.executable, "-m", "http.server", str(port))
+    wait_until(lambda: not is_free(port), f"{port} is served")
+    section = program("web", serving(port), autorestart).replace("startsecs=0", "startsecs=2")
+    supervisor.start(section + "startretries=99\n")
+    wait_until(lambda: supervisor.state("web") == "BACKOFF", "web waits for its port")
+    return port, squatter.pid
+
+
+@pytest.mark.parametrize("autorestart", ["true", "false"])
+def test_a_program_that_waits_for_the_port_is_named(
+    supervisor: Supervisor, lab: Lab, autorestart: str
+) -> None:
+    """In BACKOFF it is started again, whatever `autorestart` says: it would take the port."""
+    port, squatter = busy(supervisor, lab, autorestart)
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "yes")
+    assert found["manager"]["name"] == "web:web"
+    assert [each["pid"] for each in found["processes"]] == [squatter]
+    stop, end = found["step"]["commands"]
+    assert stop.startswith(f"supervisorctl -c {supervisor.config} stop web:web")
+    assert end == f"kill {squatter}"
+    assert alive(squatter)
+    assert "web:web" in ultra("who", str(port)).stdout
+
+
+def test_stop_services_stops_whoever_waits_and_ends_the_holder(
+    supervisor: Supervisor, lab: Lab
+) -> None:
+    port, squatter = busy(supervisor, lab, "true")
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "freed"
+    stopped, signalled = holder(run, port)["outcome"]["actions"]
+    assert stopped.endswith("stop web:web")
+    assert signalled.startswith("SIGTERM to python")
+    assert stays_free(port)
+    assert not alive(squatter)
+    assert supervisor.state("web") == "STOPPED"
+
+
+def test_a_program_that_waits_for_another_port_is_nobodys_business(
+    supervisor: Supervisor, lab: Lab
+) -> None:
+    busy(supervisor, lab, "true")
+    port = free_port()
+    lab.command(sys.executable, "-m", "http.server", str(port))
+    wait_until(lambda: not is_free(port), f"{port} is served")
+
+    run = resolve(port)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert supervisor.state("web") in {"BACKOFF", "STARTING"}
+
+
+def test_a_program_that_only_its_log_tells_of(supervisor: Supervisor, lab: Lab) -> None:
+    port = free_port()
+    squatter = lab.command(sys.executable, "-m", "http.server", str(port))
+    wait_until(lambda: not is_free(port), f"{port} is served")
+    said = f"printf 'bind() to 0.0.0.0:%d failed (98: Address already in use)' {port:#x}; false"
+    log = "stdout_logfile=AUTO\nstartretries=99\n"
+    section = program("web", f"/bin/sh -c {shlex.quote(said.replace('%', '%%'))}", "true")
+    supervisor.start(
+        section.replace("startsecs=0", "startsecs=2").replace("stdout_logfile=NONE\n", log)
+    )
+    wait_until(lambda: supervisor.state("web") == "BACKOFF", "web waits for its port")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert any("already in use" in fact for fact in holder(run, port)["evidence"])
+    assert alive(squatter.pid)

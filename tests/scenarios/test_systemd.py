@@ -67,7 +67,8 @@ def desk(machine: Machine) -> Iterator[Desk]:
     name = f"lab-{uuid.uuid4().hex[:12]}"
     desk = Desk(machine, name, free_port())
     yield desk
-    machine.systemctl("stop", f"{name}.socket", f"{name}.service")
+    for kind in ("socket", "path", "timer", "target", "service"):
+        machine.systemctl("stop", f"{name}.{kind}")
     machine.systemctl("stop", f"{name}.service", user=True)
     assert machine.is_free(desk.port)
 
@@ -89,7 +90,8 @@ def assert_advised(run: Run, desk: Desk, policy: str) -> dict[str, Any]:
     assert found["manager"]["name"] == desk.unit
     assert policy in found["manager"]["policy"]
     assert found["step"]["kind"] == "advise"
-    assert any(f"stop {desk.unit}" in line for line in found["step"]["commands"])
+    stops = [line.partition(" stop ")[2].split() for line in found["step"]["commands"]]
+    assert any(desk.unit in units for units in stops)
     return found
 
 
@@ -318,3 +320,96 @@ def test_root_asks_another_users_systemd_as_that_user(desk: Desk) -> None:
     assert action == f"{run_as} systemctl --user stop {desk.unit}"
     assert machine.stays_free(desk.port)
     assert systemctl("is-active", desk.unit) == "inactive"
+
+
+@pytest.fixture
+def squatted(desk: Desk) -> Iterator[Desk]:
+    """Somebody has the port that the unit wants; systemd starts the unit again and again."""
+    desk.machine.container.engine(
+        "exec", "-d", desk.machine.container.name, "/usr/bin/python3", "-m", "http.server",
+        str(desk.port),
+    )  # fmt: skip
+    wait_until(lambda: not desk.machine.is_free(desk.port), "the port is taken")
+    unit = service(desk.port, "always").replace("RestartSec=0", "RestartSec=30")
+    desk.machine.write(desk.unit, unit)
+    desk.machine.systemctl("start", desk.unit)
+    wait_until(
+        lambda: desk.machine.systemctl("show", "-P", "SubState", desk.unit) == "auto-restart",
+        "the unit waits",
+    )
+    yield desk
+    desk.machine.systemctl("stop", desk.unit)
+
+
+def test_a_unit_that_waits_for_the_port_is_named(squatted: Desk) -> None:
+    run = squatted.resolve()
+
+    found = assert_advised(run, squatted, "Restart=always")
+    assert any("auto-restart" in fact for fact in found["evidence"])
+    assert not squatted.machine.is_free(squatted.port)
+    [squatter] = found["processes"]
+    assert f"kill {squatter['pid']}" in found["step"]["commands"]
+
+    run = squatted.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert squatted.machine.stays_free(squatted.port)
+    assert not squatted.machine.is_active(squatted.unit)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("path", "[Path]\nPathExists=/run/systemd\nMakeDirectory=no\n"),
+        ("timer", "[Timer]\nOnActiveSec=1\nOnUnitInactiveSec=1\nAccuracySec=100ms\n"),
+    ],
+)
+def test_what_starts_a_unit_is_named_and_stopped_with_it(desk: Desk, kind: str, text: str) -> None:
+    trigger = f"{desk.name}.{kind}"
+    desk.machine.write(trigger, text)
+    desk.machine.write(desk.unit, service(desk.port, "no"))
+    desk.machine.systemctl("start", trigger)
+    desk.machine.wait_for(desk.port)
+
+    run = desk.resolve()
+
+    found = assert_advised(run, desk, f"activated by {trigger}")
+    assert found["step"]["commands"] == [f"systemctl stop {trigger} {desk.unit}"]
+    assert desk.machine.is_active(desk.unit)
+
+    run = desk.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert desk.machine.stays_free(desk.port, 3)
+    assert not desk.machine.is_active(trigger)
+
+
+def test_a_unit_that_d_bus_starts_is_named(desk: Desk) -> None:
+    """The file of the name is where D-Bus looks; the unit itself never gets on the bus."""
+    name = f"org.lab.P{desk.port}"
+    folder = "/run/dbus-1/system-services"
+    desk.machine.run("mkdir", "-p", folder)
+    text = f"[D-BUS Service]\nName={name}\nExec=/bin/false\nSystemdService={desk.unit}\n"
+    desk.machine.run("tee", f"{folder}/{name}.service", stdin=text)
+    unit = service(desk.port, "no").replace("[Service]\n", f"[Service]\nBusName={name}\n", 1)
+    desk.machine.write(desk.unit, unit.replace("[Service]\n", "[Service]\nType=simple\n", 1))
+    desk.machine.systemctl("start", desk.unit)
+    desk.machine.wait_for(desk.port)
+
+    assert_advised(desk.resolve(), desk, f"activated by D-Bus name {name}")
+
+
+def test_a_unit_that_another_one_upholds_is_named(desk: Desk) -> None:
+    version = int(desk.machine.run("systemctl", "--version").split()[1])
+    assert version >= 249, "Upholds= came with it"
+    desk.machine.write(f"{desk.name}.target", f"[Unit]\nUpholds={desk.unit}\n")
+    desk.machine.write(desk.unit, service(desk.port, "no"))
+    desk.machine.systemctl("start", f"{desk.name}.target")
+    desk.machine.wait_for(desk.port)
+
+    assert_advised(desk.resolve(), desk, f"upheld by {desk.name}.target")
+
+    run = desk.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert desk.machine.stays_free(desk.port)
