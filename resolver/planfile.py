@@ -253,6 +253,7 @@ _PARTS: dict[type, Callable[[Any], object]] = {
     Manager: _manager,
     Binding: str,
     KillStep: _step,
+    StopContainerStep: _step,
 }
 
 

@@ -81,7 +81,7 @@ def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classifica
         reason=f"{each.reason}; {service.title} of {service.manager} ({waiting.state}) waits for "
         "this port, and would take it",
         commands=_commands(each),
-        waited=True,
+        waited=each.kind,
     )
 
 

@@ -195,7 +195,7 @@ class Classification(Struct, frozen=True):
     a manager that has no such command, and ends everything that it runs when it gets a SIGTERM.
     `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
     else would be lost with it. `client` follows a container in the foreground. `waited`: the
-    manager's service is another one, which waits for the port.
+    manager's service is another one, which waits for the port; and what the holder itself is.
     """
 
     holder: Holder
@@ -213,7 +213,7 @@ class Classification(Struct, frozen=True):
     spared: str = ""
     collateral: tuple[Collateral, ...] = ()
     client: Process | None = None
-    waited: bool = False
+    waited: Kind | None = None
     ownership: Ownership = Ownership()
 
 
@@ -260,15 +260,15 @@ class StopContainerStep(Struct, frozen=True, eq=False):
 class StopServiceStep(Struct, frozen=True, eq=False):
     """Stop a managed service through its manager's own command.
 
-    `container` is stopped, too, where the manager only ends the client that follows it, or only
-    waits for its port; `then` ends processes whose port the service waited for.
+    `container` is stopped, too: the manager only ends the client that follows it. `then` ends
+    whoever has the port that the service waited for.
     """
 
     bindings: tuple[Binding, ...]
     manager: Manager
     why: str
     container: Container | None = None
-    then: KillStep | None = None
+    then: KillStep | StopContainerStep | None = None
     undo: tuple[Command, ...] = ()
     kind: str = "stop-service"
     commands: tuple[Command, ...] = ()

@@ -69,7 +69,7 @@ def _stop_service(step: StopServiceStep, policy: Policy, effects: Effects) -> Ou
     stopped = stop_service(step, policy, effects.run, effects.clock, effects.observer)
     if step.then is None or stopped.result is not Result.DONE:
         return stopped
-    ended = kill(step.then, policy, effects)
+    ended = _apply(step.then, policy, effects)
     result = Result.DONE if ended.result is Result.GONE else ended.result
     reason = f"{stopped.reason}; {ended.reason}"
     return Outcome(step, result, reason, (*stopped.actions, *ended.actions))

@@ -316,7 +316,7 @@ def _waited_step(
     each: Classification, manager: Manager, policy: Policy, own: frozenset[ProcessIdentity]
 ) -> Step:
     """Stops the service that waits for the port, and then ends whoever has it."""
-    bindings, container = (each.holder.binding,), each.holder.container
+    bindings = (each.holder.binding,)
     stop = _commands(manager, manager.stop, policy)
     undo = _commands(manager, manager.start, policy)
     confirmed = each.confidence is Confidence.CONFIRMED
@@ -324,12 +324,11 @@ def _waited_step(
         first = "it waits for this port, which can be freed once it is stopped"
         commands = (*(replace(command, comment=first) for command in stop), *each.commands)
         return AdviseStep(bindings, Verdict.ADVISED, each.reason, commands, undo)
-    if container:
-        return StopServiceStep(
-            bindings, manager, each.reason, container, undo=undo, commands=(*stop, *each.commands)
-        )
-    then = _spared(each, policy, own) or _kill_step(replace(each, manager=None), policy)
-    if isinstance(then, AdviseStep):
+    itself = replace(
+        each, kind=each.waited or each.kind, respawn=Respawn.NO, manager=None, waited=None
+    )
+    then = _wanted(itself, policy, own)
+    if not isinstance(then, (KillStep, StopContainerStep)):
         return then
     commands, undo = (*stop, *then.commands), (*undo, *then.undo)
     return StopServiceStep(bindings, manager, each.reason, None, then, undo, commands=commands)

@@ -37,14 +37,16 @@ def _end(step: Step) -> object:
             return ("advise", step.verdict, step.why, step.commands, step.undo)
 
 
-def _join(steps: list[Step]) -> Step:
+def _join(steps: Sequence[Step]) -> Step:
     bindings = tuple(sorted({binding for step in steps for binding in step.bindings}))
     first = steps[0]
     if isinstance(first, KillStep):
         return _join_kills([step for step in steps if isinstance(step, KillStep)], bindings)
     if isinstance(first, StopServiceStep) and first.then:
         thens = [step.then for step in steps if isinstance(step, StopServiceStep) and step.then]
-        return replace(first, bindings=bindings, then=_join_kills(thens, bindings))
+        then = _join(thens)
+        if isinstance(then, (KillStep, StopContainerStep)):
+            return replace(first, bindings=bindings, then=then)
     return replace(first, bindings=bindings)
 
 

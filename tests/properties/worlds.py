@@ -130,7 +130,7 @@ def classifications(draw: st.DrawFn, living: list[Process]) -> Classification:
         manager=draw(managers) if served else None,
         runner=draw(st.sampled_from([None, *living])) if served else None,
         harm=draw(st.sampled_from(["", "others end with it"])) if served else "",
-        waited=served and draw(st.booleans()),
+        waited=draw(st.sampled_from([None, *Kind])) if served else None,
         reason="a reason",
         collateral=tuple(draw(st.lists(losses, max_size=2))),
         ownership=draw(ownerships),

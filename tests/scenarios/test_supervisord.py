@@ -18,6 +18,7 @@ from tests.lab.supervisord import program, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.lab.engine import Engine
     from tests.lab.processes import Lab
     from tests.lab.supervisord import Supervisor
 
@@ -252,3 +253,27 @@ def test_a_program_that_only_its_log_tells_of(supervisor: Supervisor, lab: Lab) 
     assert run.status == 3, run.stdout + run.stderr
     assert any("already in use" in fact for fact in holder(run, port)["evidence"])
     assert alive(squatter.pid)
+
+
+@pytest.mark.engine
+def test_a_container_that_has_the_port_of_a_program_that_waits(
+    supervisor: Supervisor, engine: Engine
+) -> None:
+    port = free_port()
+    container = engine.publish(f"{port}:80")
+    section = program("web", serving(port), "true").replace("startsecs=0", "startsecs=2")
+    supervisor.start(section + "startretries=99\n")
+    wait_until(lambda: supervisor.state("web") == "BACKOFF", "web waits for its port")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    commands = run.port(f"{port}/tcp")["holders"][0]["step"]["commands"]
+    assert commands[-1] == f"docker stop {container.name}"
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert container.state == "exited"
+    assert stays_free(port)
+    assert supervisor.state("web") == "STOPPED"
