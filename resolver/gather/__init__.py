@@ -47,6 +47,7 @@ def gather(
     """
     held = None if requests is None else [each for each in requests if each not in free]
     sockets, scan = with_owners(occupying(held), complete=policy.complete)
+    ownerless = {entry.inode for entry in sockets if entry.inode > 0 and not entry.owners}
     own = own_line()
     processes = describe({*own, *(owner for entry in sockets for owner in entry.owners)})
     nat = list_redirects(requests, run)
@@ -63,7 +64,7 @@ def gather(
         own=own,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),
-        blind_spot=blind_spot(),
+        blind_spot=blind_spot(ownerless),
         scan=scan,
         notes=(_UNLISTED,) if nat.unlisted else (),
     )

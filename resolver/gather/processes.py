@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, TypeVar
 import psutil
 
 from resolver.errors import StateChangedError
+from resolver.gather.in_flight import keepers
 from resolver.host.files import text_of
 from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
 from resolver.model import Pid, Process, ProcessIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _DELETED = " (deleted)"
 _T = TypeVar("_T")
 _CAP_SYS_PTRACE = 19
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 
 
-def blind_spot() -> str:
+def blind_spot(ownerless: Collection[int]) -> str:
     """Why a socket may be seen without its owner: what this process may not look into.
 
     Reading another's descriptors takes CAP_SYS_PTRACE (proc_pid_fd(5)), which root in a container
@@ -32,7 +34,18 @@ def blind_spot() -> str:
         return "its owner is hidden from this user"
     if not _has_capability(_CAP_SYS_PTRACE):
         return "its owner is hidden for want of CAP_SYS_PTRACE (docker: --cap-add=SYS_PTRACE)"
+    kept = keepers(ownerless) if ownerless else ""
+    if kept or _sees_everybody():
+        return f"no process has it open{': ' if kept else ''}{kept}"
     return "its owner is in another PID namespace: look from the host (docker: --pid=host)"
+
+
+def _sees_everybody() -> bool:
+    """Whether this is the machine's first PID namespace, which has every process."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def own_line() -> tuple[ProcessIdentity, ...]:

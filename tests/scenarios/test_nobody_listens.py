@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -206,3 +207,30 @@ def test_rules_of_nftables(right: object, ports: list[tuple[int, int]]) -> None:
         assert each.target == "10.0.0.5:8080"
         assert " ".join(each.delete) == "nft delete rule ip nat pre handle 7"
     assert not list(parse_nftables({"expr": [{"accept": None}]}))
+
+
+@pytest.mark.native
+@pytest.mark.root
+def test_a_socket_on_its_way_is_in_no_process() -> None:
+    """Sent over a Unix socket, closed by who sent it, and not taken yet."""
+    script = (
+        "import array, socket, time\n"
+        "near, far = socket.socketpair()\n"
+        "server = socket.create_server(('0.0.0.0', 0))\n"
+        "rights = array.array('i', [server.fileno()])\n"
+        "near.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])\n"
+        "port = server.getsockname()[1]\n"
+        "server.close()\n"
+        "print(port, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as sender:
+        assert sender.stdout is not None
+        port = int(sender.stdout.readline())
+        run = ultra("resolve", "--json", str(port))
+        sender.kill()
+
+    assert run.status == 4, run.stdout
+    reason = run.port(f"{port}/tcp")["reason"]
+    assert "no process has it open: it waits in a Unix socket of " in reason
+    assert f" {sender.pid}, not yet taken" in reason
