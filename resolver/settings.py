@@ -60,4 +60,5 @@ LONGER_SETTLE = 3  # times as long a watch for a port that was taken back: respa
 STORE_SECONDS = 10.0  # how long a store of reservations may be busy with others
 LEASE_SECONDS = 120.0  # of a lease whose owner others cannot see alive: its owner renews it
 RENEW_SECONDS = 30.0
+ASSIGNMENT_DAYS = 30  # of what a checkout was assigned; each `assign` begins them anew
 RESERVATION_SECONDS = 8 * 3600.0  # of a reservation that no living process owns

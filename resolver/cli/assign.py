@@ -24,7 +24,7 @@ from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate
 from resolver.reservations.export.block import without_block
 from resolver.reservations.export.derived import derived
-from resolver.reservations.export.env_file import EnvFile
+from resolver.reservations.export.env_file import EnvFile, disagreements
 from resolver.reservations.export.variables import (
     AssignmentEnvelope,
     env_text,
@@ -34,9 +34,10 @@ from resolver.reservations.export.variables import (
 )
 from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.terms import Assigned, Terms, label
+from resolver.settings import ASSIGNMENT_DAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from resolver.project.model import Project
     from resolver.reservations.requests import ServiceRequest
@@ -47,8 +48,8 @@ Exit status:
   1  no port is left, or with --strict one is held or reserved by another
   2  usage, or a damaged file: nothing was touched
   130  interrupted
-The order: the preferred port, the one used last, the project's pool, and then
-ports below the ephemeral range."""
+The order: what the service was assigned before, the preferred port, the one used
+last, the project's pool, and then ports below the ephemeral range."""
 
 
 class ExportFormat(StrEnum):
@@ -73,6 +74,9 @@ def assign(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where a port is not to be had.")
     ] = False,
+    reassign: Annotated[
+        bool, typer.Option("--reassign", help="Begin anew, whatever was assigned before.")
+    ] = False,
     env_files: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +94,7 @@ def assign(
     ] = None,
     ttl: Annotated[
         str, typer.Option(metavar="TIME", help="How long the ports stay leased: 90s, 10m, 8h, 2d.")
-    ] = "8h",
+    ] = f"{ASSIGNMENT_DAYS}d",
     project: ProjectName = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be assigned; write nothing.")
@@ -109,10 +113,12 @@ def assign(
       eval "$(ultra-ports assign --format shell api:8085)"
       ultra-ports assign --format compose >ports.yaml
       docker compose -f compose.yaml -f ports.yaml up
+      ultra-ports assign --reassign api:9000         move it
 
     Gives each service the port that it prefers or, where that is held or reserved by
     another, one that is its own from now on: the same project in the same directory
-    gets the same ports again. What changed, and why, is said on stderr.
+    gets the same ports again, whatever it prefers by then. What changed, and why, is said
+    on stderr, and an .env that says something else is named.
     """  # noqa: D415, D301 - a help text
     if compose_files and form is not ExportFormat.COMPOSE:
         raise UsageError("--file is about --format compose")
@@ -127,6 +133,7 @@ def assign(
         spoken_for=spoken_for(wanted, found),
         ttl_seconds=seconds(ttl),
         strict=strict,
+        reassign=reassign,
         dry_run=dry_run,
         use_docker=not no_docker,
     )
@@ -142,10 +149,10 @@ def assign(
             tell(["nothing keeps these ports for the project: the store cannot be written"])
         if terms.scope.startswith("engine:"):
             tell(["what is no container on the engine's host is not seen from here"])
-    tell(_story(assigned, verbose=verbose))
     as_leased = replace(current_project(), name=terms.project)
     exports = derived(as_leased, assigned, os.environ, whole=not services)
     told = variables(assigned) | exports
+    tell((*_story(assigned, verbose=verbose), *_disagreements(found, paths, assigned, told)))
     for file in files:
         tell(file.preview(assigned, told) if dry_run else file.write(assigned, told, os.environ))
     if override is not None:
@@ -184,6 +191,15 @@ def _paths(found: Project) -> list[Path]:
             )
         paths.append(path)
     return paths
+
+
+def _disagreements(
+    found: Project, written: Sequence[Path], assigned: Sequence[Assigned], told: Mapping[str, str]
+) -> Iterator[str]:
+    """What the project's .env says else, where this call does not write it."""
+    path = found.root / ".env"
+    if path not in {each.absolute() for each in written}:
+        yield from disagreements(path, assigned, told)
 
 
 def _notes(found: Project, wanted: Sequence[ServiceRequest]) -> Iterable[str]:

@@ -76,6 +76,19 @@ def is_dead(owner: Owner, scope: str, where: Here) -> bool:
     return not _lives(owner)
 
 
+def is_deserted(place: str, scope: str, where: Here) -> bool:
+    """Whether the directory of a project is certainly gone; False also where that is not known."""
+    if not place.startswith("/") or scope != where.host_scope or not where.sees_all_pids:
+        return False  # another machine's, or perhaps another file system's
+    try:
+        os.lstat(place)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def name_of(owner: Owner, where: Here) -> str:
     """What the owner's process is called; "" where it cannot be seen from here."""
     if (owner.boot, owner.pid_namespace) != (where.boot, where.pid_namespace):

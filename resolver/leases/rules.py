@@ -15,10 +15,10 @@ from msgspec.structs import asdict, replace
 
 from resolver.errors import ReservedError, UsageError
 from resolver.leases.model import Entry, Lease, collide
-from resolver.leases.owner import is_dead
+from resolver.leases.owner import is_dead, is_deserted
 from resolver.leases.token_carriers import is_carried_on
 from resolver.report.lease import service, whose
-from resolver.settings import LEASE_SECONDS
+from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,14 +83,20 @@ def in_the_way(claim: Claim, lease: Lease) -> bool:
 
 
 def is_alive(entry: Entry, where: Here, now: Moment) -> bool:
-    """Whether the lease has time left, and an owner who may live or has left it to others."""
+    """Whether the lease has time left, and an owner who may live or has left it to others.
+
+    One that belongs to no process ends some hours after its checkout was deleted.
+    """
     left = seconds_left(entry, now)
     if left is not None and left <= 0:
         return False
-    owner = entry.lease.owner
-    if owner is None or not is_dead(owner, entry.lease.scope, where):
+    lease, owner = entry.lease, entry.lease.owner
+    if owner is None:
+        is_old = now.wall - lease.created_at > RESERVATION_SECONDS
+        return not (is_old and is_deserted(lease.place, lease.scope, where))
+    if not is_dead(owner, lease.scope, where):
         return True
-    return is_carried_on(entry.lease, where)
+    return is_carried_on(lease, where)
 
 
 def seconds_left(entry: Entry, now: Moment) -> float | None:

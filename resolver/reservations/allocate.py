@@ -1,4 +1,4 @@
-"""The one way to a port: preferred, then last used, then the pool; leased, then proved.
+"""The one way to a port: kept, then preferred, last used, the pool; leased, then proved.
 
 Services are served one after the other, those that keep what they have first, then those with less
 choice. A candidate is leased before it is tried, so that of all who want it only one binds it; one
@@ -112,12 +112,16 @@ class _Allocation:
             raise UnmetError([(each, unmet[each.service]) for each in kept])
 
     def _rank(self, wanted: ServiceRequest) -> tuple[bool, int]:
-        """Those that have one of their options, or run elsewhere, go first; then the choosy."""
+        """Those that keep what they have go first; then the choosy."""
         has = any(each.request in wanted.options for each in self._own(wanted.service))
-        return not (has or any(self._running(wanted))), len(wanted.options)
+        return not (has or any(self._kept(wanted))), len(wanted.options)
 
     def _give(self, wanted: ServiceRequest) -> None:
         obstacles: dict[PortRequest, ObstacleError] = {}
+        kept = next(self._kept(wanted), None)
+        if kept and self._terms.strict:
+            moves = f"is not what it was assigned, {label(kept)}: --reassign moves it"
+            raise UnmetError([(wanted, (ObstacleError(wanted.preferred, moves),))])
         for source, request in self._candidates(wanted):
             try:
                 found = self._taken(wanted, request, source)
@@ -134,8 +138,8 @@ class _Allocation:
     def _candidates(self, wanted: ServiceRequest) -> Iterator[tuple[Source, PortRequest]]:
         """Every port that may be tried, the better ones first."""
         terms = self._terms
-        for request in self._running(wanted):
-            yield Source.RUNNING, request
+        for request in self._kept(wanted):
+            yield Source.KEPT, request
         for request in self._in_order(wanted):
             yield Source.PREFERRED, request
         if terms.strict:
@@ -149,16 +153,15 @@ class _Allocation:
             if port not in avoided:
                 yield source, wanted.at(port)
 
-    def _running(self, wanted: ServiceRequest) -> Iterator[PortRequest]:
-        """A service that runs on another port than it asks for stays there: it is in its files."""
-        if self._terms.strict or self._terms.held or self._terms.beside:
+    def _kept(self, wanted: ServiceRequest) -> Iterator[PortRequest]:
+        """What the service was assigned, on whatever port: it is in the project's files."""
+        if self._terms.beside or self._terms.reassign:
             return
         for lease in self._own(wanted.service):
             request = lease.request
-            if request not in wanted.options and request == wanted.at(request.port):
-                last = lease.port == self._last.get(wanted.service)
-                if lease.owner is not None or (last and not self._ports.probe(request).free):
-                    yield request
+            its = lease.owner is not None or lease.port == self._last.get(wanted.service)
+            if its and request not in wanted.options and request == wanted.at(request.port):
+                yield request
 
     def _in_order(self, wanted: ServiceRequest) -> tuple[PortRequest, ...]:
         """The options; of several, what the service has or had comes first."""
@@ -290,9 +293,10 @@ class _Allocation:
         """What changed, and why; "" where the service has what it asked for, as ever."""
         service, port = found.wanted.service, found.request.port
         asked = label(found.wanted.preferred)
-        if found.source is Source.RUNNING:
+        if found.source is Source.KEPT:
             return (
-                f"{service}: it runs on {port}, and keeps it while it does ({asked} was asked for)"
+                f"{service}: it keeps {port}, which it was assigned ({asked} is preferred: "
+                "`ultra-ports assign --reassign` asks for that again)"
             )
         if obstacle is not None:
             return f"{service}: {asked} {obstacle} → {port} ({found.source})"

@@ -39,7 +39,7 @@ class Source(StrEnum):
     """Where a port came from."""
 
     PREFERRED = "preferred"
-    RUNNING = "running"  # another one than preferred, on which the service runs right now
+    KEPT = "kept"  # another one than preferred, which the service was assigned before
     LAST = "last used"
     POOL = "pool"
     BELOW = "below the ephemeral range"

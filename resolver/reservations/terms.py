@@ -30,6 +30,7 @@ class Terms(Struct, frozen=True):
         held: the ports are kept in the kernel, so nobody may have them, not even the project's own
             server.
         strict: only what is asked for will do.
+        reassign: what a service was assigned before is no reason to give it that port again.
         beside: the leases stand beside what the services have, and the project's own server may
             have a port that was not leased before.
         patient: what closed connections linger on will do.
@@ -46,6 +47,7 @@ class Terms(Struct, frozen=True):
     owner: Owner | None = None
     held: bool = False
     strict: bool = False
+    reassign: bool = False
     beside: bool = False
     patient: bool = True
     remembered: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -41,7 +42,7 @@ def lease(service: str, port: int, place: str = TERMS.place, **fields: Any) -> L
         "project": TERMS.project,
         "place": place,
         "owner": None,
-        "created_at": 0.0,
+        "created_at": time.time(),
         "expires_at": 4e9,  # far away
     }
     return Lease(**{**given, **fields})

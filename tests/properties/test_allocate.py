@@ -185,7 +185,7 @@ def test_whoever_does_not_get_the_first_choice_is_told_why(
     wanted: list[ServiceRequest], case: Case
 ) -> None:
     for each in solved(case, wanted):
-        if each.source is not Source.RUNNING and each.request not in each.wanted.options:
+        if each.source is not Source.KEPT and each.request not in each.wanted.options:
             asked = each.wanted.preferred
             assert str(asked.port) in each.notes[0]
             assert f" → {each.request.port} ({each.source})" in each.notes[0]

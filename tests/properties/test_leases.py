@@ -52,7 +52,7 @@ CLAIMS = st.builds(
     address=st.sampled_from(list(REACH)),
     service=st.sampled_from(["api", "web"]),
     project=st.sampled_from(["shop", "blog"]),
-    place=st.sampled_from(["/a", "/b"]),
+    place=st.sampled_from(["/usr", "/etc"]),  # which are there
     owner=st.sampled_from([None, ME, PARENT, DEAD, FOREIGN, REBOOTED]),
     ttl_seconds=st.sampled_from([None, 10.0, 100.0]),
 ).map(lambda claim: claim if claim.owner else Claim(**fields(claim) | {"ttl_seconds": 50.0}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -83,13 +85,66 @@ def test_a_held_port_is_replaced_and_the_holder_is_named(lab: Lab, home: Path) -
     assert f"→ {port} (pool)" in run.stderr
     again = assign(f"web:{first}")
     assert ports(again) == {"WEB_PORT": port}
-    assert f"→ {port} (last used)" in again.stderr
+    assert f"web: it keeps {port}" in again.stderr
     server.popen.kill()
     server.popen.wait()
-    back = assign(f"web:{first}")
+    assert ports(assign(f"web:{first}")) == {"WEB_PORT": port}
+    back = assign("--reassign", f"web:{first}")
     assert ports(back) == {"WEB_PORT": first}
     assert f"web: {port} → {first} (preferred, and free)" in back.stderr
     assert leased() == {"web": first}
+
+
+def test_what_was_assigned_is_kept_by_its_name_alone_and_other_files_are_named(home: Path) -> None:
+    port, other = free_port(), free_port()
+    assert ports(assign(f"api:{port}", "--env-file", ".env")) == {"API_PORT": port}
+    kept = assign("api")  # which prefers a standard port
+    assert ports(kept) == {"API_PORT": port}
+    assert "--reassign" in kept.stderr
+    assert ".env" not in kept.stderr
+    refused = assign("--strict", f"api:{other}")
+    assert (refused.status, leased()) == (1, {"api": port})
+    assert f"api: {other} is not what it was assigned, {port}" in refused.stderr
+
+    moved = assign("--reassign", f"api:{other}")
+
+    assert ports(moved) == {"API_PORT": other}
+    fresh = f"(ultra-ports assign --env-file {home}/.env)"
+    assert f"{home}/.env:3: API_PORT is not {other}, which was assigned {fresh}" in moved.stderr
+    assert str(port) in (home / ".env").read_text(), "it was not written"
+    assert ".env:" not in assign("api", "--env-file", ".env").stderr
+    (home / ".env").write_text(f"API_PORT='{port}' # by hand\nAPI_HOST=db.example\n")
+    said = assign("api").stderr
+    assert f"{home}/.env:1: API_PORT is not {other}" in said
+    assert "API_HOST" not in said
+
+
+def test_a_checkout_keeps_its_ports_over_night_until_it_is_deleted(
+    home: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    gone = home.parent / "gone"
+    gone.mkdir()
+    assert ports(assign(f"api:{port}", cwd=gone)) == {"API_PORT": port}
+    (lease,) = ultra("reservations", "--json").json["reservations"]
+    assert lease["expires_at"] - lease["created_at"] > 7 * 86_400
+
+    _days_later(tmp_path / "state" / "leases.db", 3)
+    assert leased() == {"api": port}, "its checkout is there"
+    gone.rmdir()
+    assert leased() == {}
+    assert ports(assign(f"api:{port}")) == {"API_PORT": port}
+
+
+def _days_later(path: Path, days: int) -> None:
+    """As if every lease had been granted some days ago."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        seconds = days * 86_400
+        database.execute(
+            "UPDATE lease SET created_at = created_at - ?, expires_at = expires_at - ?, "
+            "ends = ends - ?",
+            (seconds, seconds, seconds),
+        )
 
 
 def test_strict_fails_and_says_who_is_in_the_way(lab: Lab, home: Path) -> None:
@@ -186,7 +241,8 @@ def test_a_fallback_leaves_the_projects_other_services_their_ports(lab: Lab, hom
 def test_ports_can_be_exchanged() -> None:
     one, other = free_port(), free_port()
     assign(f"api:{one}", f"web:{other}")
-    run = assign(f"api:{other}", f"web:{one}")
+    assert ports(assign(f"api:{other}", f"web:{one}")) == {"API_PORT": one, "WEB_PORT": other}
+    run = assign("--reassign", f"api:{other}", f"web:{one}")
     assert ports(run) == {"API_PORT": other, "WEB_PORT": one}
     assert leased() == {"api": other, "web": one}
 

@@ -135,16 +135,24 @@ def test_the_lease_of_another_service_of_ours_is_not_ours() -> None:
     assert found.source is Source.POOL
 
 
-def test_a_server_that_runs_on_its_second_choice_stays_there() -> None:
-    ours = lease("web", 7105)
-    world = World(held=[7105], leases=[ours], remembered={"web": 7105})
-    assert chosen(world, request("web", 3000)) == {"web": (7105, Source.RUNNING)}
-
-
-def test_one_that_does_not_run_goes_back_to_its_first() -> None:
-    world = World(leases=[lease("web", 7105)], remembered={"web": 7105})
-    assert chosen(world, request("web", 3000)) == {"web": (3000, Source.PREFERRED)}
+@pytest.mark.parametrize("held", [(), (7105,)], ids=["stopped", "running"])
+def test_what_was_assigned_is_kept_until_it_is_to_move(held: tuple[int, ...]) -> None:
+    world = World(held=held, leases=[lease("web", 7105)], remembered={"web": 7105})
+    kept = only(world, request("web", 3000))
+    assert (kept.request.port, kept.source) == (7105, Source.KEPT)
+    assert kept.notes[0].startswith("web: it keeps 7105, which it was assigned (3000 is preferred")
+    with pytest.raises(UnmetError, match="web: 3000 is not what it was assigned, 7105"):
+        world.allocate([request("web", 3000)], strict=True)
+    moved = {"web": (3000, Source.PREFERRED)}
+    assert chosen(world, request("web", 3000), reassign=True) == moved
     assert [each.port for each in world.store.leases()] == [3000]
+    assert chosen(world, request("web", 3000)) == moved
+
+
+def test_a_server_about_to_start_takes_what_its_service_was_assigned() -> None:
+    world = World(leases=[lease("web", 7105)], remembered={"web": 7105})
+    terms = {"held": True, "owner": myself(WHERE), "ttl_seconds": None}
+    assert chosen(world, request("web", 3000), **terms) == {"web": (7105, Source.KEPT)}
 
 
 def test_who_is_about_to_start_takes_no_port_that_is_in_use() -> None:
@@ -230,12 +238,12 @@ def test_two_services_can_exchange_their_ports() -> None:
         return World(leases=[lease("a", 8085), lease("b", 3000)], remembered={"a": 8085, "b": 3000})
 
     both = world()
-    assert chosen(both, request("a", 3000), request("b", 8085)) == {
+    assert chosen(both, request("a", 3000), request("b", 8085), reassign=True) == {
         "a": (3000, Source.PREFERRED),
         "b": (8085, Source.PREFERRED),
     }
     assert {each.service: each.port for each in both.store.leases()} == {"a": 3000, "b": 8085}
-    assert only(world(), request("a", 3000)).source is Source.LAST  # b is not asked
+    assert only(world(), request("a", 3000), reassign=True).source is Source.LAST  # b is not asked
 
 
 def test_what_was_moved_comes_back_where_nothing_is_given() -> None:
@@ -254,8 +262,9 @@ def test_who_has_a_port_keeps_it_when_another_service_wants_it_too() -> None:
 def test_a_dry_run_changes_nothing() -> None:
     ours = lease("web", 7105)
     world = World(held=[3000], leases=[ours], remembered={"web": 7105})
-    assert chosen(world, request("web", 3000), dry_run=True) == {"web": (7105, Source.LAST)}
-    assert chosen(world, request("web", 8085), dry_run=True) == {"web": (8085, Source.PREFERRED)}
+    assert chosen(world, request("web", 3000), dry_run=True) == {"web": (7105, Source.KEPT)}
+    moved = {"web": (8085, Source.PREFERRED)}
+    assert chosen(world, request("web", 8085), dry_run=True, reassign=True) == moved
     assert world.store.leases() == (ours,)
     assert world.store.recall(TERMS.scope, TERMS.project, TERMS.place) == {"web": 7105}
 

@@ -46,13 +46,17 @@ class Line(Struct, frozen=True):
     value: bytes
     block: bool
 
+    @property
+    def text(self) -> str:
+        """The value without quotes and remarks."""
+        quoted = self.value[:1] in {b'"', b"'"}
+        bare = self.value if quoted else re.split(rb"(?:^|[ \t]+)#", self.value, maxsplit=1)[0]
+        return bare.strip(b"\"'").decode("utf-8", "replace")
+
     def says(self, port: int) -> bool:
         """Whether the value holds the port: in an address, or alone where the key says so."""
-        quoted = self.value[:1] in {b'"', b"'"}
-        text = self.value if quoted else re.split(rb"(?:^|[ \t]+)#", self.value, maxsplit=1)[0]
-        alone = text.strip(b"\"'") == str(port).encode()
-        in_address = re.search(rb":%d(?![\w@])" % port, text)
-        return bool(in_address) or (alone and self.key.endswith("PORT"))
+        in_address = re.search(rf"(?a):{port}(?![\w@])", self.text)
+        return bool(in_address) or (self.text == str(port) and self.key.endswith("PORT"))
 
 
 def split(raw: bytes, path: object) -> Parts:

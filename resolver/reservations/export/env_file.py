@@ -6,10 +6,13 @@ A value may be a secret, so it is spoken of by its key and its line only.
 from __future__ import annotations
 
 import os
+import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.errors import UsageError
 from resolver.reservations.export import block, replace_file
 from resolver.reservations.export.variables import env_value
 
@@ -112,6 +115,24 @@ class EnvFile:
                 yield (
                     f"{name} is something else in the environment, which wins over "
                     f"{os.path.basename(self._path)} for most who read it"  # noqa: PTH119
+                )
+
+
+def disagreements(
+    path: Path, assigned: Sequence[Assigned], told: Mapping[str, str]
+) -> Iterator[str]:
+    """Which lines of a file that is not written say something else; a stranger's has none.
+
+    Of the lines outside of our block, those that set a service's port count.
+    """
+    ports = {each.wanted.variable for each in assigned}
+    with suppress(UsageError):
+        for line in block.lines(replace_file.read(path), path):
+            meant = told.get(line.key, line.text)
+            if line.text != meant and (line.block or line.key in ports):
+                yield (
+                    f"{path}:{line.number}: {line.key} is not {meant}, which was assigned "
+                    f"(ultra-ports assign --env-file {shlex.quote(str(path))})"
                 )
 
 
