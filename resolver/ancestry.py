@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host import trust
+from resolver.model import Command
 from resolver.programs import SESSION_HOSTS, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Container, Holder, Process, Snapshot
 
 # They start again what they have started; the nearest one above a process is the one to ask.
 SUPERVISORS = frozenset(
@@ -126,3 +127,12 @@ def tool(name: str, supervisor: Process) -> str:
     words = (supervisor.executable or "", *supervisor.command[:3])
     paths = (f"{os.path.dirname(word)}/{name}" for word in words if word.startswith("/"))
     return next(filter(trust.is_installed, paths), name)
+
+
+def stop_of_container(paths: str, container: Container) -> Command:
+    """What stops a container of an engine that was not, or could not be, asked: by its cgroups."""
+    if "kubepods" in paths:
+        words = ("kubectl", "get", "pods", "-A", "-o", "wide")
+        return Command(words, f"the pod of container {container.name}")
+    client = ("podman",) if "libpod" in paths else container.client
+    return Command((*client, "stop", container.handle))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 T = TypeVar("T")
-_PORT_SETTING = re.compile(r"\w*(?:PORT|ADDR|BIND|LISTEN|URL|HOST)\w*=", re.IGNORECASE)
-_IN_USE = re.compile(r"in use|EADDRINUSE|Only one usage of each socket", re.IGNORECASE)
+_PORT_SETTING = r"(?i)\w*(?:PORT|ADDR|BIND|LISTEN|URL|HOST)\w*="
+_IN_USE = r"(?i)in use|EADDRINUSE"
 
 
 class ManagedService(Struct, frozen=True, kw_only=True):
@@ -98,10 +98,10 @@ class Waiting(Struct, frozen=True):
         if number.search(self.command):
             return f"it is started as: {self.command}"
         for each in self.settings:
-            if _PORT_SETTING.match(each) and number.search(each):
+            if re.match(_PORT_SETTING, each) and number.search(each):
                 return f"it is started with {each}"
         for line in reversed(self.log().splitlines()):
-            if _IN_USE.search(line) and number.search(line):
+            if re.search(_IN_USE, line) and number.search(line):
                 return f"it says: {line.strip()}"
         return ""
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _NEAR = 4  # so many parents are looked at: loop → npm → sh → node
 _NEXT = 2  # and so many where the command line says nothing: loop → sh → node
 _MOST = 200  # new processes that are looked at
-_NUMBER = re.compile(r"\d+")
 
 
 class Before(Struct, frozen=True):
@@ -175,4 +174,4 @@ def _served(
 
 
 def _plain(command: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_NUMBER.sub("#", word) for word in command)
+    return tuple(re.sub(r"\d+", "#", word) for word in command)

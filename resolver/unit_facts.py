@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TRIGGERS = (".socket", ".path", ".timer")
-_ARGUMENTS = re.compile(r"argv\[\]=(.*?) ; ")
+_ARGUMENTS = r"argv\[\]=(.*?) ; "
 # Where D-Bus looks for what it may start (dbus-daemon(1)), and what a name is (its specification)
 _BUS_FOLDERS = tuple(
     f"{folder}/dbus-1/{kind}services"
     for folder in ("/etc", "/run", "/usr/local/share", "/usr/share", "/lib")
     for kind in ("system-", "")
 )
-_BUS_NAME = re.compile(r"[A-Za-z_-][\w-]*(?:\.[\w-]+)+")
+_BUS_NAME = r"[A-Za-z_-][\w-]*(?:\.[\w-]+)+"
 
 
 def triggers_of(facts: Mapping[str, str]) -> list[str]:
@@ -45,7 +45,7 @@ def policy_of(facts: Mapping[str, str]) -> str:
 
 def command_of(facts: Mapping[str, str]) -> str:
     """The first command line of `ExecStart`; empty where there is none."""
-    found = _ARGUMENTS.search(facts.get("ExecStart", ""))
+    found = re.search(_ARGUMENTS, facts.get("ExecStart", ""))
     return found[1] if found else ""
 
 
@@ -53,4 +53,4 @@ def _bus_name(facts: Mapping[str, str]) -> str:
     """The name for which D-Bus starts the unit (dbus-daemon(1), "Service activation")."""
     name = facts.get("BusName", "")
     files = (f"{folder}/{name}.service" for folder in _BUS_FOLDERS)
-    return name if _BUS_NAME.fullmatch(name) and any(map(os.path.exists, files)) else ""
+    return name if re.fullmatch(_BUS_NAME, name) and any(map(os.path.exists, files)) else ""

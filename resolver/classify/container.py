@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.model import Classification, Command, Confidence, Kind, Respawn, SocketState
+from resolver.ancestry import stop_of_container
+from resolver.model import Classification, Confidence, Kind, Respawn, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=_chain(holder, container),
         evidence=_evidence(holder, container, snapshot),
         reason=_reason(container, snapshot),
-        commands=() if known else (_stop_command(holder, container),),
+        commands=() if known else (stop_of_container(_paths(holder), container),),
         spared=_spared(container, snapshot),
     )
 
@@ -66,14 +67,8 @@ def _spared(container: Container, snapshot: Snapshot) -> str:
     return f"this command runs in {own.name}, of the same compose project {project}"
 
 
-def _stop_command(holder: Holder, container: Container) -> Command:
-    """For a container of an engine that was not, or could not be, asked."""
-    paths = " ".join(path for process in holder.processes for path in process.cgroups)
-    if "kubepods" in paths:
-        words = ("kubectl", "get", "pods", "-A", "-o", "wide")
-        return Command(words, f"the pod of container {container.name}")
-    client = ("podman",) if "libpod" in paths else container.client
-    return Command((*client, "stop", container.handle))
+def _paths(holder: Holder) -> str:
+    return " ".join(path for process in holder.processes for path in process.cgroups)
 
 
 def _respawn(container: Container) -> Respawn:

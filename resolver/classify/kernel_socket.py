@@ -1,10 +1,12 @@
-"""Sockets of the kernel's own: those of tunnels' devices, and of the NFS server.
+"""Sockets of the kernel's own: those of tunnels, and of the NFS server and its lock manager.
 
-Asked of ip-link(8) and wg(8), and read from /proc/fs/nfsd/portlist (nfsd(7)).
+Asked of ip-link(8), ip-l2tp(8), ip-fou(8), wg(8) and rpcinfo(8), and read from
+/proc/fs/nfsd/portlist (nfsd(7)).
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -66,7 +68,10 @@ def _found(binding: Binding, run: CommandRunner) -> Iterator[_Kernels]:
     if binding.transport is Transport.UDP:
         yield from _links(binding.port, run)
         yield from _wireguard(binding.port, run)
+        yield from _l2tp(binding.port, run)
+        yield from _fou(binding.port, run)
     yield from _nfs(binding)
+    yield from _lock_manager(binding, run)
 
 
 def _links(port: int, run: CommandRunner) -> Iterator[_Kernels]:
@@ -101,3 +106,41 @@ def _nfs(binding: Binding) -> Iterator[_Kernels]:
         if line.split()[:2] == [str(binding.transport), str(binding.port)]:
             words = ("systemctl", "stop", "nfs-server.service")
             yield _Kernels("the NFS server", Command(words, "every client's mount will hang"))
+
+
+def _l2tp(port: int, run: CommandRunner) -> Iterator[_Kernels]:
+    """`Tunnel 1, encap UDP`, and below it `UDP source / dest ports: 5000/6000`."""
+    try:
+        text = ask_text(run, ("ip", "l2tp", "show", "tunnel"))
+    except CommandFailedError:
+        return
+    for tunnel, source in re.findall(
+        r"^Tunnel (\d+),(?:\n? .*)*? ports: (\d+)/", text, re.MULTILINE
+    ):
+        if source == str(port):
+            words = ("ip", "l2tp", "del", "tunnel", "tunnel_id", tunnel)
+            yield _Kernels(f"L2TP tunnel {tunnel}", Command(words, "with its sessions"))
+
+
+def _fou(port: int, run: CommandRunner) -> Iterator[_Kernels]:
+    """Foo over UDP: a line such as `port 5555 ipproto 4` for each port."""
+    try:
+        lines = ask_text(run, ("ip", "fou", "show")).splitlines()
+    except CommandFailedError:
+        return
+    for words in map(str.split, lines):
+        if words[:2] == ["port", str(port)]:
+            command = ("ip", "fou", "del", *words[:2])
+            yield _Kernels("Foo over UDP", Command(command, "no tunnel receives there any more"))
+
+
+def _lock_manager(binding: Binding, run: CommandRunner) -> Iterator[_Kernels]:
+    """A line such as `100021    4   tcp  34567  nlockmgr` for each program of rpcbind's."""
+    try:
+        lines = ask_text(run, ("rpcinfo", "-p")).splitlines()
+    except CommandFailedError:
+        return
+    wanted = [str(binding.transport), str(binding.port), "nlockmgr"]
+    if any(line.split()[2:] == wanted for line in lines):
+        words = ("findmnt", "-t", "nfs,nfs4")
+        yield _Kernels("the lock manager of NFS", Command(words, "what is mounted keeps it"))

@@ -1,27 +1,113 @@
-"""A NAT rule that captures the port: nobody listens, and yet connections go somewhere else."""
+"""A NAT rule that captures the port: nobody listens, and yet connections go somewhere else.
+
+A rule that leads to something alive is the business of whoever that is; one that leads nowhere is a
+leftover, and gets the command that removes it.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from resolver.ancestry import stop_of_container
 from resolver.model import Classification, Command, Kind, Respawn
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Snapshot
+    from resolver.model import Holder, Process, Redirect, Snapshot
     from resolver.protocols import CommandRunner
 
 
-def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
-    """A rule without a container that it belongs to."""
+class _Maker(Struct, frozen=True):
+    """Who puts a rule back that somebody else removed: known by its chain's or table's name."""
+
+    names: str
+    name: str
+    command: tuple[str, ...]
+    source: str
+
+
+_MAKERS = (
+    _Maker(
+        r"\bKUBE-|\bkube-proxy\b",
+        "Kubernetes",
+        ("kubectl", "get", "services", "-A", "-o", "wide"),
+        "https://kubernetes.io/docs/reference/networking/virtual-ips/",
+    ),
+    _Maker(
+        r"\bfirewalld\b|\bPRE_\w+_allow\b",
+        "firewalld",
+        ("firewall-cmd", "--list-forward-ports"),
+        "https://firewalld.org/documentation/man-pages/firewall-cmd.html",
+    ),
+    _Maker(
+        r"\b(?:lxd|incus)\b",
+        "Incus or LXD",
+        ("incus", "list", "-c", "ns4"),
+        "https://linuxcontainers.org/incus/docs/main/reference/devices_proxy/",
+    ),
+    _Maker(
+        r"\bISTIO_",
+        "Istio",
+        ("istioctl", "proxy-status"),
+        "https://istio.io/latest/docs/ops/deployment/application-requirements/",
+    ),
+)
+_SERVICE = r"([\w][\w-]*)/([\w][\w-]*)(?::[\w-]+)?\Z"  # kube-proxy's comments
+
+
+def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+    """A rule without a container that publishes the port."""
     rule = holder.redirect
     if rule is None:
         return None
+    receiver = _receiver(rule, snapshot)
+    whose, command = _whose(holder, rule, receiver)
     return Classification(
         holder,
         Kind.REDIRECT,
         respawn=Respawn.UNKNOWN,
-        chain=(rule.where, f"sends it to {rule.target}"),
-        evidence=("the port can be bound, and what arrives from outside still goes elsewhere",),
-        reason=f"a NAT rule ({rule.where}) sends this port to {rule.target}",
-        commands=(Command(rule.delete),),
+        chain=(rule.where, f"sends it to {rule.target}", *([whose] if whose else [])),
+        evidence=tuple(_evidence(rule, receiver)),
+        reason=f"a NAT rule ({rule.where}) sends this port to {rule.target}"
+        + (f", {whose}" if whose else ""),
+        commands=(command,),
     )
+
+
+def _receiver(rule: Redirect, snapshot: Snapshot) -> Process | None:
+    return snapshot.process(dict(snapshot.receivers).get(rule.leads))
+
+
+def _evidence(rule: Redirect, receiver: Process | None) -> list[str]:
+    found = ["the port can be bound, and what arrives from outside still goes elsewhere"]
+    if rule.comment:
+        found.append(f"its maker says: {rule.comment}")
+    if receiver is not None and not rule.leads.startswith("port "):
+        found.append(f"{rule.leads} is an address of the network namespace of {receiver}")
+    elif receiver is None and rule.leads:
+        found.append(f"nothing that runs here has {rule.leads}")
+    return found
+
+
+def _whose(holder: Holder, rule: Redirect, receiver: Process | None) -> tuple[str, Command]:
+    """Whose business the rule is, and the command for that; a leftover is removed."""
+    maker = next((e for e in _MAKERS if re.search(e.names, f"{rule.where} {rule.target}")), None)
+    container = holder.container
+    if container is not None and receiver is not None:
+        who = container.title if container.engine else f"container {container.name}"
+        return f"of {who}, which runs", stop_of_container(" ".join(receiver.cgroups), container)
+    if maker is not None:
+        return f"a rule of {maker.name}", _makers_command(rule, maker)
+    if receiver is not None:
+        return f"where {receiver} gets it", Command(rule.delete, f"takes it off {receiver}")
+    return "", Command(rule.delete)
+
+
+def _makers_command(rule: Redirect, maker: _Maker) -> Command:
+    service = re.match(_SERVICE, rule.comment)
+    if service and maker.command[0] == "kubectl":
+        words = ("kubectl", "-n", service[1], "get", "service", service[2])
+        return Command(words, "whose node port it is")
+    return Command(maker.command, f"{maker.name} would put the rule back")

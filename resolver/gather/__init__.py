@@ -9,6 +9,7 @@ from resolver.gather.engine_queries import ask_engines
 from resolver.gather.owners import with_owners
 from resolver.gather.podman import with_podman
 from resolver.gather.processes import blind_spot, describe, own_line
+from resolver.gather.receivers import receivers_of
 from resolver.gather.redirects import list_redirects
 from resolver.gather.sockets import list_sockets, occupying
 from resolver.host.runner import run_command
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["gather", "list_sockets"]
 
 _UNLISTED = (
-    "the kernel does not rule out NAT rules, and no tool here lists any (iptables, nft): "
+    "the kernel does not rule out NAT rules, and no tool here lists all of them (iptables, nft): "
     "one of them may send a port elsewhere"
 )
 
@@ -49,8 +50,10 @@ def gather(
     sockets, scan = with_owners(occupying(held), complete=policy.complete)
     ownerless = {entry.inode for entry in sockets if entry.inode > 0 and not entry.owners}
     own = own_line()
-    processes = describe({*own, *(owner for entry in sockets for owner in entry.owners)})
     nat = list_redirects(requests, run)
+    receivers = receivers_of(nat.redirects)
+    owners = {owner for entry in sockets for owner in entry.owners}
+    processes = describe({*own, *owners, *(found for _, found in receivers)})
     containers, asked = ask_engines(requests, processes, sockets, policy, nat)
     if policy.use_docker:
         more, podmans = with_podman(containers, sockets, processes, run)
@@ -61,6 +64,7 @@ def gather(
         containers=containers,
         engines=asked,
         redirects=nat.redirects,
+        receivers=receivers,
         own=own,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
 from resolver.host.files import text_of
-from resolver.host.processes import pids
+from resolver.host.processes import one_of_each_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from resolver.model import Pid, PortRequest
+    from resolver.model import PortRequest
 
 _IPV4 = "/proc/sys/net/ipv4"
 # State column of /proc/PID/net/tcp and udp (proc_pid_net(5)): listening, unconnected
@@ -77,29 +76,12 @@ def _neighbours(
         (each.transport, each.port): each for each in requests
     }
     transports = sorted({transport for transport, _ in wanted})
-    for pid in _one_of_each_namespace():
+    for pid in one_of_each_namespace():
         for transport in transports:
             for port, inode in _serving(pid, transport):
                 request = wanted.get((transport, port))
                 if request is not None:
                     yield request, f"{_who(inode)} in another network namespace: no conflict"
-
-
-def _one_of_each_namespace() -> Iterator[int]:
-    """A process of every network namespace but ours; others' are hidden from a mere user."""
-    seen = {_link("self")}
-    for pid in pids() if None not in seen else ():
-        namespace = _link(pid)
-        if namespace is not None and namespace not in seen:
-            seen.add(namespace)
-            yield pid
-
-
-def _link(pid: Pid | str) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")
-    except OSError:
-        return None
 
 
 def _serving(pid: int, transport: str) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PortRequest,
         Process,
         ProcessIdentity,
+        Redirect,
         Snapshot,
         Socket,
     )
@@ -29,6 +30,8 @@ _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 # systemd lets a user make cgroups of any name below this one (systemd's "Control Group APIs and
 # Delegation"): whose container a path there names is that user's word
 _DELEGATED = r"/user@(\d{1,10})\.service(?:/|\Z)"
+# Their rules lead to containers, each of which has a process of its own
+_ENGINES_CHAINS = {"DOCKER", "NETAVARK-HOSTPORT-DNAT", "CNI-HOSTPORT-DNAT"}
 _KERNEL = "the kernel itself holds it (WireGuard, NFS, …): no process can be ended for it"
 
 
@@ -74,12 +77,31 @@ def _redirected(
         Holder(
             Binding(request.transport, request.address or ANY_IPV4, request.port),
             SocketState.REDIRECTED,
+            container=_receiving(rule, snapshot),
             redirect=rule,
         )
         for request in requests
         for rule in snapshot.redirects
-        if rule.captures(request) and (request.transport, request.port) not in explained
+        if rule.captures(request)
+        and ((request.transport, request.port) not in explained or _is_left_over(rule, snapshot))
     ]
+
+
+def _is_left_over(rule: Redirect, snapshot: Snapshot) -> bool:
+    """Whether an engine made a rule for a container that is no longer there.
+
+    Whoever stops the port's living holder leaves such a rule, and what arrives still goes nowhere.
+    From inside a container, other ones' addresses are not seen.
+    """
+    chain = rule.where.rpartition(" ")[2]
+    gone = rule.leads not in dict(snapshot.receivers)
+    return bool(rule.leads) and gone and chain in _ENGINES_CHAINS and not snapshot.contained
+
+
+def _receiving(rule: Redirect, snapshot: Snapshot) -> Container | None:
+    """The living container to which a rule leads."""
+    process = snapshot.process(dict(snapshot.receivers).get(rule.leads))
+    return _inhabited(process.cgroups, {process.uid}, snapshot) if process else None
 
 
 def _requested(binding: Binding, requests: Sequence[PortRequest] | None) -> bool:

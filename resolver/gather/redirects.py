@@ -12,17 +12,19 @@ import re
 import shlex
 import sys
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
-from resolver.host.netfilter import may_redirect, old_nat_tables
+from resolver.host.netfilter import may_redirect, native_rules, old_nat_tables
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from resolver.model import PortRequest
     from resolver.protocols import CommandRunner
@@ -33,13 +35,16 @@ _BACKENDS = (
     "nft",
 )  # xtables-nft(8): each shows its own rules, and is one of them by name
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
-_LEADING = r"(?:KUBE|CNI)-"
+_LEADING = r"(?:KUBE|CNI|NETAVARK)-"
+_GOES_ON = r"-A (?P<chain>\S+) .*(?:--to-destination (?P<address>\S+)|-[jg] (?P<next>(?!DNAT)\S+))"
+_ADDRESS = r"\[?[\da-fA-F:.]+\]?(?::\d+)?\Z"
+_DEEPEST = 6  # chains that follow each other: KUBE-NODEPORTS → KUBE-EXT- → KUBE-SVC- → KUBE-SEP-
 
 
 class Nat(Struct, frozen=True):
     """The NAT rules on the requested ports, and whether rules could be read at all.
 
-    `unlisted`: the kernel says that there are some, and no tool here lists any.
+    `unlisted`: the kernel says that there are some which no tool here lists.
     """
 
     readable: bool
@@ -48,6 +53,7 @@ class Nat(Struct, frozen=True):
 
 
 UNREAD = Nat(readable=False)
+NO_MAPS: Mapping[Any, Any] = MappingProxyType({})
 
 
 def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner) -> Nat:
@@ -70,8 +76,16 @@ def _listed(requests: Collection[PortRequest], run: CommandRunner) -> Nat:
     ruleset = _output(("nft", "-j", "list", "ruleset"), run)
     rules = [*found.values(), *_of_nftables(ruleset)]
     wanted = {rule for rule in rules if any(rule.captures(request) for request in requests)}
-    unlisted = not ruleset and not any("-A " in text for text in saved.values())
-    return Nat(readable=True, redirects=tuple(sorted(wanted)), unlisted=unlisted)
+    return Nat(readable=True, redirects=tuple(sorted(wanted)), unlisted=_unlisted(saved, ruleset))
+
+
+def _unlisted(saved: Mapping[str, str], ruleset: str) -> bool:
+    """Whether the kernel has rules of a kind that no tool here lists."""
+    listed = {tool: "(nf_tables)" in text for tool, text in saved.items() if text}
+    old = {tool.partition("-")[0] for tool, is_nft in listed.items() if not is_nft}
+    if not old_nat_tables() <= old:
+        return True
+    return not ruleset and (not listed or native_rules())
 
 
 def _tools() -> Iterator[str]:
@@ -97,9 +111,39 @@ def _is_default(tool: str, backend: str) -> bool:
 
 
 def _of_iptables(tool: str, text: str) -> Iterator[Redirect]:
-    for line in text.splitlines():
-        if line.startswith("-A "):
-            yield from parse_rule(tool, line)
+    lines = [line for line in text.splitlines() if line.startswith("-A ")]
+    chains = _chains(lines) if any(re.search(_LEADING, line) for line in lines) else {}
+    for line in lines:
+        for rule in parse_rule(tool, line):
+            chain = rule.target.partition("chain ")[2]
+            yield replace(rule, leads=_destination(chain, chains)) if chain else rule
+
+
+def _chains(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Where the rules of each chain go on: to other chains, and to addresses."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        match = re.match(_GOES_ON, line)
+        if match:
+            found.setdefault(match["chain"], []).append(match["address"] or match["next"])
+    return found
+
+
+def _destination(chain: str, chains: Mapping[str, Sequence[str]], depth: int = 0) -> str:
+    """The first address that a chain leads to; empty where that is not seen."""
+    for following in chains.get(chain, ()) if depth < _DEEPEST else ():
+        if following not in chains and re.match(_ADDRESS, following):
+            return _host(following)
+        if found := _destination(following, chains, depth + 1):
+            return found
+    return ""
+
+
+def _host(destination: str) -> str:
+    """The address of `10.9.0.1:80`, `[fd00::1]:80` or `10.9.0.1`."""
+    if destination.startswith("["):
+        return destination[1:].partition("]")[0]
+    return destination if destination.count(":") > 1 else destination.partition(":")[0]
 
 
 def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
@@ -124,7 +168,14 @@ def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
                 f"{tool} chain {words[1]}",
                 (tool, "-t", "nat", "-D", *words[1:]),
                 _one_address(_after(words, "-d") or ""),
+                "" if target.startswith("chain ") else _leads(target),
+                _after(words, "--comment") or "",
             )
+
+
+def _leads(target: str) -> str:
+    """Where a target is: an address, or `port N` of this machine."""
+    return target if target.startswith("port ") else _host(target)
 
 
 def _target(words: list[str]) -> str | None:
@@ -159,35 +210,85 @@ def _of_nftables(text: str) -> Iterator[Redirect]:
         answer = json.loads(text)
     except ValueError:
         return
-    for entry in answer.get("nftables", ()):
-        if isinstance(entry, dict) and isinstance(entry.get("rule"), dict):
-            yield from parse_nftables(entry["rule"])
+    entries = [each for each in answer.get("nftables", ()) if isinstance(each, dict)]
+    maps = {_map_key(each["map"]): each["map"] for each in entries if "map" in each}
+    for entry in entries:
+        if isinstance(entry.get("rule"), dict):
+            yield from parse_nftables(entry["rule"], maps)
 
 
-def parse_nftables(rule: dict[str, Any]) -> Iterator[Redirect]:
-    """The redirects in one rule of `nft -j list ruleset` (libnftables-json(5))."""
-    target, ports, transport = None, None, None
+def _map_key(entry: Mapping[str, Any]) -> tuple[object, ...]:
+    return entry.get("family"), entry.get("table"), entry.get("name")
+
+
+def parse_nftables(
+    rule: dict[str, Any], maps: Mapping[tuple[object, ...], Mapping[str, Any]] = NO_MAPS
+) -> Iterator[Redirect]:
+    """The redirects in one rule of `nft -j list ruleset` (libnftables-json(5)).
+
+    `maps` are the named ones, by family, table and name.
+    """
+    target, ports, transport, address = None, None, None, ANY_IPV4
+    pairs: list[tuple[Any, str]] = []
     for expression in rule.get("expr", ()):
         if "dnat" in expression or "redirect" in expression:
             target = _nft_target(expression)
-        left = expression.get("match", {}).get("left", {})
+            protocol, pairs = _nft_map(expression, rule, maps)
+            transport = protocol or transport
+        match = expression.get("match", {})
+        left = match.get("left", {})
         payload = left.get("payload", {}) if isinstance(left, dict) else {}
-        if payload.get("field") == "dport" and expression["match"].get("op") in {"==", "in"}:
-            transport, ports = payload.get("protocol"), expression["match"].get("right")
+        if payload.get("field") == "dport" and match.get("op") in {"==", "in"}:
+            transport, ports = payload.get("protocol"), match.get("right")
+        if payload.get("field") == "daddr" and match.get("op") == "==":
+            address = match["right"] if isinstance(match.get("right"), str) else ANY_IPV4
     if target is None or transport not in list(Transport):
         return
     family, table, chain = rule.get("family"), rule.get("table"), rule.get("chain")
     where_it_is = (str(family), str(table), str(chain), "handle", str(rule.get("handle")))
-    for first, last in _nft_ports(ports):
-        where = f"nftables {family} {table} {chain}"
-        yield Redirect(
-            Transport(transport),
-            first,
-            last,
-            target,
-            where,
-            ("nft", "delete", "rule", *where_it_is),
-        )
+    for right, goal in pairs or [(ports, target)]:
+        for first, last in _nft_ports(right):
+            yield Redirect(
+                Transport(transport),
+                first,
+                last,
+                goal,
+                f"nftables {family} {table} {chain}",
+                ("nft", "delete", "rule", *where_it_is),
+                address,
+                _leads(goal),
+                str(rule.get("comment") or ""),
+            )
+
+
+def _nft_map(
+    expression: Mapping[str, Any], rule: Mapping[str, Any], maps: Mapping[Any, Mapping[str, Any]]
+) -> tuple[str | None, list[tuple[Any, str]]]:
+    """The protocol, and each port with where it goes, of `dnat to tcp dport map { … }`."""
+    to = expression.get("dnat") or expression.get("redirect") or {}
+    parts = [to.get("addr"), to.get("port")] if isinstance(to, dict) else []
+    found = next((e["map"] for e in parts if isinstance(e, dict) and "map" in e), None)
+    if not isinstance(found, dict):
+        return None, []
+    key, data = found.get("key"), found.get("data")
+    payload = key.get("payload", {}) if isinstance(key, dict) else {}
+    if payload.get("field") != "dport":
+        return None, []
+    if isinstance(data, str):
+        name = data.removeprefix("@")
+        named = maps.get((rule.get("family"), rule.get("table"), name), {})
+        elements = named.get("elem", [])
+    else:
+        elements = data.get("set", []) if isinstance(data, dict) else []
+    pairs = [each for each in elements if isinstance(each, list) and len(each) == 2]  # noqa: PLR2004
+    return payload.get("protocol"), [(port, _nft_goal(goal)) for port, goal in pairs]
+
+
+def _nft_goal(goal: Any) -> str:  # noqa: ANN401 - JSON
+    """An address, an address with its port, or a port."""
+    if isinstance(goal, dict) and isinstance(goal.get("concat"), list):
+        return ":".join(map(str, goal["concat"]))
+    return f"port {goal}" if isinstance(goal, int) else str(goal)
 
 
 def _nft_target(expression: dict[str, Any]) -> str:

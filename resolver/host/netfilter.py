@@ -17,7 +17,8 @@ _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
 _EVERY_FAMILY = bytes(4)  # struct nfgenmsg: AF_UNSPEC, NFNETLINK_V0, no resource
 _EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 # Names of expressions and of iptables' targets, and beginnings of chains that lead to such
-_TELLING = (b"nat\0", b"redir\0", b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
+_NATIVE = (b"nat\0", b"redir\0")
+_TELLING = (*_NATIVE, b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
 _OLD_TABLES = {
     "iptables": "/proc/net/ip_tables_names",
     "ip6tables": "/proc/net/ip6_tables_names",
@@ -49,21 +50,26 @@ def _lines(path: str) -> list[str]:
         return ["nat"]
 
 
-def _nftables_may() -> bool | None:
+def native_rules() -> bool:
+    """Whether a rule has an expression of nf_tables' own, which only nft(8) lists."""
+    return _nftables_may(_NATIVE) is True
+
+
+def _nftables_may(words: tuple[bytes, ...] = _TELLING) -> bool | None:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-            return any(map(tells, dump(netlink, _GET_RULE, _EVERY_FAMILY)))
+            return any(tells(rule, words) for rule in dump(netlink, _GET_RULE, _EVERY_FAMILY))
     except OSError as error:
         if error.errno == errno.EPERM:
             return None
         return error.errno != errno.EPROTONOSUPPORT  # this kernel has no such rules
 
 
-def tells(rule: bytes) -> bool:
+def tells(rule: bytes, words: tuple[bytes, ...] = _TELLING) -> bool:
     """Whether the body of an NFT_MSG_NEWRULE has an expression that may send a port elsewhere."""
     return any(
         word in text
         for kind, text in attributes(rule, len(_EVERY_FAMILY))
         if kind == _EXPRESSIONS
-        for word in _TELLING
+        for word in words
     )

@@ -61,3 +61,20 @@ def _portable(name: str) -> Iterator[Pid]:
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == name:
             yield Pid(process.pid)
+
+
+def one_of_each_namespace() -> Iterator[Pid]:
+    """A process of every network namespace but ours; others' are hidden from a mere user."""
+    seen = {_link("self")}
+    for pid in pids() if None not in seen else ():
+        namespace = _link(pid)
+        if namespace is not None and namespace not in seen:
+            seen.add(namespace)
+            yield pid
+
+
+def _link(pid: Pid | str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None

@@ -172,7 +172,9 @@ class Container(Struct, frozen=True):
 class Redirect(Struct, frozen=True, order=True):
     """A NAT rule that captures the ports `first` to `last`, inclusive, of `address` or of all.
 
-    `where` names its chain, and `delete` is the command that removes it.
+    `where` names its chain, and `delete` is the command that removes it. `leads` is where it goes
+    in the end: an address, or `port N` of this machine; empty where that is not known. `comment` is
+    what its maker wrote beside it.
     """
 
     transport: Transport
@@ -182,6 +184,8 @@ class Redirect(Struct, frozen=True, order=True):
     where: str
     delete: tuple[str, ...]
     address: str = ANY_IPV4
+    leads: str = ""
+    comment: str = ""
 
     def captures(self, request: PortRequest) -> bool:
         """Whether what is sent to the requested port would go elsewhere."""
@@ -231,7 +235,8 @@ class Snapshot(Struct, frozen=True, dict=True):
     `processes` holds the owners, their ancestors and the caller's own line, by identity;
     `contained` says that this command runs in a container, as a CI runner does. `ended` are holders
     that were ended in an earlier round, before the port was taken back.
-    `blind_spot` says why the owner of a socket may not be among them.
+    `blind_spot` says why the owner of a socket may not be among them. `receivers` has, for where
+    redirects lead, who is there.
     """
 
     sockets: tuple[Socket, ...] = ()
@@ -241,6 +246,7 @@ class Snapshot(Struct, frozen=True, dict=True):
     redirects: tuple[Redirect, ...] = ()
     own: tuple[ProcessIdentity, ...] = ()
     ended: tuple[Process, ...] = ()
+    receivers: tuple[tuple[str, ProcessIdentity], ...] = ()
     own_container: str | None = None
     contained: bool = False
     blind_spot: str = "its owner is hidden from this user"

@@ -6,12 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resolver.gather.holders import holders
+from resolver.model import (
+    Binding,
+    Container,
+    Pid,
+    PortNumber,
+    PortRequest,
+    ProcessIdentity,
+    Redirect,
+    Snapshot,
+    Transport,
+)
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.engine import Engine
 
 pytestmark = pytest.mark.root
 
@@ -103,4 +121,135 @@ def test_rules_that_no_tool_lists_are_said() -> None:
     run = ultra("resolve", str(free_port()), "--json", "--no-docker", prefix=inside)
 
     assert run.status == 0, run.stdout + run.stderr
-    assert any("no tool here lists any" in note for note in run.json["notes"])
+    assert any("no tool here lists all" in note for note in run.json["notes"])
+
+
+RULES = {
+    "iptables-legacy": "iptables-legacy -t nat -A PREROUTING -p tcp --dport {port} "
+    "-j DNAT --to-destination {address}:80",
+    "iptables-nft": "iptables-nft -t nat -A PREROUTING -p tcp --dport {port} "
+    "-j DNAT --to-destination {address}:80",
+    "nft": "nft add table ip lab && "
+    "nft add chain ip lab pre '{{ type nat hook prerouting priority -100; }}' && "
+    "nft add rule ip lab pre tcp dport {port} dnat to {address}:80",
+    "a map": "nft add table ip lab && "
+    "nft add chain ip lab pre '{{ type nat hook prerouting priority -100; }}' && "
+    "nft add rule ip lab pre dnat to tcp dport map '{{ {port} : {address}, 9 : 10.9.0.1 }}'",
+    "a named map": "nft add table ip lab && "
+    "nft add chain ip lab pre '{{ type nat hook prerouting priority -100; }}' && "
+    "nft add map ip lab ports '{{ type inet_service : ipv4_addr; elements = "
+    "{{ {port} : {address} }}; }}' && "
+    "nft add rule ip lab pre dnat to tcp dport map @ports",
+    "chains of CNI": "iptables-nft -t nat -N CNI-DN-1 && "
+    "iptables-nft -t nat -A CNI-DN-1 -p tcp -j DNAT --to-destination {address}:80 && "
+    "iptables-nft -t nat -A PREROUTING -p tcp -m comment --comment 'dnat name: lab' "
+    "--dport {port} -j CNI-DN-1",
+}
+
+
+def redirected(port: int, rule: str, *options: str) -> dict[str, Any]:
+    """What is said of a port that a rule captures; nothing is touched."""
+    run = ultra("resolve", str(port), "--json", *options, prefix=namespace(rule))
+    assert run.status == 3, run.stdout + run.stderr
+    [found, *_] = run.port(f"{port}/tcp")["holders"]
+    assert found["kind"] == "redirect"
+    result: dict[str, Any] = found
+    return result
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("tool", RULES)
+def test_a_rule_of_a_living_container_is_its_owners(engine: Engine, tool: str) -> None:
+    port, container = free_port(), engine.start()
+    rule = RULES[tool].format(
+        port=port, address=container.inspect("{{.NetworkSettings.IPAddress}}")
+    )
+
+    found = redirected(port, rule)
+
+    assert found["container"]["name"] == container.name
+    assert found["step"]["commands"] == [f"docker stop {container.name}"]
+    assert container.name in " ".join(found["chain"])
+    assert container.state == "running"
+
+    alone = redirected(port, rule, "--no-docker")
+    assert alone["step"]["commands"] == [f"docker stop {container.id[:12]}"]
+
+
+@pytest.mark.parametrize("tool", RULES)
+def test_a_rule_that_leads_to_nobody_gets_the_deletion(tool: str) -> None:
+    port = free_port()
+
+    found = redirected(port, RULES[tool].format(port=port, address="10.77.1.2"), "--no-docker")
+
+    [command] = found["step"]["commands"]
+    assert " -D " in command or command.startswith("nft delete rule ip lab pre handle ")
+    assert any("nothing that runs here has 10.77.1.2" in fact for fact in found["evidence"])
+
+
+def test_a_node_port_is_kubernetes_business() -> None:
+    port = free_port()
+    rule = (
+        "iptables-nft -t nat -N KUBE-EXT-1 && iptables-nft -t nat -N KUBE-NODEPORTS && "
+        "iptables-nft -t nat -A KUBE-NODEPORTS -p tcp -m comment --comment shop/web:http "
+        f"-m tcp --dport {port} -j KUBE-EXT-1"
+    )
+
+    found = redirected(port, rule, "--no-docker")
+
+    assert found["step"]["commands"] == [
+        "kubectl -n shop get service web   # whose node port it is"
+    ]
+
+
+def test_a_redirect_names_who_listens_there() -> None:
+    port, other = free_port(), free_port()
+    rule = (
+        f"iptables-nft -t nat -A OUTPUT -p tcp --dport {port} -j REDIRECT --to-ports {other} && "
+        f"{sys.executable} -m http.server {other} >/dev/null 2>&1 & sleep 1.5"
+    )
+
+    found = redirected(port, f"{{ {rule}; }}", "--no-docker")
+
+    assert "python" in " ".join(found["chain"])
+    assert "-D OUTPUT" in found["step"]["commands"][0]
+
+
+def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:
+    """iptables-nft is there, and does not list what was made by nft(8)."""
+    nft = shutil.which("nft") or unavailable("nft is missing")
+    for name in ("iptables-save", "ip6tables-save"):
+        (tmp_path / name).symlink_to(shutil.which("iptables-nft-save") or "/missing")
+    tmp_path.chmod(0o755)
+    rule = RULES["nft"].format(port=free_port(), address="10.77.1.2").replace("nft ", f"{nft} ")
+    inside = (*namespace(rule), "env", f"PATH={tmp_path}")
+
+    run = ultra("resolve", str(free_port()), "--json", "--no-docker", prefix=inside)
+
+    assert any("no tool here lists all" in note for note in run.json["notes"]), run.stdout
+
+
+def test_an_empty_table_of_the_old_kind_is_nothing_to_say() -> None:
+    inside = namespace("iptables-legacy -t nat -L >/dev/null")
+
+    run = ultra("resolve", str(free_port()), "--json", "--no-docker", prefix=inside)
+
+    assert (run.status, run.json["notes"]) == (0, [])
+
+
+def test_a_left_over_rule_beside_a_living_container() -> None:
+    """Pure: to stop the container would leave a rule that sends what arrives to nobody."""
+    port, request = PortNumber(8085), PortRequest(PortNumber(8085))
+    binding = Binding(Transport.TCP, "0.0.0.0", port)
+    container = Container("a" * 64, "web", "unix:///run/docker.sock", published=(binding,))
+    living, gone = (
+        Redirect(Transport.TCP, 8085, 8085, f"{to}:80", "iptables chain DOCKER", (), leads=to)
+        for to in ("172.17.0.2", "172.17.0.9")
+    )
+    receivers = (("172.17.0.2", ProcessIdentity(Pid(7), 1)),)
+    snapshot = Snapshot(containers=(container,), redirects=(living, gone), receivers=receivers)
+
+    found = holders(snapshot, [request])
+
+    assert [each.redirect for each in found if each.redirect] == [gone]
+    assert [each.container for each in found if each.container] == [container]
