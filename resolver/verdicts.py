@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _REUSED = "bound with SO_REUSEADDR, as most servers do; one that does not has to wait"
 _STATUS = {
     Verdict.FREE: ExitStatus.FREE,
+    Verdict.RESERVED: ExitStatus.FREE,
     Verdict.FREED: ExitStatus.FREE,
     Verdict.HELD: ExitStatus.HELD,
     Verdict.RETAKEN: ExitStatus.HELD,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +25,11 @@ from resolver.compose.command import ComposeCommand
 from resolver.compose.preflight import preflight as look
 from resolver.errors import UsageError
 from resolver.leases import assigned
+from resolver.model import AdviseStep, ExitStatus
 from resolver.project import names
 from resolver.project.names import working_directory
 from resolver.report.preflight import envelope, github_annotations, text
+from resolver.shell import shown
 
 if TYPE_CHECKING:
     from resolver.cli.progress import Terminal
@@ -78,9 +82,23 @@ def preflight(
     elif form is PreflightFormat.GITHUB:
         print(github_annotations(found, working_directory()))
     elif not quiet:
-        following = resolving(arguments) if found.taken and not found.unfreeable else ""
-        print(fit(text(found, following)))
+        print(fit(text(found, _following(found, arguments), verbose=verbose)))
     return int(found.exit_status)
+
+
+def _following(found: Preflight, arguments: ComposeArguments) -> str:
+    """The next command: what frees the ports, or tells more, with the rights that it takes."""
+    if found.unfreeable:
+        return ""
+    if os.geteuid() and found.exit_status in {ExitStatus.HIDDEN, ExitStatus.UNDECIDED}:
+        _, *words = shlex.split(resolving(arguments))
+        return shlex.join(("sudo", options.program(), *words))
+    reports = [port for port in found.report.ports if port.request in found.taken]
+    steps = dict.fromkeys(each.step for port in reports for each in port.holders)
+    first, *others = [*steps, None]
+    if isinstance(first, AdviseStep) and first.commands and others == [None]:
+        return shown(first.commands[0])
+    return resolving(arguments) if found.taken else ""
 
 
 def resolve_project(

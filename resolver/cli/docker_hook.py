@@ -10,7 +10,7 @@ from resolver.compose.command import ComposeCommand
 from resolver.compose.findings import Code, Severity
 from resolver.compose.preflight import preflight
 from resolver.errors import UltraPortsError
-from resolver.model import AdviseStep, Verdict
+from resolver.model import AdviseStep
 from resolver.report.escape import escape
 from resolver.report.tree import chain
 from resolver.shell import shown
@@ -39,7 +39,7 @@ def held(wanted: Sequence[str], command: str) -> list[str]:
     ports = [
         (text, port)
         for text, port in zip(wanted, report.ports, strict=True)
-        if port.verdict is not Verdict.FREE
+        if not port.verdict.is_free
     ]
     if not ports:
         return [f"{wanted[0]} is free by now: the same command may do"]

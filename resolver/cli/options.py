@@ -136,7 +136,12 @@ def split(arguments: list[str] | None) -> tuple[list[str], list[str]]:
 
 
 def command_line() -> tuple[str, ...]:
-    """This command line as it can be typed behind sudo, which has a search path of its own."""
+    """This command line as it can be typed behind sudo."""
+    return (program(), *sys.argv[1:])
+
+
+def program() -> str:
+    """This command as it can be typed behind sudo, which has a search path of its own."""
     name = "ultra-ports"
     path = None
     if os.geteuid() != 0:
@@ -145,4 +150,4 @@ def command_line() -> tuple[str, ...]:
         path = os.path.abspath(sys.argv[0])  # noqa: PTH100 - a link in a search path stays a link
     if path and not path.startswith(("/usr/bin/", "/usr/local/bin/")):
         name = path
-    return (name, *sys.argv[1:])
+    return name

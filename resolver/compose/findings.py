@@ -51,10 +51,11 @@ class Code(StrEnum):
 class Status(StrEnum):
     """What is true of one entry of a service's ports."""
 
-    CLEAR = "clear"
-    OWN = "own"
+    FREE = "free"
+    RESERVED = "reserved"  # free, and kept for somebody by a lease
+    YOURS = "yours"  # a container of the project has it, and `up` replaces that
     CONFLICT = "conflict"
-    TAKEN = "taken"
+    HELD = "held"
     ORPHAN = "orphan"
     HIDDEN = "hidden"
     UNKNOWN = "unknown"

@@ -99,7 +99,7 @@ def plan(
     """
     if found.unfreeable:
         return refusal(found), ""
-    clear = [port.request for port in found.report.ports if port.verdict is Verdict.FREE]
+    clear = [port.request for port in found.report.ports if port.verdict.is_free]
     wanted = dict.fromkeys((*found.taken, *extra)) or clear
     if not wanted:
         raise UsageError("no plan was made: there is no port of the project to free")
@@ -155,13 +155,13 @@ def _others(found: Preflight, done: set[PortRequest]) -> Iterator[PortReport]:
         for request in entry.requests:
             if request in done or request not in known:
                 continue
-            if entry.status is Status.CLEAR and len(entry.requests) == 1:
+            if entry.status in {Status.FREE, Status.RESERVED} and len(entry.requests) == 1:
                 yield replace(known[request], verdict=Verdict.FREE)
-            elif entry.status is Status.UNKNOWN and known[request].verdict is not Verdict.FREE:
+            elif entry.status is Status.UNKNOWN and not known[request].verdict.is_free:
                 yield replace(known[request], verdict=Verdict.UNDECIDED)
 
 
 def _kept(found: Preflight) -> Iterator[str]:
     for entry in found.entries:
-        if entry.status is Status.OWN:
+        if entry.status is Status.YOURS:
             yield f"{entry.requests[0]} is held by {entry.reason}: left to compose"

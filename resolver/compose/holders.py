@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from resolver.compose.model import ComposeProject, ComposeService, Published
     from resolver.model import Binding, Container, HolderReport, PortReport, PortRequest
 
-USABLE = frozenset({Status.CLEAR, Status.OWN})
+USABLE = frozenset({Status.FREE, Status.RESERVED, Status.YOURS})
 # How much an entry is in trouble: the worst of its ports speaks for it
 _GRAVITY = (
-    *(Status.CLEAR, Status.OWN, Status.TAKEN, Status.ORPHAN, Status.CONFLICT),
+    *(Status.FREE, Status.RESERVED, Status.YOURS, Status.HELD, Status.ORPHAN, Status.CONFLICT),
     *(Status.HIDDEN, Status.UNKNOWN),
 )
 
@@ -121,19 +121,20 @@ def status_of(request: PortRequest, facts: Facts) -> Status:
     """How it stands with one host port."""
     report = facts.reports.get(request)
     if report is None:  # not looked at: an address that this machine does not have
-        return Status.CLEAR if facts.away else Status.CONFLICT
+        return Status.FREE if facts.away else Status.CONFLICT
     roles = {_role(each, request, facts) for each in report.holders}
     elsewhere = bool(facts.away) if not roles else roles == {Role.AWAY}
-    if report.verdict is Verdict.FREE or elsewhere:
-        return Status.CLEAR
+    if report.verdict.is_free or elsewhere:
+        kept = report.verdict is Verdict.RESERVED and not facts.away
+        return Status.RESERVED if kept else Status.FREE
     if report.verdict is Verdict.UNDECIDED or Role.FORWARDER in roles:
         return Status.UNKNOWN
     if report.verdict is Verdict.HIDDEN:
         return Status.HIDDEN
     roles.discard(Role.AWAY)
     if Role.ORPHAN in roles:
-        return Status.CLEAR if _are_removed(report, roles, facts) else Status.ORPHAN
-    return Status.OWN if roles == {Role.OWN} else Status.TAKEN
+        return Status.FREE if _are_removed(report, roles, facts) else Status.ORPHAN
+    return Status.YOURS if roles == {Role.OWN} else Status.HELD
 
 
 def _are_removed(report: PortReport, roles: set[Role], facts: Facts) -> bool:
@@ -152,9 +153,9 @@ def _reason(request: PortRequest, status: Status, facts: Facts) -> str:
     report = facts.reports.get(request)
     if status is Status.CONFLICT:
         return f"{request.address} is not an address of this machine"
-    if status is Status.CLEAR or report is None:
+    if status is Status.FREE or report is None:
         return ""
-    if status is Status.OWN:
+    if status is Status.YOURS:
         names = dict.fromkeys(each.name for each in _containers(report.holders))
         return f"{', '.join(names)}, of this project"
     return report.reason
@@ -205,7 +206,7 @@ def taken(found: Sequence[EntryReport]) -> tuple[PortRequest, ...]:
     """The ports that outsiders hold and the project cannot do without, each once."""
     needed: dict[PortRequest, None] = {}
     for entry in found:
-        held = [each for each, status in entry.ports if status in {Status.TAKEN, Status.HIDDEN}]
+        held = [each for each, status in entry.ports if status in {Status.HELD, Status.HIDDEN}]
         needed |= dict.fromkeys(held[: entry.lacking])
     return tuple(needed)
 
@@ -222,7 +223,7 @@ def findings(facts: Facts, found: Sequence[EntryReport]) -> tuple[Finding, ...]:
 def _of_entry(entry: EntryReport, facts: Facts) -> Iterator[Finding]:
     name = entry.published.service
     for request, status in entry.ports:
-        if status is Status.OWN and not entry.lacking:
+        if status is Status.YOURS and not entry.lacking:
             yield from _moved(request, name, facts)
         elif status not in USABLE:
             finding = _in_the_way if entry.lacking else _in_a_range

@@ -200,7 +200,7 @@ def takers(found: Preflight, **options: Any) -> Report | None:  # noqa: ANN401 -
 
 def _is_strange(port: PortReport, found: Preflight) -> bool:
     in_the_way = bool(_containers(port)) or not port.holders
-    return port.verdict is not Verdict.FREE and in_the_way and not _all_ours(port, found)
+    return not port.verdict.is_free and in_the_way and not _all_ours(port, found)
 
 
 def _all_ours(port: PortReport, found: Preflight) -> bool:

@@ -18,6 +18,7 @@ from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.leases.store import is_empty, open_store
+from resolver.model import Verdict
 from resolver.project.location import root
 from resolver.report.lease import whose
 
@@ -60,7 +61,11 @@ def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, st
     ports = []
     for port in report.ports:
         notes = [_note(port, each, where) for each in leases if collide(port.request, each.request)]
-        ports.append(replace(port, notes=(*port.notes, *notes)) if notes else port)
+        if notes and report.command == "who" and port.verdict is Verdict.FREE:
+            said = "; ".join(note.removeprefix("reserved ") for note in notes)
+            ports.append(replace(port, verdict=Verdict.RESERVED, reason=said))
+        else:
+            ports.append(replace(port, notes=(*port.notes, *notes)))
     return replace(report, ports=tuple(ports))
 
 

@@ -45,6 +45,7 @@ class Verdict(StrEnum):
     """What is true of one requested port in the end."""
 
     FREE = "free"
+    RESERVED = "reserved"  # free, and kept for somebody by a lease
     FREED = "freed"
     HELD = "held"
     RETAKEN = "retaken"
@@ -52,6 +53,11 @@ class Verdict(StrEnum):
     REFUSED = "refused"
     HIDDEN = "hidden"
     UNDECIDED = "undecided"
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody holds it."""
+        return self in {Verdict.FREE, Verdict.RESERVED}
 
 
 class Command(Struct, frozen=True):

@@ -9,12 +9,13 @@ from msgspec.structs import asdict
 
 from resolver.json_text import Envelope
 from resolver.report.escape import escape
+from resolver.report.holders import holder_names
 from resolver.report.machine import PortEntry, ports
 from resolver.report.table import columns
 from resolver.report.tree import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.compose.findings import EntryReport, Finding, Preflight
@@ -22,34 +23,38 @@ if TYPE_CHECKING:
     from resolver.model import PortReport, PortRequest
 
 SCHEMA = "ultra-ports.preflight/1"
-_HEADERS = ("SERVICE", "PORT", "TARGET", "STATUS", "WHY")
+_HEADERS = ("SERVICE", "PORT", "TARGET", "STATE", "HOLDER")
+_STATES = {"orphan": "held", "hidden": "held"}  # JSON tells them apart, and the findings do
+_EXPLAINED = {"unpublished", "unchecked"}  # those that no finding explains
+_WITH_HOLDER = {"held", "orphan", "hidden", "unknown", "yours"}
 _WIDEST = 60
 _LONGEST = 500
 _HELD = {"held", "orphan", "unknown"}  # the findings that have a holder to tell of
 
 
-def text(preflight: Preflight, following: str = "") -> str:
-    """Table, findings, and the story of each holder that is in the way.
+def text(preflight: Preflight, following: str = "", *, verbose: bool = False) -> str:
+    """A table, and a line for each finding.
 
     Args:
         preflight: what was found.
         following: the next command, printed at the end; empty for none.
+        verbose: also the story of each holder that is in the way.
     """
     parts = (
         _headline(preflight),
         _table(preflight),
         "\n".join(map(finding_text, preflight.findings)),
-        tree(_in_the_way(preflight)),
+        tree(_in_the_way(preflight)) if verbose else "",
         f"next: {following}" if following else "",
     )
     return "\n\n".join(filter(None, parts))
 
 
 def finding_text(found: Finding) -> str:
-    """A line, and one with the way out where it has one of its own."""
+    """A line, with the way out where it has one of its own."""
     message = f"{found.level}: {escape(found.message, _LONGEST)}"
     has_hint = found.hint and found.code != "held"
-    return f"{message}\n  {escape(found.hint, _LONGEST)}" if has_hint else message
+    return f"{message} ({escape(found.hint, _LONGEST)})" if has_hint else message
 
 
 def github_annotations(preflight: Preflight, folder: Path) -> str:
@@ -91,17 +96,21 @@ def _headline(preflight: Preflight) -> str:
 def _table(preflight: Preflight) -> str:
     if not preflight.entries:
         return ""
-    return columns(_HEADERS, [_row(entry) for entry in preflight.entries])
+    reports = {port.request: port for port in preflight.report.ports}
+    return columns(_HEADERS, [_row(entry, reports) for entry in preflight.entries])
 
 
-def _row(entry: EntryReport) -> tuple[str, ...]:
-    published = entry.published
+def _row(entry: EntryReport, reports: Mapping[PortRequest, PortReport]) -> tuple[str, ...]:
+    published, state = entry.published, _STATES.get(entry.status, str(entry.status))
+    held = [reports[port] for port, status in entry.ports if status == entry.status in _WITH_HOLDER]
     return (
         escape(published.service, _WIDEST),
         outer(entry),
         f"{published.target}/{published.transport}",
-        str(entry.status),
-        escape(entry.reason, _WIDEST),
+        f"{state}: {escape(entry.reason)}" if entry.status in _EXPLAINED else state,
+        escape(entry.reason, _WIDEST)
+        if entry.status == "reserved"
+        else ", ".join(dict.fromkeys(holder_names(port.holders) for port in held)),
     )
 
 

@@ -61,7 +61,7 @@ class Availability:
         except PortNotPermittedError as error:
             raise self._obstacle(request, Proof(free=None, reason=str(error))) from error
         except ReservedError as error:
-            raise self._obstacle(request, Proof(free=False, reason="it is taken")) from error
+            raise self._obstacle(request, Proof(free=False, reason="it is held")) from error
 
     def _obstacle(self, request: PortRequest, proof: Proof) -> ObstacleError:
         if proof.free is None:

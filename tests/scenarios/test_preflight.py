@@ -59,7 +59,7 @@ def test_nothing_in_the_way(engine: Engine, tmp_path: Path) -> None:
         run = preflight(shop)
 
         assert run.status == 0, run.stdout + run.stderr
-        assert entries(run) == {f"{port}/tcp": "clear", "80": "automatic"}
+        assert entries(run) == {f"{port}/tcp": "free", "80": "automatic"}
         assert run.json["schema"] == "ultra-ports.preflight/1"
         assert run.json["project"]["files"] == [str(tmp_path / "compose.json")]
         assert [each["label"] for each in run.json["report"]] == [f"{port}/tcp"]
@@ -74,7 +74,7 @@ def test_a_local_process(engine: Engine, lab: Lab, tmp_path: Path) -> None:
         run = preflight(shop)
 
         assert run.status == 3, run.stdout + run.stderr
-        assert entries(run) == {f"{port}/tcp": "taken", f"{other}/tcp": "clear"}
+        assert entries(run) == {f"{port}/tcp": "held", f"{other}/tcp": "free"}
         assert codes(run) == [("conflict", "held")]
         (found,) = run.json["findings"]
         assert (found["services"], found["ports"]) == (["web"], [f"{port}/tcp"])
@@ -85,8 +85,28 @@ def test_a_local_process(engine: Engine, lab: Lab, tmp_path: Path) -> None:
         said = ultra("preflight", *shop.options)
         assert said.status == 3
         assert f"next: ultra-ports resolve --compose -f {tmp_path}/compose.json" in said.stdout
-        assert f"kill {server.pid}" in said.stdout
+        row = next(line for line in said.stdout.splitlines() if line.startswith("web "))
+        assert row.split()[1:] == [f"{port}/tcp", "80/tcp", "held", "python", str(server.pid)]
+        assert said.stdout.count("conflict: ") == 1
+        assert f"kill {server.pid}" not in said.stdout
+        assert f"kill {server.pid}" in ultra("preflight", "-v", *shop.options).stdout
         assert answered_by(port) == server.pid
+
+
+def test_what_is_reserved_is_called_that(engine: Engine, tmp_path: Path) -> None:
+    port, other = free_port(), free_port()
+    with stack(engine, tmp_path, {"web": published(port), "api": published(other)}) as shop:
+        assert ultra("reserve", "web", str(port), cwd=tmp_path).status == 0
+
+        run = preflight(shop)
+
+        assert (run.status, run.json["findings"]) == (0, []), run.stdout + run.stderr
+        assert entries(run) == {f"{port}/tcp": "reserved", f"{other}/tcp": "free"}
+        assert "reserved" in ultra("preflight", *shop.options).stdout
+        who = ultra("who", str(port), "--json")
+        assert (who.status, who.json["ports"][0]["verdict"]) == (0, "reserved")
+        assert "for web of project" in who.json["ports"][0]["reason"]
+        assert ultra("resolve", str(port), "--json").json["ports"][0]["verdict"] == "free"
 
 
 def test_udp_is_looked_at_too(engine: Engine, lab: Lab, tmp_path: Path) -> None:
@@ -96,7 +116,7 @@ def test_udp_is_looked_at_too(engine: Engine, lab: Lab, tmp_path: Path) -> None:
     with stack(engine, tmp_path, services) as shop:
         run = preflight(shop)
         assert run.status == 3, run.stdout + run.stderr
-        assert entries(run) == {f"{port}/tcp": "clear", f"{port}/udp": "taken"}
+        assert entries(run) == {f"{port}/tcp": "free", f"{port}/udp": "held"}
         assert answered_by(port, transport="udp") == server.pid
 
 
@@ -127,7 +147,7 @@ def test_its_own_containers_are_no_conflict(engine: Engine, tmp_path: Path) -> N
 
         run = preflight(shop)
         assert (run.status, run.json["findings"]) == (0, []), run.stdout + run.stderr
-        assert entries(run) == {f"{port}/tcp": "own"}
+        assert entries(run) == {f"{port}/tcp": "yours"}
 
         run = ultra("resolve", "--compose", *shop.options, *FAST, "--json")
         assert run.status == 0, run.stdout + run.stderr
@@ -222,7 +242,7 @@ def test_a_range_needs_one_of_its_ports(engine: Engine, lab: Lab, tmp_path: Path
     with stack(engine, tmp_path, {"web": published(f"{first}-{first + 1}:80")}) as shop:
         run = preflight(shop)
         assert run.status == 0, run.stdout + run.stderr
-        assert entries(run) == {label: "clear"}
+        assert entries(run) == {label: "free"}
         assert codes(run) == [("warning", "range-taken")]
 
         run = ultra("resolve", "--compose", *shop.options, *FAST, "--json")
@@ -232,7 +252,7 @@ def test_a_range_needs_one_of_its_ports(engine: Engine, lab: Lab, tmp_path: Path
         other = lab.start("answering", first + 1)
         run = preflight(shop)
         assert run.status == 3, run.stdout + run.stderr
-        assert entries(run) == {label: "taken"}
+        assert entries(run) == {label: "held"}
 
         run = ultra("resolve", "--compose", *shop.options, *FAST, "--json")
         assert run.status == 0, run.stdout + run.stderr
@@ -429,8 +449,11 @@ def test_a_holder_that_is_hidden(lab: Lab, as_nobody: tuple[str, ...]) -> None:
         options = write(Path(folder), {"web": {"ports": [f"{port}:80"]}})
         home = {"HOME": folder}  # in root's, docker finds no plug-in
         run = ultra("preflight", *options, "--json", "--no-docker", prefix=as_nobody, env=home)
+        said = ultra("preflight", *options, "--no-docker", prefix=as_nobody, env=home)
     assert run.status == 4, run.stdout + run.stderr
     assert entries(run) == {f"{port}/tcp": "hidden"}
+    assert said.stdout.splitlines()[-1].startswith("next: sudo ")
+    assert "ultra-ports resolve --compose -f " in said.stdout.splitlines()[-1]
     assert server.alive
 
 
