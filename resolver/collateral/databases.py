@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver import portspec
-from resolver.gather import list_sockets
-from resolver.gather.owners import owners_of
-from resolver.gather.processes import describe
+from resolver.collateral.clients import names_of_clients
 from resolver.model import Collateral, CollateralKind, Command, Degree
 from resolver.programs import known_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from resolver.collateral.family import Family
     from resolver.model import Process
@@ -94,7 +91,14 @@ DATABASES: tuple[Database, ...] = (
             | {"sqlservr", "couchdb", "arangod", "rethinkdb", "tikv-server", "tidb-server"}
             | {"surreal", "qdrant", "milvus", "meilisearch", "minio", "prometheus", "questdb"}
             | {"ns_server", "memcached", "scylla", "firebird", "ora_pmon", "db2sysc", "slapd"}
-            | {"victoria-metrics", "rqlited", "nats-server", "typesense-server", "weaviate"}
+            | {
+                "victoria-metrics",
+                "rqlited",
+                "nats-server",
+                "mosquitto",
+                "typesense-server",
+                "weaviate",
+            }
         ),
         "https://clickhouse.com/docs/operations/system-tables/server_settings",
     ),
@@ -111,7 +115,7 @@ _IN_TRANSACTION = re.compile(
     r"|COMMIT|PREPARE TRANSACTION|CREATE|ALTER|DROP|VACUUM|REINDEX|CLUSTER|TRUNCATE)\b.*)$"
 )
 _LONGEST_TITLE = 512  # characters that are looked at: a process writes its own
-_MOST = 5  # clients that are named
+_MOST = 5  # processes that are named
 
 
 def _title(process: Process) -> str:
@@ -124,7 +128,8 @@ def lost(family: Family) -> Iterator[Collateral]:
     server = next(filter(database, family.holder.processes), family.holder.master)
     if server is None or row is None:
         return
-    clients = _clients(family)
+    own = family.holder.binding.port
+    clients = names_of_clients(e for e in family.clients if e.binding.port == own)
     everybody = (*family.members, *family.below)
     busy = [each for each in everybody if _IN_TRANSACTION.match(_title(each))]
     text = f"{row.name} with {clients}" if clients else row.name
@@ -171,31 +176,3 @@ def _data_directory(process: Process) -> str | None:
     if "-D" in words[:-1]:
         return words[words.index("-D") + 1]
     return process.variable("PGDATA") or process.cwd
-
-
-def _clients(family: Family) -> str:
-    """Who is connected: local processes by name, others by address; empty for nobody."""
-    own = family.holder.binding
-    peers = [each.peer for each in family.clients if each.binding.port == own.port]
-    found = list(dict.fromkeys(filter(None, peers)))
-    if not found:
-        return ""
-    named = _named(found[:_MOST])
-    texts = dict.fromkeys(named.get(peer, peer) for peer in found[:_MOST])
-    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    count = f"{len(found)} client{'s' if len(found) > 1 else ''}"
-    return f"{count} ({', '.join(texts)}{more})"
-
-
-def _named(peers: Sequence[str]) -> dict[str, str]:
-    """The process at each of these ends, where it is on this machine."""
-    requests = portspec.parse(peers)
-    ends = {
-        e.inode: str(e.binding) for e in list_sockets(requests, connections=True) if e.inode > 0
-    }
-    owners = owners_of(ends)
-    processes = {e.identity: e for e in describe(o for each in owners.values() for o in each)}
-    return {
-        ends[inode]: ", ".join(str(processes[each]) for each in theirs if each in processes)
-        for inode, theirs in owners.items()
-    }

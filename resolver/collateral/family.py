@@ -13,6 +13,7 @@ from resolver.errors import StateChangedError
 from resolver.gather import list_sockets
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import describe
+from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
 from resolver.host.family import descendants
 from resolver.host.files import files_in, read, text_of
@@ -88,12 +89,18 @@ class Group:
         return tuple(filter(self.owns, self._sockets.serving))
 
     @cached_property
-    def clients(self) -> tuple[Socket, ...]:
+    def accepted(self) -> tuple[Socket, ...]:
         """The connections that they accepted on any of their ports."""
         ports = {each.binding.port for each in self.serving}
         requests = [PortRequest(port) for port in sorted(ports)]
         found = list_sockets(requests, connections=True) if requests else ()
         return tuple(e for e in found if e.state is SocketState.CONNECTED and self.owns(e))
+
+    @cached_property
+    def clients(self) -> tuple[Socket, ...]:
+        """Those on which both ends have spoken: whoever only knocks is no client."""
+        silent = silent_connections() if self.accepted else frozenset()
+        return tuple(each for each in self.accepted if each.inode not in silent)
 
     def owns(self, entry: Socket) -> bool:
         """Whether a socket is theirs."""
@@ -167,8 +174,13 @@ class Family:
         )
 
     @property
-    def clients(self) -> tuple[Socket, ...]:
+    def accepted(self) -> tuple[Socket, ...]:
         """The connections that they accepted on any of their ports, the holder's own included."""
+        return self.group.accepted
+
+    @property
+    def clients(self) -> tuple[Socket, ...]:
+        """Those of them on which both ends have spoken."""
         return self.group.clients
 
 

@@ -54,7 +54,7 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 def _accepted(family: Family) -> bool:
     """Whether somebody is connected to the port."""
-    return any(each.binding.port == family.holder.binding.port for each in family.clients)
+    return any(each.binding.port == family.holder.binding.port for each in family.accepted)
 
 
 def _served(family: Family) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.collateral.clients import names_of_clients
 from resolver.model import Collateral, CollateralKind, Command, Degree
 from resolver.programs import names_of
 
@@ -28,7 +29,8 @@ class Known(Struct, frozen=True):
 
     `words` has to be found in the command line (a regular expression), and `unless` must not be.
     `command` has `{port}` and `{transport}` where these go. `terminal`: only where its standard
-    input is one, so that somebody may type into it. `clients`: refused only where it has any.
+    input is one, so that somebody may type into it. `clients`: refused only
+    where it has any.
     """
 
     kind: CollateralKind
@@ -223,7 +225,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _REGISTRANTS,
-        "consul etcd mosquitto emqx nats-server dask-scheduler raylet gcs_server slapd krb5kdc",
+        "consul dask-scheduler raylet gcs_server",
         "those who are connected to it",
         "https://developer.hashicorp.com/consul/docs/architecture",
         clients=True,
@@ -290,13 +292,14 @@ def lost(family: Family) -> Iterator[Collateral]:
         if process is None or row.kind in told:
             continue
         told.add(row.kind)
+        clients = names_of_clients(family.clients) if row.clients else ""
         words = tuple(
             word.format(port=binding.port, transport=binding.transport) for word in row.command
         )
         yield Collateral(
             row.kind,
-            Degree.MENTIONED if row.clients and not family.clients else Degree.REFUSED,
-            row.text,
+            Degree.MENTIONED if row.clients and not clients else Degree.REFUSED,
+            f"{row.text}, with {clients}" if clients else row.text,
             f"{process}: {' '.join(process.command)}",
             (Command(words, row.comment),) if words else (),
         )

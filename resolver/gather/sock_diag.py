@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _ATTRIBUTE_V6ONLY, _ATTRIBUTE_CGROUP_ID = 11, 21
+_ATTRIBUTE_INFO = 2  # INET_DIAG_INFO
+_WITH_INFO = 1 << (_ATTRIBUTE_INFO - 1)
+_BYTES, _COUNTS = slice(120, 136), struct.Struct("=QQ")  # tcpi_bytes_acked, tcpi_bytes_received
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
 _PORT = slice(4, 6)  # in inet_diag_msg
@@ -80,6 +83,25 @@ def list_sockets(
     return tuple(sorted(found, key=_order))
 
 
+def silent_connections() -> frozenset[int]:
+    """The inodes of TCP connections on which one end, or neither, has sent anything yet.
+
+    Counted by the kernel (struct tcp_info of linux/tcp.h): the handshake counts for one byte.
+
+    Raises:
+        OSError: this kernel or sandbox has no sock_diag.
+    """
+    found = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            bodies = _dump(netlink, family, socket.IPPROTO_TCP, 0, 1 << _ESTABLISHED, _WITH_INFO)
+            for body in bodies:
+                info = dict(attributes(body, _MESSAGE.size)).get(_ATTRIBUTE_INFO, b"")
+                if len(info) >= _BYTES.stop and min(_COUNTS.unpack(info[_BYTES])) <= 1:
+                    found.add(_MESSAGE.unpack_from(body)[15])
+    return frozenset(found)
+
+
 def _order(entry: Socket) -> tuple[Binding, int]:
     return entry.binding, entry.inode
 
@@ -102,12 +124,12 @@ def _rows(
 
 
 def _dump(
-    netlink: socket.socket, family: int, protocol: int, port: int, states: int
+    netlink: socket.socket, family: int, protocol: int, port: int, states: int, extra: int = 0
 ) -> Iterator[bytes]:
     request = _REQUEST.pack(
         family,
         protocol,
-        0,
+        extra,
         states,
         port.to_bytes(2, "big"),
         b"",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resolver.gather import psutil_sockets, sock_diag
@@ -31,6 +32,14 @@ def list_sockets(
         except OSError:  # no sock_diag in this kernel or sandbox
             pass
     return psutil_sockets.list_sockets(requests, connections=connections)
+
+
+def silent_connections() -> frozenset[int]:
+    """The connections on which not both ends have sent something; none where that is not told."""
+    if sys.platform == "linux" and os.environ.get(GATHERER_VARIABLE) != "psutil":
+        with suppress(OSError):
+            return sock_diag.silent_connections()
+    return frozenset()
 
 
 def occupying(requests: Sequence[PortRequest] | None) -> tuple[Socket, ...]:

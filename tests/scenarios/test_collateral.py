@@ -398,3 +398,63 @@ def test_who_says_how_old_a_holder_is() -> None:
     [line] = exposure.remarks([holder])
 
     assert re.fullmatch(rf"{re.escape(str(process))} has run for \d+ (minute|hour|day)s?", line)
+
+
+# A register: whoever connects may say a line, and gets it back
+REGISTER = """\
+import socketserver, sys
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line)
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
+"""
+
+
+def register(lab: Lab, folder: Path, name: str) -> int:
+    """A stand-in: a Python with the name of a register."""
+    port = free_port()
+    (folder / name).symlink_to(os.path.realpath(sys.executable))
+    lab.command(str(folder / name), "-c", REGISTER, str(port))
+    listening(port)
+    return port
+
+
+def test_who_is_registered_is_named(lab: Lab, tmp_path: Path) -> None:
+    port = register(lab, tmp_path, "epmd")
+    with socket.create_connection(("127.0.0.1", port)) as node:
+        node.sendall(b"I am a node\n")
+        assert node.recv(64)
+
+        loss = refused(port, "registrants")
+
+        assert f" {os.getpid()})" in loss["text"]
+
+
+@pytest.mark.parametrize("says", [b"", b"no line's end"])
+def test_whoever_only_knocks_is_no_registrant(lab: Lab, tmp_path: Path, says: bytes) -> None:
+    """A port scanner, or somebody who wants the tool to refuse."""
+    port = register(lab, tmp_path, "epmd")
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(says)
+
+        run = resolve(port)
+
+    assert run.status == 0, run.stdout
+
+
+def test_the_clients_of_a_broker_are_said(lab: Lab, tmp_path: Path) -> None:
+    """They go down with it by its design, as a database's do."""
+    port = register(lab, tmp_path, "mosquitto")
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"subscribe\n")
+        assert client.recv(64)
+
+        run = resolve(port)
+
+    assert run.status == 0, run.stdout
+    [holder, *_] = run.port(f"{port}/tcp")["holders"]
+    [loss] = holder["collateral"]
+    assert (loss["kind"], loss["degree"]) == ("data", "mentioned")
+    assert f" {os.getpid()})" in loss["text"]
