@@ -47,12 +47,9 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     elsewhere = verdicts.of_no_container(asked, diagnosis.plan)
     about = hints.remarks(asked, elsewhere) if requests else {}
     ports = [
-        verdicts.diagnosed(
-            each,
-            diagnosis,
-            proofs.get(each),
-            policy,
-            (*_exposure(each, diagnosis), *about.get(each, ())),
+        replace(
+            verdicts.diagnosed(each, diagnosis, proofs.get(each), policy),
+            details=(*_exposure(each, diagnosis), *about.get(each, ())),
         )
         for each in asked
     ]

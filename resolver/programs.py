@@ -107,7 +107,13 @@ SESSION_HOSTS = frozenset(
     }
 )
 
-
+# Terminals, multiplexers, editors and tools that started the server for somebody
+STARTERS = SESSION_HOSTS | {
+    "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
+    "xterm", "alacritty", "kitty", "wezterm-gui", "foot", "terminator", "iTerm2", "Terminal",
+    "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
+    "sudo", "login", "make", "pytest",
+}  # fmt: skip
 # With or without a version: python3.11
 _INTERPRETERS = frozenset(
     {"python", "ipython", "pypy", "node", "ruby", "perl", "php", "lua"}

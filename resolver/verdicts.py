@@ -175,11 +175,9 @@ def diagnosed(
     diagnosis: Diagnosis,
     proof: Proof | None,
     policy: Policy,
-    remarks: tuple[str, ...] = (),
 ) -> PortReport:
     """For `who`: held, and by whom; or free; or why that cannot be said."""
     found = planned(request, diagnosis, proof, policy)
-    found = replace(found, notes=(*found.notes, *remarks))
     if found.holders and found.verdict is not Verdict.FREE:
         found = replace(found, reason=joined(e.classification.reason for e in found.holders))
     hidden = [each.classification.holder.hidden is not None for each in found.holders]
@@ -189,7 +187,7 @@ def diagnosed(
     ):
         return replace(found, verdict=Verdict.HELD)
     if found.verdict is Verdict.HIDDEN and proof and proof.free is None and not found.holders:
-        reason = f"nothing holds it; not bound for proof: {proof.reason}"
+        reason = f"nothing holds it; not checked by binding it: {proof.reason}"
         return replace(found, verdict=Verdict.FREE, reason=reason)
     return found
 
@@ -242,7 +240,7 @@ def unexplained(
 ) -> tuple[Verdict, str]:
     """No holder is in the way: the port is free, or held in a way that cannot be seen from here."""
     if proof is None or proof.free:
-        return Verdict.FREE, "bound for proof" if proof else "nothing holds it"
+        return Verdict.FREE, "checked by binding it" if proof else "nothing holds it"
     if proof.free is None:
         return Verdict.HIDDEN, _or_with_sudo(proof.reason, policy)
     used = f"{proof.where} is in use"
@@ -258,7 +256,7 @@ def unexplained(
 
 def _or_with_sudo(reason: str, policy: Policy) -> str:
     again = join(("sudo", *policy.rerun_command))
-    return f"{reason}; with more privilege: {again}" if policy.euid else reason
+    return f"{reason}; run: {again}" if policy.euid else reason
 
 
 def lingering_notes(proof: Proof | None) -> tuple[str, ...]:

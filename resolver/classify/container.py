@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_PROJECT = "com.docker.compose.project"
 # What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
 _POLICIES = {
-    "always": "`docker stop` holds until the engine restarts, and then it comes back",
+    "always": "`docker stop` holds until the engine restarts",
     "unless-stopped": "`docker stop` holds",
     "on-failure": "`docker stop` holds until the engine restarts",
 }
@@ -46,6 +46,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         reason=_reason(container, snapshot),
         commands=() if known else (stop_of_container(_paths(holder), container),),
         spared=_spared(container, snapshot),
+        restart=_restart(container) if known else "",
     )
 
 
@@ -87,9 +88,8 @@ def _reason(container: Container, snapshot: Snapshot) -> str:
 def _chain(holder: Holder, container: Container) -> tuple[str, ...]:
     links = [str(holder.master)] if holder.master else []
     links.append(container.title)
-    project, service = container.label(_PROJECT), container.label(_SERVICE)
-    if project and service:
-        links.append(f"compose project {project}, service {service}")
+    if container.compose:
+        links.append(container.compose)
     if container.restart_policy != "no":
         links.append(f"restart: {container.restart_policy}")
     return tuple(links)
@@ -113,10 +113,15 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
 
 def _consequences(container: Container) -> Iterator[str]:
     """What a stop comes to: when it comes back."""
-    policy = container.restart_policy.partition(":")[0]
+    if _respawn(container) is Respawn.YES:
+        yield _restart(container)
+
+
+def _restart(container: Container) -> str:
+    """Its restart policy, and what that comes to after a stop."""
     policies = _PODMAN_POLICIES if container.by_command else _POLICIES
-    if policy in policies:
-        yield f"its restart policy is {container.restart_policy}: {policies[policy]}"
+    after = policies.get(container.restart_policy.partition(":")[0])
+    return f"its restart policy is {container.restart_policy}" + (f": {after}" if after else "")
 
 
 def _no_socket(container: Container, snapshot: Snapshot) -> str:

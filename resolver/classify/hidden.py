@@ -25,7 +25,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             reason=holder.hidden,
         )
     user = _user(holder.uid)
-    facts = [f"the socket belongs to {user}"] if user else []
+    facts = [f"the socket belongs to user {user}"] if user else []
     if holder.cgroup:
         facts.append(f"its cgroup is {holder.cgroup}")
     silent = next((engine for engine in snapshot.engines if engine.silent), None)
@@ -34,16 +34,22 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         Kind.UNKNOWN if silent else Kind.HIDDEN,
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
-        chain=(f"a process of {user}",) if user else (),
+        chain=(f"a process of user {user}",) if user else (),
         evidence=tuple(facts),
-        reason=f"{holder.hidden}, and {silent.error}" if silent else holder.hidden,
+        reason=f"held by {user or 'somebody'} ({holder.hidden}{_doubt(snapshot)})"
+        + (f", and {silent.error}" if silent else ""),
     )
+
+
+def _doubt(snapshot: Snapshot) -> str:
+    """Whether an engine that this user may not ask could explain it."""
+    return "; it may be a container" if any(e.forbidden for e in snapshot.engines) else ""
 
 
 def _user(uid: int | None) -> str | None:
     if uid is None:
         return None
     try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user id {uid}"
+        return f"#{uid}"

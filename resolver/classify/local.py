@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.model import Classification, Kind, SocketState
+from resolver.programs import STARTERS, is_interactive, known_as
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Snapshot
+    from collections.abc import Sequence
+
+    from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 
@@ -16,9 +19,9 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     master = holder.master
     if master is None:
         return Classification(holder, Kind.UNKNOWN, reason="its owner ended during the scan")
-    above = (snapshot.process(identity) for identity in reversed(master.ancestors))
-    chain = [str(process) for process in above if process is not None and process.pid > 1]
-    chain.append(str(master))
+    known = (snapshot.process(identity) for identity in master.ancestors)
+    above = [process for process in known if process is not None and process.pid > 1]
+    chain = [*map(str, reversed(above)), str(master)]
     workers = len(holder.processes) - 1
     if workers:
         chain.append(f"{workers} worker{'s' if workers > 1 else ''}")
@@ -28,7 +31,15 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=tuple(chain),
         evidence=_evidence(holder),
         reason=f"process {master}",
+        restart=f"{_started_from(above)}no service manager will restart it",
     )
+
+
+def _started_from(above: Sequence[Process]) -> str:
+    """The nearest terminal, editor or tool above it, else the nearest shell that is typed into."""
+    hosts = (process for process in above if known_as(process, STARTERS))
+    found = next(hosts, None) or next(filter(is_interactive, above), None)
+    return f"started from {found}; " if found else ""
 
 
 def _evidence(holder: Holder) -> tuple[str, ...]:

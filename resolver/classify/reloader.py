@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from resolver.host.family import descendants
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.programs import SESSION_HOSTS, is_interactive, is_shell, known_as, untouchable
+from resolver.programs import STARTERS, is_interactive, is_shell, known_as, untouchable
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -37,13 +37,6 @@ _WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "
 _LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"
 _COMMAND_OPTION = r"-[a-z]*c"
 _BETWEEN_WORDS = r"[\s;&|]+"
-# Terminals, multiplexers, editors and tools that started the server for somebody
-_FOREIGN = SESSION_HOSTS | {
-    "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
-    "xterm", "alacritty", "kitty", "wezterm-gui", "foot", "terminator", "iTerm2", "Terminal",
-    "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
-    "sudo", "login", "make", "pytest",
-}  # fmt: skip
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
@@ -124,6 +117,7 @@ def _judged(
             chain=chain,
             evidence=(evidence,),
             reason=f"process {holder.master}, which {respawner} starts again, ended with it",
+            restart=f"{respawner} starts it again, and is ended with it",
             respawners=line,
         )
     return Classification(
@@ -145,7 +139,7 @@ def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> s
     respawner = line[0]
     if respawner.identity in snapshot.own:
         return f"{respawner} also started this command"
-    if is_interactive(respawner) or known_as(respawner, _FOREIGN):
+    if is_interactive(respawner) or known_as(respawner, STARTERS):
         return f"{respawner} is somebody's shell, terminal or tool"
     if untouchable(respawner):
         return f"{respawner} is never ended from here"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 from resolver.cli import LONGEST_MESSAGE
+from resolver.host.identity import age_seconds
 from resolver.json_text import encode
 from resolver.report import machine
 from resolver.report.escape import escape
-from resolver.report.table import table
+from resolver.report.style import TextStyle
 from resolver.report.tree import tree
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from resolver.model import Report
 
-_PLAIN = str.maketrans({"→": "->", "…": "..."})
+_PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
 
 
 def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
@@ -27,7 +30,7 @@ def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
     if json:
         print_json(machine.envelope(report))
     elif not quiet:
-        print(fit(_text(report)))
+        print(fit(_text(report, style(verbose=verbose))))
 
 
 def say(messages: Iterable[str]) -> None:
@@ -41,12 +44,18 @@ def print_json(envelope: object) -> None:
     print(encode(envelope))
 
 
-def _text(report: Report) -> str:
+def style(*, verbose: bool = False) -> TextStyle:
+    """Stdout as it is: how wide, and whether in colour (no-color.org, force-color.org)."""
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") != "dumb")
+    return TextStyle(width, colour and not os.environ.get("NO_COLOR"), verbose, age_seconds)
+
+
+def _text(report: Report, to: TextStyle) -> str:
     if not report.ports:
         return "no port is held" if report.command == "who" else "no port has to be freed"
-    if not any(port.holders or port.notes or port.verdict != "free" for port in report.ports):
-        return "\n".join(f"{port.title} {port.verdict}: {port.reason}" for port in report.ports)
-    return f"{table(report.ports)}\n\n{tree(report.ports)}".rstrip()
+    return tree(report.ports, to)
 
 
 def fit(text: str) -> str:

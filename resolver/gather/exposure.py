@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-import psutil
-
-from resolver.host.identity import is_alive
+from resolver.host.identity import age_seconds
 from resolver.model import SocketState
 
 if TYPE_CHECKING:
@@ -31,18 +27,14 @@ def remarks(holders: Iterable[Holder]) -> tuple[str, ...]:
 
 
 def _age(process: Process) -> Iterator[str]:
-    try:
-        seconds = time.time() - psutil.Process(process.pid).create_time()
-    except psutil.Error:
-        return
     for unit, size in _UNITS:
-        count = int(seconds // size)
-        if count and is_alive(process.identity):
+        count = int(age_seconds(process.identity) // size)
+        if count:
             yield f"{process} has run for {count} {unit}{'s' if count > 1 else ''}"
             return
 
 
 def _exposed(holders: Iterable[Holder]) -> Iterator[str]:
-    serving = {each.binding.address for each in holders if each.state in _SERVING}
-    if wide := sorted(each for each in serving if not ip_address(each.split("%")[0]).is_loopback):
+    serving = {each.binding for each in holders if each.state in _SERVING}
+    if wide := sorted({each.address for each in serving if each.is_reachable}):
         yield f"reachable from other machines, on {' and '.join(wide)}"

@@ -31,7 +31,7 @@ def blind_spot(ownerless: Collection[int]) -> str:
     if not proc_is_ours():
         return f"its owner is hidden: {FOREIGN_PROC} (unshare --mount-proc gives one of its own)"
     if os.geteuid() != 0:
-        return "its owner is hidden from this user"
+        return "not visible to you"
     if not _has_capability(_CAP_SYS_PTRACE):
         return "its owner is hidden for want of CAP_SYS_PTRACE (docker: --cap-add=SYS_PTRACE)"
     kept = keepers(ownerless) if ownerless else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import lru_cache
 
 import psutil
@@ -12,6 +13,7 @@ from resolver.errors import StateChangedError
 from resolver.host.files import read
 from resolver.model import Pid, ProcessIdentity
 
+_TICKS = os.sysconf("SC_CLK_TCK")
 _START_TIME_FIELD = 22 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
 
 
@@ -103,6 +105,13 @@ def is_alive(identity: ProcessIdentity) -> bool:
         return start_time(identity.pid) == identity.start_time
     except StateChangedError:
         return False
+
+
+def age_seconds(identity: ProcessIdentity) -> float:
+    """How long ago it started, whether it still runs or not; in the boot that started it."""
+    if sys.platform != "linux":
+        return time.time() - identity.start_time / 1000
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_time / _TICKS
 
 
 def _portable_start_time(pid: Pid) -> int:

@@ -164,6 +164,12 @@ class Container(Struct, frozen=True):
         """What people call it: a pod is stopped as a whole, and stands for its containers."""
         return f"{'pod' if self.client[-1:] == ('pod',) else 'container'} {self.name}"
 
+    @property
+    def compose(self) -> str:
+        """`compose project shop, service web`; "" where it is of no project."""
+        project, service = (self.label(f"com.docker.compose.{of}") for of in ("project", "service"))
+        return f"compose project {project}, service {service}" if project and service else ""
+
     def label(self, name: str) -> str | None:
         """The value of one label."""
         return dict(self.labels).get(name)
@@ -249,7 +255,7 @@ class Snapshot(Struct, frozen=True, dict=True):
     receivers: tuple[tuple[str, ProcessIdentity], ...] = ()
     own_container: str | None = None
     contained: bool = False
-    blind_spot: str = "its owner is hidden from this user"
+    blind_spot: str = "not visible to you"
     scan: Scan = Scan.COMPLETE
     notes: tuple[str, ...] = ()
 

@@ -202,6 +202,7 @@ class Classification(Struct, frozen=True):
     `spared` says why it is left alone unless the caller insists (`force`). `collateral` is what
     else would be lost with it. `client` follows a container in the foreground. `waited`: the
     manager's service is another one, which waits for the port; and what the holder itself is.
+    `restart` says in one line what would start it again; where it is empty, the reason does.
     """
 
     holder: Holder
@@ -221,6 +222,7 @@ class Classification(Struct, frozen=True):
     client: Process | None = None
     waited: Kind | None = None
     ownership: Ownership = Ownership()
+    restart: str = ""
 
 
 class KillStep(Struct, frozen=True, eq=False):

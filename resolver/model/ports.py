@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import NewType
 
 from msgspec import Struct
@@ -41,8 +42,17 @@ class Binding(Struct, frozen=True, order=True):
     port: PortNumber
 
     def __str__(self) -> str:
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}/{self.transport}"
+        return f"{self.host}:{self.port}/{self.transport}"
+
+    @property
+    def host(self) -> str:
+        """The address as it stands before a port."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other machines may reach it; a firewall is not asked."""
+        return not ip_address(self.address.partition("%")[0]).is_loopback
 
 
 class PortRequest(Struct, frozen=True, order=True):

@@ -93,6 +93,7 @@ class PortReport(Struct, frozen=True):
 
     `services` are the names by which it was asked for. `successors` came in the place of what was
     ended for it, on other ports: this one is free all the same.
+    `details` are notes that matter to who wants to know more of a holder, or where there is none.
     """
 
     request: PortRequest
@@ -103,6 +104,7 @@ class PortReport(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     successors: tuple[Successor, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ from resolver.model import Binding, Command
 from resolver.report import preflight
 from resolver.report.escape import escape
 from resolver.report.machine import PortEntry, ports
-from resolver.report.table import columns, table
+from resolver.report.table import columns
 from resolver.report.tree import tree
 from resolver.shell import shown
 
@@ -55,9 +55,7 @@ def _findings(launch: Launch) -> str:
 
 
 def _story(report: Report | None) -> str:
-    if report is None:
-        return ""
-    return f"{table(report.ports)}\n\n{tree(report.ports)}".rstrip()
+    return "" if report is None else tree(report.ports)
 
 
 def _failure(launch: Launch) -> Iterator[str]:

@@ -212,7 +212,7 @@ def _port(port: PortReport) -> PortEntry:
         holders=[holder(each) for each in port.holders],
         retaken_by=[holder(each) for each in port.retaken_by],
         successors=[_successor(each) for each in port.successors],
-        notes=port.notes,
+        notes=(*port.notes, *port.details),
     )
 
 

@@ -1,41 +1,67 @@
-"""The story of each port: the causal chain, the evidence, what was done, and the way back."""
+"""The story of each port: what holds it, what would start that again, what ends with it, and how.
+
+One screen answers: a headline, at most five lines for a holder, the last of them to be run. A
+verbose reader gets the evidence, the chain, and what was done.
+"""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.model import AdviseStep, CollateralKind, Confidence, Result, Verdict, Whose
+from resolver.model import (
+    AdviseStep,
+    Command,
+    Confidence,
+    Kind,
+    PortRequest,
+    Respawn,
+    Result,
+    Verdict,
+    Whose,
+)
 from resolver.report.escape import escape
-from resolver.shell import shown
+from resolver.report.style import TextStyle
+from resolver.shell import join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.model import HolderReport, Outcome, PortReport, Step
+    from resolver.model import HolderReport, PortReport, Process
 
 _ARROW = " → "
+_TOLD = {Kind.LOCAL, Kind.CONTAINER}  # their reason says no more than what they are
+_WORDS = {
+    Verdict.RETAKEN: "still held",
+    Verdict.ADVISED: "still held",
+    Verdict.REFUSED: "still held",
+}
+_UNITS = (("day", 86400), ("h", 3600), ("min", 60))
 
 
-def tree(ports: Iterable[PortReport]) -> str:
-    """A paragraph for each port that has something to tell."""
-    return "\n\n".join("\n".join(_port(port)) for port in ports if _has_story(port))
+def tree(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
+    """A paragraph for each port; those of one line stand together."""
+    parts = ["\n".join(_port(port, style or TextStyle())) for port in ports]
+    ends = ["\n\n" if "\n" in above + below else "\n" for above, below in pairwise(parts)]
+    return "".join(part + end for part, end in zip(parts, [*ends, ""], strict=False))
 
 
-def _has_story(port: PortReport) -> bool:
-    return bool(port.holders or port.retaken_by or port.notes or port.verdict != "free")
+def _port(port: PortReport, style: TextStyle) -> Iterator[str]:
+    told = _told(port, style)
+    yield style.headline(escape(port.title), _word(port), _rest(port, told))
+    stories = list(_together(told))
+    for together in stories:
+        yield from _story(together, alone=len(stories) == 1, style=style)
+    more = port.details if style.verbose or not told else ()
+    yield from map(style.line, (*port.notes, *more))
+    yield from dict.fromkeys(way for each in stories for way in _ways(each[0], port, style))
 
 
-def _port(port: PortReport) -> Iterator[str]:
-    reason = f": {escape(port.reason, 400)}" if port.reason else ""
-    yield f"{port.title} {port.verdict}{reason}"
-    for together in _together(port.holders):
-        yield from (f"  {line}" for line in _holders(together, port.reason))
-    for holder in port.retaken_by:
-        yield f"  taken back by {chain(holder)}"
-        if isinstance(holder.step, AdviseStep):
-            yield from (f"    to free it: {shown(each)}" for each in holder.step.commands)
-    for note in port.notes:
-        yield f"  note: {escape(note, 400)}"
+def _told(port: PortReport, style: TextStyle) -> Sequence[HolderReport]:
+    """Whose story it is: of a port that was taken back, that of who has it now."""
+    if style.verbose:
+        return (*port.holders, *port.retaken_by)
+    return port.retaken_by or (port.holders if port.verdict is not Verdict.FREE else ())
 
 
 def _together(holders: Iterable[HolderReport]) -> Iterable[list[HolderReport]]:
@@ -47,37 +73,123 @@ def _together(holders: Iterable[HolderReport]) -> Iterable[list[HolderReport]]:
     return found.values()
 
 
-def _holders(together: list[HolderReport], known: str) -> Iterator[str]:
+def _word(port: PortReport) -> str:
+    if any(map(_is_unseen, port.holders)):
+        return "held"
+    if port.verdict is Verdict.HELD and any(each.outcome for each in port.holders):
+        return "still held"
+    return _WORDS.get(port.verdict, port.verdict)
+
+
+def _is_unseen(report: HolderReport) -> bool:
+    found = report.classification
+    return found.kind in {Kind.HIDDEN, Kind.UNKNOWN} and found.holder.hidden is not None
+
+
+def _rest(port: PortReport, told: Sequence[HolderReport]) -> str:
+    """Behind the verdict: where it is held, unless there is a reason that no story tells."""
+    if told and all(map(_is_unseen, told)):
+        return told[0].classification.reason.removeprefix("held")
+    told_of = [said for each in told for said in _told_of(each)]
+    parts = [each for each in port.reason.split("; ") if not any(each in said for said in told_of)]
+    if any(parts):
+        return f": {'; '.join(parts)}"
+    if not told:
+        return ""
+    bindings = dict.fromkeys(each.classification.holder.binding for each in told)
+    hosts = " and ".join(dict.fromkeys(binding.host for binding in bindings))
+    reach = ", reachable from other machines" if any(e.is_reachable for e in bindings) else ""
+    return f" on {hosts}{reach}"
+
+
+def _told_of(report: HolderReport) -> tuple[str, ...]:
+    """The reasons that the story of a holder gives."""
+    return report.classification.reason, report.step.why if report.step else "", _outcome(report)
+
+
+def _story(together: list[HolderReport], *, alone: bool, style: TextStyle) -> Iterator[str]:
+    """The lines of holders that end together; `alone` where nobody else has the port."""
     first = together[0]
-    bindings = dict.fromkeys(str(each.classification.holder.binding) for each in together)
-    yield f"{', '.join(bindings)}  {chain(first)}"
-    for fact in dict.fromkeys(fact for each in together for fact in each.classification.evidence):
-        yield f"  because {escape(fact)}"
-    if first.classification.ownership.whose is Whose.OTHER:
-        yield f"  belongs to {escape(str(first.classification.ownership), 200)}"
-    yield from _collateral(together)
-    if first.classification.confidence is Confidence.SUSPECTED:
-        yield "  suspected, not confirmed"
-    if first.outcome is not None:
-        yield from _outcome(first.outcome)
-    if first.step is not None:
-        yield from _commands(first.step, first.outcome, known)
+    found, why = first.classification, _why(first, alone=alone)
+    yield from _what(first, style)
+    if style.verbose:
+        yield from map(style.line, _evidence(together))
+    if why:
+        yield style.line(why)
+    if lost := _lost(together, why):
+        ended = "went" if _is_done(first) else "goes"
+        yield style.line(f"{ended} down with it: {lost}")
+    if found.ownership.whose is Whose.OTHER and str(found.ownership) not in why:
+        yield style.line(f"belongs to {found.ownership}")
+    if said := _outcome(first):
+        yield style.line(said)
 
 
-def _collateral(together: list[HolderReport]) -> Iterator[str]:
-    """What is lost with them: the other ports in the first line."""
-    found = list(
-        dict.fromkeys(lost for each in together for lost in each.classification.collateral)
-    )
-    ports = [lost.text for lost in found if lost.kind is CollateralKind.PORT]
-    if ports:
-        yield f"  also serves {escape(', '.join(ports), 400)}"
-    outcome = together[0].outcome
-    label = "also ended" if outcome and outcome.result is Result.DONE else "would also end"
-    for lost in found:
-        if lost.kind is not CollateralKind.PORT:
-            evidence = f" ({escape(lost.evidence, 200)})" if lost.evidence else ""
-            yield f"  {label}: {escape(lost.text, 200)}{evidence}"
+def _what(report: HolderReport, style: TextStyle) -> Iterator[str]:
+    """What it is: its container, or its command line, where that runs, whose it is; since when."""
+    found, holder = report.classification, report.classification.holder
+    master, container = holder.master, holder.container
+    age = _age(style.age_seconds(master.identity)) if master and style.age_seconds else ""
+    if container and found.kind is not Kind.LOCAL:
+        image = f" ({container.image})" if container.image else ""
+        parts = (f"{container.title}{image}", container.compose, age)
+        yield style.line(" · ".join(filter(None, parts)))
+    elif master:
+        folder = f"{master.deleted_cwd} (deleted)" if master.deleted_cwd else master.cwd
+        where = container.title if container else folder or ""
+        who = f"PID {master.pid}, {master.user or master.uid}"
+        yield style.row(_command_line(master), where, ", ".join(filter(None, (who, age))))
+
+
+def _command_line(process: Process) -> str:
+    """As it was typed: without the directory of its program, and the interpreter of a script."""
+    words = process.command
+    if not words or " " in words[0]:  # hidden, or a title in its place
+        return words[0] if words else process.name
+    names = [word.rpartition("/")[2] for word in words[:2]]
+    start = names.index(process.name) if process.name in names else 0
+    return join((names[start], *words[start + 1 :]))
+
+
+def _age(seconds: float) -> str:
+    """In its largest unit: `3 min`, `2 days`."""
+    for name, size in _UNITS:
+        if count := int(seconds // size):
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''}"
+    return "just started"
+
+
+def _evidence(together: list[HolderReport]) -> Iterator[str]:
+    """How all of it is known, and what was done."""
+    yield f"{together[0].classification.kind}: {chain(together[0])}"
+    facts = dict.fromkeys(fact for each in together for fact in each.classification.evidence)
+    yield from (f"because {fact}" for fact in facts if fact != together[0].classification.restart)
+    for lost in together[0].classification.collateral:
+        yield f"{lost.text}: {lost.evidence}" if lost.evidence else lost.text
+    if together[0].classification.confidence is Confidence.SUSPECTED:
+        yield "suspected, not confirmed"
+    if together[0].outcome:
+        yield from (f"did: {action}" for action in together[0].outcome.actions)
+
+
+def _why(report: HolderReport, *, alone: bool) -> str:
+    """What would start it again, or else why it is left alone, as far as that still matters."""
+    found, step = report.classification, report.step
+    if isinstance(step, AdviseStep):
+        is_told = found.kind in _TOLD or (alone and _is_unseen(report))
+        return step.why.removeprefix(found.reason if is_told else "").lstrip(":; ")
+    if _is_done(report) and found.respawn is Respawn.NO:
+        return ""
+    return found.restart or found.reason
+
+
+def _lost(together: list[HolderReport], why: str) -> str:
+    """What ends with a holder, but for what the reason names."""
+    holder = together[0].classification.holder
+    workers = 0 if holder.container else len(holder.processes) - 1
+    texts = [f"{workers} worker{'s' if workers > 1 else ''}"] if workers > 0 else []
+    texts += [lost.text for each in together for lost in each.classification.collateral]
+    return ", ".join(dict.fromkeys(text for text in texts if text not in why))
 
 
 def chain(report: HolderReport) -> str:
@@ -86,22 +198,50 @@ def chain(report: HolderReport) -> str:
     return _ARROW.join(escape(link) for link in links)
 
 
-def _outcome(outcome: Outcome) -> Iterator[str]:
-    for action in outcome.actions:
-        yield f"  did: {escape(action)}"
-    yield f"  {outcome.result}: {escape(outcome.reason, 400)}"
+def _is_done(report: HolderReport) -> bool:
+    return report.outcome is not None and report.outcome.result is Result.DONE
 
 
-def _commands(step: Step, outcome: Outcome | None, known: str) -> Iterator[str]:
-    advice = isinstance(step, AdviseStep)
-    ended = outcome is not None and outcome.result is Result.DONE
-    if advice and step.why not in known:
-        yield f"  left alone: {escape(step.why, 400)}"
-    if not ended:
-        hidden = isinstance(step, AdviseStep) and step.verdict is Verdict.HIDDEN
-        label = "with more privilege" if hidden else "to free it"
-        for command in step.commands:
-            yield f"  {label}: {shown(command)}"
-    if ended or advice:
-        for command in step.undo:
-            yield f"  to bring it back: {shown(command)}"
+def _outcome(report: HolderReport) -> str:
+    """How a step ended that did not do what it was for."""
+    outcome = report.outcome
+    return "" if outcome is None or _is_done(report) else f"{outcome.result}: {outcome.reason}"
+
+
+def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[str]:
+    """What to run now: how to start it again after it was ended, else how to free the port."""
+    step = report.step
+    if step is None:
+        return
+    undo = (style.command("start it again", each) for each in step.undo)
+    by_hand = (style.command("by hand", each) for each in step.commands)
+    if _is_done(report):
+        yield from undo
+    elif isinstance(step, AdviseStep):
+        yield from undo if style.verbose else ()
+        yield from (style.command(*_labelled(each, report, port)) for each in step.commands)
+    elif report.outcome:
+        yield from (style.command("to free it", each) for each in step.commands)
+    else:
+        yield from by_hand if style.verbose else ()
+        yield style.command("to free it", Command(("ultra-ports", "resolve", _typed(port))))
+
+
+def _labelled(command: Command, report: HolderReport, port: PortReport) -> tuple[str, Command]:
+    """A step's command with its label; who was only looked at is freed by another one of ours."""
+    if _is_unseen(report):
+        return "run", command
+    step = report.step
+    if port.verdict is Verdict.HELD and isinstance(step, AdviseStep) and _is_denied(step):
+        return "to free it", Command((*command.argv[:2], "resolve", _typed(port)))
+    return "to free it", command
+
+
+def _is_denied(step: AdviseStep) -> bool:
+    return step.verdict is Verdict.HIDDEN and step.commands[-1].argv[0] == "sudo"
+
+
+def _typed(port: PortReport) -> str:
+    """The port as one types it: TCP and every address are what a number alone means."""
+    plain = PortRequest(port.request.port)
+    return str(port.request.port) if port.request == plain else str(port.request)

@@ -189,7 +189,9 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         members=tuple(dict.fromkeys((*each.respawners, *holder.processes))),
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
-        why=each.reason if each.respawners else f"{each.reason}: nothing known starts it again",
+        why=each.reason
+        if each.respawners
+        else f"{each.reason}: no service manager will restart it",
         undo=undo or tuple(_how_all_started(each, masters)),
         commands=(_kill_command(masters, shutdown),),
     )
@@ -304,7 +306,7 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
         return StopServiceStep(
             (each.holder.binding,), manager, each.reason, container, undo=undo, commands=stop
         )
-    why = f"{each.reason}: killing it is useless, {manager.kind} would start it again"
+    why = f"{each.reason}: {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:
         why = f"{each.reason}: {manager.kind} may start it again"
     if each.harm:

@@ -264,7 +264,7 @@ def test_a_port_that_the_holder_only_inherited(lab: Lab) -> None:
 
     assert f"{other}/tcp" in loss["text"]
     assert not is_free(other)
-    assert f"also serves {other}/tcp" in ultra("who", str(port)).stdout
+    assert f"what it serves instead: {other}/tcp" in ultra("who", str(port)).stdout
     served = ultra("resolve", *QUICK, "--dry-run", "--json", str(other))
     assert served.json["ports"][0]["holders"][0]["step"]["kind"] == "kill"  # by its own port
     accepted(port)

@@ -102,7 +102,7 @@ def test_text_tells_the_whole_story(lab: Lab, tmp_path: Path) -> None:
     port = free_port()
     server = lab.start("answering", port)
 
-    run = ultra("resolve", str(port), *QUICK)
+    run = ultra("resolve", "-v", str(port), *QUICK)
 
     assert run.status == 0
     for part in (str(port), str(server.pid), "freed", "→", "SIGTERM"):
@@ -256,7 +256,8 @@ def test_a_port_alone_is_looked_at(lab: Lab) -> None:
     server = lab.start("answering", port)
     run = ultra(f"http://localhost:{port}/x")
     assert run.status == 0
-    assert f"to free it: kill {server.pid}" in run.stdout
+    assert f"PID {server.pid}, " in run.stdout
+    assert run.stdout.endswith(f"  to free it: ultra-ports resolve {port}\n")
     assert run.stdout == ultra("who", str(port)).stdout
     assert server.signals() == []
 

@@ -86,7 +86,7 @@ def test_the_text_has_the_chain_and_the_way_back(engine: Engine) -> None:
     web = engine.publish(f"{port}:80", options=["--restart=always"])
     web.wait_for(port)
 
-    run = ultra("resolve", *FAST, str(port))
+    run = ultra("resolve", "-v", *FAST, str(port))
 
     assert run.status == 0, run.stdout + run.stderr
     assert f"container {web.name}" in run.stdout

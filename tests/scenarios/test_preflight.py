@@ -88,8 +88,8 @@ def test_a_local_process(engine: Engine, lab: Lab, tmp_path: Path) -> None:
         row = next(line for line in said.stdout.splitlines() if line.startswith("web "))
         assert row.split()[1:] == [f"{port}/tcp", "80/tcp", "held", "python", str(server.pid)]
         assert said.stdout.count("conflict: ") == 1
-        assert f"kill {server.pid}" not in said.stdout
-        assert f"kill {server.pid}" in ultra("preflight", "-v", *shop.options).stdout
+        assert f"PID {server.pid}, " not in said.stdout
+        assert f"PID {server.pid}, " in ultra("preflight", "-v", *shop.options).stdout
         assert answered_by(port) == server.pid
 
 

@@ -57,7 +57,7 @@ def test_all_of_them(lab: Lab, shop: tuple[Path, dict[str, int]]) -> None:
 
     assert done.status == 0, done.stderr
     for name, port in ports.items():
-        assert f"\n{port}/tcp ({name}) freed" in done.stdout
+        assert f"{port}/tcp ({name}) freed" in done.stdout
     assert not any(server.alive for server in servers)
 
 
@@ -69,7 +69,7 @@ def test_who_names_them_from_below_the_project(lab: Lab, shop: tuple[Path, dict[
     done = ultra(folder / "src", "who", f"redis,{ports['api']}", "api")
 
     assert done.status == 0
-    assert f"\n{ports['api']}/tcp (api) held" in done.stdout
+    assert f"{ports['api']}/tcp (api) held" in done.stdout
     assert f"{ports['redis']}/tcp (redis)" in done.stdout
     assert server.alive
 
@@ -139,7 +139,7 @@ def test_a_broken_project_is_no_reason_to_refuse_a_number(tmp_path: Path) -> Non
     done = ultra(tmp_path, "resolve", str(port), API_PORT="nonsense")
 
     assert (done.status, done.stderr) == (0, "")
-    assert done.stdout == f"{port}/tcp free: bound for proof\n"
+    assert done.stdout == f"{port}/tcp free: checked by binding it\n"
 
 
 def test_nothing_is_ended_on_a_name_that_nobody_gave_a_port(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ class Line:
 
 TABLE = {
     # Nobody held it before the steps
-    "nobody, bound": Line((), BOUND, (), FREE, "bound for proof"),
-    "nobody, bound, whoever came": Line((), BOUND, (NEW,), FREE, "bound for proof"),
+    "nobody, bound": Line((), BOUND, (), FREE, "checked by binding it"),
+    "nobody, bound, whoever came": Line((), BOUND, (NEW,), FREE, "checked by binding it"),
     "nobody, in use": Line((), IN_USE, (), HELD, "by nothing that has a process"),
     "nobody, and somebody came": Line((), IN_USE, (NEW,), HELD, "by nothing that", again=True),
     "nobody, and it cannot be told": Line((), UNTOLD, (), HIDDEN, "may not bind"),

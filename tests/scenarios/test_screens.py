@@ -1,0 +1,144 @@
+"""What a person reads: one screen of a terminal, whole lines in a pipe, and no secrets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.report.style import masked
+from tests.lab.cli import COMMAND, ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import unavailable, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.lab.processes import Lab
+
+MOST = 6  # lines for one holder
+BOTH_FAMILIES = """\
+import socket, sys, time
+port = int(sys.argv[1])
+ours = socket.create_server(("0.0.0.0", port))
+also = socket.create_server(("::", port), family=socket.AF_INET6)
+time.sleep(600)
+"""
+SECRETS = ("--password=hunter2", "--api-key", "s3cr3t", "DB_TOKEN=abcdef", "pg://ann:pw@db/x")
+LONG = [f"--option-{number}=value" for number in range(12)]
+
+
+@pytest.fixture
+def screen() -> Iterator[Callable[..., str]]:
+    """What a command leaves on a terminal of 80 columns and 24 rows, with its colours."""
+    if shutil.which("tmux") is None:
+        unavailable("tmux(1) is missing")
+    tmux = ("tmux", "-L", f"lab{uuid.uuid4().hex[:10]}", "-f", "/dev/null")
+
+    def shown(*words: str, environment: str = "") -> str:
+        line = f"{environment} {COMMAND} {' '.join(words)}; echo ended $?; sleep 60"
+        subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", line], check=True)
+
+        def captured() -> str:
+            seen = [*tmux, "capture-pane", "-e", "-p"]
+            return subprocess.run(seen, capture_output=True, text=True, check=True).stdout
+
+        wait_until(lambda: "ended " in captured(), "the command has ended")
+        told = captured().partition("ended ")[0]
+        subprocess.run([*tmux, "kill-server"], check=True)
+        return told
+
+    yield shown
+    subprocess.run([*tmux, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def served(lab: Lab) -> int:
+    """A port that one process holds on both families; its command line is long, with secrets."""
+    port = free_port()
+    lab.command(sys.executable, "-c", BOTH_FAMILIES, str(port), *SECRETS, *LONG)
+    wait_until(lambda: not is_free(port), "it listens")
+    return port
+
+
+def plain(text: str) -> list[str]:
+    """The lines without their colours."""
+    return re.sub(r"\x1b\[[0-9;]*m|\x0f", "", text).rstrip("\n").split("\n")
+
+
+def assert_no_secrets(text: str) -> None:
+    for secret in ("hunter2", "s3cr3t", "abcdef", ":pw@"):
+        assert secret not in text
+
+
+def test_who_fits_one_screen(served: int, screen: Callable[..., str]) -> None:
+    told = screen("who", str(served))
+
+    lines = plain(told)
+    assert len(lines) <= MOST, told
+    assert max(map(len, lines)) <= 80, told
+    assert lines[0] == f"{served}/tcp held on 0.0.0.0 and [::], reachable from other machines"
+    assert lines[-1] == f"  to free it: ultra-ports resolve {served}"
+    assert f"\x1b[1multra-ports resolve {served}" in told
+    assert "\x1b[1m\x1b[33mheld" in told
+    assert_no_secrets(told)
+
+
+@pytest.mark.parametrize("environment", ["NO_COLOR=1", "TERM=dumb"])
+def test_no_colour_where_none_is_wanted(
+    served: int, screen: Callable[..., str], environment: str
+) -> None:
+    told = screen("who", str(served), environment=f"env {environment}")
+    assert f"to free it: ultra-ports resolve {served}" in told
+    assert "\x1b[" not in told
+
+
+def test_a_pipe_gets_whole_lines(served: int) -> None:
+    run = ultra("who", str(served))
+
+    lines = run.stdout.splitlines()
+    assert len(lines) <= MOST
+    assert all(each in lines[1] for each in LONG)
+    assert lines[-1] == f"  to free it: ultra-ports resolve {served}"
+    assert_no_secrets(run.stdout)
+    assert "\x1b[1m" in ultra("who", str(served), env={"FORCE_COLOR": "1"}).stdout
+
+
+def test_who_wants_to_know_more_gets_everything(served: int) -> None:
+    run = ultra("who", "-v", str(served))
+
+    for part in ("local: ", "→", "by hand: kill ", "reachable from other machines, on 0.0.0.0"):
+        assert part in run.stdout, part
+    assert_no_secrets(run.stdout)
+
+
+def test_what_was_freed_is_started_again_by_one_line(served: int) -> None:
+    run = ultra("resolve", "--settle", "0.3", str(served))
+
+    lines = run.stdout.splitlines()
+    assert (run.status, lines[0].partition(":")[0]) == (0, f"{served}/tcp freed")
+    assert len(lines) <= MOST
+    assert lines[-1].startswith("  start it again: cd ")
+    assert "to free it" not in run.stdout
+    assert_no_secrets(run.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("run --password=a --user=b", "run --password=*** --user=b"),
+        ("run --api-key a -v", "run --api-key *** -v"),
+        ("run --token -v", "run --token -v"),
+        ("PGPASSWORD=a psql", "PGPASSWORD=*** psql"),
+        ("sh -c x;API_KEY=a;run", "sh -c x;API_KEY=***;run"),
+        ("redis://me:a@host/0 http://host/x", "redis://me:***@host/0 http://host/x"),
+        ("python -m http.server 8085", "python -m http.server 8085"),
+    ],
+)
+def test_secrets_are_masked(text: str, told: str) -> None:
+    assert masked(text) == told
