@@ -107,6 +107,7 @@ def _managed(
         respawners=(),
         runner=None,
         client=client,
+        restart="",
     )
 
 

@@ -82,6 +82,7 @@ def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classifica
         "this port, and would take it",
         commands=_commands(each),
         waited=each.kind,
+        restart="",
     )
 
 
