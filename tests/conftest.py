@@ -11,12 +11,11 @@ from zlib import crc32
 import pytest
 from hypothesis import settings
 
-from tests.lab import golden
 from tests.lab.cli import ultra
 from tests.lab.processes import Lab, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 # A busy machine is no reason for a property to fail.
@@ -51,13 +50,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and not metafunc.definition.get_closest_marker("native")
     ):
         metafunc.parametrize("way", ["native", "psutil"], indirect=True)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Records what the command says in a test, or compares it, where `golden.py` is told to."""
-    with golden.watching(item):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ _RUN = zlib.crc32(os.environ.get("PYTEST_XDIST_TESTRUNUID", "").encode()) % 5
 _SPAN = 500
 _FIRST = 11_000 + _RUN * 4_000 + _WORKER % 8 * _SPAN
 _NEXT = itertools.cycle(range(_FIRST, _FIRST + _SPAN))
-ISSUED: set[int] = set()  # the ports of this test, for golden.py
 
 
 def is_free(port: int, transport: str = "tcp") -> bool:
@@ -34,9 +33,7 @@ def is_free(port: int, transport: str = "tcp") -> bool:
 
 def free_port() -> int:
     """The next port of this worker's range that is free for tcp and udp."""
-    port = next(port for port in _NEXT if is_free(port) and is_free(port, "udp"))
-    ISSUED.add(port)
-    return port
+    return next(port for port in _NEXT if is_free(port) and is_free(port, "udp"))
 
 
 def free_range(count: int) -> int:
@@ -47,5 +44,4 @@ def free_range(count: int) -> int:
         if first + count <= _FIRST + _SPAN and all(is_free(p) and is_free(p, "udp") for p in ports):
             for _ in range(count - 1):
                 next(_NEXT)
-            ISSUED.update(ports)
             return first

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import psutil
 import pytest
 
-from tests.lab import golden
 from tests.lab.cli import COMMAND
 from tests.lab.ports import is_free
 
@@ -48,10 +47,9 @@ def unavailable(reason: str) -> NoReturn:
 def wait_until(condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
     """Polls until the condition is true; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
-    with golden.unrecorded():
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            time.sleep(POLL_SECONDS)
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(POLL_SECONDS)
 
 
 def stays_free(port: int, seconds: float = 2.0, transport: str = "tcp") -> bool:
