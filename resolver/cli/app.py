@@ -44,6 +44,7 @@ COMMANDS = {
     "wait": ("wait", "Wait until ports are free, held or healthy, and then run a program."),
     "watch": ("watch", "Show what happens to ports, as it happens; touch nothing."),
     "serve": ("serve", "Show whether services work: a page, /healthz and /metrics."),
+    "init": ("init", "Write ultra-ports.toml, from the compose file or from what listens now."),
     "config": ("config", "Show every setting, and where it came from."),
     "schema": ("schema", "Print the JSON Schema of what is printed, or of the project file."),
     "mcp": ("mcp", "Serve tools for agents on stdin and stdout."),

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from resolver.cli import completing
-from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet
+from resolver.cli import completing, options
+from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, ProbeText, Quiet
 from resolver.cli.output import fit, print_json, say
-from resolver.errors import UsageError
 from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import check
-from resolver.project.probe import read_probe
 from resolver.report.health import envelope, table
 from resolver.settings import LONGEST_SECONDS
-
-if TYPE_CHECKING:
-    from resolver.project.model import Probe
 
 EPILOG = """\b
 Exit status:
@@ -40,18 +35,11 @@ def health(
         list[str] | None,
         typer.Argument(
             metavar="[SERVICE|PORT...]",
-            help="Names of services, or ports as for `who`; none: all of the project file.",
+            help="Names of services, or ports; none: all of the project or compose file.",
             autocompletion=completing.ports,
         ),
     ] = None,
-    probe: Annotated[
-        str,
-        typer.Option(
-            "--probe",
-            metavar="PROBE",
-            help="Ask by tcp, redis, postgres, /path or https://host/path, not as the file says.",
-        ),
-    ] = "",
+    probe: ProbeText = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -72,7 +60,7 @@ def health(
     """Examples:
 
     \b
-      ultra-ports health                        every service of the project file
+      ultra-ports health                        every service of the project or compose file
       ultra-ports health api redis
       ultra-ports health 8085 [::1]:3000
       ultra-ports health --probe /healthz 8085  HEALTHCHECK of an image without a project file
@@ -87,7 +75,7 @@ def health(
         timeout_seconds=timeout,
         use_docker=not no_docker,
         docker_timeout_seconds=docker_timeout,
-        probe=_probe(probe),
+        probe=options.probe(probe),
     )
     if mine:
         report = of_this_checkout(report)
@@ -98,10 +86,3 @@ def health(
     elif not quiet:
         print(fit(table(report)))
     return 0 if report.healthy else 1
-
-
-def _probe(text: str) -> Probe | None:
-    try:
-        return read_probe(text) if text else None
-    except UsageError as error:
-        raise UsageError(f"--probe: {error}") from error

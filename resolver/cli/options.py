@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from shutil import which
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from resolver.cli import completing
 from resolver.errors import UsageError
 from resolver.model import Policy
 from resolver.project import names
+from resolver.project.probe import read_probe
 from resolver.settings import LONGEST_SECONDS
+
+if TYPE_CHECKING:
+    from resolver.project.model import Probe
 
 EPILOG = """\b
 Exit status:
@@ -104,6 +108,14 @@ Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Ask befo
 ProjectName = Annotated[
     str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
 ]
+ProbeText = Annotated[
+    str,
+    typer.Option(
+        "--probe",
+        metavar="PROBE",
+        help="Ask by tcp, redis, postgres, /path or https://host/path, not as the file says.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
 
@@ -114,6 +126,15 @@ def policy(*, no_docker: bool = False, **given: Any) -> dict[str, Any]:  # noqa:
     unit["docker_timeout"] = "docker_timeout_seconds"
     fields = {unit.get(name, name): each for name, each in given.items()}
     return {"use_docker": not no_docker, "rerun_command": command_line(), **fields}
+
+
+def probe(text: str) -> Probe | None:
+    """How `--probe` says to ask; None where it says nothing.
+
+    Raises:
+        UsageError: it is no probe.
+    """
+    return read_probe(text, "--probe") if text else None
 
 
 def wanted(ports: list[str] | None, *, everything: bool = False) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 from msgspec import json
 
 from resolver import planfile
+from resolver.cli import init
 from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.project.file import WholeFile
@@ -21,6 +22,7 @@ SHAPES = {
     "health": (health.SCHEMA, health.HealthEnvelope),
     "reservations": (reservations.SCHEMA, reservations.ReservationsEnvelope),
     "assignment": (variables.SCHEMA, variables.AssignmentEnvelope),
+    "init": (init.SCHEMA, init.InitEnvelope),
     "config": (settings.SCHEMA, settings.SettingsEnvelope),
     "event": (events.SCHEMA, events.EventEnvelope),
     "plan": (planfile.SCHEMA, planfile.PlanFile),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from resolver.cli import completing, options
-from resolver.cli.options import NoDocker, Quiet
+from resolver.cli.options import NoDocker, ProbeText, Quiet
 from resolver.cli.output import say
 from resolver.cli.progress import StatusLine
 from resolver.errors import UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.health.wait import Condition, Unmet
+    from resolver.project.model import Probe
 
 EPILOG = """\b
 Exit status: that of CMD, where there is one. Of ultra-ports itself:
@@ -45,6 +46,9 @@ PORT_HELP = (
     "8085, 127.0.0.1:8085, [::1]:8085, 8000-8010, the name of a service (api), a comma list; or "
     "HOST:PORT of another machine, which is asked for a connection."
 )
+_MEANT = dict.fromkeys(("up", "open", "ready"), waiting.Until.HEALTHY.value)
+"""What other tools call it."""
+_ANSWERS = {waiting.Until.HEALTHY, waiting.Until.MINE}
 _BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
 
 
@@ -56,8 +60,14 @@ def wait(
         ),
     ] = None,
     until: Annotated[
-        str, typer.Option(metavar="free|held|healthy|mine", help="What the ports shall be.")
-    ] = "",
+        str,
+        typer.Option(
+            metavar="free|held|healthy|mine",
+            help="What the ports shall be; up, open and ready mean healthy.",
+            show_default=True,
+        ),
+    ] = waiting.Until.HEALTHY.value,
+    probe: ProbeText = "",
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", callback=options.seconds, help="0: one look.")
     ] = 60.0,
@@ -67,20 +77,22 @@ def wait(
     """Examples:
 
     \b
+      ultra-ports wait 8085 -- npm test              held, and answering
+      ultra-ports wait 8085 --probe /healthz -- npm test
+      ultra-ports wait api redis db:5432 -- ./server
       ultra-ports wait 8085 --until free --timeout 10
-      ultra-ports wait api redis --until healthy -- npm test
-      ultra-ports wait db:5432 --until healthy -- ./server
       ultra-ports wait 8085 --until mine -- npm test
 
-    Waits until all the ports are free (bound for proof), held by anybody, healthy (as
-    `health` says), or mine (healthy, and held by this checkout), all at one time. Then CMD
-    takes its place, with the same PID. A port of another machine counts as held and as
-    healthy when it accepts a connection.
+    Waits until all the ports are healthy (as `health` says: held, and answering), free
+    (bound for proof), held by anybody, or mine (healthy, and held by this checkout), all at
+    one time. Then CMD takes its place, with the same PID. A port of another machine counts
+    as held and as healthy when it accepts a connection.
     """  # noqa: D415, D301 - a help text
     ports, command = options.split(arguments)
     if "--" in sys.argv and not command:
         raise UsageError("there is no command behind --")
-    conditions = _conditions(ports, until, use_docker=not no_docker)
+    until = _MEANT.get(until, until)
+    conditions = _conditions(ports, until, options.probe(probe), use_docker=not no_docker)
     with ExitStack() as stack:
         for condition in conditions:
             stack.enter_context(closing(condition))
@@ -98,22 +110,44 @@ def wait(
         return error.shell_status
 
 
-def _conditions(ports: list[str], until: str, *, use_docker: bool) -> list[Condition]:
-    if until not in list(waiting.Until):
-        said = f"{until!a} is nothing to wait for" if until else "--until is missing"
-        raise UsageError(f"{said}: free, held, healthy or mine is wanted")
+def _check(
+    until: str, probe: Probe | None, here: Sequence[str], away: Sequence[remote.Remote]
+) -> None:
+    """Makes sure that what is waited for can be told.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    objections = {
+        f"--until {until!a}: expected free, held, healthy or mine": until
+        not in list(waiting.Until),
+        f"--probe is asked of what is healthy or mine, not of what is {until}": probe
+        and until not in _ANSWERS,
+        "no PORT was given": not here and not away,
+    }
+    if away:
+        whose = f"{away[0]}, of another machine,"
+        objections |= {
+            f"whether {whose} is {until} cannot be told from here": until
+            in {waiting.Until.FREE, waiting.Until.MINE},
+            f"{whose} is only asked for a connection": probe,
+        }
+    for said, holds in objections.items():
+        if holds:
+            raise UsageError(said)
+
+
+def _conditions(
+    ports: list[str], until: str, probe: Probe | None, *, use_docker: bool
+) -> list[Condition]:
     here, away = remote.split(ports)
-    if not here and not away:
-        raise UsageError("no PORT was given", "ultra-ports wait -h shows what can be")
+    _check(until, probe, here, away)
     here = options.wanted(here)
-    if away and until in {waiting.Until.FREE, waiting.Until.MINE}:
-        said = f"whether {away[0]}, of another machine, is {until} cannot be told from here"
-        raise UsageError(said)
     found: list[Condition] = [remote.Accepting(away)] if away else []
     if not here:
         return found
-    if until in {waiting.Until.HEALTHY, waiting.Until.MINE}:
-        asked = targets(here, os.environ)
+    if until in _ANSWERS:
+        asked = targets(here, os.environ, probe)
         say(asked.notes)
         health = waiting.Healthy(
             asked,

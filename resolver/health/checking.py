@@ -53,7 +53,7 @@ def check(
 
     Args:
         wanted: names of services, numbers, or text in the PORT grammar; none asks for every service
-            of the project file.
+            of the project file, or of the compose file where there is none.
         timeout_seconds: how long each answer may take; None for each probe's own time, which is 2
             seconds unless the project file says otherwise.
         environ: the environment that decides ports; None for this process's own.

@@ -9,6 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import portspec
+from resolver.compose import files
+from resolver.compose.command import ComposeCommand
+from resolver.compose.model import ComposeArguments
+from resolver.compose.services import services as published
 from resolver.errors import UsageError
 from resolver.health.model import Target
 from resolver.leases.assigned import with_leases
@@ -34,7 +38,7 @@ class Targets(Struct, frozen=True):
 def targets(
     arguments: Iterable[str | int], environ: Mapping[str, str], probe: Probe | None = None
 ) -> Targets:
-    """Every port and service of the arguments; none asks for every service of the project file.
+    """Every port and service of the arguments; none asks for every service of the project.
 
     Args:
         arguments: numbers, text in the PORT grammar, or names of services.
@@ -49,7 +53,7 @@ def targets(
     if any(not word for word in words):
         raise UsageError("'' is not a port: it is empty")
     named = not words or any(_NAME.fullmatch(word) for word in words)
-    project = _project(environ) if named else None
+    project = _project(environ, words) if named else None
     found: list[Target] = []
     notes: list[str] = list(project.notes) if project else []
     for service in _services(words, project):
@@ -71,9 +75,9 @@ def _services(words: list[str], project: Project | None) -> Iterable[Service | s
         return [project.service(word) if _NAME.fullmatch(word) else word for word in words]
     if project.file is None:
         raise UsageError(
-            "no SERVICE or PORT was given, and there is no project file in "
+            "no SERVICE or PORT was given, and there is no project file and no compose file in "
             f"{project.root} or above",
-            "ultra-ports.toml names the services; see docs/port-management.md",
+            "ultra-ports init writes a project file",
         )
     if not project.services:
         raise UsageError(f"{project.file} names no service")
@@ -94,5 +98,29 @@ def _of(service: Service, project: Project | None) -> Target:
     return replace(target, place=place, project=project.name, untrusted=untrusted)
 
 
-def _project(environ: Mapping[str, str]) -> Project:
-    return with_leases(load(working_directory(), environ), environ)
+def _project(environ: Mapping[str, str], words: list[str]) -> Project:
+    """The project; without a project file, its services are those that the compose file publishes.
+
+    Raises:
+        UsageError: it makes no sense, or compose does not say what it publishes.
+    """
+    project = with_leases(load(working_directory(), environ), environ)
+    if project.file is not None or not files.find(()):
+        return project
+    try:
+        compose = ComposeCommand(ComposeArguments()).project()
+    except UsageError:
+        if words:  # perhaps the names are others'
+            return project
+        raise
+    found = published(compose)
+    names = {each.name for each in found}
+    others = (each for each in project.services if words and each.name not in names)
+    return replace(
+        project,
+        name=compose.name,
+        root=compose.working_dir,
+        file=compose.files[0] if compose.files else None,
+        services=(*found, *others),
+        notes=(*project.notes, *compose.notes),
+    )

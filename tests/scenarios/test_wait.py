@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,6 +127,33 @@ def test_until_held_by_all_of_them(lab: Lab) -> None:
         assert waiting.wait(READY_SECONDS) == 0
 
 
+def test_without_until_it_waits_for_an_answer(lab: Lab) -> None:
+    port = free_port()
+    bound = lab.start("answering", port, "--bound")
+    looks = ("--timeout", "0")
+    assert ultra("wait", str(port), "--until", "held", *looks).status == 0
+    for words in ((), ("--until", "up"), ("--until", "open"), ("--until", "ready")):
+        run = ultra("wait", str(port), *words, *looks, "--", "echo", "no")
+        assert (run.status, run.stdout) == (1, ""), words
+        assert run.stderr.startswith("ultra-ports: not healthy after 0 s: ")
+    bound.popen.kill()
+    bound.popen.wait()
+    with begun(f"http://localhost:{port}/x", "--", "echo", "up") as waiting:
+        assert stays(lambda: waiting.poll() is None, 0.5)
+        lab.start("answering", port)
+        out, _ = waiting.communicate(timeout=READY_SECONDS)
+    assert (waiting.returncode, out) == (0, "up\n")
+
+
+def test_it_asks_as_the_probe_says(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "healthz").write_text("well")
+    lab.command(sys.executable, "-m", "http.server", str(port), cwd=tmp_path)
+    assert ultra("wait", str(port), "--probe", "/healthz").status == 0
+    run = ultra("wait", str(port), "--probe", "/nothing", "--timeout", "0")
+    assert (run.status, "404" in run.stderr) == (1, True)
+
+
 def test_who_is_missing_is_said() -> None:
     port, other = free_port(), free_port()
     run = ultra("wait", f"[::1]:{port}", f"{other}/udp", "--until", "held", "--timeout", "0.2")
@@ -177,8 +205,10 @@ def test_another_machine_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("8085",), "--until is missing"),
-        (("8085", "--until", "gone"), "'gone' is nothing to wait for"),
+        (("8085", "--until", "gone"), "--until 'gone': expected free, held, healthy or mine"),
+        (("8085", "--until", "free", "--probe", "/"), "--probe is asked of what is healthy"),
+        (("8085", "--probe", "no probe"), "--probe: 'no probe' is no probe"),
+        (("db:5432", "--probe", "/"), "is only asked for a connection"),
         (("--until", "free"), "no PORT was given"),
         (("--until", "free", "--", "true"), "no PORT was given"),
         (("8085", "--until", "free", "--"), "no command behind --"),
