@@ -20,22 +20,20 @@ from msgspec.structs import replace
 from resolver.errors import UltraPortsError
 from resolver.host import trust
 from resolver.leases import notes
-from resolver.leases.belonging import DIRECTORY_LABEL, PROJECT_LABEL, Belonging, belonging
+from resolver.leases.belonging import PROJECT_LABEL, Belonging, belonging, home
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.model import Ownership, PortRequest, Whose
-from resolver.project.file import OWN_NAME
-from resolver.project.location import exists
+from resolver.project.checkout import checkout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from resolver.leases.model import Lease
     from resolver.leases.owner import Here
-    from resolver.model import Classification, Container, Holder, Process
+    from resolver.model import Classification, Holder
 
 _HEAD = "ref: refs/heads/"
-_WORDS = 4  # of a command line, in which its script is looked for
 
 
 class Viewpoint(Struct, frozen=True):
@@ -77,22 +75,7 @@ def with_ownership(
 
 def ownership(holder: Holder, asking: Viewpoint) -> Ownership:
     """Whose the holder is, seen from the caller's checkout."""
-    container = holder.container  # who forwards to it is the engine's
-    where = _by_labels(container, asking) if container else _by_directories(holder, asking)
-    return _by_lease(holder, asking) or where or Ownership()
-
-
-def checkout(folder: str) -> str:
-    """The top of the git worktree that a directory is in, else that of its project; else ""."""
-    if not folder.startswith("/"):
-        return ""
-    project = ""
-    for each in (Path(folder), *Path(folder).parents):
-        if exists(each / ".git"):
-            return str(each)
-        if not project and exists(each / OWN_NAME):
-            project = str(each)
-    return project
+    return _by_lease(holder, asking) or _by_home(holder, asking) or Ownership()
 
 
 def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
@@ -102,61 +85,19 @@ def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
         mine = collide(held, lease.request)
         if mine and belonging(holder, lease, asking.where) is Belonging.OWN:
             said = f"it runs under the living lease of {lease.service} of {lease.project}"
-            found = _of_place(lease.place, asking, said, project=lease.project)
+            place = asking.place_of(lease.place) or lease.place
+            found = _of_place(place, asking, said, project=lease.project)
             return replace(found, leased=lease.service)
     return None
 
 
-def _by_labels(container: Container, asking: Viewpoint) -> Ownership | None:
-    folder, project = container.label(DIRECTORY_LABEL), container.label(PROJECT_LABEL)
-    if not folder:
+def _by_home(holder: Holder, asking: Viewpoint) -> Ownership | None:
+    found = home(holder, asking.place, asking.place_of)
+    if found is None:
         return None
-    said = f"its compose project {project or ''} is in {folder}"
-    return _of_place(asking.place_of(folder) or folder, asking, said, project=project or "")
-
-
-def _by_directories(holder: Holder, asking: Viewpoint) -> Ownership | None:
-    for process in holder.processes:
-        if process.deleted_cwd:
-            said = f"{process} has its working directory in it"
-            return _of_place(_gone(process.deleted_cwd), asking, said, gone=True)
-        for what, folder in _directories(process):
-            place = asking.place_of(folder)
-            if not place and asking.place and Path(folder).is_relative_to(asking.place):
-                place = asking.place
-            if place:
-                return _of_place(place, asking, f"{process} has {what} in it")
-    return None
-
-
-def _directories(process: Process) -> Iterator[tuple[str, str]]:
-    """The directories that may say to which checkout a process belongs."""
-    folder = Path(process.cwd or "/")
-    yield "its working directory", str(folder)
-    for word in process.command[1:_WORDS]:
-        if "/" in word and not word.startswith("-") and _is_file(folder / word):
-            yield "its script", os.path.normpath((folder / word).parent)
-    if process.command and "/" in process.command[0]:  # as it was called: a venv's is a link
-        environment = (folder / process.command[0]).parent.parent
-        if _is_file(environment / "pyvenv.cfg"):
-            yield "its virtual environment", os.path.normpath(environment)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _gone(folder: str) -> str:
-    """The topmost directory that was deleted with this one."""
-    gone = folder
-    for each in (Path(folder), *Path(folder).parents):
-        if exists(each):
-            break
-        gone = str(each)
-    return gone
+    project = holder.container.label(PROJECT_LABEL) if holder.container else ""
+    evidence, gone = found.evidence, found.gone
+    return _of_place(found.place, asking, evidence, project=project or "", gone=gone)
 
 
 def _of_place(

@@ -25,7 +25,7 @@ from resolver.leases import scope as scopes
 from resolver.leases.duration import seconds
 from resolver.model import Pid
 from resolver.project.file import is_name
-from resolver.project.location import is_gone, root
+from resolver.project.location import root
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.report.lease import whose
@@ -190,8 +190,6 @@ def release(
         project or found.name, str(found.root), _line(), named=bool(project), forced=force
     )
     where = scopes.current(os.environ, scope)
-    if stale and where.startswith(f"{scopes.ENGINE}:"):
-        raise UsageError("--stale looks for directories of this machine, not of an engine's host")
     with opened(found.root) as store:
         _check_readable(store)
         leases = store.leases(where)
@@ -287,7 +285,8 @@ def _of_checkouts(leases: Sequence[Lease], place: str | None) -> tuple[Lease, ..
             RuntimeError,
         ) as error:  # RuntimeError: a loop of links, before Python 3.13
             raise UsageError(f"{place[:60]!a} cannot be looked at: {error}") from error
-    return tuple(lease for lease in leases if lease.place and is_gone(lease.place))
+    where = owners.here(os.environ)
+    return tuple(each for each in leases if owners.is_deserted(each.place, each.scope, where))
 
 
 def _line() -> tuple[ProcessIdentity, ...]:

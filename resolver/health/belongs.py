@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.health.model import Belongs, is_heard
-from resolver.leases.belonging import Belonging, belonging
-from resolver.leases.model import Claim, collide
+from resolver.leases.belonging import Belonging, belonging, of_project
+from resolver.leases.model import collide
 from resolver.model import Kind, Whose
 from resolver.report.holders import holder_names
 from resolver.report.lease import whose
-from resolver.reservations.holders import apart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -85,7 +84,7 @@ def _one(
     holder = report.classification.holder
     ours = {belonging(holder, each, where) for each in leases if _is_own(target, each)}
     others = {belonging(holder, each, where) for each in leases if not _is_own(target, each)}
-    by_place = _by_place(target, report, where)
+    by_place = _BELONGS[of_project(holder, target.project, target.place)]
     if Belonging.OWN in ours or by_place is Belongs.OWN:
         return Belongs.OWN
     if Belonging.OTHER in ours or Belonging.OWN in others:
@@ -101,23 +100,6 @@ def _is_own(target: Target, lease: Lease) -> bool:
     if lease.place:
         return lease.place == target.place
     return lease.project == target.project
-
-
-def _by_place(target: Target, report: HolderReport, where: Here) -> Belongs:
-    """By the project's directory: a process that works in quite another one is a stranger."""
-    if not target.place:
-        return Belongs.UNKNOWN
-    holder, request = report.classification.holder, target.request
-    claim = Claim(
-        "", request.port, request.transport, request.address, target.name, target.project,
-        target.place,
-    )  # fmt: skip
-    verdict = _BELONGS[belonging(holder, claim, where)]
-    if verdict is not Belongs.UNKNOWN or holder.container:
-        return verdict
-    folders = [process.cwd for process in holder.processes]
-    away = all(folder and apart(folder, target.place) for folder in folders)
-    return Belongs.STRANGER if folders and away else verdict
 
 
 def _is_daemon(report: HolderReport) -> bool:

@@ -1,48 +1,112 @@
-"""Whether who holds a port is whom the port is reserved for. Read-only."""
+"""To which checkout a holder belongs, and whether it is whom a port is reserved for. Read-only."""
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from resolver.leases.model import Lease
 from resolver.leases.token_carriers import carries
 from resolver.model import ProcessIdentity
+from resolver.project.checkout import checkout
+from resolver.project.location import exists
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from resolver.leases.model import Claim, Owner
     from resolver.leases.owner import Here
-    from resolver.model import Container, Holder
+    from resolver.model import Container, Holder, Process
 
 PROJECT_LABEL = "com.docker.compose.project"
 DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
+_WORDS = 4  # of a command line, in which its script is looked for
 
 
 class Belonging(StrEnum):
-    """What a holder is to a reservation."""
+    """What a holder is to a reservation, or to a project."""
 
     OWN = "own"
     OTHER = "other"
     UNKNOWN = "unknown"
 
 
+class Home(Struct, frozen=True):
+    """The checkout that a holder belongs to, by a directory in it; `gone`: that was deleted."""
+
+    place: str
+    folder: str
+    evidence: str
+    gone: bool = False
+
+
+def home(holder: Holder, place: str, place_of: Callable[[str], str] = checkout) -> Home | None:
+    """The checkout of a holder: that of its compose project, else of what its processes work in.
+
+    Args:
+        holder: its working directory goes before its script, and that before its environment.
+        place: counts as a checkout, even where nothing says that it is one.
+        place_of: `checkout`, which may remember what it was asked.
+    """
+    for folder, evidence, gone in _directories(holder):
+        if gone:
+            return Home(_deleted(folder), folder, evidence, gone=True)
+        found = place_of(folder)
+        if not found and _inside(folder, place):
+            found = place
+        if found or holder.container is not None:
+            return Home(found or folder, folder, evidence)
+    return None
+
+
 def belonging(holder: Holder, of: Lease | Claim, where: Here) -> Belonging:
     """Whether the holder is the reservation's.
 
     The owner, what descends from it, and what carries the lease's token, is. Where the reservation
-    has no owner, a working directory inside the project's root, or the compose project, says that
-    the holder is; nothing says that it is not. The owner's compose project may well hold the port
+    has no owner, its project's place says it. The owner's compose project may well hold the port
     as a container.
     """
-    if holder.container is not None:
-        return _of_project(holder.container, of)
-    if of.owner is not None:
-        carried = isinstance(of, Lease) and any(
-            carries(process.pid, of) for process in holder.processes
-        )
-        return Belonging.OWN if carried else _of_owner(holder, of.owner, where)
-    return Belonging.OWN if _works_in(holder, of.place) else Belonging.UNKNOWN
+    if holder.container is not None or of.owner is None:
+        return _at(holder, of.project, of.place)
+    carried = isinstance(of, Lease) and any(carries(each.pid, of) for each in holder.processes)
+    return Belonging.OWN if carried else _of_owner(holder, of.owner, where)
+
+
+def of_project(holder: Holder, project: str, place: str) -> Belonging:
+    """Whether the holder is the project's in this place.
+
+    What works in no checkout, and in quite another directory, is not. What works above the place,
+    such as in `/`, where daemons live, may be anybody's.
+    """
+    found = _at(holder, project, place)
+    working = [each.cwd for each in holder.processes]
+    if found is Belonging.UNKNOWN and place and working and holder.container is None:
+        away = all(folder and _apart(folder, place) for folder in working)
+        return Belonging.OTHER if away else found
+    return found
+
+
+def _at(holder: Holder, project: str, place: str) -> Belonging:
+    found = home(holder, place)
+    if found is None or not place:
+        same = holder.container is not None and holder.container.label(PROJECT_LABEL) == project
+        return Belonging.OWN if same else Belonging.UNKNOWN
+    if found.place != (checkout(place) or place):  # a script may well be everybody's
+        working = {each.cwd for each in holder.processes}
+        works = holder.container is not None or found.gone or found.folder in working
+        return Belonging.OTHER if works else Belonging.UNKNOWN
+    if _inside(found.folder, place):
+        return Belonging.OWN
+    return Belonging.OTHER if _apart(found.folder, place) else Belonging.UNKNOWN
+
+
+def _apart(folder: str, place: str) -> bool:
+    """Whether neither directory is inside the other."""
+    return not (_inside(folder, place) or _inside(place, folder))
 
 
 def _of_owner(holder: Holder, owner: Owner, where: Here) -> Belonging:
@@ -55,15 +119,51 @@ def _of_owner(holder: Holder, owner: Owner, where: Here) -> Belonging:
     return Belonging.OWN if any(identity in line for line in lines) else Belonging.OTHER
 
 
-def _of_project(container: Container, of: Lease | Claim) -> Belonging:
-    project, folder = container.label(PROJECT_LABEL), container.label(DIRECTORY_LABEL)
-    if folder and of.place:
-        return Belonging.OWN if _inside(folder, of.place) else Belonging.OTHER
-    return Belonging.OWN if project == of.project else Belonging.UNKNOWN
+def _directories(holder: Holder) -> Iterator[tuple[str, str, bool]]:
+    """Directories that may say where it belongs, how, and whether they were deleted."""
+    if holder.container is not None:
+        yield from _of_labels(holder.container)
+        return
+    for process in holder.processes:
+        if process.deleted_cwd:
+            yield process.deleted_cwd, f"{process} has its working directory in it", True
+        for what, folder in _of_process(process):
+            yield folder, f"{process} has {what} in it", False
 
 
-def _works_in(holder: Holder, place: str) -> bool:
-    return any(process.cwd and _inside(process.cwd, place) for process in holder.processes)
+def _of_labels(container: Container) -> Iterator[tuple[str, str, bool]]:
+    folder, project = container.label(DIRECTORY_LABEL), container.label(PROJECT_LABEL)
+    if folder:
+        yield folder, f"its compose project {project or ''} is in {folder}", False
+
+
+def _of_process(process: Process) -> Iterator[tuple[str, str]]:
+    folder = Path(process.cwd or "/")
+    yield "its working directory", str(folder)
+    for word in process.command[1:_WORDS]:
+        if "/" in word and not word.startswith("-") and _is_file(folder / word):
+            yield "its script", os.path.normpath((folder / word).parent)
+    if process.command and "/" in process.command[0]:  # as it was called: a venv's is a link
+        environment = (folder / process.command[0]).parent.parent
+        if _is_file(environment / "pyvenv.cfg"):
+            yield "its virtual environment", os.path.normpath(environment)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _deleted(folder: str) -> str:
+    """The topmost directory that was deleted with this one."""
+    gone = folder
+    for each in (Path(folder), *Path(folder).parents):
+        if exists(each):
+            break
+        gone = str(each)
+    return gone
 
 
 def _inside(folder: str, place: str) -> bool:

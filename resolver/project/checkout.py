@@ -1,23 +1,39 @@
-"""What tells a project's checkouts on one machine apart: a name for each, for compose to use."""
+"""Checkouts: which one a directory is in, and a name for each that no other one has."""
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
+from resolver.project.file import OWN_NAME
 from resolver.project.location import exists, folders
 from resolver.project.reading import read
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from resolver.project.model import Project
 
 COMPOSE_VARIABLE = "COMPOSE_PROJECT_NAME"
 _LONGEST = 30  # of each part: containers, networks and volumes begin with the whole
 _DIGITS = 6
+
+
+def checkout(folder: str) -> str:
+    """The top of the git worktree that a directory is in, else that of its project; else "".
+
+    What is not there is in none: what was deleted below a checkout was perhaps another one.
+    """
+    if not folder.startswith("/") or not exists(Path(folder)):
+        return ""
+    project = ""
+    for each in (Path(folder), *Path(folder).parents):
+        if exists(each / ".git"):
+            return str(each)
+        if not project and exists(each / OWN_NAME):
+            project = str(each)
+    return project
 
 
 def checkout_name(project: Project) -> str:

@@ -68,17 +68,6 @@ def exists(path: Path) -> bool:
         return False
 
 
-def is_gone(folder: str) -> bool:
-    """Whether there is certainly no such directory: what may not be looked at counts as there."""
-    try:
-        os.lstat(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
-
-
 def _for_everybody(folder: Path) -> bool:
     try:
         return bool(folder.stat().st_mode & stat.S_IWOTH)

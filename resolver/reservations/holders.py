@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
 
 from resolver import api, pipeline
 from resolver.gather.containers import list_containers
 from resolver.gather.engines import chosen_engine
-from resolver.leases.belonging import Belonging, belonging
+from resolver.leases.belonging import Belonging, belonging, of_project
 from resolver.leases.model import Claim
 from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
@@ -67,21 +64,14 @@ class Holders:
         return self._found[request]
 
     def _judge(self, holder: Holder, request: PortRequest) -> Belonging:
-        claim = Claim(
-            self._scope, request.port, request.transport, request.address, "",
-            self._project, self._place,
-        )  # fmt: skip
-        where = here(os.environ)
         if self._owner:
-            owned = belonging(holder, replace(claim, owner=self._owner), where)
-            if owned is Belonging.OWN:
-                return owned
-        verdict = belonging(holder, claim, where)
-        folders = [process.cwd for process in holder.processes]
-        if verdict is Belonging.UNKNOWN and folders and holder.container is None:
-            away = all(folder and apart(folder, self._place) for folder in folders)
-            return Belonging.OTHER if away else verdict
-        return verdict
+            claim = Claim(
+                self._scope, request.port, request.transport, request.address, "",
+                self._project, self._place, self._owner,
+            )  # fmt: skip
+            if belonging(holder, claim, here(os.environ)) is Belonging.OWN:
+                return Belonging.OWN
+        return of_project(holder, self._project, self._place)
 
     def _here(self, request: PortRequest) -> tuple[Holder, ...]:
         policy = api.policy({"use_docker": self._use_docker})
@@ -96,9 +86,3 @@ class Holders:
             for binding in container.published
             if request.meets(binding)
         )
-
-
-def apart(folder: str, place: str) -> bool:
-    """Whether neither directory is inside the other."""
-    there, root = Path(folder), Path(place)
-    return not (there.is_relative_to(root) or root.is_relative_to(there))

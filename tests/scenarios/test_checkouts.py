@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from resolver.leases.store import open_store
-from tests.lab.cli import COMMAND
+from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, wait_until
 
@@ -284,3 +284,37 @@ def answered(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+def test_a_worktree_inside_of_another_is_a_checkout_of_its_own(checkouts: Checkouts) -> None:
+    """Agents make theirs below the first one, whose lease it is."""
+    nested = checkouts.other / ".agents" / "one"
+    nested.parent.mkdir()
+    checkouts.add(nested, "nested")
+    port = str(checkouts.port)
+    assert checkouts.ultra("assign", "--no-docker").status == 0
+    server = checkouts.serve(nested)
+
+    assert checkouts.ownership()["whose"] == "other"
+    found = ultra("who", "--no-docker", "--json", port, cwd=nested)
+    assert found.port(f"{port}/tcp")["holders"][0]["ownership"]["whose"] == "mine"
+    assert checkouts.ultra("resolve", *QUICK, "--mine", port).status == 3
+    health = checkouts.ultra("health", "--no-docker", "--json", "api").json["services"][0]
+    assert (health["healthy"], health["belongs"]) == (False, "stranger")
+    assert alive(server.pid)
+
+
+def test_a_project_below_the_top_of_its_worktree_owns_its_lease(checkouts: Checkouts) -> None:
+    below = checkouts.other / "web"
+    below.mkdir()
+    port = free_port()
+    (below / "ultra-ports.toml").write_text(f"[services]\nweb = {port}\n", encoding="utf-8")
+    server = checkouts.serve(below, port, leased=True)
+
+    for place in (below, checkouts.other):
+        found = ultra("who", "--no-docker", "--json", str(port), cwd=place)
+        ownership = found.port(f"{port}/tcp")["holders"][0]["ownership"]
+        assert (ownership["whose"], ownership["leased"]) == ("mine", "api")
+    run = ultra("resolve", *QUICK, str(port), cwd=below)
+    assert run.status == 0, run.stdout
+    assert not alive(server.pid)

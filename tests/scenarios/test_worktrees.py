@@ -307,7 +307,6 @@ def test_a_hook_of_git_does_both(trees: Worktrees) -> None:
     [
         (["--place", ".", "api"], "one of NAME or PORT, --all, --place and --stale is wanted"),
         (["--stale", "--all"], "one of NAME or PORT, --all, --place and --stale is wanted"),
-        (["--stale", "--scope", "engine"], "--stale looks for directories of this machine"),
         (["--place", "loop"], "'loop' cannot be looked at"),
     ],
 )
