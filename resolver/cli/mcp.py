@@ -18,7 +18,7 @@ def mcp() -> int:
       ultra-ports mcp                     for the configuration of a client
 
     Serves tools for agents on stdin and stdout: who, health, reservations, plan, apply,
-    assign, reserve, release. docs/within-reach.md has configurations of clients.
+    assign, reserve, release. docs/integrations.md has configurations of clients.
     """  # noqa: D415, D301 - a help text
     try:
         from resolver.cli.mcp_server import server

@@ -272,7 +272,7 @@ def test_what_deleted_worktrees_had_is_released_and_nobody_elses(
 
 
 def test_the_alias_of_the_page_releases_and_removes(trees: Worktrees) -> None:
-    page = (ROOT / "docs" / "checkouts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "many-checkouts.md").read_text(encoding="utf-8")
     (alias,) = re.findall(r"git config alias\.done '(.+)'", page)
     for place in (trees.main, trees.fix):
         trees.run(place, "assign")
