@@ -32,7 +32,17 @@ ENVELOPE = {
     "ports",
     "notes",
 }
-PORT = {"label", "request", "services", "verdict", "reason", "holders", "retaken_by", "notes"}
+PORT = {
+    "label",
+    "request",
+    "services",
+    "verdict",
+    "reason",
+    "holders",
+    "retaken_by",
+    "successors",
+    "notes",
+}
 HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
     *("chain", "evidence", "collateral", "ownership", "step", "outcome"),
