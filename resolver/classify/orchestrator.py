@@ -33,7 +33,6 @@ _POD, _POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.uid"
 _ALLOCATION, _JOB = "com.hashicorp.nomad.alloc_id", "com.hashicorp.nomad.job_id"
 _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is stopped together
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-_INGRESS = r"\*:(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)"  # `docker service ls`, PORTS
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
     ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
@@ -42,10 +41,35 @@ _GUESSES = (
 )
 
 
+class _PublishedPort(Struct, frozen=True, rename="pascal"):
+    """`Endpoint.Ports` of a service: a port of every node where the mode is `ingress`."""
+
+    protocol: str = "tcp"
+    target_port: int = 0
+    published_port: int = 0
+    publish_mode: str = "ingress"
+
+
+class _Endpoint(Struct, frozen=True, rename="pascal"):
+    ports: tuple[_PublishedPort, ...] = ()
+
+
+class _Spec(Struct, frozen=True, rename="pascal"):
+    name: str = ""
+    mode: dict[str, dict[str, Any]] = {}
+
+
+class _SwarmService(Struct, frozen=True, rename="pascal"):
+    """An entry of `docker service inspect`."""
+
+    spec: _Spec = _Spec()
+    endpoint: _Endpoint = _Endpoint()
+
+
 class _Work(Struct, frozen=True):
     """What an orchestrator keeps running; `stop` is empty where it did not confirm that.
 
-    `advice` is printed then, for somebody who knows how to reach it.
+    `advice` is printed beside it, for somebody who knows better, or how to reach it.
     """
 
     orchestrator: str
@@ -177,7 +201,7 @@ def _swarm(container: Container, run: CommandRunner) -> _Work:
 def _swarm_service(
     client: tuple[str, ...], service: str, name: str, node: str, run: CommandRunner
 ) -> _Work:
-    """A service by its id; `node` is where the port is held, empty for all of them."""
+    """A service by its id; `node` is where the port is held."""
     words = ("service", "inspect", service, "--format", "{{json .Spec.Mode}}")
     try:
         mode = ask_json(run, (*client, *words), dict[str, Any])
@@ -185,27 +209,27 @@ def _swarm_service(
         advice = Command((*client, "service", "scale", f"{name}=0"), "on a manager")
         why = f"the service could not be asked about: {error}"
         return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
-    replicas = (mode.get("Replicated") or {}).get("Replicas")
     said = f"docker service inspect: {encode(mode, indent=None)}"
-    if isinstance(replicas, int):
-        scale = (*client, "service", "scale")
-        start = ((*scale, f"{name}={replicas}"),) if replicas else ()
-        policy = f"replicas: {replicas}"
-        return _Work("swarm", name, policy, said, stop=((*scale, f"{name}=0"),), start=start)
-    policy = ", ".join(mode) or "mode unknown"
-    if not node:
-        unpublish = Command((*client, "service", "update", "--publish-rm", "PORT", name))
-        return _Work("swarm", name, policy, said, advice=(unpublish,))
+    work = _scaled(client, name, mode, said)
+    if work.stop:
+        return work
     # Not scaled, one on each node: this node is left out. Waiting for that would never end.
     update, rule = (*client, "service", "update", "--detach"), f"node.id!={node}"
-    return _Work(
-        "swarm",
-        name,
-        policy,
-        said,
-        stop=((*update, "--constraint-add", rule, name),),
-        start=((*update, "--constraint-rm", rule, name),),
-    )
+    stop, start = (("--constraint-add", rule), ("--constraint-rm", rule))
+    return replace(work, stop=((*update, *stop, name),), start=((*update, *start, name),))
+
+
+def _scaled(
+    client: tuple[str, ...], name: str, mode: dict[str, dict[str, Any]], evidence: str
+) -> _Work:
+    """A service that is scaled to nothing and back; no `stop` where its mode has no number."""
+    replicas = (mode.get("Replicated") or {}).get("Replicas")
+    if not isinstance(replicas, int):
+        return _Work("swarm", name, ", ".join(mode) or "mode unknown", evidence)
+    scale = (*client, "service", "scale")
+    stop, start = (*scale, f"{name}=0"), (*scale, f"{name}={replicas}")
+    policy = f"replicas: {replicas}"
+    return _Work("swarm", name, policy, evidence, (stop,), (start,) if replicas else ())
 
 
 def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -214,29 +238,47 @@ def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return None
     for engine in snapshot.engines:
         if engine.error is None and not (engine.elsewhere or engine.foreign):
-            service = _mesh_service(engine, holder.binding, run)
-            if service is not None:
-                work = _swarm_service(engine.client, *service, "", run)
-                return _classification(holder, replace(work, links=("routing mesh",)))
+            found = _mesh_service(engine, holder.binding, run)
+            if found is not None:
+                return _classification(holder, _mesh_work(engine, *found))
     return None
 
 
 def _mesh_service(
     engine: EngineState, binding: Binding, run: CommandRunner
-) -> tuple[str, str] | None:
-    """The id and the name of the service that publishes a port on every node."""
-    words = ("service", "ls", "--format", "{{.ID}}\t{{.Name}}\t{{.Ports}}")
+) -> tuple[_SwarmService, _PublishedPort] | None:
+    """The service that publishes a port on every node, and how it does; `GET /services`."""
     try:
-        answer = ask_text(run, (*engine.client, *words))
+        ids = ask_text(run, (*engine.client, "service", "ls", "--quiet")).split()
+        ids = [each for each in ids if re.fullmatch(_LABEL, each)]
+        inspect = (*engine.client, "service", "inspect", *ids)
+        services = ask_json(run, inspect, tuple[_SwarmService, ...]) if ids else ()
     except CommandFailedError:
         return None
-    for line in answer.splitlines():
-        service, name, ports = (*line.split("\t"), "", "")[:3]
-        for first, last, transport in re.findall(_INGRESS, ports):
-            inside = int(first) <= binding.port <= int(last or first)
-            if inside and transport == binding.transport:
-                return service, name
-    return None
+    found = (
+        (service, port)
+        for service in services
+        if re.fullmatch(_LABEL, service.spec.name)
+        for port in service.endpoint.ports
+        if port.publish_mode == "ingress"
+        and (port.published_port, port.protocol) == (binding.port, binding.transport)
+    )
+    return next(found, None)
+
+
+def _mesh_work(engine: EngineState, service: _SwarmService, port: _PublishedPort) -> _Work:
+    """Scaled to nothing where it can be; or its port is taken away, and it goes on without it.
+
+    The latter is for the reader to choose: it takes every port away that leads to that one inside.
+    """
+    name = service.spec.name
+    unpublish = Command(
+        (*engine.client, "service", "update", "--publish-rm", str(port.target_port), name),
+        f"it goes on without port {port.published_port}",
+    )
+    evidence = f"docker service inspect: port {port.published_port} of every node leads to it"
+    work = _scaled(engine.client, name, service.spec.mode, evidence)
+    return replace(work, advice=(unpublish,), links=("routing mesh",))
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------

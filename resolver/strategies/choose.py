@@ -311,7 +311,7 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
         why = f"{each.reason}: {manager.kind} may start it again"
     if each.harm:
         why = f"{each.reason}: {each.harm}"
-    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, stop or each.commands, undo)
+    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, (*stop, *each.commands), undo)
 
 
 def _waited_step(

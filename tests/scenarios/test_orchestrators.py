@@ -7,6 +7,7 @@ documentation (kubernetes.io/docs/reference/kubernetes-api, developer.hashicorp.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -161,32 +162,65 @@ def test_an_engine_that_is_not_the_default_one_is_named_in_the_command(node: Eng
 
 
 @SECOND
-def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["replicated", "global"])
+def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path, mode: str) -> None:
     """The mesh needs IPVS, which not every kernel has: a process that is called dockerd stands in.
 
     What Swarm says of the service is real.
     """
     port = free_port()
-    stand_in = tmp_path / "dockerd"
-    shutil.copy(shutil.which("busybox") or unavailable("busybox is missing"), stand_in)
-    with swarm.service(node, f"published={port},target=80") as web:
-        words = [*node.enter, "bash", "-c", 'exec -a busybox "$@"', "bash"]
-        with subprocess.Popen(
-            [*words, str(stand_in), "nc", "-ll", "-p", str(port), "-e", "cat"]
-        ) as popen:
-            wait_until(lambda: psutil.Process(popen.pid).name() == "dockerd", "the stand-in runs")
-            wait_until(lambda: _held(node, port), "the stand-in listens")
-            try:
-                run = on_node(node, "resolve", *FAST, str(port))
-                assert popen.poll() is None
-            finally:
-                popen.kill()
+    with (
+        swarm.service(node, f"published={free_port()},target=8080"),
+        swarm.service(node, f"published={port},target=80", f"--mode={mode}") as web,
+        _dockerd(node, port, tmp_path) as popen,
+    ):
+        run = on_node(node, "resolve", *FAST, str(port))
 
+        assert popen.poll() is None
         assert run.status == 3, run.stdout + run.stderr
         holder = holder_of(run, port)
+        commands = [each.partition("   #")[0] for each in holder["step"]["commands"]]
+        scale = f"docker service scale {web.name}"
+        unpublish = f"docker service update --publish-rm 80 {web.name}"
+        if mode == "global":
+            assert commands == [unpublish]
+            in_node(node, unpublish.replace(" update ", " update --detach "))
+            assert web.facts("{{json .Spec.EndpointSpec.Ports}}") in {"null", "[]"}
+            return
         assert holder["manager"]["name"] == web.name
-        assert holder["step"]["commands"] == [f"docker service scale {web.name}=0"]
+        assert commands == [f"{scale}=0", unpublish]
+        assert holder["step"]["undo"] == [f"{scale}=1"]
         assert web.replicas == 1
+
+
+@SECOND
+def test_what_dockerd_itself_listens_for_is_no_service(node: Engine, tmp_path: Path) -> None:
+    """Its own API, say. A stand-in, as above."""
+    port, other = free_port(), free_port()
+    with (
+        swarm.service(node, f"published={other},target={port}"),
+        swarm.service(node, f"mode=host,published={port},target=80", "--replicas=0"),
+        _dockerd(node, port, tmp_path),
+    ):
+        run = on_node(node, "resolve", *FAST, str(port))
+
+        assert run.status == 3, run.stdout + run.stderr
+        assert [each["kind"] for each in run.port(f"{port}/tcp")["holders"]] == ["forwarder"]
+
+
+@contextlib.contextmanager
+def _dockerd(node: Engine, port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A listener in the node's namespace that is called dockerd."""
+    stand_in = folder / "dockerd"
+    shutil.copy(shutil.which("busybox") or unavailable("busybox is missing"), stand_in)
+    words = [*node.enter, "bash", "-c", 'exec -a busybox "$@"', "bash", str(stand_in)]
+    with subprocess.Popen([*words, "nc", "-ll", "-p", str(port), "-e", "cat"]) as popen:
+        try:
+            wait_until(lambda: psutil.Process(popen.pid).name() == "dockerd", "the stand-in runs")
+            wait_until(lambda: _held(node, port), "the stand-in listens")
+            yield popen
+        finally:
+            popen.kill()
 
 
 def _held(node: Engine, port: int) -> bool:
