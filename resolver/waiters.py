@@ -7,6 +7,7 @@ auto-restart, and is for this port, the holder is that manager's business. Read-
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,9 @@ def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[C
         return tuple(found)
     daemons = _supervisords()
     units = tuple(systemd.waiting(run))
+    once = cache(run)  # of a listing, each port asks the same
     return tuple(
-        _waited(each, daemons, units, run) if _would_be_ended(each) else each for each in found
+        _waited(each, daemons, units, once) if _would_be_ended(each) else each for each in found
     )
 
 
