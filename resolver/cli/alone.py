@@ -29,6 +29,7 @@ def chosen() -> list[str]:
         json=False,
         quiet=False,
         verbose=False,
+        lists=True,
     )
     if not found.ports:
         raise typer.Exit

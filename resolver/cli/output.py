@@ -12,6 +12,7 @@ from resolver.host.identity import age_seconds
 from resolver.json_text import encode
 from resolver.report import machine
 from resolver.report.escape import escape
+from resolver.report.listing import listing
 from resolver.report.style import TextStyle
 from resolver.report.tree import tree
 
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 _PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
 
 
-def show(report: Report, *, json: bool, quiet: bool, verbose: bool) -> None:
-    """The report on stdout, what is said beside it on stderr."""
+def show(report: Report, *, json: bool, quiet: bool, verbose: bool, lists: bool = False) -> None:
+    """The report on stdout, in one table where it `lists`; what is said beside it on stderr."""
     if not (quiet and report.exit_status == 0):
         say((*report.notes, *(report.verbose_notes if verbose else ())))
     if json:
         print_json(machine.envelope(report))
     elif not quiet:
-        print(fit(_text(report, style(verbose=verbose))))
+        print(fit(_text(report, style(verbose=verbose), lists=lists and not verbose)))
 
 
 def say(messages: Iterable[str]) -> None:
@@ -52,10 +53,10 @@ def style(*, verbose: bool = False) -> TextStyle:
     return TextStyle(width, colour and not os.environ.get("NO_COLOR"), verbose, age_seconds)
 
 
-def _text(report: Report, to: TextStyle) -> str:
+def _text(report: Report, to: TextStyle, *, lists: bool) -> str:
     if not report.ports:
         return "no port is held" if report.command == "who" else "no port has to be freed"
-    return tree(report.ports, to)
+    return listing(report.ports, to) if lists else tree(report.ports, to)
 
 
 def fit(text: str) -> str:

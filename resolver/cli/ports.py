@@ -195,5 +195,5 @@ def who(
     _check({"--stale finds the ports itself": stale and bool(ports)})
     policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
     report = api.stale(**policy) if stale else api.who(*options.wanted(ports), **policy)
-    show(report, json=json, quiet=quiet, verbose=verbose)
+    show(report, json=json, quiet=quiet, verbose=verbose, lists=not (ports or stale))
     return int(report.exit_status)

@@ -44,16 +44,21 @@ class TextStyle(Struct, frozen=True):
 
     def headline(self, title: str, word: str, rest: str) -> str:
         """`8085/tcp freed: ended after 0.3 s`, with the word in its colour."""
-        line = self._wrapped(f"{title} {word}{rest}", "")
+        line = self.line(f"{title} {word}{rest}", "")
         start = len(title) + 1
         if self.width and start + len(word) > self.width:
             return line
         painted = self._painted(word, _COLOURS.get(word, _RED))
         return f"{line[:start]}{painted}{line[start + len(word) :]}"
 
-    def line(self, text: str) -> str:
-        """A line below it."""
-        return self._wrapped(text, _INDENT)
+    def line(self, text: str, indent: str = _INDENT) -> str:
+        """A line below it, whose further rows are indented once more."""
+        rows = escape(masked(text), _LONGEST)
+        if self.width is None:
+            return indent + rows
+        further = f"{indent}{_INDENT}"
+        fill = textwrap.TextWrapper(self.width, indent, further, break_on_hyphens=False).fill
+        return fill(rows)
 
     def row(self, command: str, folder: str, rest: str) -> str:
         """A command, its folder (empty if unknown) and the rest; the first two are cut to fit."""
@@ -70,18 +75,6 @@ class TextStyle(Struct, frozen=True):
         """A line to be pasted, which only the terminal itself may wrap."""
         words = replace(command, argv=tuple(_masked(command.argv)))
         return f"{_INDENT}{label}: {self._painted(shown(words), _BOLD)}"
-
-    def _wrapped(self, text: str, indent: str) -> str:
-        line = escape(masked(text), _LONGEST)
-        if self.width is None:
-            return indent + line
-        return textwrap.fill(
-            line,
-            self.width,
-            initial_indent=indent,
-            subsequent_indent=f"{indent}{_INDENT}",
-            break_on_hyphens=False,
-        )
 
     def _painted(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self.colour else text

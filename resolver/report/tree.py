@@ -74,22 +74,25 @@ def _together(holders: Iterable[HolderReport]) -> Iterable[list[HolderReport]]:
 
 
 def _word(port: PortReport) -> str:
-    if any(map(_is_unseen, port.holders)):
+    if any(map(is_unseen, port.holders)):
         return "held"
     if port.verdict is Verdict.HELD and any(each.outcome for each in port.holders):
         return "still held"
     return _WORDS.get(port.verdict, port.verdict)
 
 
-def _is_unseen(report: HolderReport) -> bool:
+def is_unseen(report: HolderReport) -> bool:
+    """Whether no more is known of a holder than whose it may be."""
     found = report.classification
     return found.kind in {Kind.HIDDEN, Kind.UNKNOWN} and found.holder.hidden is not None
 
 
 def _rest(port: PortReport, told: Sequence[HolderReport]) -> str:
     """Behind the verdict: where it is held, unless there is a reason that no story tells."""
-    if told and all(map(_is_unseen, told)):
+    if told and all(map(is_unseen, told)):
         return told[0].classification.reason.removeprefix("held")
+    if port.verdict is Verdict.RESERVED:
+        return f" {port.reason}"
     told_of = [said for each in told for said in _told_of(each)]
     parts = [each for each in port.reason.split("; ") if not any(each in said for said in told_of)]
     if any(parts):
@@ -138,10 +141,10 @@ def _what(report: HolderReport, style: TextStyle) -> Iterator[str]:
         folder = f"{master.deleted_cwd} (deleted)" if master.deleted_cwd else master.cwd
         where = container.title if container else folder or ""
         who = f"PID {master.pid}, {master.user or master.uid}"
-        yield style.row(_command_line(master), where, ", ".join(filter(None, (who, age))))
+        yield style.row(command_line(master), where, ", ".join(filter(None, (who, age))))
 
 
-def _command_line(process: Process) -> str:
+def command_line(process: Process) -> str:
     """As it was typed: without the directory of its program, and the interpreter of a script."""
     words = process.command
     if not words or " " in words[0]:  # hidden, or a title in its place
@@ -176,7 +179,7 @@ def _why(report: HolderReport, *, alone: bool) -> str:
     """What would start it again, or else why it is left alone, as far as that still matters."""
     found, step = report.classification, report.step
     if isinstance(step, AdviseStep):
-        is_told = found.kind in _TOLD or (alone and _is_unseen(report))
+        is_told = found.kind in _TOLD or (alone and is_unseen(report))
         return step.why.removeprefix(found.reason if is_told else "").lstrip(":; ")
     if _is_done(report) and found.respawn is Respawn.NO:
         return ""
@@ -229,7 +232,7 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
 
 def _labelled(command: Command, report: HolderReport, port: PortReport) -> tuple[str, Command]:
     """A step's command with its label; who was only looked at is freed by another one of ours."""
-    if _is_unseen(report):
+    if is_unseen(report):
         return "run", command
     step = report.step
     if port.verdict is Verdict.HELD and isinstance(step, AdviseStep) and _is_denied(step):

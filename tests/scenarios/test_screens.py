@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 MOST = 6  # lines for one holder
+HEADERS = ["PORT", "HOLDER", "PID", "USER", "PROJECT", "COMMAND"]
 BOTH_FAMILIES = """\
 import socket, sys, time
 port = int(sys.argv[1])
@@ -45,7 +46,7 @@ def screen() -> Iterator[Callable[..., str]]:
         subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", line], check=True)
 
         def captured() -> str:
-            seen = [*tmux, "capture-pane", "-e", "-p"]
+            seen = [*tmux, "capture-pane", "-e", "-p", "-S", "-"]
             return subprocess.run(seen, capture_output=True, text=True, check=True).stdout
 
         wait_until(lambda: "ended " in captured(), "the command has ended")
@@ -107,6 +108,35 @@ def test_a_pipe_gets_whole_lines(served: int) -> None:
     assert lines[-1] == f"  to free it: ultra-ports resolve {served}"
     assert_no_secrets(run.stdout)
     assert "\x1b[1m" in ultra("who", str(served), env={"FORCE_COLOR": "1"}).stdout
+
+
+def test_every_port_has_a_line_that_fits(served: int, screen: Callable[..., str]) -> None:
+    lines = plain(screen("who", "--no-docker"))
+
+    assert max(map(len, lines)) <= 80
+    [line] = [each for each in lines if each.startswith(f"{served}/tcp ")]
+    assert line.endswith("…")
+    assert "\x1b" not in line
+
+
+def test_a_listing_in_a_pipe_is_not_cut(served: int) -> None:
+    run = ultra("who")
+
+    assert (run.status, run.stdout.split()[:6]) == (0, HEADERS)
+    [line] = [each for each in run.stdout.splitlines() if each.startswith(f"{served}/tcp ")]
+    assert "--option-0=value" in line
+    assert_no_secrets(run.stdout)
+
+
+@pytest.mark.root
+def test_what_is_hidden_is_summed_up_once(served: int, as_nobody: tuple[str, ...]) -> None:
+    run = ultra("who", prefix=as_nobody)
+
+    assert run.status == 0
+    [summary] = [each for each in run.stdout.splitlines() if f"{served}/tcp" in each]
+    assert re.search(r"\d+ (more )?ports? (is|are) held by root \(not visible to you", summary)
+    assert run.stdout.count("run: sudo ") == 1
+    assert run.stdout.splitlines()[-1].endswith("ultra-ports who")
 
 
 def test_who_wants_to_know_more_gets_everything(served: int) -> None:

@@ -33,7 +33,9 @@ from resolver.model import (
     Transport,
     Verdict,
 )
-from resolver.report.table import table
+from resolver.report.listing import listing
+from resolver.report.style import TextStyle
+from resolver.report.tree import tree
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
@@ -203,12 +205,13 @@ def test_a_users_engine_is_not_listened_to(lab: Lab) -> None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def test_an_id_reaches_no_terminal_as_it_is() -> None:
-    container = Container("\x1b[2J\x07evil", "web", "unix:///e.sock")
+def test_a_name_reaches_no_terminal_as_it_is() -> None:
+    container = Container(ID, "\x1b[2J\x07evil", "unix:///e.sock")
     found = Classification(
         Holder(BINDING, SocketState.PUBLISHED, container=container), Kind.CONTAINER
     )
     request = PortRequest(BINDING.port)
-    text = table([PortReport(request, Verdict.HELD, holders=(HolderReport(found),))])
-    assert "\\x1b[2J" in text
-    assert text.replace("\n", "").isprintable()
+    ports = [PortReport(request, Verdict.HELD, holders=(HolderReport(found),))]
+    for text in (listing(ports, TextStyle()), tree(ports)):
+        assert "\\x1b[2J" in text
+        assert text.replace("\n", "").isprintable()
