@@ -28,10 +28,13 @@ from resolver.leases import assigned
 from resolver.model import AdviseStep, ExitStatus
 from resolver.project import names
 from resolver.project.names import working_directory
+from resolver.project.reading import read
 from resolver.report.preflight import envelope, github_annotations, text
 from resolver.shell import shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resolver.cli.progress import Terminal
     from resolver.compose.findings import Preflight
     from resolver.compose.model import ComposeArguments
@@ -80,10 +83,19 @@ def preflight(
     if json:
         print_json(envelope(found))
     elif form is PreflightFormat.GITHUB:
-        print(github_annotations(found, working_directory()))
+        texts = {file: _text(file) for file in found.project.files}
+        print(github_annotations(found, working_directory(), texts))
     elif not quiet:
         print(fit(text(found, _following(found, arguments), verbose=verbose)))
     return int(found.exit_status)
+
+
+def _text(file: Path) -> str:
+    """A compose file, to look for lines in; empty where it cannot be read, as from stdin."""
+    try:
+        return read(file, "replace")
+    except UsageError:
+        return ""
 
 
 def _following(found: Preflight, arguments: ComposeArguments) -> str:

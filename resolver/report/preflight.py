@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -15,7 +16,7 @@ from resolver.report.table import columns
 from resolver.report.tree import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.compose.findings import EntryReport, Finding, Preflight
@@ -57,19 +58,42 @@ def finding_text(found: Finding) -> str:
     return f"{message} ({escape(found.hint, _LONGEST)})" if has_hint else message
 
 
-def github_annotations(preflight: Preflight, folder: Path) -> str:
+def github_annotations(preflight: Preflight, folder: Path, texts: Mapping[Path, str]) -> str:
     """The findings as a workflow of GitHub annotates them, a line for each.
 
     The form is that of docs.github.com, "Workflow commands"; a file below `folder` is named.
-    Compose does not say on which line a port stands.
+    Compose does not say on which line a port stands: it is looked for below its service.
     """
+    lines = {file: text.splitlines() for file, text in texts.items() if file.is_relative_to(folder)}
     files = [each for each in preflight.project.files if each.is_relative_to(folder)]
-    where = f"file={_property(str(files[0].relative_to(folder)))}," if files else ""
+
+    def where(found: Finding) -> str:
+        file, line = next(_positions(found, lines), (files[0] if files else None, 0))
+        if file is None:
+            return ""
+        place = f"file={_property(str(file.relative_to(folder)))},"
+        return f"{place}line={line}," if line else place
+
     return "\n".join(
-        f"::{'error' if each.level == 'conflict' else 'warning'} {where}"
+        f"::{'error' if each.level == 'conflict' else 'warning'} {where(each)}"
         f"title={_property(f'ultra-ports: {each.code}')}::{_data(_sentence(each))}"
         for each in preflight.findings
     )
+
+
+def _positions(found: Finding, lines: Mapping[Path, Sequence[str]]) -> Iterator[tuple[Path, int]]:
+    """Where it may well be meant: the port below the name of its service, else that name."""
+    ports = "|".join(str(each.port) for each in found.requests) or "(?!)"
+    for file, text in lines.items():
+        for service in reversed(found.services):
+            name = re.compile(rf"""\s*["']?{re.escape(service)}["']?\s*:""")
+            begin = next((at for at, line in enumerate(text, 1) if name.match(line)), 0)
+            below = enumerate(text[begin - 1 :], begin) if begin else ()
+            yield from (
+                (file, at) for at, line in below if re.search(rf"(?<!\d)({ports})(?!\d)", line)
+            )
+            if begin:
+                yield file, begin
 
 
 def _sentence(found: Finding) -> str:

@@ -111,10 +111,28 @@ def test_the_action_tells_the_story_where_it_is_asked(temporary: Path, lab: Lab)
     assert (run.status, lines[-1]) == (0, f"::{begin}::")
     assert len(begin) == 32
     assert "::error::x" in run.stdout
-    title, _, *story = written["GITHUB_STEP_SUMMARY"].splitlines()
-    assert title == "### ultra-ports who"
-    assert all(line.startswith("    ") for line in story)
-    assert str(server.pid) in written["GITHUB_STEP_SUMMARY"]
+    summary = written["GITHUB_STEP_SUMMARY"]
+    *before, story = summary.split("### ultra-ports who\n\n")
+    assert all(line.startswith("    ") for line in story.splitlines() if line)
+    assert str(server.pid) in story
+    assert "### ultra-ports" not in "".join(before) or "resolve" in before[0]
+
+
+def test_what_was_freed_is_told_when_a_later_step_fails(temporary: Path, lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    acted(temporary, arguments=f"{port} --settle 0.3")
+
+    _, written = acted(temporary, command="who", arguments=str(port))
+
+    told = written["GITHUB_STEP_SUMMARY"]
+    freed, _, now = told.partition("### ultra-ports who")
+    assert "### ultra-ports resolve" in freed
+    assert str(server.pid) in freed
+    assert str(port) in now
+    assert acted(temporary, command="who", arguments=str(port))[1][
+        "GITHUB_STEP_SUMMARY"
+    ].startswith("### ultra-ports who"), "it was told once"
 
 
 def test_the_action_assigns_ports_for_later_steps(temporary: Path) -> None:
@@ -124,6 +142,11 @@ def test_the_action_assigns_ports_for_later_steps(temporary: Path) -> None:
 
     assert run.status == 0, run.stdout + run.stderr
     assert f"API_PORT={port}\n" in written["GITHUB_ENV"]
+    (temporary / "ultra-ports.toml").write_text(
+        f"services.api = {port}\nexport.ORIGINS = '[\"{{api.url}}\"]'\n"
+    )
+    _, whole = acted(temporary, command="assign")
+    assert f'ORIGINS=["http://127.0.0.1:{port}"]\n' in whole["GITHUB_ENV"]
     outputs = dict(line.split("=", 1) for line in written["GITHUB_OUTPUT"].splitlines())
     assert json.loads(outputs["ports"])["API_PORT"] == str(port)
     assert {*ACTION["outputs"]} == {*outputs}
@@ -198,15 +221,21 @@ def test_preflight_annotates_a_workflow(tmp_path: Path, lab: Lab) -> None:
     folder.mkdir()
     ports = {"web": [f"{port}:80"], "one": [f"{twice}:80"], "two": [f"{twice}:80"]}
     services = {name: {"image": "nothing", "ports": each} for name, each in ports.items()}
-    (folder / "compose.yaml").write_text(json.dumps({"services": services}))
+    text = json.dumps({"services": services}, indent=1)
+    (folder / "compose.yaml").write_text(text)
     file = ("-f", str(folder / "compose.yaml"))
 
     run = ultra("preflight", "--format", "github", *file, cwd=tmp_path)
 
     assert run.status == 3
-    begin = "::error file=a%2Cb%25/compose.yaml,title=ultra-ports%3A "
+    begin = "::error file=a%2Cb%25/compose.yaml,line="
     lines = [line for line in run.stdout.splitlines() if line.startswith("::error")]
     assert len(lines) == 2
     assert all(line.startswith(begin) for line in lines)
-    assert any(f"held::{port}/tcp for web is held" in line for line in lines)
+    at = {number for number, line in enumerate(text.splitlines(), 1) if f'"{twice}:80"' in line}
+    [held] = [line for line in lines if "title=ultra-ports%3A held::" in line]
+    assert f"line={text[: text.index(str(port))].count(chr(10)) + 1}," in held
+    assert f"::{port}/tcp for web is held" in held
+    [both] = [line for line in lines if "title=ultra-ports%3A two-services::" in line]
+    assert both.startswith(f"{begin}{max(at)},")
     assert ultra("preflight", "--json", "--format", "github", *file).status == 2
