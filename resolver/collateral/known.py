@@ -30,7 +30,7 @@ class Known(Struct, frozen=True):
     `words` has to be found in the command line (a regular expression), and `unless` must not be.
     `command` has `{port}` and `{transport}` where these go. `terminal`: only where its standard
     input is one, so that somebody may type into it. `clients`: refused only
-    where it has any.
+    where it has any; `others`: only where it serves other ports, too.
     """
 
     kind: CollateralKind
@@ -43,6 +43,7 @@ class Known(Struct, frozen=True):
     unless: str = ""
     terminal: bool = False
     clients: bool = False
+    others: bool = False
 
     def is_(self, process: Process) -> bool:
         """Whether a process is this program."""
@@ -258,6 +259,32 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _SESSION,
+        "ssh",
+        "the session on another machine that somebody works in",
+        "https://man.openbsd.org/ssh#ESCAPE_CHARACTERS",
+        ("~C", "-KL", "{port}"),
+        "typed into that session: takes this forward away alone (EnableEscapeCommandline)",
+        unless=r" -[46AaCfGgKkMNnqsTtVvXxYy]*N",
+        terminal=True,
+    ),
+    Known(
+        _REGISTRANTS,
+        "inetd inetutils-inetd xinetd",
+        "every other service that it listens for",
+        "https://manpages.debian.org/inetd.8",
+        ("editor", "/etc/inetd.conf"),
+        "take this service out; then kill -HUP it",
+        others=True,
+    ),
+    Known(
+        _STATE,
+        "vault bao",
+        "the key that unseals its secrets, which somebody has to give again",
+        "https://developer.hashicorp.com/vault/docs/concepts/seal",
+        unless=r" -dev\b| (?:agent|proxy)\b",
+    ),
+    Known(
+        _SESSION,
         "code code-server code-tunnel codium cursor windsurf zed zed-editor zed-remote-server idea"
         " remote-dev-server openvscode-server server-main.js",
         "an editor's session, and every port that it forwards",
@@ -298,8 +325,13 @@ def lost(family: Family) -> Iterator[Collateral]:
         )
         yield Collateral(
             row.kind,
-            Degree.MENTIONED if row.clients and not clients else Degree.REFUSED,
+            _degree(row, clients, family),
             f"{row.text}, with {clients}" if clients else row.text,
             f"{process}: {' '.join(process.command)}",
             (Command(words, row.comment),) if words else (),
         )
+
+
+def _degree(row: Known, clients: str, family: Family) -> Degree:
+    alone = (row.clients and not clients) or (row.others and not family.others)
+    return Degree.MENTIONED if alone else Degree.REFUSED

@@ -6,9 +6,11 @@ and stop nothing. What the holder inherited is another matter (`inherited.py`).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from resolver.collateral.displays import DISPLAY
 from resolver.model import Collateral, CollateralKind, Degree
 
 if TYPE_CHECKING:
@@ -32,6 +34,17 @@ def lost(family: Family) -> Iterator[Collateral]:
         yield _port(f"{port}/{transport}{counted}")
     if len(served) > _MOST:
         yield _port(f"{len(served) - _MOST} more ports")
+    yield from _unix(family)
+
+
+def _unix(family: Family) -> Iterator[Collateral]:
+    """The unix sockets that are used by anybody: the way to a daemon that others share."""
+    sockets = family.sockets.unix
+    theirs = {e.path for e in sockets if e.listening and e.inode in family.inodes}
+    for path in sorted(theirs)[:_MOST]:
+        count = sum(each.connected and each.path == path for each in sockets)
+        if count and not re.fullmatch(DISPLAY, path):
+            yield _port(f"{path} ({count} client{'s' if count > 1 else ''})")
 
 
 def published(holder: Holder, container: Container) -> Iterator[Collateral]:

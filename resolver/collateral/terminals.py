@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.collateral.family import terminal_of
 from resolver.host.files import text_of
 from resolver.host.processes import name_of
-from resolver.model import Collateral, CollateralKind, Degree, Pid
+from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
+from resolver.programs import known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +17,15 @@ if TYPE_CHECKING:
     from resolver.collateral.family import Family
 
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}  # pts(4)
+_SSH = frozenset({"ssh"})
+_TEMPORARY = r"\.\w{16}\Z"  # the name under which ssh makes its socket, before it links it (mux.c)
 _TRACERS = {"strace", "ltrace", "perf"}  # they end with what they look at, and nobody minds
 
 
 def lost(family: Family) -> Iterator[Collateral]:
     """The sessions that hang on the holder, and the debugger that is attached to it."""
     yield from _sessions(family)
+    yield from _shared(family)
     yield from _debugged(family)
 
 
@@ -35,6 +40,28 @@ def _sessions(family: Family) -> Iterator[Collateral]:
                 Degree.REFUSED,
                 f"the terminal session of {', '.join(map(str, living[:3]))}",
                 f"it holds the other end of /dev/pts/{number}",
+            )
+
+
+def _shared(family: Family) -> Iterator[Collateral]:
+    """The sessions of other terminals that an ssh carries (ssh_config(5), ControlMaster).
+
+    One that does nothing else (ControlPersist) is stopped as a service, and has another title.
+    """
+    masters = [e for e in family.members if known_as(e, _SSH) and "[mux]" not in e.command[0]]
+    paths = {e.path for e in family.sockets.unix if e.listening and e.inode in family.inodes}
+    for path in sorted(paths if masters else ()):
+        count = sum(each.connected and each.path == path for each in family.sockets.unix)
+        if count:
+            control = re.sub(_TEMPORARY, "", path)
+            forward = f"{family.holder.binding.port}:HOST:PORT"
+            cancel = ("ssh", "-S", control, "-O", "cancel", "-L", forward, "localhost")
+            yield Collateral(
+                CollateralKind.SESSION,
+                Degree.REFUSED,
+                f"{count} session{'s' if count > 1 else ''} of other terminals through {control}",
+                f"{masters[0]} listens there for them",
+                (Command(cancel, "with the forward as it was given"),),
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -22,18 +23,23 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST = struct.Struct("=BBHIIIII")
 _MESSAGE = struct.Struct("=BBBBIII")
-_ALL_STATES, _NO_COOKIE, _SHOW_NAME = 0xFFFFFFFF, 0xFFFFFFFF, 1
-_NAME = 0  # UNIX_DIAG_NAME
+_ALL_STATES, _NO_COOKIE = 0xFFFFFFFF, 0xFFFFFFFF
+_SHOW_NAME, _SHOW_PEER = 1, 4
+_NAME, _PEER = 0, 2  # UNIX_DIAG_NAME, UNIX_DIAG_PEER
 _ESTABLISHED, _LISTEN = 1, 10  # net/tcp_states.h
 
 
 class UnixSocket(Struct, frozen=True):
-    """One that has a name; an abstract one's begins with `@`."""
+    """One that has a name; an abstract one's begins with `@`.
+
+    `peer` is the inode of the other end of a connection; 0 where there is none.
+    """
 
     inode: int
     path: str
     listening: bool
     connected: bool
+    peer: int = 0
 
 
 def unix_sockets() -> tuple[UnixSocket, ...]:
@@ -50,15 +56,17 @@ def unix_sockets() -> tuple[UnixSocket, ...]:
 
 def _named(netlink: socket.socket) -> Iterator[UnixSocket]:
     request = _REQUEST.pack(
-        socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME, _NO_COOKIE, _NO_COOKIE
+        socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _SHOW_NAME | _SHOW_PEER, _NO_COOKIE, _NO_COOKIE
     )
     for body in dump(netlink, _SOCK_DIAG_BY_FAMILY, request):
         _, _, state, _, inode, _, _ = _MESSAGE.unpack_from(body)
-        name = next((text for kind, text in attributes(body, _MESSAGE.size) if kind == _NAME), b"")
+        found = dict(attributes(body, _MESSAGE.size))
+        name = found.get(_NAME, b"")
         if name:
             path = (
                 "@" + os.fsdecode(name[1:])
                 if name[:1] == b"\0"
                 else os.fsdecode(name.rstrip(b"\0"))
             )
-            yield UnixSocket(inode, path, state == _LISTEN, state == _ESTABLISHED)
+            peer = int.from_bytes(found.get(_PEER, b"")[:4], sys.byteorder)
+            yield UnixSocket(inode, path, state == _LISTEN, state == _ESTABLISHED, peer)

@@ -128,6 +128,7 @@ class CollateralKind(StrEnum):
     SESSION = "session"  # somebody's terminal
     DESKTOP = "desktop"  # somebody's display
     MACHINE = "machine"  # a guest
+    DEVICE = "device"  # hardware that it drives, or a file system or disk that it serves
     NETWORK = "network"  # a network interface, and what goes through it
     STATE = "state"  # what somebody works with, in memory only
     DATA = "data"  # data that have their own way down

@@ -21,6 +21,8 @@ OWN = [
     "python3 -m flask run --debug",
     "chrome --headless --remote-debugging-port=9222",
     "gunicorn -c conf.py web:application",
+    "ssh -fNL 8080:db:5432 host",
+    "vault server -dev",
 ]
 THEIRS = {
     "java -Xmx1g com.intellij.idea.Main": "session",
@@ -31,6 +33,9 @@ THEIRS = {
     "beam.smp -- -s rabbit boot -noshell": "data",
     "java sun.rmi.registry.RegistryImpl 1099": "registrants",
     "qemu-system-aarch64 -name guest": "machine",
+    "ssh -L 8080:db:5432 host": "session",
+    "vault server -config=/etc/vault.hcl": "state",
+    "inetd /etc/inetd.conf": "registrants",
 }
 
 
