@@ -55,7 +55,7 @@ def test_what_the_project_had_is_not_lost_with_the_race(tmp_path: Path) -> None:
             terms.scope, PortNumber(wanted), Transport.TCP, None, "x", "rival", ttl_seconds=600
         )
         with pytest.raises(ReservedError, match="project rival"):
-            allocate([request(wanted)], replace(terms, strict=True), store)
+            allocate([request(wanted)], replace(terms, strict=True, reassign=True), store)
 
         after = {lease.project: lease for lease in store.leases()}
     assert {name: lease.port for name, lease in after.items()} == {"shop": had, "rival": wanted}
