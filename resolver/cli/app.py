@@ -12,45 +12,43 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from resolver import __version__
-from resolver.cli.options import EPILOG
 from resolver.errors import UsageError
 from resolver.model import ExitStatus
 from resolver.portspec import parse
 from resolver.shell import join
 
 COMMANDS = {
-    "resolve": ("ports", "Free ports without doing harm, and prove it by binding them."),
-    "who": ("ports", "Say who holds ports, why, and what would free them; touch nothing."),
-    "apply": ("plan", "Do what a plan file says, if no holder has changed since."),
-    "health": ("health", "Say whether services work: who holds each port, and what it answers."),
-    "preflight": (
-        "compose",
-        "Say what a compose project would publish, and what is in its way; touch nothing.",
-    ),
-    "up": ("up", "Free a compose project's ports, start it, and prove that it answers."),
-    "env": ("env", "Print the port of a service, or .env.example."),
-    "shell-init": ("shell", "Print clear_port and kill_api_ports for your shell."),
-    "assign": (
-        "assign",
-        "Give each service a port of its own, and tell those who depend on it.",
-    ),
-    "run": ("run", "Run a program on ports of its own, kept from others until it takes them."),
-    "reserve": (
-        "reservations",
-        "Reserve a port for a service, so that no other project takes it.",
-    ),
-    "release": ("reservations", "End reservations of this project."),
-    "reservations": ("reservations", "List what is reserved, for whom, and until when."),
-    "wait": ("wait", "Wait until ports are free, held or healthy, and then run a program."),
-    "watch": ("watch", "Show what happens to ports, as it happens; touch nothing."),
-    "serve": ("serve", "Show whether services work: a page, /healthz and /metrics."),
-    "init": ("init", "Write ultra-ports.toml, from the compose file or from what listens now."),
-    "config": ("config", "Show every setting, and where it came from."),
-    "schema": ("schema", "Print the JSON Schema of what is printed, or of the project file."),
-    "mcp": ("mcp", "Serve tools for agents on stdin and stdout."),
-    "docker-plugin": ("docker_plugin", "Make `docker ports` of this, or end that."),
+    "who": ("ports", "who holds ports, why, and what would free them"),
+    "resolve": ("ports", "free ports without doing harm, and prove it by binding them"),
+    "apply": ("plan", "do what a plan file says, if no holder has changed since"),
+    "preflight": ("compose", "what a compose project would publish, and what is in its way"),
+    "up": ("up", "free a compose project's ports, start it, prove that it answers"),
+    "assign": ("assign", "give each service a port of its own, and tell environment files"),
+    "run": ("run", "run a program on ports that are kept from others until then"),
+    "reserve": ("reservations", "reserve a port for a service, so that nobody else takes it"),
+    "release": ("reservations", "end reservations of this project"),
+    "reservations": ("reservations", "what is reserved, for whom, and until when"),
+    "env": ("env", "the port of a service for scripts, or .env.example"),
+    "health": ("health", "who holds each service's port, and what it answers"),
+    "wait": ("wait", "wait until ports answer or are free, and then run a program"),
+    "watch": ("watch", "what happens to ports, as it happens"),
+    "serve": ("serve", "a page, /healthz and /metrics"),
+    "init": ("init", "write ultra-ports.toml, from the compose file or what listens now"),
+    "config": ("config", "every setting, and where it came from"),
+    "shell-init": ("shell", "clear_port and kill_api_ports for your shell"),
+    "schema": ("schema", "the JSON Schema of what is printed, or of the project file"),
+    "man": ("man", "the manual, for man(1)"),
+    "mcp": ("mcp", "tools for agents on stdin and stdout"),
+    "docker-plugin": ("docker_plugin", "make `docker ports` of this, or end that"),
 }
 """In the order of the overview: the module, in which each is a function, and what it is for."""
+GROUPS = {
+    "Free ports": ("who", "resolve", "apply"),
+    "Compose": ("preflight", "up"),
+    "Assign and reserve": ("assign", "run", "reserve", "release", "reservations", "env"),
+    "Health": ("health", "wait", "watch", "serve"),
+}
+"""The commands that the overview explains; it only names the others."""
 MEANT = {
     **dict.fromkeys(("kill", "free", "stop", "clear", "rm"), "resolve"),
     **dict.fromkeys(("list", "ls", "ps", "show"), "who"),
@@ -63,6 +61,16 @@ Usage: ultra-ports COMMAND [PORT...]
   ultra-ports who 8085       who holds it, and what would free it
   ultra-ports resolve 8085   free it, and prove it
   ultra-ports -h             every command"""
+OVERVIEW = """\
+Usage: ultra-ports COMMAND [PORT...]   (COMMAND -h: its options; -V: version)
+
+  ultra-ports 8085              who holds it, and what would free it
+  ultra-ports resolve 8085      free it, and prove it
+  ultra-ports wait 8085 -- CMD  run CMD once it is held, and answers
+"""
+STATUSES = """\
+Exit status: 0 done or answered, 1 still held, 2 usage, 3 nothing was touched
+  and the right command is printed, 4 hidden, 5 undecidable, 130 interrupted."""
 _COMPLETION = {"install_completion", "show_completion"}
 
 
@@ -74,6 +82,11 @@ class LazyGroup(TyperGroup):
         self.commands = {
             name: TyperCommand(name, short_help=summary) for name, (_, summary) in COMMANDS.items()
         }
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - vendored classes
+        """The overview, in the place of typer's own."""
+        del ctx
+        formatter.write(overview())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - vendored classes
         """The words; of an empty line, those that are typed below a listing of what is held."""
@@ -107,6 +120,15 @@ class LazyGroup(TyperGroup):
             raise typer.Abort from error
 
 
+def overview() -> str:
+    """Every command in its group, and the exit statuses, on one screen."""
+    lines = [OVERVIEW]
+    for group, names in GROUPS.items():
+        lines += [f"{group}:", *(f"  {name:<13} {COMMANDS[name][1]}" for name in names)]
+    others = [name for name in COMMANDS if not any(name in names for names in GROUPS.values())]
+    return "\n".join([*lines, "More:", f"  {', '.join(others)}", STATUSES, ""])
+
+
 def _is_port(word: str) -> bool:
     try:
         parse([word])
@@ -132,7 +154,6 @@ app = typer.Typer(
     cls=LazyGroup,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EPILOG,
 )
 
 
@@ -151,20 +172,7 @@ def _app(
         ),
     ] = False,
 ) -> None:
-    """Examples:
-
-    \b
-      ultra-ports resolve 8085           free the port, and prove it
-      ultra-ports resolve 8085 3000-3010 several ports at once
-      ultra-ports resolve -n 8085        say what would be done
-      ultra-ports who 8085               who holds it, and what would free it
-      ultra-ports who                    every port that is held
-      ultra-ports 8085                   the same as `who 8085`
-      ultra-ports apply plan.json        what `resolve --plan-out plan.json 8085` planned
-
-    Frees ports without doing harm: local processes get a SIGTERM and time, containers a
-    `docker stop`, and what a manager would start again is named with the command that stops it.
-    """  # noqa: D415, D301 - a help text, with click's mark for verbatim paragraphs
+    """Runs what the command says."""
     del version
 
 

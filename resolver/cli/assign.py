@@ -11,7 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from resolver.cli import completing
-from resolver.cli.options import NoDocker, ProjectName, Verbose
+from resolver.cli.options import Json, NoDocker, ProjectName, Verbose
 from resolver.cli.output import print_json, say
 from resolver.cli.override import Override
 from resolver.cli.store import opened
@@ -88,6 +88,7 @@ def assign(
     form: Annotated[
         ExportFormat, typer.Option("--format", help="What to print on stdout.")
     ] = ExportFormat.ENV,
+    json: Json = False,
     compose_files: Annotated[
         list[str] | None,
         typer.Option("--file", "-f", metavar="FILE", help="A compose file, for --format compose."),
@@ -120,7 +121,7 @@ def assign(
     gets the same ports again, whatever it prefers by then. What changed, and why, is said
     on stderr, and an .env that says something else is named.
     """  # noqa: D415, D301 - a help text
-    if compose_files and form is not ExportFormat.COMPOSE:
+    if not (to_compose := form is ExportFormat.COMPOSE and not json) and compose_files:
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
     wanted = service_requests(services or [], found)
@@ -140,7 +141,7 @@ def assign(
     # What cannot be read or written is found out before anything is done.
     paths = _paths(found) if env_files is None else [*map(Path, env_files)]
     files = [EnvFile(path, keep=bool(services)) for path in dict.fromkeys(paths)]
-    override = Override.read(compose_files or [], wanted) if form is ExportFormat.COMPOSE else None
+    override = Override.read(compose_files or [], wanted) if to_compose else None
     tell(override.notes if override else ())
     tell(_notes(found, wanted))
     with opened(found.root) as store:
@@ -157,7 +158,7 @@ def assign(
         tell(file.preview(assigned, told) if dry_run else file.write(assigned, told, os.environ))
     if override is not None:
         print(override.text(assigned), end="")
-    elif form is ExportFormat.JSON:
+    elif json or form is ExportFormat.JSON:
         print_json(
             AssignmentEnvelope(
                 dry_run=dry_run,

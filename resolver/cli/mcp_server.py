@@ -91,7 +91,7 @@ def apply(plan: Plan, directory: Directory = "") -> str:
 
 def assign(services: Services, directory: Directory = "") -> str:
     """Gives each service a port of its own, which stays this checkout's; all of them if empty."""
-    return _answer(["assign", "--format", "json", "--", *services], directory)
+    return _answer(["assign", "--json", "--", *services], directory)
 
 
 def reserve(

@@ -8,7 +8,7 @@ import typer
 from msgspec import json
 
 from resolver import planfile
-from resolver.cli import init
+from resolver.cli import env, init, wait
 from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.project.file import WholeFile
@@ -22,6 +22,8 @@ SHAPES = {
     "health": (health.SCHEMA, health.HealthEnvelope),
     "reservations": (reservations.SCHEMA, reservations.ReservationsEnvelope),
     "assignment": (variables.SCHEMA, variables.AssignmentEnvelope),
+    "env": (env.SCHEMA, env.EnvEnvelope),
+    "wait": (wait.SCHEMA, wait.WaitEnvelope),
     "init": (init.SCHEMA, init.InitEnvelope),
     "config": (settings.SCHEMA, settings.SettingsEnvelope),
     "event": (events.SCHEMA, events.EventEnvelope),

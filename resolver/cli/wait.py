@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from resolver.cli import completing, options
-from resolver.cli.options import NoDocker, ProbeText, Quiet
-from resolver.cli.output import say
+from resolver.cli.options import Json, NoDocker, ProbeText, Quiet
+from resolver.cli.output import print_json, say
 from resolver.cli.progress import StatusLine
 from resolver.errors import UsageError
 from resolver.health import remote
@@ -21,6 +21,7 @@ from resolver.health import wait as waiting
 from resolver.health.targets import targets
 from resolver.host.clock import SystemClock
 from resolver.host.execute import NotStartedError, execute
+from resolver.json_text import Envelope
 from resolver.leases import assigned
 from resolver.project import names
 from resolver.report.escape import escape
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from resolver.health.wait import Condition, Unmet
     from resolver.project.model import Probe
 
+SCHEMA = "ultra-ports.wait/1"
 EPILOG = """\b
 Exit status: that of CMD, where there is one. Of ultra-ports itself:
   0    all the ports are as they shall be
@@ -50,6 +52,17 @@ _MEANT = dict.fromkeys(("up", "open", "ready"), waiting.Until.HEALTHY.value)
 """What other tools call it."""
 _ANSWERS = {waiting.Until.HEALTHY, waiting.Until.MINE}
 _BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
+
+
+class WaitEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `wait` without a program to run: what was not met in time, and why."""
+
+    schema: str = SCHEMA
+    command: str = "wait"
+    exit_status: int
+    until: str
+    seconds: float
+    unmet: list[waiting.Unmet]
 
 
 def wait(
@@ -72,6 +85,7 @@ def wait(
         float, typer.Option(metavar="SECONDS", callback=options.seconds, help="0: one look.")
     ] = 60.0,
     no_docker: NoDocker = False,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Examples:
@@ -96,7 +110,14 @@ def wait(
     with ExitStack() as stack:
         for condition in conditions:
             stack.enter_context(closing(condition))
-        unmet = _wait(conditions, timeout, until, " ".join(ports), quiet=quiet)
+        begun = time.monotonic()
+        unmet = _wait(conditions, timeout, until, " ".join(ports), quiet=quiet or json)
+    if json and not command:
+        seconds = round(time.monotonic() - begun, 3)
+        answer = WaitEnvelope(
+            exit_status=1 if unmet else 0, until=until, seconds=seconds, unmet=[*unmet]
+        )
+        print_json(answer)
     if unmet:
         for each in unmet:
             say([f"not {until} after {timeout:g} s: {each.title} {each.why}"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import resolver
+from resolver.cli.app import COMMANDS
 from tests.lab.cli import ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
-from tests.lab.processes import answered_by, stays, stays_free
+from tests.lab.processes import answered_by, stays, stays_free, unavailable
 from tests.lab.terminal import typed
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ HOLDER = {
 PROCESS = {"pid", "start_time", "name", "command", "user", "cwd", "parent"}
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["resolve", "-h"], ["who", "-h"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["resolve", "-h"], ["who", "-h"]], ids=" ".join)
 def test_help_leads_with_examples_and_tells_the_exit_statuses(arguments: list[str]) -> None:
     run = ultra(*arguments, env={"COLUMNS": "100"})
 
@@ -63,6 +66,73 @@ def test_help_leads_with_examples_and_tells_the_exit_statuses(arguments: list[st
     assert f"ultra-ports {command} " in before_the_options.partition("Examples")[2]
     for status in (0, 1, 2, 3, 4, 5, 130):
         assert re.search(rf"(?m)^\W*{status}\b", run.stdout), f"{status} is not explained"
+
+
+def test_the_overview_fits_a_terminal_and_names_every_command_and_status() -> None:
+    run = ultra("-h")
+    lines = run.stdout.splitlines()
+
+    assert (run.status, run.stderr) == (0, "")
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 80
+    for group in ("Free ports", "Compose", "Assign and reserve", "Health", "More"):
+        assert f"{group}:" in lines
+    words = set(re.findall(r"[a-z-]+", run.stdout))
+    assert set(COMMANDS) <= words, set(COMMANDS) - words
+    statuses = re.findall(r"\b(\d+) [a-z]", run.stdout[run.stdout.index("Exit status") :])
+    assert statuses == ["0", "1", "2", "3", "4", "5", "130"]
+    assert ultra("--help").stdout == run.stdout
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_its_help(command: str) -> None:
+    run = ultra(command, "-h")
+    assert (run.status, run.stderr) == (0, "")
+    assert f"ultra-ports {command}" in run.stdout
+
+
+def test_the_manual_is_made_of_the_help() -> None:
+    run = ultra("man")
+    assert run.status == 0
+    groff = shutil.which("groff") or unavailable("groff is missing")
+    done = subprocess.run(
+        [groff, "-man", "-Tascii", "-P-cbou", "-ww"],
+        input=run.stdout,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    page = done.stdout
+    for command in COMMANDS:
+        assert f"   {command} - " in page, command
+    for line in ("--stop-services", "    ultra-ports resolve --stale ", "130  interrupted"):
+        assert line in page, line
+
+
+@pytest.mark.parametrize(
+    ("words", "schema"),
+    [
+        (("assign", "api:PORT"), "assignment"),
+        (("env", "api"), "env"),
+        (("env",), "env"),
+        (("wait", "PORT", "--timeout", "0"), "wait"),
+        (("wait", "PORT", "--until", "free"), "wait"),
+    ],
+)
+def test_json_is_an_envelope_everywhere(
+    words: tuple[str, ...], schema: str, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    (tmp_path / "ultra-ports.toml").write_text(f"services.api = {port}")
+    run = ultra(*(word.replace("PORT", port) for word in words), "--json", cwd=tmp_path)
+
+    assert run.json["schema"] == f"ultra-ports.{schema}/1"
+    assert (run.json["command"], run.json["exit_status"]) == (words[0], run.status)
+    if schema == "env":
+        assert run.json["values"]["api"] == port
+    if words[-1] == "0":
+        assert (run.status, len(run.json["unmet"])) == (1, 1)
 
 
 def test_long_help_is_the_same() -> None:

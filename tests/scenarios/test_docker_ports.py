@@ -81,8 +81,8 @@ def test_docker_lists_and_runs_it(docker: str, lab: Lab) -> None:
     assert ultra("docker-plugin", "install").status == 0
 
     assert re.search(r"^ +ports\* ", run(docker, "--help").stdout, re.MULTILINE)
-    assert "Commands:" in run(docker, "help", "ports").stdout
-    assert "Commands:" in run(docker, "ports", "--help").stdout
+    assert "Free ports:" in run(docker, "help", "ports").stdout
+    assert "Free ports:" in run(docker, "ports", "--help").stdout
     who = run(docker, "ports", str(port))
     assert (who.returncode, who.stdout) == (0, ultra("who", str(port)).stdout)
     assert run(docker, "ports", "resolve", "0").returncode == 2

@@ -33,20 +33,26 @@ def lookup(
     Raises:
         UsageError: there is no such service or variable; the message names the services.
     """
-    requests = {wanted.service: wanted for wanted in _requests(project, assigned)}
-    if name in requests:
-        return str(requests[name].preferred.port)
-    if name in exports:
-        return exports[name]
-    for wanted in requests.values():
-        found = variables_of(wanted, wanted.preferred)
-        if name in found:
-            return found[name]
-    known = ", ".join(requests) or "none"
+    found = values(project, assigned, exports)
+    if name in found:
+        return found[name]
+    known = ", ".join(each.service for each in _requests(project, assigned)) or "none"
     raise UsageError(
         f"{name[:60]!a} is neither a service nor a variable of one; services: {known}",
         "a service api has API_PORT, API_HOST and API_URL",
     )
+
+
+def values(
+    project: Project, assigned: Mapping[str, PortRequest], exports: Mapping[str, str]
+) -> dict[str, str]:
+    """The port of every service by its name, and every variable of the project by its own."""
+    requests = _requests(project, assigned)
+    found: dict[str, str] = {}
+    for wanted in requests:
+        found = variables_of(wanted, wanted.preferred) | found
+    ports = {wanted.service: str(wanted.preferred.port) for wanted in requests}
+    return {**found, **exports, **ports}
 
 
 def _requests(project: Project, assigned: Mapping[str, PortRequest]) -> list[ServiceRequest]:
