@@ -43,6 +43,11 @@ def policy_of(facts: Mapping[str, str]) -> str:
     return policy
 
 
+def is_transient(facts: Mapping[str, str]) -> bool:
+    """Whether systemd-run(1) or a program made the unit: it has no file, and goes with its end."""
+    return "/systemd/transient/" in facts.get("FragmentPath", "")
+
+
 def command_of(facts: Mapping[str, str]) -> str:
     """The first command line of `ExecStart`; empty where there is none."""
     found = re.search(_ARGUMENTS, facts.get("ExecStart", ""))

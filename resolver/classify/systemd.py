@@ -33,7 +33,7 @@ from resolver.model import (
     Transport,
 )
 from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
-from resolver.unit_facts import command_of, policy_of, triggers_of
+from resolver.unit_facts import command_of, is_transient, policy_of, triggers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -175,6 +175,8 @@ def _service(
         evidence=(*_seen(holder), *_service_evidence(unit, facts)),
         reason=f"service {unit.name} of systemd ({policy})",
     )
+    if is_transient(facts):  # to start it is no way back
+        service = replace(service, start=())
     return classification(holder, filter(None, [holder.master]), service)
 
 

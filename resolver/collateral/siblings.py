@@ -65,6 +65,20 @@ RUNNERS: tuple[Runner, ...] = (
         "https://www.gnu.org/software/parallel/man.html",
     ),
     Runner(
+        frozenset({"torchrun", "accelerate", "deepspeed", "horovodrun", "mpirun", "mpiexec"})
+        | {
+            "mpiexec.hydra",
+            "hydra_pmi_proxy",
+            "orterun",
+            "prterun",
+            "torch.distributed.run",
+            "run",
+        },
+        r"\b(?:torchrun|accelerate|deepspeed|horovodrun|mpirun|mpiexec|orterun|prterun|hydra)"
+        r"|torch\.distributed",
+        "https://docs.pytorch.org/docs/stable/elastic/run.html#membership-changes",
+    ),
+    Runner(
         frozenset({"pnpm", "pnpm.cjs", "yarn", "yarn.js"}),
         r"(?: -r | --recursive | --parallel| workspaces foreach)",
         "https://pnpm.io/cli/recursive",

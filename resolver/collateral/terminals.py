@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.collateral.family import Family
+    from resolver.model import Process
 
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}  # pts(4)
 _SSH = frozenset({"ssh"})
@@ -48,7 +49,7 @@ def _shared(family: Family) -> Iterator[Collateral]:
 
     One that does nothing else (ControlPersist) is stopped as a service, and has another title.
     """
-    masters = [e for e in family.members if known_as(e, _SSH) and "[mux]" not in e.command[0]]
+    masters = [e for e in family.members if known_as(e, _SSH) and not _is_service(e)]
     paths = {e.path for e in family.sockets.unix if e.listening and e.inode in family.inodes}
     for path in sorted(paths if masters else ()):
         count = sum(each.connected and each.path == path for each in family.sockets.unix)
@@ -63,6 +64,10 @@ def _shared(family: Family) -> Iterator[Collateral]:
                 f"{masters[0]} listens there for them",
                 (Command(cancel, "with the forward as it was given"),),
             )
+
+
+def _is_service(process: Process) -> bool:
+    return "[mux]" in " ".join(process.command)
 
 
 def _debugged(family: Family) -> Iterator[Collateral]:

@@ -413,3 +413,21 @@ def test_a_unit_that_another_one_upholds_is_named(desk: Desk) -> None:
 
     assert run.status == 0, run.stdout + run.stderr
     assert desk.machine.stays_free(desk.port)
+
+
+def test_the_way_back_of_a_transient_unit_is_its_command_line(desk: Desk) -> None:
+    """systemd-run(1): the unit is gone with its end, and systemctl could not start it."""
+    desk.machine.run(
+        *("systemd-run", "--unit", desk.unit, f"--working-directory={ROOT}"),
+        *serving(desk.port).split(),
+    )  # fmt: skip
+    desk.machine.wait_for(desk.port)
+
+    run = desk.resolve()
+
+    assert run.status == 0, run.stdout + run.stderr
+    [undo] = holder(run, desk.label)["step"]["undo"]
+    assert "systemctl" not in undo
+    desk.machine.run("sh", "-c", f"({undo} >/dev/null 2>&1 &)")
+    server = desk.machine.wait_for(desk.port)
+    desk.machine.run("kill", str(server))

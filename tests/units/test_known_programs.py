@@ -23,6 +23,8 @@ OWN = [
     "gunicorn -c conf.py web:application",
     "ssh -fNL 8080:db:5432 host",
     "vault server -dev",
+    "python3 train.py --port 29500",
+    "mutagen sync list",
 ]
 THEIRS = {
     "java -Xmx1g com.intellij.idea.Main": "session",
@@ -36,6 +38,10 @@ THEIRS = {
     "ssh -L 8080:db:5432 host": "session",
     "vault server -config=/etc/vault.hcl": "state",
     "inetd /etc/inetd.conf": "registrants",
+    "python3 -m torch.distributed.run --nproc-per-node 4 train.py": "state",
+    "mpirun -n 4 ./solver": "state",
+    "mutagen daemon run": "network",
+    "tor -f torrc": "network",
 }
 
 
