@@ -134,5 +134,10 @@ def stop_of_container(paths: str, container: Container) -> Command:
     if "kubepods" in paths:
         words = ("kubectl", "get", "pods", "-A", "-o", "wide")
         return Command(words, f"the pod of container {container.name}")
+    if container.client == ("lxc-stop",):
+        return Command((*container.client, "-n", container.handle), "stops it with all in it")
+    if container.client == ("machinectl",):
+        why = f"or, where machined does not know it: kill {container.id}"
+        return Command((*container.client, "stop", container.handle), why)
     client = ("podman",) if "libpod" in paths else container.client
     return Command((*client, "stop", container.handle))

@@ -279,6 +279,15 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _NETWORK,
+        "lxd incusd",
+        "the way into an instance, which comes back with that instance only",
+        "https://linuxcontainers.org/incus/docs/main/reference/devices_proxy/",
+        ("incus", "config", "device", "remove", "INSTANCE", "DEVICE"),
+        "takes this proxy away",
+        words=r"\bforkproxy\b",
+    ),
+    Known(
+        _NETWORK,
         "mutagen",
         "every forward and synchronisation of the daemon",
         "https://mutagen.io/documentation/forwarding",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.gather.engines import container_id_in
+from resolver.gather.machines import machine_above
 from resolver.gather.podman import conmons_container
 from resolver.host import trust
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
@@ -101,7 +102,9 @@ def _is_left_over(rule: Redirect, snapshot: Snapshot) -> bool:
 def _receiving(rule: Redirect, snapshot: Snapshot) -> Container | None:
     """The living container to which a rule leads."""
     process = snapshot.process(dict(snapshot.receivers).get(rule.leads))
-    return _inhabited(process.cgroups, {process.uid}, snapshot) if process else None
+    if process is None:
+        return None
+    return _inhabited(process.cgroups, {process.uid}, snapshot) or _machine([process], snapshot)
 
 
 def _requested(binding: Binding, requests: Sequence[PortRequest] | None) -> bool:
@@ -210,7 +213,9 @@ def _container_of(
         return _publisher(binding, uids, snapshot)
     paths = [path for process in family for path in process.cgroups]
     inhabited = _inhabited(paths, uids, snapshot)
-    return inhabited if inhabited and inhabited.engine else _watched(family, snapshot) or inhabited
+    if inhabited and inhabited.engine:
+        return inhabited
+    return _watched(family, snapshot) or inhabited or _machine(family, snapshot)
 
 
 def _watched(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
@@ -220,6 +225,15 @@ def _watched(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
             found, name = conmons_container(watcher)
             if found and found != snapshot.own_container:
                 return _known(found, watcher, snapshot) or _unknown(found, name, watcher)
+    return None
+
+
+def _machine(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
+    """The container without an engine in which a process runs; never the one that we are in."""
+    for process in family:
+        line = [each for each in process.ancestors if each not in snapshot.own]
+        if found := machine_above(filter(None, map(snapshot.process, line))):
+            return found
     return None
 
 

@@ -41,6 +41,7 @@ THEIRS = {
     "python3 -m torch.distributed.run --nproc-per-node 4 train.py": "state",
     "mpirun -n 4 ./solver": "state",
     "mutagen daemon run": "network",
+    "incusd forkproxy -- 1 2 tcp:0.0.0.0:80 3 4 tcp:127.0.0.1:80": "network",
     "tor -f torrc": "network",
 }
 
