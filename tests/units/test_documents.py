@@ -62,3 +62,18 @@ def test_every_classifier_is_asked_once() -> None:
     names = [classifier.__name__.rpartition(".")[2] for classifier in CLASSIFIERS]  # type: ignore[attr-defined]
     assert sorted(names) == sorted(files)
     assert names[-1] == "local"
+
+
+def test_what_is_asked_of_an_engine_is_in_the_security_page() -> None:
+    client = (ROOT / "resolver" / "host" / "engine_client.py").read_text(encoding="utf-8")
+    requests = {
+        "containers": "/containers/json",
+        "inspect_container": "/containers/{id}/json",
+        "info": "/info",
+        "events": "/events",
+        "stop": "/containers/{id}/stop",
+        "unpause": "/unpause",
+    }
+    assert set(re.findall(r"self\._api\.(\w+)\(", client)) == set(requests)
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert all(path in page for path in requests.values())
