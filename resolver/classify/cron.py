@@ -51,7 +51,21 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
             job = (master, *filter(None, above[:place]))
             daemons = [found for found in above[place:] if found and _starts_jobs(found)]
             return _classification(holder, job, daemons[-1], run)
-    return None
+    return _kept_up(holder, master, run) if [each.pid for each in master.ancestors] == [1] else None
+
+
+def _kept_up(holder: Holder, master: Process, run: CommandRunner) -> Classification | None:
+    """A daemon that a job starts where it finds none: nobody is above it any more."""
+    entry = next((found for found in _entries(master, run) if _runs(found, (master,))), None)
+    if entry is None:
+        return None
+    return Classification(
+        holder,
+        Kind.LOCAL,
+        chain=(entry.table, str(master)),
+        evidence=(f"{_again(entry)}: {entry.command}",),
+        reason=f"process {master}, which a job of {entry.table} starts",
+    )
 
 
 def _starts_jobs(process: Process) -> bool:
@@ -84,6 +98,10 @@ def _when(job: tuple[Process, ...], run: CommandRunner) -> str:
     entry = next((found for found in _entries(job[-1], run) if _runs(found, job)), None)
     if entry is None:
         return "started by cron: it may come back at its next time (crontab -l, /etc/cron.d)"
+    return _again(entry)
+
+
+def _again(entry: _CronEntry) -> str:
     if entry.schedule == "@reboot":
         return f"{entry.table}: @reboot: it comes back when the machine starts again"
     return f"{entry.table}: it comes back at {entry.schedule}"

@@ -7,6 +7,7 @@ waits on it, and is no such case.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import struct
@@ -25,6 +26,8 @@ _CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC of asm-generic/fcntl.h
 _WATCHED = re.compile(r"^tfd:\s*(\d+)", re.MULTILINE)
 _POLLFD = struct.Struct("=ihh")  # poll(2)
 _MOST_LOOKED_AT = 512  # epoll sets and threads of one process
+_STDERR = 2
+_MOST_NAMED = 4
 _MOST = 4096  # descriptors that a poll or select names
 # The numbers of the calls in which a thread waits for connections (syscalls(2), by machine)
 _ACCEPT = {"x86_64": {43, 288}, "aarch64": {202, 242}}
@@ -44,12 +47,29 @@ def lost(family: Family) -> Iterator[Collateral]:
     if waiting or (waiting is None and not _names_the_other(family)):
         return
     own = family.holder.binding.port
+    written = _written(family)
+    text = f"what it writes: {', '.join(written)}" if written else "whatever it is busy with"
     yield Collateral(
         CollateralKind.INHERITED,
-        Degree.REFUSED if served else Degree.MENTIONED,
-        f"what it serves instead: {', '.join(served)}" if served else "whatever it is busy with",
+        Degree.REFUSED if served or written else Degree.MENTIONED,
+        f"what it serves instead: {', '.join(served)}" if served else text,
         f"it inherited {own} from the program before it, and does not accept connections there",
     )
+
+
+def _written(family: Family) -> list[str]:
+    """The files that it makes, such as a copy or an archive: what is appended to is a log."""
+    errors = {each.target for each in family.descriptors if each.number == _STDERR}
+    made = (each for each in family.descriptors if _makes(each) and each.target not in errors)
+    return sorted({each.target for each in made})[:_MOST_NAMED]
+
+
+def _makes(each: Descriptor) -> bool:
+    """Whether a descriptor writes to a file that is there (open(2)): not to a device, or a pipe."""
+    if each.target.startswith(("/dev/", "/proc/", "/sys/")) or not os.path.isfile(each.target):
+        return False
+    flags = int(each.facts().get("flags", "0"), 8)
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and not flags & os.O_APPEND
 
 
 def _accepted(family: Family) -> bool:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import sys
 from itertools import pairwise
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
+from resolver.host.files import text_of
 from resolver.host.netfilter import may_redirect, native_rules, old_nat_tables
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -38,6 +40,9 @@ _BACKENDS = (
 _LEADING = r"(?:KUBE|CNI|NETAVARK)-"
 _GOES_ON = r"-A (?P<chain>\S+) .*(?:--to-destination (?P<address>\S+)|-[jg] (?P<next>(?!DNAT)\S+))"
 _ADDRESS = r"\[?[\da-fA-F:.]+\]?(?::\d+)?\Z"
+_IPVS = "/proc/net/ip_vs"
+_END = r"([0-9A-F]{8}|\[[0-9a-fA-F:]+\]):([0-9A-F]{4})\b"
+_VIRTUAL, _BEHIND = rf"(TCP|UDP)\s+{_END}", rf"\s+->\s+{_END}"
 _DEEPEST = 6  # chains that follow each other: KUBE-NODEPORTS → KUBE-EXT- → KUBE-SVC- → KUBE-SEP-
 
 
@@ -64,7 +69,44 @@ def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner)
     if requests is None or sys.platform != "linux" or os.geteuid() != 0:
         return UNREAD
     may = may_redirect()
-    return _listed(requests, run) if may else Nat(may is not None)
+    nat = _listed(requests, run) if may else Nat(may is not None)
+    balanced = parse_ipvs(text_of(_IPVS))
+    wanted = {rule for rule in balanced if any(rule.captures(request) for request in requests)}
+    return replace(nat, redirects=tuple(sorted({*nat.redirects, *wanted}))) if wanted else nat
+
+
+def parse_ipvs(text: str) -> Iterator[Redirect]:
+    """The virtual services of IPVS (ipvsadm(8)), and the first server behind each: in hexadecimal.
+
+    It takes what arrives before any socket, and a plain bind still succeeds.
+    """
+    lines = text.splitlines()
+    for line, following in pairwise((*lines, "")):
+        service = re.match(_VIRTUAL, line)
+        if service is None:
+            continue
+        transport = Transport(service[1].lower())
+        address, port = _from_hexadecimal(service[2]), int(service[3], 16)
+        server = re.match(_BEHIND, following)
+        target = f"{_from_hexadecimal(server[1])}:{int(server[2], 16)}" if server else "no server"
+        host = f"[{address}]" if ":" in address else address
+        yield Redirect(
+            transport,
+            port,
+            port,
+            target,
+            "IPVS",
+            ("ipvsadm", "-D", f"-{transport[0]}", f"{host}:{port}"),
+            address,
+            _host(target) if server else "",
+        )
+
+
+def _from_hexadecimal(text: str) -> str:
+    """`0A000001`, or an IPv6 address in brackets."""
+    if text.startswith("["):
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text[1:-1]))
+    return socket.inet_ntop(socket.AF_INET, bytes.fromhex(text))
 
 
 def _listed(requests: Collection[PortRequest], run: CommandRunner) -> Nat:

@@ -270,6 +270,21 @@ def test_a_port_that_the_holder_only_inherited(lab: Lab) -> None:
     accepted(port)
 
 
+def test_what_a_holder_that_only_inherited_makes(lab: Lab, tmp_path: Path) -> None:
+    """A copy that a server had started: a log that it appends to is none."""
+    for name, mode, touched in (("archive.tar", "xb", False), ("server.log", "ab", True)):
+        port = free_port()
+        code = f"import time; f = open({str(tmp_path / name)!r}, {mode!r}); time.sleep(600)"
+        lab.command(sys.executable, "-c", CARELESS, str(port), "-c", code)
+        wait_until((tmp_path / name).exists, "it has begun")
+
+        if touched:
+            assert resolve(port).status == 0
+        else:
+            loss = refused(port, "inherited")
+            assert loss["text"] == f"what it writes: {tmp_path / name}"
+
+
 def psql(server: Postgres, *statements: str) -> subprocess.Popen[bytes]:
     """A client that sends one statement after the other, and then waits."""
     words = ["psql", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-q"]

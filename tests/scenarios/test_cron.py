@@ -103,3 +103,19 @@ def test_a_job_of_at_is_ended_for_good(lab: Lab) -> None:
         wait_until(
             lambda: not psutil.Process(daemon.popen.pid).children(), "nothing of the job is left"
         )
+
+
+def test_a_daemon_that_a_job_keeps_up(lab: Lab, tmp_path: Path) -> None:
+    """It has let go of cron: only the table tells that it comes back."""
+    port = free_port()
+    server = f"{sys.executable} -B -S -m tests.lab.servers.answering {port}"
+    job = f"cd {ROOT} && (setsid {server} >/dev/null 2>&1 &)"
+    with cron(lab, tmp_path, job) as daemon:
+        wait_until(lambda: answered_by(port), "the job's server answers")
+
+        run = ultra("resolve", str(port), *FAST, prefix=daemon.enter)
+
+        found = freed(run, port)
+        assert found["chain"][0] == "crontab of root"
+        assert "it comes back when the machine starts again" in found["evidence"][0]
+        assert daemon.alive

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.gather.holders import holders
+from resolver.gather.redirects import parse_ipvs
 from resolver.model import (
     Binding,
     Container,
@@ -253,3 +254,23 @@ def test_a_left_over_rule_beside_a_living_container() -> None:
 
     assert [each.redirect for each in found if each.redirect] == [gone]
     assert [each.container for each in found if each.container] == [container]
+
+
+def test_virtual_services_of_ipvs() -> None:
+    """Recorded: /proc/net/ip_vs as the kernel prints it; this one here has none."""
+    text = (
+        "IP Virtual Server version 1.2.1 (size=4096)\n"
+        "Prot LocalAddress:Port Scheduler Flags\n"
+        "  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+        "TCP  C0A80001:1F90 rr\n"
+        "  -> 0A000002:0050      Masq    1      0          0\n"
+        "UDP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0035 rr\n"
+        "FWM  00000001 rr\n"
+    )
+    tcp, udp = parse_ipvs(text)
+    assert (tcp.first, tcp.address, tcp.target, tcp.leads) == (
+        8080, "192.168.0.1", "10.0.0.2:80", "10.0.0.2",
+    )  # fmt: skip
+    assert tcp.delete == ("ipvsadm", "-D", "-t", "192.168.0.1:8080")
+    assert (udp.first, udp.address, udp.target) == (53, "fd00::1", "no server")
+    assert udp.delete == ("ipvsadm", "-D", "-u", "[fd00::1]:53")
