@@ -35,7 +35,7 @@ INSTRUCTIONS = (
 )
 _LONGEST = 300  # characters of a text
 _LONGEST_COMMAND = 4096
-_WHOLE = {"commands", "undo", "stop", "start"}  # lines for a shell
+_WHOLE = {"commands", "command_lines", "undo", "undo_lines", "stop", "start"}  # lines for a shell
 _LONGEST_SECONDS = 600.0
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _GRANTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)

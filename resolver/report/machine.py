@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from resolver.json_text import Envelope
@@ -10,6 +12,7 @@ from resolver.model import (
     Classification,
     Collateral,
     CollateralKind,
+    Command,
     Confidence,
     Container,
     Degree,
@@ -30,7 +33,10 @@ from resolver.model import (
     Successor,
     Verdict,
 )
-from resolver.shell import join, shell_line
+from resolver.shell import shell_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMA = "ultra-ports.report/1"
 
@@ -45,13 +51,13 @@ class EngineEntry(Struct, frozen=True):
 
 
 class ManagerEntry(Struct, frozen=True):
-    """What would start a holder again; `stop` and `start` are lines for a shell."""
+    """What would start a holder again; `stop` and `start` are argument vectors."""
 
     kind: str
     name: str
     policy: str
-    stop: list[str]
-    start: list[str]
+    stop: list[tuple[str, ...]]
+    start: list[tuple[str, ...]]
 
 
 class ProcessEntry(Struct, frozen=True):
@@ -79,22 +85,29 @@ class ContainerEntry(Struct, frozen=True):
 
 
 class CollateralEntry(Struct, frozen=True):
-    """What else is lost with a holder; `commands` are lines for a shell."""
+    """What else is lost with a holder; `commands` as in `StepEntry`."""
 
     kind: CollateralKind
     degree: Degree
     text: str
     evidence: str
-    commands: list[str]
+    commands: list[tuple[str, ...]]
+    command_lines: list[str]
 
 
 class StepEntry(Struct, frozen=True):
-    """What was chosen for a holder; `commands` and `undo` are lines for a shell."""
+    """What was chosen for a holder.
+
+    `commands` and `undo` are argument vectors; the lines are the same for a shell, with the
+    directory that a command is to be run in, and a remark.
+    """
 
     kind: str
     why: str
-    commands: list[str]
-    undo: list[str]
+    commands: list[tuple[str, ...]]
+    command_lines: list[str]
+    undo: list[tuple[str, ...]]
+    undo_lines: list[str]
 
 
 class OutcomeEntry(Struct, frozen=True):
@@ -106,8 +119,14 @@ class OutcomeEntry(Struct, frozen=True):
 
 
 class HolderEntry(Struct, frozen=True):
-    """One holder of a port, from gathering to outcome."""
+    """One holder of a port, from gathering to outcome.
 
+    `name` and `pid` are the container's, whoever forwards to it, else the first process's; `pid` is
+    null where nobody says it.
+    """
+
+    name: str | None
+    pid: int | None
     binding: Binding
     state: SocketState
     kind: Kind
@@ -137,6 +156,7 @@ class PortEntry(Struct, frozen=True):
     """One requested port."""
 
     label: str
+    port: int
     request: PortRequest
     services: tuple[str, ...]
     verdict: Verdict
@@ -184,7 +204,10 @@ def ports(report: Report) -> list[PortEntry]:
 def holder(report: HolderReport) -> HolderEntry:
     """One holder, as a part of other envelopes."""
     found: Classification = report.classification
+    name, pid = _who(found)
     return HolderEntry(
+        name=name,
+        pid=pid,
         binding=found.holder.binding,
         state=found.holder.state,
         kind=found.kind,
@@ -202,9 +225,18 @@ def holder(report: HolderReport) -> HolderEntry:
     )
 
 
+def _who(found: Classification) -> tuple[str | None, int | None]:
+    """The name and the PID of the holder itself."""
+    container, master = found.holder.container, found.holder.master
+    if container and found.kind is not Kind.LOCAL:
+        return container.name, container.main_pid or None
+    return (master.name, master.pid) if master else (None, None)
+
+
 def _port(port: PortReport) -> PortEntry:
     return PortEntry(
         label=str(port.request),
+        port=port.request.port,
         request=port.request,
         services=port.services,
         verdict=port.verdict,
@@ -229,8 +261,8 @@ def _manager(manager: Manager | None) -> ManagerEntry | None:
         manager.kind,
         manager.name,
         manager.policy,
-        stop=[join((*prefix, *argv)) for argv in manager.stop],
-        start=[join((*prefix, *argv)) for argv in manager.start],
+        stop=[(*prefix, *argv) for argv in manager.stop],
+        start=[(*prefix, *argv) for argv in manager.start],
     )
 
 
@@ -261,15 +293,20 @@ def _container(container: Container | None) -> ContainerEntry | None:
 
 
 def _collateral(lost: Collateral) -> CollateralEntry:
-    commands = list(map(shell_line, lost.commands))
-    return CollateralEntry(lost.kind, lost.degree, lost.text, lost.evidence, commands)
+    return CollateralEntry(
+        lost.kind, lost.degree, lost.text, lost.evidence, *_commands(lost.commands)
+    )
 
 
 def _step(step: Step | None) -> StepEntry | None:
     if step is None:
         return None
-    commands, undo = list(map(shell_line, step.commands)), list(map(shell_line, step.undo))
-    return StepEntry(step.kind, step.why, commands, undo)
+    return StepEntry(step.kind, step.why, *_commands(step.commands), *_commands(step.undo))
+
+
+def _commands(commands: Sequence[Command]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The argument vectors, and the lines for a shell."""
+    return [each.argv for each in commands], list(map(shell_line, commands))
 
 
 def _outcome(outcome: Outcome | None) -> OutcomeEntry | None:

@@ -132,7 +132,7 @@ def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
 
     loss = refused(port, "machine")
 
-    assert loss["commands"][0].startswith(f"hostfwd_remove tcp::{port}")
+    assert loss["command_lines"][0].startswith(f"hostfwd_remove tcp::{port}")
     assert alive(guest.pid)
     accepted(port)
 
@@ -329,7 +329,7 @@ def test_postgresql_in_the_middle_of_a_transaction(postgres: Postgres) -> None:
         connected(postgres, "idle in transaction")
         loss = refused(postgres.port, "data")
         assert "in the middle of a transaction" in loss["text"]
-        assert loss["commands"][0].startswith("pg_ctl ")
+        assert loss["command_lines"][0].startswith("pg_ctl ")
         accepted(postgres.port)
         client.kill()
     assert "database system is shut down" in postgres.log()
@@ -375,7 +375,7 @@ def test_what_is_known_by_its_name(lab: Lab, name: str, kind: str, command: str)
     loss = refused(port, kind)
 
     assert server.alive
-    assert " ".join(loss["commands"]).startswith(command.format(port))
+    assert " ".join(loss["command_lines"]).startswith(command.format(port))
 
 
 def test_a_plan_goes_on_where_its_maker_accepted_the_loss(lab: Lab, tmp_path: Path) -> None:

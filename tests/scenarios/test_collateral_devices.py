@@ -126,7 +126,7 @@ def test_a_file_system_that_it_serves(lab: Lab, tmp_path: Path) -> None:
 
         assert loss["kind"] == "device"
         assert str(mount) in loss["text"]
-        assert loss["commands"][0].startswith(f"fusermount3 -u {mount}")
+        assert loss["command_lines"][0].startswith(f"fusermount3 -u {mount}")
         assert (mount / "letter").exists()
         assert alive(mounted.pid)
     finally:
@@ -182,7 +182,7 @@ def test_a_session_that_also_forwards(lab: Lab, daemon: Sshd) -> None:
         else:
             [loss] = losses(port)
             assert loss["kind"] == "session"
-            assert f"-KL {port}" in loss["commands"][0]
+            assert f"-KL {port}" in loss["command_lines"][0]
 
 
 def test_a_session_that_others_share(lab: Lab, daemon: Sshd) -> None:
@@ -198,7 +198,7 @@ def test_a_session_that_others_share(lab: Lab, daemon: Sshd) -> None:
     [loss] = losses(port)
 
     assert control in loss["text"]
-    assert loss["commands"][0].startswith(f"ssh -S {control} -O cancel -L {port}:")
+    assert loss["command_lines"][0].startswith(f"ssh -S {control} -O cancel -L {port}:")
     assert other.poll() is None
 
 

@@ -37,6 +37,7 @@ ENVELOPE = {
 }
 PORT = {
     "label",
+    "port",
     "request",
     "services",
     "verdict",
@@ -48,7 +49,7 @@ PORT = {
 }
 HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
-    *("chain", "evidence", "collateral", "ownership", "step", "outcome"),
+    *("chain", "evidence", "collateral", "ownership", "step", "outcome", "name", "pid"),
 }
 PROCESS = {"pid", "start_time", "name", "command", "user", "cwd", "parent"}
 
@@ -174,8 +175,11 @@ def test_json_is_one_versioned_envelope(lab: Lab) -> None:
     assert set(process) == PROCESS
     assert (process["pid"], process["parent"]) == (server.pid, os.getpid())
     assert process["command"][-1] == str(port)
+    assert (run.port(f"{port}/tcp")["port"], holder["pid"]) == (port, server.pid)
+    assert holder["step"]["undo"] == [process["command"]]
+    assert holder["step"]["undo_lines"][0].startswith(f"cd {process['cwd']} && ")
     assert (holder["manager"], holder["container"], holder["respawn"]) == (None, None, "no")
-    assert holder["step"]["undo"], "nothing says how to start it again"
+    assert holder["step"]["undo_lines"], "nothing says how to start it again"
 
 
 def test_text_tells_the_whole_story(lab: Lab, tmp_path: Path) -> None:

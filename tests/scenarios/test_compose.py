@@ -49,7 +49,7 @@ def test_a_service_beside_its_sibling(engine: Engine, tmp_path: Path) -> None:
         for holder in run.port(f"{port}/tcp")["holders"]:
             assert holder["container"]["compose_project"] == shop.name
             assert holder["container"]["compose_service"] == "web"
-            assert holder["step"]["undo"] == [f"docker start {web.name}"]
+            assert holder["step"]["undo_lines"] == [f"docker start {web.name}"]
         assert stays_free(port)
         assert web.state == "exited"
         assert api.serves(other)

@@ -60,14 +60,14 @@ def test_a_container_that_runit_keeps_in_the_foreground(runit: Supervisors, engi
     assert run.status == 3, run.stdout
     for holder in holders(run, port):
         assert (holder["kind"], holder["manager"]["kind"]) == ("service", "runit")
-        assert holder["step"]["commands"] == [f"sv -w 60 stop {runit.folder}"]
+        assert holder["step"]["command_lines"] == [f"sv -w 60 stop {runit.folder}"]
         assert holder["container"]["name"] == web.name
     assert web.state == "running"
 
     run = resolve(port, "--stop-services")
 
     assert run.status == 0, run.stdout
-    assert holders(run, port)[0]["step"]["undo"] == [f"sv up {runit.folder}"]
+    assert holders(run, port)[0]["step"]["undo_lines"] == [f"sv up {runit.folder}"]
     assert runit.says("down: ")
     assert is_free(port)
 
@@ -82,7 +82,7 @@ def test_a_container_that_a_loop_starts_again(lab: Lab, engine: Engine) -> None:
     run = resolve(port)
 
     assert run.status == 3, run.stdout
-    assert holders(run, port)[0]["step"]["commands"][0].startswith(f"kill {loop.pid} ")
+    assert holders(run, port)[0]["step"]["command_lines"][0].startswith(f"kill {loop.pid} ")
     assert alive(loop.pid)
     assert web.state == "running"
     lab.reap()
@@ -112,7 +112,7 @@ def test_what_was_execd_into_a_container_ends_alone(engine: Engine) -> None:
     [holder] = holders(run, port)
     assert (holder["kind"], holder["step"]["kind"]) == ("local", "kill")
     undo = f"docker exec -d {box.name} busybox httpd -f -p {port}"
-    assert holder["step"]["undo"] == [undo]
+    assert holder["step"]["undo_lines"] == [undo]
     assert box.state == "running"
     assert is_free(port)
 
@@ -126,7 +126,7 @@ def test_a_quadlet_is_its_units(engine: Engine) -> None:
     run = resolve(port, "--stop-services")
 
     assert run.status == 3, run.stdout
-    assert holders(run, port)[0]["step"]["commands"] == ["systemctl stop web.service"]
+    assert holders(run, port)[0]["step"]["command_lines"] == ["systemctl stop web.service"]
     assert web.serves(port)
 
 
@@ -144,4 +144,4 @@ def test_a_device_of_the_kernels_is_named(lab: Lab) -> None:
         assert run.status == 3, run.stdout
         [holder] = run.port(f"{port}/udp")["holders"]
         assert holder["chain"] == ["the kernel", "vxlan device v0"]
-        assert holder["step"]["commands"][0].startswith("ip link del v0")
+        assert holder["step"]["command_lines"][0].startswith("ip link del v0")

@@ -223,7 +223,7 @@ def test_postgresql_in_the_middle_of_a_transaction(engine: Engine) -> None:
         wait_until(lambda: b"idle in transaction" in subprocess.check_output(top), "it has begun")
         loss = refused(port, "data")
         assert loss["text"].startswith("PostgreSQL")
-        assert loss["commands"][0].startswith(f"docker exec {server.name} pg_ctl -D {data} ")
+        assert loss["command_lines"][0].startswith(f"docker exec {server.name} pg_ctl -D {data} ")
         run = resolve(port, "--accept-loss")
         assert run.status == 0, run.stdout
         client.kill()

@@ -48,7 +48,7 @@ def assert_stopped(run: Run, label: str, container: Container, verdict: str = "f
 
 def undo(run: Run, label: str) -> set[str]:
     """Every undo line of one port."""
-    return {line for holder in holders(run, label) for line in holder["step"]["undo"]}
+    return {line for holder in holders(run, label) for line in holder["step"]["undo_lines"]}
 
 
 def daemons(dockerd: int) -> set[int]:
@@ -346,7 +346,7 @@ def test_dry_run_leaves_the_container_alone(engine: Engine) -> None:
     for holder in report["holders"]:
         assert holder["kind"] == "container"
         assert holder["step"]["kind"] == "stop-container"
-        assert any(web.name in command for command in holder["step"]["commands"])
+        assert any(web.name in command for command in holder["step"]["command_lines"])
         assert holder["outcome"] is None
     assert stays(lambda: web.serves(port), 1.0)
     assert forwarders(port) == proxies

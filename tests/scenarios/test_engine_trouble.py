@@ -173,7 +173,7 @@ def test_another_engine_on_this_machine_explains_what_a_dead_one_cannot(engine: 
     (stop,) = {
         command
         for holder in run.port(f"{port}/tcp")["holders"]
-        for command in holder["step"]["commands"]
+        for command in holder["step"]["command_lines"]
     }
     assert stop.startswith("docker -H unix://")  # `docker` alone would talk to the dead one
     assert str(path) in said(run)

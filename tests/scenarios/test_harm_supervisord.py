@@ -132,7 +132,7 @@ def test_two_supervisords_in_one_folder(lab: Lab, home: Path) -> None:
     holder = advised(resolve(port), port)
 
     assert (holder["manager"]["name"], holder["confidence"]) == ("web:web", "confirmed")
-    assert holder["step"]["commands"] == [f"supervisorctl -c {other} stop web:web"]
+    assert holder["step"]["command_lines"] == [f"supervisorctl -c {other} stop web:web"]
     assert [running(config, "web") for config in configs.values()] == pids
 
     run = resolve(port, "--stop-services")

@@ -65,7 +65,7 @@ def test_a_unit_of_it_is_left_to_it(lab: Lab, scope: Path, tmp_path: Path) -> No
     assert run.status == 3, run.stdout
     holder = run.port(f"{port}/tcp")["holders"][0]
     enter = f"nsenter --target {init} --all systemctl"
-    assert holder["step"]["commands"] == [f"{enter} stop web.service"]
+    assert holder["step"]["command_lines"] == [f"{enter} stop web.service"]
     assert holder["manager"]["name"] == "web.service"
     assert "web.service of the system lab" in holder["chain"]
     assert not is_free(port)
@@ -79,7 +79,7 @@ def test_a_process_of_it_without_a_unit(lab: Lab, tmp_path: Path) -> None:
     run = ultra("resolve", "--json", str(port))
 
     assert run.status == 3, run.stdout
-    [command, *_] = run.port(f"{port}/tcp")["holders"][0]["step"]["commands"]
+    [command, *_] = run.port(f"{port}/tcp")["holders"][0]["step"]["command_lines"]
     assert command.startswith(f"nsenter --target {init} --all systemctl status ")
     assert not is_free(port)
     lab.reap()

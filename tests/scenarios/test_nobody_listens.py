@@ -90,7 +90,7 @@ def test_a_rule_that_captures_the_port_is_named_with_the_command_that_ends_it() 
         holder = only(run, port)
         assert (holder["kind"], holder["state"]) == ("redirect", "redirected")
         assert "172.31.255.253:80" in " ".join(holder["chain"])
-        (command,) = holder["step"]["commands"]
+        (command,) = holder["step"]["command_lines"]
         subprocess.run(["/bin/sh", "-c", command], check=True)
 
         again = ultra("resolve", str(port), "--json", "--no-docker")

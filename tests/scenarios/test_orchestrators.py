@@ -92,8 +92,8 @@ def test_a_swarm_service_is_not_stopped_behind_swarms_back(node: Engine) -> None
         assert (holder["respawn"], holder["confidence"]) == ("yes", "confirmed")
         assert (holder["manager"]["kind"], holder["manager"]["name"]) == ("swarm", web.name)
         assert holder["manager"]["policy"] == "replicas: 2"
-        assert holder["step"]["commands"] == [f"docker service scale {web.name}=0"]
-        assert holder["step"]["undo"] == [f"docker service scale {web.name}=2"]
+        assert holder["step"]["command_lines"] == [f"docker service scale {web.name}=0"]
+        assert holder["step"]["undo_lines"] == [f"docker service scale {web.name}=2"]
         assert {f"container {task.name}", "stack shop", web.name} <= set(holder["chain"])
         assert [each.name for each in web.tasks] == [task.name]
         assert web.replicas == 2
@@ -119,7 +119,7 @@ def test_a_swarm_service_is_scaled_to_nothing_when_asked_to(node: Engine) -> Non
         assert web.replicas == 0
         assert stays(lambda: not web.tasks, 1.0)
         assert len(bystander.tasks) == 1
-        (undo,) = holder["step"]["undo"]
+        (undo,) = holder["step"]["undo_lines"]
         in_node(node, undo.replace(" scale ", " scale --detach "))
         web.wait(1)
 
@@ -140,7 +140,7 @@ def test_a_global_service_leaves_this_node_out(node: Engine) -> None:
         assert "node.id!=" in web.facts("{{json .Spec.TaskTemplate.Placement}}").replace(
             "\\u0021", "!"
         )
-        (undo,) = holder_of(run, port)["step"]["undo"]
+        (undo,) = holder_of(run, port)["step"]["undo_lines"]
         in_node(node, undo)
         web.wait(1)
 
@@ -155,7 +155,7 @@ def test_an_engine_that_is_not_the_default_one_is_named_in_the_command(node: Eng
         run = on_node(node, "who", "--json", str(port), default=False)
 
         assert run.status == 0, run.stdout + run.stderr
-        (command,) = holder_of(run, port)["step"]["commands"]
+        (command,) = holder_of(run, port)["step"]["command_lines"]
         assert command == f"docker -H {node.host} service scale {web.name}=0"
         node(*shlex.split(command)[3:-1], "--detach", f"{web.name}=0")
         web.wait(0)
@@ -179,7 +179,7 @@ def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path, mode: str) -> 
         assert popen.poll() is None
         assert run.status == 3, run.stdout + run.stderr
         holder = holder_of(run, port)
-        commands = [each.partition("   #")[0] for each in holder["step"]["commands"]]
+        commands = [each.partition("   #")[0] for each in holder["step"]["command_lines"]]
         scale = f"docker service scale {web.name}"
         unpublish = f"docker service update --publish-rm 80 {web.name}"
         if mode == "global":
@@ -189,7 +189,7 @@ def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path, mode: str) -> 
             return
         assert holder["manager"]["name"] == web.name
         assert commands == [f"{scale}=0", unpublish]
-        assert holder["step"]["undo"] == [f"{scale}=1"]
+        assert holder["step"]["undo_lines"] == [f"{scale}=1"]
         assert web.replicas == 1
 
 
@@ -280,8 +280,8 @@ def test_a_pod_is_scaled_through_its_deployment(engine: Engine, tmp_path: Path) 
     holder = holder_of(run, port)
     assert (holder["respawn"], holder["confidence"]) == ("yes", "confirmed")
     assert holder["manager"]["name"] == "deployment/web"
-    assert holder["step"]["commands"] == ["kubectl -n shop scale deployment/web --replicas=0"]
-    assert holder["step"]["undo"] == ["kubectl -n shop scale deployment/web --replicas=3"]
+    assert holder["step"]["command_lines"] == ["kubectl -n shop scale deployment/web --replicas=0"]
+    assert holder["step"]["undo_lines"] == ["kubectl -n shop scale deployment/web --replicas=3"]
     assert f"pod {POD}" in holder["chain"]
     assert web.serves(port)
 
@@ -318,7 +318,7 @@ def test_what_kubectl_does_not_confirm_is_never_run(
     assert run.status == 3, run.stdout + run.stderr
     holder = holder_of(run, port)
     assert holder["confidence"] == "suspected"
-    assert holder["step"]["commands"] == ["kubectl -n shop scale deployment/web --replicas=0"]
+    assert holder["step"]["command_lines"] == ["kubectl -n shop scale deployment/web --replicas=0"]
     assert "scale" not in (tmp_path / "asked").read_text()
     assert web.serves(port)
 
@@ -337,7 +337,7 @@ def test_the_owner_of_a_pod_is_guessed_from_its_name(
     port = free_port()
     labelled(engine, port, {**KUBERNETES, "io.kubernetes.pod.name": pod})
     run = ultra("who", "--json", str(port), env=stand_in(tmp_path, "kubectl", {}))
-    (said,) = holder_of(run, port)["step"]["commands"]
+    (said,) = holder_of(run, port)["step"]["command_lines"]
     assert said.startswith(command)
 
 
@@ -352,8 +352,8 @@ def test_a_nomad_allocation_is_stopped_through_its_job(engine: Engine, tmp_path:
     assert run.status == 3, run.stdout + run.stderr
     holder = holder_of(run, port)
     assert (holder["manager"]["kind"], holder["manager"]["name"]) == ("nomad", "shop-web")
-    assert holder["step"]["commands"] == ["nomad job stop -namespace=shop shop-web"]
-    assert holder["step"]["undo"] == ["nomad job start -namespace=shop shop-web"]
+    assert holder["step"]["command_lines"] == ["nomad job stop -namespace=shop shop-web"]
+    assert holder["step"]["undo_lines"] == ["nomad job start -namespace=shop shop-web"]
     assert web.serves(port)
 
 
@@ -367,7 +367,7 @@ def test_a_nomad_allocation_whose_agent_is_silent(engine: Engine, tmp_path: Path
     assert run.status == 3, run.stdout + run.stderr
     holder = holder_of(run, port)
     assert holder["confidence"] == "suspected"
-    assert holder["step"]["commands"] == ["nomad job stop shop-web"]
+    assert holder["step"]["command_lines"] == ["nomad job stop shop-web"]
     assert "job stop" not in (tmp_path / "asked").read_text()
     assert web.serves(port)
 

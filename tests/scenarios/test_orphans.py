@@ -61,7 +61,7 @@ def test_a_proxy_without_a_container_is_ended(engine: Engine) -> None:
         assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
         (holder,) = report["holders"]
         assert holder["kind"] == "orphan"
-        assert holder["step"]["undo"] == [], "an engine starts a proxy, and nobody else"
+        assert holder["step"]["undo_lines"] == [], "an engine starts a proxy, and nobody else"
         assert "172.31.255.254:80" in " ".join(holder["chain"])
         proxy.wait(timeout=5)
     assert stays_free(port, 0.5)

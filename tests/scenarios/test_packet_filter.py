@@ -113,7 +113,7 @@ def test_a_rule_of_the_other_backend_is_named_with_its_tool() -> None:
 
     assert run.status == 3, run.stdout + run.stderr
     [holder] = run.port(f"{port}/tcp")["holders"]
-    assert holder["step"]["commands"] == [f"{other} -t nat -D {rule}"]
+    assert holder["step"]["command_lines"] == [f"{other} -t nat -D {rule}"]
 
 
 def test_rules_that_no_tool_lists_are_said() -> None:
@@ -169,12 +169,12 @@ def test_a_rule_of_a_living_container_is_its_owners(engine: Engine, tool: str) -
     found = redirected(port, rule)
 
     assert found["container"]["name"] == container.name
-    assert found["step"]["commands"] == [f"docker stop {container.name}"]
+    assert found["step"]["command_lines"] == [f"docker stop {container.name}"]
     assert container.name in " ".join(found["chain"])
     assert container.state == "running"
 
     alone = redirected(port, rule, "--no-docker")
-    assert alone["step"]["commands"] == [f"docker stop {container.id[:12]}"]
+    assert alone["step"]["command_lines"] == [f"docker stop {container.id[:12]}"]
 
 
 @pytest.mark.parametrize("tool", RULES)
@@ -183,7 +183,7 @@ def test_a_rule_that_leads_to_nobody_gets_the_deletion(tool: str) -> None:
 
     found = redirected(port, RULES[tool].format(port=port, address="10.77.1.2"), "--no-docker")
 
-    [command] = found["step"]["commands"]
+    [command] = found["step"]["command_lines"]
     assert " -D " in command or command.startswith("nft delete rule ip lab pre handle ")
     assert any("nothing that runs here has 10.77.1.2" in fact for fact in found["evidence"])
 
@@ -198,7 +198,7 @@ def test_a_node_port_is_kubernetes_business() -> None:
 
     found = redirected(port, rule, "--no-docker")
 
-    assert found["step"]["commands"] == [
+    assert found["step"]["command_lines"] == [
         "kubectl -n shop get service web   # whose node port it is"
     ]
 
@@ -213,7 +213,7 @@ def test_a_redirect_names_who_listens_there() -> None:
     found = redirected(port, f"{{ {rule}; }}", "--no-docker")
 
     assert "python" in " ".join(found["chain"])
-    assert "-D OUTPUT" in found["step"]["commands"][0]
+    assert "-D OUTPUT" in found["step"]["command_lines"][0]
 
 
 def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_loop_in_a_script_is_found_by_observation(lab: Lab, tmp_path: Path) ->
     assert len(report["holders"]) == 2
     assert f"serve.sh {loop.pid}" in chains(run, port)
     assert any("observed" in fact for fact in report["holders"][-1]["evidence"])
-    assert str(script) in report["holders"][-1]["step"]["undo"][0]
+    assert str(script) in report["holders"][-1]["step"]["undo_lines"][0]
     assert lab.processes() == []
 
 
@@ -118,7 +118,7 @@ def test_a_parent_with_another_child_is_left_alone(lab: Lab) -> None:
     assert (run.status, report["verdict"]) == (3, "advised"), run.stdout
     assert "other children" in report["reason"]
     assert str(sibling) in report["reason"]
-    assert f"kill {parent.pid}" in report["holders"][0]["step"]["commands"][0]
+    assert f"kill {parent.pid}" in report["holders"][0]["step"]["command_lines"][0]
     assert alive(parent.pid)
     assert answered_by(other) == sibling
     assert answered_by(port)
@@ -157,7 +157,7 @@ def test_a_loop_typed_into_a_shell_is_the_users(lab: Lab) -> None:
         report = run.port(f"{port}/tcp")
         assert (run.status, report["verdict"]) == (1, "retaken"), run.stdout + run.stderr
         assert f"bash {shell.pid}" in report["reason"]
-        assert f"kill {shell.pid}" in report["retaken_by"][0]["step"]["commands"][0]
+        assert f"kill {shell.pid}" in report["retaken_by"][0]["step"]["command_lines"][0]
         assert shell.poll() is None
         wait_until(lambda: answered_by(port), "the shell's loop goes on")
         lab.reap()

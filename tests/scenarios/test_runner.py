@@ -280,7 +280,7 @@ def test_a_context_chooses_the_engine(engine_without_proxy: Engine, tmp_path: Pa
 
     assert run.status == 0, run.stdout + run.stderr
     assert all(
-        each["step"]["commands"] == [f"docker stop {web.name}"] for each in holders(run, port)
+        each["step"]["command_lines"] == [f"docker stop {web.name}"] for each in holders(run, port)
     )
     assert not notes(run, port)
     assert web.state == "exited"
@@ -294,7 +294,7 @@ def test_the_engine_behind_the_port_is_found_by_its_daemon(engine_without_proxy:
     run = inside(engine, "resolve", *FAST, str(port))
 
     assert run.status == 0, run.stdout + run.stderr
-    (stop,) = {command for each in holders(run, port) for command in each["step"]["commands"]}
+    (stop,) = {command for each in holders(run, port) for command in each["step"]["command_lines"]}
     assert stop == f"docker -H {engine.host} stop {web.name}"
     assert web.state == "exited"
 
@@ -322,7 +322,7 @@ def test_a_users_own_engine_is_found_by_its_socket(
 
     assert run.status == 0, run.stdout + run.stderr
     (holder,) = holders(run, port)
-    assert holder["step"]["commands"] == [f"{client} unix://{link} stop {web.name}"]
+    assert holder["step"]["command_lines"] == [f"{client} unix://{link} stop {web.name}"]
     assert web.state == "exited"
 
 

@@ -73,8 +73,8 @@ def test_an_application_of_pm2_is_advised(god: Pm2) -> None:
     assert found["confidence"] == "confirmed"
     assert (found["manager"]["kind"], found["manager"]["name"]) == ("pm2", "web")
     assert found["manager"]["policy"] == "autorestart=true"
-    assert found["step"]["commands"] == [f"env PM2_HOME={god.home} pm2 stop web"]
-    assert found["step"]["undo"] == [f"env PM2_HOME={god.home} pm2 start web"]
+    assert found["step"]["command_lines"] == [f"env PM2_HOME={god.home} pm2 stop web"]
+    assert found["step"]["undo_lines"] == [f"env PM2_HOME={god.home} pm2 start web"]
     assert stays(lambda: answered_by(port) == pid, 1)
 
 
@@ -92,7 +92,7 @@ def test_stop_services_stops_the_application_alone(god: Pm2) -> None:
     assert stays_free(port)
     assert god.status("web") == "stopped"
     assert (god.daemon, god.pid("idle")) == (daemon, idle)
-    (undo,) = found["step"]["undo"]
+    (undo,) = found["step"]["undo_lines"]
     subprocess.run(
         shlex.split(undo), env={**os.environ, **god.environment}, check=True, capture_output=True
     )
@@ -110,7 +110,7 @@ def test_an_application_that_stays_down_is_ended(god: Pm2) -> None:
     found = holder(run, port)
     assert found["respawn"] == "no"
     assert [each["pid"] for each in found["processes"]] == [pid]
-    assert found["step"]["undo"] == [f"env PM2_HOME={god.home} pm2 start web"]
+    assert found["step"]["undo_lines"] == [f"env PM2_HOME={god.home} pm2 start web"]
     assert stays_free(port)
     assert (god.daemon, god.pid("idle")) == (daemon, idle)
 
@@ -128,7 +128,7 @@ def test_in_cluster_mode_the_daemon_that_listens_is_never_signalled(god: Pm2) ->
     found = holder(run, port)
     assert [each["pid"] for each in found["processes"]] == [daemon]
     assert found["kind"] == "service"
-    assert found["step"]["commands"] == [f"env PM2_HOME={god.home} pm2 stop many"]
+    assert found["step"]["command_lines"] == [f"env PM2_HOME={god.home} pm2 stop many"]
     assert answered_by(port)
 
     run = resolve(port, "--stop-services", env=god.environment)
@@ -150,7 +150,7 @@ def test_which_of_two_clusters_listens_is_not_guessed(god: Pm2) -> None:
     found = holder(run, port)
     assert (found["manager"], found["confidence"]) == (None, "suspected")
     commands = [f"env PM2_HOME={god.home} pm2 stop {name}" for name in ("one", "two")]
-    assert sorted(set(found["step"]["commands"])) == commands
+    assert sorted(set(found["step"]["command_lines"])) == commands
     assert answered_by(port)
     assert answered_by(other)
 
@@ -239,7 +239,7 @@ def test_a_process_whose_end_takes_its_siblings_along_is_advised(
     found = holder(run, port)
     assert (found["kind"], found["respawn"]) == ("service", "no")
     assert (found["manager"]["kind"], found["manager"]["name"]) == (kind, "web.1")
-    assert found["step"]["commands"] == [f"kill -INT {team.popen.pid}"]
+    assert found["step"]["command_lines"] == [f"kill -INT {team.popen.pid}"]
     assert f"{kind} ends all of its processes when one ends" in found["step"]["why"]
     assert str(sibling) in found["step"]["why"]
     assert "start it again" not in found["step"]["why"]
@@ -258,7 +258,7 @@ def test_stop_services_ends_the_runner_as_ctrl_c_does(lab: Lab, tmp_path: Path, 
     assert run.status == 0, run.stdout + run.stderr
     (action,) = holder(run, port)["outcome"]["actions"]
     assert action == f"SIGTERM to {kind} {team.popen.pid}"
-    (undo,) = holder(run, port)["step"]["undo"]
+    (undo,) = holder(run, port)["step"]["undo_lines"]
     assert undo.startswith(f"env -C {team.folder} ")
     assert undo.endswith(f"{kind} start")
     assert stays_free(port)

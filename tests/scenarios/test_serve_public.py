@@ -168,7 +168,7 @@ def test_what_is_for_everybody_is_shown(stage: Stage, serving: Serving) -> None:
     assert process["cwd"] is None
     assert holder["kind"] == "local"
     assert (holder["chain"], holder["evidence"]) == ([], [])
-    assert (holder["step"]["commands"], holder["step"]["undo"]) == ([], [])
+    assert (holder["step"]["command_lines"], holder["step"]["undo_lines"]) == ([], [])
     assert (api["level"], api["healthy"], api["reason"]) == ("accepts", True, "accepts connections")
     assert (web["healthy"], web["reason"]) == (False, "its command does not succeed")
     assert page["reason"] == "accepts connections, and does not answer as it should"
@@ -192,7 +192,7 @@ def test_who_has_the_token_sees_everything(stage: Stage, serving: Serving) -> No
     assert f"--padding=--password={MARK}" in process["command"]
     assert process["cwd"] == str(stage.folder)
     assert process["name"].endswith(MARK)
-    assert f"--password={MARK}" in holder["step"]["undo"][0]
+    assert f"--password={MARK}" in holder["step"]["undo_lines"][0]
     assert MARK in web["reason"]
     assert page["probe"]["path"] == f"/{MARK}"
     assert str(stage.folder) in api["lease"]

@@ -70,7 +70,7 @@ def test_a_service_is_advised_and_comes_back_when_killed(service: Supervisors, l
     assert found["manager"]["policy"] == "want up"
     assert found["chain"][-1] == f"{service.programs.supervisor} {service.supervisor.pid}"
     stop = service.programs.stop.format(service.folder)
-    assert found["step"]["commands"] == [stop]
+    assert found["step"]["command_lines"] == [stop]
     assert stays(lambda: answered_by(port) == pid, 1.0)
     # What the advice says is so: killed, it is back at once.
     comes_back(port, pid)
@@ -96,7 +96,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(service: Supervisors) -
     assert found["outcome"]["result"] == "done"
     assert stays_free(port)
     assert supervisor.is_running()
-    (undo,) = found["step"]["undo"]
+    (undo,) = found["step"]["undo_lines"]
     subprocess.run(shlex.split(undo), check=True, capture_output=True)
     wait_until(lambda: answered_by(port), "it is back")
 
@@ -115,7 +115,9 @@ def test_what_runs_once_is_ended(service: Supervisors) -> None:
     assert found["confidence"] == "confirmed"
     assert [each["pid"] for each in found["processes"]] == [pid]
     assert found["outcome"]["result"] == "done"
-    assert found["step"]["undo"] == [shlex.join((*service.programs.once, str(service.folder)))]
+    assert found["step"]["undo_lines"] == [
+        shlex.join((*service.programs.once, str(service.folder)))
+    ]
     assert stays_free(port)
     assert service.supervisor.is_running()
 
@@ -177,7 +179,7 @@ def test_a_supervisor_that_may_not_be_asked_is_suspected(
     assert (found["kind"], found["respawn"]) == ("service", "unknown")
     assert found["confidence"] == "suspected"
     stop = service.programs.stop.format(service.folder)
-    assert found["step"]["commands"] == [f"sudo {stop}"]
+    assert found["step"]["command_lines"] == [f"sudo {stop}"]
     assert stays(lambda: answered_by(port) == pid, 1.0)
 
 

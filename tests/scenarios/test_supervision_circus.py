@@ -68,7 +68,7 @@ def test_a_watcher_is_advised_and_comes_back_when_killed(circus: Circus) -> None
     assert found["chain"][-1] == f"circusd {daemon}"
     assert stays(lambda: answered_by(port) == pid, 1.0)
     comes_back(port, pid)
-    (stop,) = found["step"]["commands"]
+    (stop,) = found["step"]["command_lines"]
     assert shutil.which(shlex.split(stop)[0])
     subprocess.run(shlex.split(stop), check=True, capture_output=True)
     assert stays_free(port)
@@ -87,7 +87,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(circus: Circus) -> None
     assert stays_free(port)
     assert "idle: active" in circus.call("status")
     assert alive(daemon)
-    (undo,) = found["step"]["undo"]
+    (undo,) = found["step"]["undo_lines"]
     subprocess.run(shlex.split(undo), check=True, capture_output=True)
     wait_until(lambda: answered_by(port), "it is back")
 
@@ -119,7 +119,7 @@ def test_a_circusd_that_does_not_answer_is_suspected(circus: Circus) -> None:
     found = holder(run, port)
     assert (found["kind"], found["respawn"]) == ("service", "unknown")
     assert found["confidence"] == "suspected"
-    assert circus.endpoint in found["step"]["commands"][0]
+    assert circus.endpoint in found["step"]["command_lines"][0]
     assert answered_by(port) == pid
 
 
@@ -135,6 +135,6 @@ def test_a_socket_of_circusds_own_is_not_freed_by_ending_circusd(circus: Circus)
     assert run.status == 3, run.stdout + run.stderr
     found = holder(run, port)
     assert (found["kind"], run.port(f"{port}/tcp")["verdict"]) == ("protected", "refused")
-    assert circus.endpoint in found["step"]["commands"][0]
+    assert circus.endpoint in found["step"]["command_lines"][0]
     assert alive(daemon)
     assert "idle: active" in circus.call("status")

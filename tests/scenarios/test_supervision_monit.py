@@ -70,7 +70,7 @@ def test_what_monit_watches_is_advised_and_comes_back_when_killed(monit: Monit) 
     assert found["manager"]["policy"] == "monitored, if does not exist then restart"
     assert found["chain"][-1] == f"monit {daemon}"
     stop = f"monit -c {monit.file} stop web"
-    assert found["step"]["commands"] == [stop]
+    assert found["step"]["command_lines"] == [stop]
     assert stays(lambda: answered_by(port) == pid, 1.0)
     comes_back(port, pid)
     wait_until(lambda: "Monitored" in monit.call("status", "web"), "monit has seen it")
@@ -91,7 +91,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(monit: Monit) -> None:
     assert found["step"]["kind"] == "stop-service"
     assert stays_free(port, 3.0)
     assert alive(daemon)
-    (undo,) = found["step"]["undo"]
+    (undo,) = found["step"]["undo_lines"]
     subprocess.run(shlex.split(undo), check=True, capture_output=True)
     wait_until(lambda: answered_by(port), "it is back")
 
@@ -107,7 +107,7 @@ def test_a_pattern_finds_it_too(monit: Monit) -> None:
 
     assert run.status == 3, run.stdout + run.stderr
     assert holder(run, port)["manager"]["name"] == "my web"
-    assert holder(run, port)["step"]["commands"] == [f"monit -c {monit.file} stop 'my web'"]
+    assert holder(run, port)["step"]["command_lines"] == [f"monit -c {monit.file} stop 'my web'"]
     assert answered_by(port) == pid
 
 
@@ -136,7 +136,7 @@ def test_without_a_stop_program_the_advice_is_to_unmonitor_first(monit: Monit) -
     assert run.status == 3, run.stdout + run.stderr
     found = holder(run, port)
     assert found["respawn"] == "yes"
-    first, second = found["step"]["commands"]
+    first, second = found["step"]["command_lines"]
     assert first.startswith(f"monit -c {monit.file} unmonitor web")
     assert second == f"kill {pid}"
     assert answered_by(port) == pid

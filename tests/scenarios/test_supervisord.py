@@ -67,7 +67,7 @@ def test_a_program_in_a_group_is_advised(supervisor: Supervisor) -> None:
     assert found["manager"]["policy"] == "autorestart=true"
     assert found["step"]["kind"] == "advise"
     wanted = f"supervisorctl -c {supervisor.config} stop shop:web"
-    assert any(line.endswith(wanted) for line in found["step"]["commands"])
+    assert any(line.endswith(wanted) for line in found["step"]["command_lines"])
     assert stays(lambda: answered_by(port) == pid)
     assert supervisor.program("shop:web") == pid
 
@@ -100,7 +100,7 @@ def test_stop_services_stops_it(supervisor: Supervisor) -> None:
     assert found["step"]["kind"] == "stop-service"
     assert found["outcome"]["result"] == "done"
     wanted = f"supervisorctl -c {supervisor.config} start shop:web"
-    assert any(line.endswith(wanted) for line in found["step"]["undo"])
+    assert any(line.endswith(wanted) for line in found["step"]["undo_lines"])
     assert stays_free(port)
     assert supervisor.state("shop:web") == "STOPPED"
     assert supervisor.state("shop:idle") == "RUNNING"
@@ -198,7 +198,7 @@ def test_a_program_that_waits_for_the_port_is_named(
     assert (found["kind"], found["respawn"]) == ("service", "yes")
     assert found["manager"]["name"] == "web:web"
     assert [each["pid"] for each in found["processes"]] == [squatter]
-    stop, end = found["step"]["commands"]
+    stop, end = found["step"]["command_lines"]
     assert stop.startswith(f"supervisorctl -c {supervisor.config} stop web:web")
     assert end == f"kill {squatter}"
     assert alive(squatter)
@@ -268,7 +268,7 @@ def test_a_container_that_has_the_port_of_a_program_that_waits(
     run = resolve(port)
 
     assert run.status == 3, run.stdout + run.stderr
-    commands = run.port(f"{port}/tcp")["holders"][0]["step"]["commands"]
+    commands = run.port(f"{port}/tcp")["holders"][0]["step"]["command_lines"]
     assert commands[-1] == f"docker stop {container.name}"
 
     run = resolve(port, "--stop-services")

@@ -63,6 +63,6 @@ def test_the_way_in_is_never_stopped(machine: Machine, name: str) -> None:
         assert run.status == 3, run.stdout
         [holder] = run.port(f"{port}/tcp")["holders"]
         assert holder["kind"] == "protected"
-        assert holder["step"]["commands"][0].startswith(f"systemctl cat {socket}")
+        assert holder["step"]["command_lines"][0].startswith(f"systemctl cat {socket}")
         assert machine.is_active(socket)
     machine.systemctl("stop", socket)

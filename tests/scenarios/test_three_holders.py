@@ -43,7 +43,7 @@ def test_three_holders(engine: Engine, lab: Lab, supervisor: Supervisor) -> None
     (advised,) = ports[f"{supervised}/tcp"]["holders"]
     assert advised["manager"]["name"] == "shop:web"
     wanted = f"supervisorctl -c {supervisor.config} stop shop:web"
-    assert any(line.endswith(wanted) for line in advised["step"]["commands"])
+    assert any(line.endswith(wanted) for line in advised["step"]["command_lines"])
 
     assert stays_free(published, 1.0)
     assert stays_free(forked, 1.0)

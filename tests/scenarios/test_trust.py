@@ -108,7 +108,7 @@ def test_a_strangers_supervisord_runs_nothing_as_root(lab: Lab, den: Path, uid: 
     found = holder_of(run, port)
     assert (found["kind"], found["confidence"]) == ("service", "suspected")
     user = "nobody" if uid == NOBODY else "'#54321'"
-    (command,) = found["step"]["commands"]  # type: ignore[index]
+    (command,) = found["step"]["command_lines"]  # type: ignore[index]
     assert command == f"sudo -u {user} supervisorctl -c {file} stop web:web"
 
 
@@ -393,7 +393,7 @@ def test_an_undo_line_is_what_was_run_and_nothing_else(lab: Lab, den: Path) -> N
     wait_until(lambda: answered_port(port), "it listens")
 
     run = asked("resolve", "--json", "--settle", "0.2", str(port))
-    (undo,) = holder_of(run, port)["step"]["undo"]  # type: ignore[index]
+    (undo,) = holder_of(run, port)["step"]["undo_lines"]  # type: ignore[index]
     again = subprocess.Popen(
         ["/bin/bash", "-c", f"exec 2>/dev/null; {undo}"], env={**os.environ, **lab.marked()}
     )

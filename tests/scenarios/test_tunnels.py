@@ -84,7 +84,7 @@ def test_a_tunnel_is_named_with_its_destination_and_ended(lab: Lab, daemon: Sshd
     assert tunnel.poll() is not None
     assert server.alive
     assert daemon.alive
-    (undo,) = found["step"]["undo"]
+    (undo,) = found["step"]["undo_lines"]
     assert undo.endswith(shlex.join(["ssh", *daemon.options(), "-N", "-L"]) + " " + "".join(
         [f"{port}:127.0.0.1:{target} ", daemon.host]))  # fmt: skip
     lab.command("sh", "-c", undo)
@@ -145,7 +145,7 @@ def test_autossh_is_ended_with_its_ssh(lab: Lab, daemon: Sshd) -> None:
     found = freed(run, port)
     assert found["chain"][0] == f"autossh {respawner.pid}"
     assert f"SIGTERM to autossh {respawner.pid}" in found["outcome"]["actions"]
-    assert "autossh -M 0" in found["step"]["undo"][0]
+    assert "autossh -M 0" in found["step"]["undo_lines"][0]
     assert respawner.poll() is not None
     assert server.alive
 
@@ -166,7 +166,7 @@ def test_a_shared_connection_is_left_to_ssh_itself(lab: Lab, daemon: Sshd) -> No
     assert run.status == 3, run.stdout + run.stderr
     for found in holders(run, port):
         assert found["manager"]["name"] == str(control)
-        assert found["step"]["commands"] == [f"ssh -S {control} -O exit localhost"]
+        assert found["step"]["command_lines"] == [f"ssh -S {control} -O exit localhost"]
         assert "every session that shares the connection ends with it" in found["step"]["why"]
     assert stays(lambda: answered_by(port) == server.pid and other.poll() is None, 1)
 
@@ -189,6 +189,6 @@ def test_a_port_forward_of_kubectl_is_named_and_ended(lab: Lab, tmp_path: Path) 
     assert found["kind"] == "local"
     wanted = f"{found['processes'][0]['name']} port-forward to pod/web port 80 in namespace shop"
     assert found["chain"][-1] == wanted
-    assert f"port-forward pod/web {port}:80" in found["step"]["undo"][0]
+    assert f"port-forward pod/web {port}:80" in found["step"]["undo_lines"][0]
     assert not alive(forward.pid)
     assert server.alive

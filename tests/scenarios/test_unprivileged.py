@@ -37,7 +37,7 @@ def unified() -> Path:
 
 def commands(run: Run, port: int) -> list[str]:
     (holder,) = run.port(f"{port}/tcp")["holders"]
-    return list(holder["step"]["commands"])
+    return list(holder["step"]["command_lines"])
 
 
 @pytest.mark.systemd

@@ -150,7 +150,7 @@ def test_a_systemd_service_in_the_way(machine: Machine) -> None:
         (refused,) = run.json["resolved"]
         assert refused["verdict"] == "advised"
         step = refused["holders"][0]["step"]
-        assert any(f"systemctl stop {name}.service" in line for line in step["commands"])
+        assert any(f"systemctl stop {name}.service" in line for line in step["command_lines"])
         assert run.json["compose"] is None
         assert machine.server(port) == pid
 

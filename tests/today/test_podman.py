@@ -60,8 +60,8 @@ def test_a_container_is_stopped_by_its_own_podman(users: Users, kind: str, calle
     assert (report["exit_status"], report["ports"][0]["verdict"]) == (0, "freed"), report
     assert (holder["kind"], holder["container"]["name"]) == ("container", name)
     prefix = SUDO if caller != user else ""
-    assert holder["step"]["commands"] == [f"{prefix}podman stop {name}"]
-    assert holder["step"]["undo"] == [f"{prefix}podman start {name}"]
+    assert holder["step"]["command_lines"] == [f"{prefix}podman stop {name}"]
+    assert holder["step"]["undo_lines"] == [f"{prefix}podman start {name}"]
     assert is_free(port)
 
 
@@ -77,7 +77,7 @@ def test_a_pod_is_stopped_as_a_whole(users: Users, caller: str) -> None:
     [holder] = report["ports"][0]["holders"]
     assert report["exit_status"] == 0, report
     prefix = "" if caller == "alice" else SUDO
-    assert holder["step"]["commands"] == [f"{prefix}podman pod stop {shop}"]
+    assert holder["step"]["command_lines"] == [f"{prefix}podman pod stop {shop}"]
     assert f"its members {shop}-web" in [each["text"] for each in holder["collateral"]]
     assert is_free(port)
 

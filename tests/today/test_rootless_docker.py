@@ -29,6 +29,6 @@ def test_a_container_is_stopped_by_its_own_engine(users: dict[str, User], caller
     assert (report["exit_status"], port_report["verdict"]) == (0, "freed"), report
     for holder in port_report["holders"]:
         assert (holder["kind"], holder["container"]["name"]) == ("container", name)
-        assert holder["step"]["commands"] == [f"{' '.join(DOCKER)} stop {name}"]
+        assert holder["step"]["command_lines"] == [f"{' '.join(DOCKER)} stop {name}"]
     assert is_free(port)
     assert alice(*DOCKER, "inspect", "--format={{.State.Status}}", name) == "exited"
