@@ -39,7 +39,7 @@ def test_a_server_in_a_container_of_nspawn(lab: Lab, tmp_path: Path) -> None:
     assert run.status == 3, run.stdout
     [holder] = run.port(f"{port}/tcp")["holders"]
     assert (holder["kind"], holder["container"]["name"]) == ("container", f"lab{port}")
-    [command] = holder["step"]["commands"]
+    [command] = holder["step"]["command_lines"]
     assert command.startswith(f"machinectl stop lab{port}")
     assert command.endswith(f"kill {watcher.pid}")
     assert alive(watcher.pid)

@@ -428,7 +428,7 @@ def test_the_way_back_of_a_transient_unit_is_its_command_line(desk: Desk) -> Non
     run = desk.resolve()
 
     assert run.status == 0, run.stdout + run.stderr
-    [undo] = holder(run, desk.label)["step"]["undo"]
+    [undo] = holder(run, desk.label)["step"]["undo_lines"]
     assert "systemctl" not in undo
     desk.machine.run("sh", "-c", f"({undo} >/dev/null 2>&1 &)")
     server = desk.machine.wait_for(desk.port)
