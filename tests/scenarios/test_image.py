@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+import resolver
 from tests.lab.cli import Run, ultra
 from tests.lab.images import base as images
 from tests.lab.ports import free_port
@@ -30,18 +32,31 @@ TRACE = "--cap-add=SYS_PTRACE"
 
 
 @pytest.fixture(scope="module")
-def image(local_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The image, and its base, which go at the end."""
+def built(
+    local_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """The image, and the one that is not root; they go at the end, and so does their base."""
     engine = local_engine.marked()
     context = tmp_path_factory.mktemp("context")
     images.write_context(context)
     base = images.import_python(engine)
     try:
-        image = images.build(engine, base, context)
-        yield image
-        engine("rmi", "--force", image)
+        whole = images.build(engine, base, context)
+        unprivileged = images.build(engine, base, context, "unprivileged")
+        yield whole, unprivileged
+        engine("rmi", "--force", whole, unprivileged)
     finally:
         engine("rmi", "--force", base)
+
+
+@pytest.fixture
+def image(built: tuple[str, str]) -> str:
+    return built[0]
+
+
+@pytest.fixture
+def unprivileged(built: tuple[str, str]) -> str:
+    return built[1]
 
 
 def in_image(engine: Engine, image: str, options: Sequence[str], *arguments: str) -> Run:
@@ -154,3 +169,33 @@ def test_a_runner_reports_on_a_sibling_without_touching_it(engine: Engine, image
     assert run.status == 0, run.stdout + run.stderr
     assert run.port(f"{port}/tcp")["verdict"] == "held"
     assert stays(lambda: web.serves(port), 0.5)
+
+
+def test_its_labels_are_those_of_the_image_specification(
+    engine: Engine, built: tuple[str, str]
+) -> None:
+    for image in built:
+        words = ("image", "inspect", "--format={{json .Config.Labels}}", image)
+        labels = json.loads(engine(*words))
+        found = {name.removeprefix("org.opencontainers.image."): labels[name] for name in labels}
+        assert (found["title"], found["licenses"]) == ("ultra-ports", "MIT")
+        assert found["version"] == resolver.__version__
+
+
+def test_who_is_not_root_waits_for_a_port_and_asks_how_it_is(
+    engine: Engine, unprivileged: str, lab: Lab
+) -> None:
+    port, free = free_port(), free_port()
+    server = lab.start("answering", port)
+    assert engine("image", "inspect", "--format={{.Config.User}}", unprivileged) == "65532:65532"
+
+    waited = in_image(engine, unprivileged, HOST, "wait", str(port), "--timeout=10")
+    healthy = in_image(engine, unprivileged, HOST, "health", "--json", str(port))
+    down = in_image(engine, unprivileged, HOST, "health", "--json", str(free))
+    run = in_image(engine, unprivileged, HOST, "resolve", "--json", str(port))
+
+    assert waited.status == 0, waited.stderr
+    assert healthy.status == 0, healthy.stdout + healthy.stderr
+    assert down.status == 1, down.stdout + down.stderr
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (4, "hidden")
+    assert server.alive

@@ -121,10 +121,11 @@ def write_context(directory: Path) -> None:
         unavailable(f"no wheels for the image: {done.stderr}")
 
 
-def build(engine: Engine, base: str, directory: Path) -> str:
-    """Builds the project's image on a local base; returns its reference."""
-    reference = f"{LABEL}:ultra-ports-{engine.mark}"
+def build(engine: Engine, base: str, directory: Path, target: str = "") -> str:
+    """Builds the project's image, or that `target`, on a local base; returns its reference."""
+    reference = f"{LABEL}:ultra-ports{target}-{engine.mark}"
     arguments = (f"BASE={base}", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/src/wheelhouse")
     options = [f"--build-arg={argument}" for argument in arguments]
+    options += [f"--target={target}"] if target else []
     engine("build", "--network=none", "--force-rm", *options, f"--tag={reference}", str(directory))
     return reference
