@@ -1,6 +1,7 @@
 """Containers that an agent put there, and puts back: known by the labels that each of them leaves.
 
-Whoever starts a container chooses its labels: nothing of this is confirmed, nor ever run. Sources:
+Whoever starts a container chooses its labels: nothing of this is confirmed, nor ever run, but for a
+unit of systemd that says the same. Sources:
 podman-systemd.unit(5); Home Assistant's supervisor/docker/const.py and `ha -h`; "Amazon ECS
 container labels"; balena-supervisor's src/compose/service.ts; Portainer's /data/compose.
 """
@@ -11,14 +12,21 @@ import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
+from resolver.errors import CommandFailedError
+from resolver.managed import ManagedService, ask_text, classification
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
+from resolver.unit_facts import policy_of, triggers_of
 
 if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 _UNIT = "PODMAN_SYSTEMD_UNIT"
+_PROPERTIES = "MainPID,Restart,TriggeredBy,BusName,UpheldBy"
+_UNKNOWN = "restart policy unknown"
+_MAY_COME_BACK = (_UNKNOWN, "Restart=no")  # at the next boot, or when somebody starts the unit
 _NAME = r"[A-Za-z0-9][A-Za-z0-9@:_./\\-]*\Z"
 
 
@@ -65,14 +73,14 @@ _PORTAINER = _Agent("Portainer", "com.docker.compose.project", ())
 _FOLDER = "com.docker.compose.project.working_dir"
 
 
-def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
+def classify(holder: Holder, _snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A container of an agent that would put it back."""
     container = holder.container
     if container is None or (container.foreign and not container.by_command):
         return None
     unit = container.label(_UNIT) or ""
     if unit.endswith(".service") and re.match(_NAME, unit):
-        return _quadlet(holder, container, unit)
+        return _quadlet(holder, container, unit, run)
     for agent in _AGENTS:
         value = container.label(agent.label)
         if value is not None:
@@ -101,26 +109,45 @@ def _advised(holder: Holder, container: Container, agent: _Agent, value: str) ->
     )
 
 
-def _quadlet(holder: Holder, container: Container, unit: str) -> Classification:
-    """The unit whose podman keeps the container, by its label alone."""
-    policy = "restart policy unknown"
+def _quadlet(holder: Holder, container: Container, unit: str, run: CommandRunner) -> Classification:
+    """The unit that keeps a container: confirmed where its main process is the container's conmon.
+
+    So it is with a quadlet's (podman-systemd.unit(5)) and those of podman-generate-systemd(1).
+    """
     rootless = container.by_command and container.uid != 0
     systemctl = ("systemctl", "--user") if rootless else ("systemctl",)
-    return Classification(
-        holder,
-        Kind.SERVICE,
-        respawn=Respawn.UNKNOWN,
-        confidence=Confidence.SUSPECTED,
-        manager=Manager(
-            kind="systemd",
-            name=unit,
-            policy=policy,
-            stop=((*systemctl, "stop", unit),),
-            start=((*systemctl, "start", unit),),
-            prefix=() if rootless else ("sudo",),
-            account=container.account,
-        ),
-        chain=(container.title, unit, policy),
-        evidence=(f"its label {_UNIT} says {unit}",),
-        reason=f"{container.title} of {unit} of systemd",
+    facts, unsure = _confirmed(container, (*systemctl, "show", unit, "-p", _PROPERTIES), run)
+    policy = policy_of(facts) if facts else _UNKNOWN
+    units = (*triggers_of(facts), unit)
+    service = ManagedService(
+        manager="systemd",
+        name=unit,
+        title=unit,
+        policy=policy,
+        respawn=Respawn.UNKNOWN if policy in _MAY_COME_BACK else Respawn.YES,
+        keeper="systemd",
+        evidence=(f"its label {_UNIT} says {unit}", unsure or f"its conmon is {unit}'s MainPID"),
+        confidence=Confidence.CONFIRMED if facts else Confidence.SUSPECTED,
+        stop=(*systemctl, "stop", *units),
+        start=(*systemctl, "start", *units),
+        prefix=() if rootless else ("sudo",),
+        account=container.account,
+        patience_seconds=float(container.stop_timeout_seconds),
+        reason=f"{container.title} of {unit} of systemd ({policy})",
     )
+    found = classification(holder, (), service)
+    return replace(found, chain=(container.title, *found.chain))
+
+
+def _confirmed(
+    container: Container, argv: tuple[str, ...], run: CommandRunner
+) -> tuple[dict[str, str], str]:
+    """What systemd says of the unit; empty, and why, where it may not be the container's."""
+    try:
+        lines = ask_text(run, argv, container.account).splitlines()
+    except CommandFailedError as error:
+        return {}, f"systemd could not be asked: {error}"
+    facts = {name: text for name, _, text in (line.partition("=") for line in lines)}
+    if container.conmon_pid and facts.get("MainPID") == str(container.conmon_pid):
+        return facts, ""
+    return {}, f"its conmon is not the unit's MainPID, which is {facts.get('MainPID') or 'unknown'}"

@@ -85,6 +85,7 @@ class _PodmanConfig(Struct, frozen=True, rename="pascal"):
 
 class _PodmanState(Struct, frozen=True, rename="pascal"):
     pid: int = 0
+    conmon_pid: int = 0
 
 
 class _Details(Struct, frozen=True, rename="pascal"):
@@ -299,6 +300,7 @@ def _container(
         uid=state.uid,
         foreign=state.foreign,
         main_pid=details.state.pid,
+        conmon_pid=details.state.conmon_pid,
         account=account,
         by_command=True,
     )

@@ -122,7 +122,8 @@ class Container(Struct, frozen=True):
     `published` are the host bindings that it holds or, between two restarts, would take again.
     `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
     `stop_timeout_seconds` is the container's own grace. `main_pid` is its
-    main process as the engine numbers it, 0 where it did not say. `sharing` names the containers
+    main process as the engine numbers it, and `conmon_pid` what watches over it for podman, 0 where
+    it did not say. `sharing` names the containers
     that live in its network namespace, `beside` the others that run in its compose project.
     `client` begins the commands that reach its engine. `uid` is the user who listens at its
     engine's socket, None where that cannot be told; `foreign`
@@ -148,6 +149,7 @@ class Container(Struct, frozen=True):
     uid: int | None = None
     foreign: bool = False
     main_pid: int = 0
+    conmon_pid: int = 0
     account: Account | None = None
     by_command: bool = False
 

@@ -49,6 +49,7 @@ from resolver.model import (
     Socket,
     SocketState,
     StopContainerStep,
+    StopServiceStep,
     Transport,
     Verdict,
 )
@@ -218,11 +219,24 @@ def test_an_unknown_container_is_called_by_the_name_that_its_conmon_says() -> No
     assert [shell_line(each) for each in judged.commands] == ["podman stop web"]
 
 
-def test_a_rootless_quadlets_unit_is_its_users() -> None:
+@pytest.mark.parametrize(
+    ("main", "restart", "confidence", "respawn"),
+    [
+        ("4711", "always", "confirmed", "yes"),
+        ("4711", "no", "confirmed", "unknown"),
+        ("4712", "always", "suspected", "unknown"),
+        (None, "always", "suspected", "unknown"),
+    ],
+)
+def test_a_rootless_quadlets_unit_is_its_users(
+    main: str | None, restart: str, confidence: str, respawn: str
+) -> None:
+    """Confirmed where the unit's main process is the container's conmon (recorded, podman 5.8)."""
     labels = {"PODMAN_SYSTEMD_UNIT": "web.service", "com.docker.compose.project": "ours"}
     details = json.loads((RECORDED / "podman-inspect.json").read_text())
     for each in details:
         each["Config"]["Labels"] = labels
+        each["State"]["ConmonPid"] = 4711
     watcher = conmon(BOX)
     server = of(711, "httpd", above=watcher)
 
@@ -233,13 +247,26 @@ def test_a_rootless_quadlets_unit_is_its_users() -> None:
 
     snapshot = look(Quadlets(), serving(server, 18091), watcher, server)
     [holder] = holders(snapshot, None)
-    judged = agents.classify(holder, snapshot, NOTHING)
+    assert holder.container is not None
+    asked = Answers(
+        lambda _: (
+            Completed(0, f"MainPID={main}\nRestart={restart}\nTriggeredBy=\n", "")
+            if main
+            else CommandFailedError("systemctl: Failed to connect to user scope bus")
+        )
+    )
+    judged = agents.classify(holder, snapshot, asked)
     assert judged is not None
+    assert (judged.confidence, judged.respawn) == (confidence, respawn)
+    assert [argv[:4] for argv in asked.asked] == [("systemctl", "--user", "show", "web.service")]
+    assert asked.accounts == [holder.container.account]
     [step] = choose([judged], Policy(stop_services=True), ()).steps
+    assert isinstance(step, StopServiceStep) is (confidence == "confirmed")
     assert [shell_line(each) for each in step.commands] == [
         "sudo -u nobody env XDG_RUNTIME_DIR=/run/user/1500 systemctl --user stop web.service"
     ]
-    assert holder.container is not None
+    [advised] = choose([judged], Policy(), ()).steps
+    assert isinstance(advised, AdviseStep)
     assert holder.container.label("com.docker.compose.project") is None
 
 
