@@ -34,6 +34,7 @@ _STATUS = {
     Verdict.FREE: ExitStatus.FREE,
     Verdict.RESERVED: ExitStatus.FREE,
     Verdict.FREED: ExitStatus.FREE,
+    Verdict.WOULD_FREE: ExitStatus.FREE,
     Verdict.HELD: ExitStatus.HELD,
     Verdict.RETAKEN: ExitStatus.HELD,
     Verdict.ADVISED: ExitStatus.ADVISED,
@@ -182,7 +183,7 @@ def diagnosed(
         found = replace(found, reason=joined(e.classification.reason for e in found.holders))
     hidden = [each.classification.holder.hidden is not None for each in found.holders]
     known = bool(hidden) and not any(hidden)  # by name, even where this user may not touch them
-    if found.verdict in {Verdict.ADVISED, Verdict.REFUSED} or (
+    if found.verdict in {Verdict.ADVISED, Verdict.REFUSED, Verdict.WOULD_FREE} or (
         known and found.verdict is Verdict.HIDDEN
     ):
         return replace(found, verdict=Verdict.HELD)
@@ -195,11 +196,13 @@ def diagnosed(
 def planned(
     request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
 ) -> PortReport:
-    """The state before anything is done; what would be ended counts as held."""
+    """The state before anything is done, and whether it would be free after that."""
     holders = holders_of(request, diagnosis.plan)
     blocking = [each for each in holders if is_in_the_way(each, proof)]
     verdict, reason = (
-        blocked(blocking) if blocking else unexplained(request, diagnosis.snapshot, proof, policy)
+        blocked(blocking, Verdict.WOULD_FREE)
+        if blocking
+        else unexplained(request, diagnosis.snapshot, proof, policy)
     )
     return PortReport(request, verdict, reason, holders, notes=lingering_notes(proof))
 
@@ -211,18 +214,25 @@ def is_in_the_way(held: HolderReport, proof: Proof | None) -> bool:
     return held.classification.holder.state in {SocketState.PUBLISHED, SocketState.REDIRECTED}
 
 
-def blocked(holders: Sequence[HolderReport]) -> tuple[Verdict, str]:
-    """What holders that are in the way make of a port: the worst of them, and why, each once."""
-    verdicts = map(_blocks, holders)
+def blocked(
+    holders: Sequence[HolderReport], untouched: Verdict = Verdict.HELD
+) -> tuple[Verdict, str]:
+    """What holders that are in the way make of a port: the worst of them, and why, each once.
+
+    `untouched` is what one makes of it whose step was not applied.
+    """
+    verdicts = (_blocks(each) if each.outcome else _left(each, untouched) for each in holders)
     worst = min(verdicts, key=lambda verdict: _WORST_FIRST.index(_STATUS[verdict]))
     return worst, joined(map(_why, holders))
 
 
 def _blocks(held: HolderReport) -> Verdict:
-    if isinstance(held.step, AdviseStep):
-        return held.step.verdict
     denied = held.outcome is not None and held.outcome.result is Result.NOT_PERMITTED
     return Verdict.HIDDEN if denied else Verdict.HELD
+
+
+def _left(held: HolderReport, untouched: Verdict) -> Verdict:
+    return held.step.verdict if isinstance(held.step, AdviseStep) else untouched
 
 
 def _why(held: HolderReport) -> str:

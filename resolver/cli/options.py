@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Exit status:
   0  every port is free: bound for proof, and still free after --settle
+     (--dry-run: would be)
   1  still held, or taken back
   2  usage: nothing was touched
   3  advisory or refusal: nothing was touched, the right command is printed

@@ -7,6 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from resolver.cli import LONGEST_MESSAGE
 from resolver.host.identity import age_seconds
 from resolver.json_text import encode
@@ -24,14 +26,33 @@ if TYPE_CHECKING:
 _PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
 
 
-def show(report: Report, *, json: bool, quiet: bool, verbose: bool, lists: bool = False) -> None:
-    """The report on stdout, in one table where it `lists`; what is said beside it on stderr."""
+def show(
+    report: Report,
+    *,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    lists: bool = False,
+    again: tuple[str, ...] = (),
+) -> None:
+    """The report on stdout, in one table where it `lists`; what is said beside it on stderr.
+
+    `again` is the command line that does what a dry run shows.
+    """
     if not (quiet and report.exit_status == 0):
         say((*report.notes, *(report.verbose_notes if verbose else ())))
     if json:
         print_json(machine.envelope(report))
     elif not quiet:
-        print(fit(_text(report, style(verbose=verbose), lists=lists and not verbose)))
+        print(
+            fit(
+                _text(
+                    report,
+                    replace(style(verbose=verbose), again=again),
+                    lists=lists and not verbose,
+                )
+            )
+        )
 
 
 def say(messages: Iterable[str]) -> None:

@@ -145,8 +145,23 @@ def resolve(
         terminal.interrupted()
         return 130
     report = _with_checkouts(report, take=take)
-    show(report, json=json, quiet=quiet or plan_out == files.STREAM, verbose=verbose)
+    show(
+        report,
+        json=json,
+        quiet=quiet or plan_out == files.STREAM,
+        verbose=verbose,
+        again=_in_earnest(plan_out) if report.dry_run else (),
+    )
     return int(report.exit_status)
+
+
+def _in_earnest(plan_out: str | None) -> tuple[str, ...]:
+    """The command line that does what this dry run shows."""
+    words = options.command_line()[1:]
+    kept = [word for word in words if word not in {"-n", "--dry-run"}]
+    if plan_out is not None:
+        kept = ["apply", plan_out]
+    return ("ultra-ports", *kept) if len(kept) < len(words) else ()
 
 
 def _with_checkouts(report: Report, *, take: bool) -> Report:

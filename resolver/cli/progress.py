@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from resolver.cli.output import fit
-from resolver.model import KillStep, StopContainerStep, StopServiceStep
 from resolver.report.escape import escape
+from resolver.report.steps import action
 
 if TYPE_CHECKING:
     from resolver.model import Outcome, Step
@@ -100,13 +100,4 @@ class Terminal:
 
 def describe(step: Step) -> str:
     """What a step does, in a few words: `end node 4711 on 127.0.0.1:8085/tcp`."""
-    match step:
-        case KillStep():
-            what = f"end {', '.join(str(process) for process in step.masters)}"
-        case StopContainerStep():
-            what = f"stop container {step.container.name}"
-        case StopServiceStep():
-            what = f"stop {step.manager.kind} {step.manager.name}"
-        case _:
-            what = "leave it alone"
-    return f"{escape(what)} on {', '.join(map(str, step.bindings))}"
+    return f"{escape(action(step))} on {', '.join(map(str, step.bindings))}"

@@ -80,8 +80,7 @@ def launch(
         acting = {**options, "dry_run": True} if silent else options
         freed = freeing.free(found, observer, **acting)
         advised = freed.exit_status in {ExitStatus.ADVISED, ExitStatus.HIDDEN}
-        planned = freed.dry_run and freed.exit_status is ExitStatus.HELD
-        if freed.exit_status and not planned and (advised or not silent):
+        if freed.exit_status and (advised or not silent):
             why = "not every port of the project could be freed"
             return Launch(found, freed.exit_status, why, freed)
     if silent:

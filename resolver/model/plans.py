@@ -47,6 +47,7 @@ class Verdict(StrEnum):
     FREE = "free"
     RESERVED = "reserved"  # free, and kept for somebody by a lease
     FREED = "freed"
+    WOULD_FREE = "would-free"  # in a dry run
     HELD = "held"
     RETAKEN = "retaken"
     ADVISED = "advised"

@@ -35,12 +35,14 @@ class TextStyle(Struct, frozen=True):
 
     `width` is in columns; None, as for a pipe, wraps and cuts nothing. `verbose` asks for the
     evidence, too. `age_seconds` says how long ago a process started, where that is to be told.
+    `again` is the command line that does what a dry run shows, empty where there is none.
     """
 
     width: int | None = None
     colour: bool = False
     verbose: bool = False
     age_seconds: Callable[[ProcessIdentity], float] | None = None
+    again: tuple[str, ...] = ()
 
     def headline(self, title: str, word: str, rest: str) -> str:
         """`8085/tcp freed: ended after 0.3 s`, with the word in its colour."""

@@ -21,6 +21,7 @@ from resolver.model import (
     Whose,
 )
 from resolver.report.escape import escape
+from resolver.report.steps import action
 from resolver.report.style import TextStyle
 from resolver.shell import join
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _ARROW = " → "
 _TOLD = {Kind.LOCAL, Kind.CONTAINER}  # their reason says no more than what they are
 _WORDS = {
+    Verdict.WOULD_FREE: "would free",
     Verdict.RETAKEN: "still held",
     Verdict.ADVISED: "still held",
     Verdict.REFUSED: "still held",
@@ -93,6 +95,8 @@ def _rest(port: PortReport, told: Sequence[HolderReport]) -> str:
         return told[0].classification.reason.removeprefix("held")
     if port.verdict is Verdict.RESERVED:
         return f" {port.reason}"
+    if port.verdict is Verdict.WOULD_FREE:
+        return f": {', then '.join(dict.fromkeys(action(each.step) for each in told if each.step))}"
     told_of = [said for each in told for said in _told_of(each)]
     parts = [each for each in port.reason.split("; ") if not any(each in said for said in told_of)]
     if any(parts):
@@ -227,7 +231,8 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
         yield from (style.command("to free it", each) for each in step.commands)
     else:
         yield from by_hand if style.verbose else ()
-        yield style.command("to free it", Command(("ultra-ports", "resolve", _typed(port))))
+        again = style.again or ("ultra-ports", "resolve", _typed(port))
+        yield style.command("to free it", Command(again))
 
 
 def _labelled(command: Command, report: HolderReport, port: PortReport) -> tuple[str, Command]:

@@ -213,8 +213,8 @@ def test_dry_run_touches_nothing(lab: Lab, option: str) -> None:
     run = ultra("resolve", str(port), str(free_port()), option, "--json")
 
     report = run.port(f"{port}/tcp")
-    assert (run.status, run.json["exit_status"], run.json["dry_run"]) == (1, 1, True)
-    assert report["verdict"] == "held"
+    assert (run.status, run.json["exit_status"], run.json["dry_run"]) == (0, 0, True)
+    assert report["verdict"] == "would-free"
     [holder] = report["holders"]
     assert (holder["step"]["kind"], holder["outcome"]) == ("kill", None)
     assert stays(lambda: answered_by(port) == server.pid)

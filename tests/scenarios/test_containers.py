@@ -339,10 +339,10 @@ def test_dry_run_leaves_the_container_alone(engine: Engine) -> None:
 
     run = resolve("--dry-run", str(port))
 
-    assert run.status == 1, run.stdout + run.stderr
+    assert run.status == 0, run.stdout + run.stderr
     assert run.json["dry_run"] is True
     report = run.port(f"{port}/tcp")
-    assert report["verdict"] == "held"
+    assert report["verdict"] == "would-free"
     for holder in report["holders"]:
         assert holder["kind"] == "container"
         assert holder["step"]["kind"] == "stop-container"

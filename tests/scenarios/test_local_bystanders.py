@@ -135,8 +135,11 @@ def test_held_is_worse_than_advised(lab: Lab) -> None:
     lab.start("answering", service)
     client = lab.start("client", service, "--source-port", taken)
 
-    run = ultra("resolve", f"{taken},{held}", "--json", "--dry-run")
+    ports = f"{taken},{held}"
+    dry = ultra("resolve", ports, "--json", "--dry-run")
+    run = ultra("resolve", ports, "--json", "--interactive", stdin="n\n")
 
+    assert (dry.status, dry.port(f"{held}/tcp")["verdict"]) == (3, "would-free")
     assert (run.status, run.json["exit_status"]) == (1, 1)
     assert run.port(f"{held}/tcp")["verdict"] == "held"
     assert run.port(f"{taken}/tcp")["verdict"] in {"advised", "refused"}

@@ -78,7 +78,7 @@ def test_a_plan_touches_nothing_and_its_application_does_it(lab: Lab, file: Path
     client = lab.start("client", port)
 
     run = planned(file, str(port))
-    assert run.status == 1, run.stdout + run.stderr
+    assert run.status == 0, run.stdout + run.stderr
     assert f"{port}/tcp" in run.stdout
     assert answered_by(port) is not None
     assert server.signals() == []
@@ -308,7 +308,7 @@ def test_the_standard_streams(lab: Lab) -> None:
     port = free_port()
     server = lab.start("answering", port)
     run = ultra("resolve", "--plan-out", "-", str(port))
-    assert run.status == 1
+    assert run.status == 0
     assert json.loads(run.stdout)["requests"] == [f"{port}/tcp"]
     run = ultra("apply", *FAST, "-", stdin=run.stdout)
     assert run.status == 0, run.stdout + run.stderr
@@ -348,7 +348,7 @@ def test_from_python(lab: Lab) -> None:
     port = free_port()
     server = lab.start("answering", port)
     report, text = plan(port)
-    assert (report.exit_status, report.dry_run) == (1, True)
+    assert (report.exit_status, report.dry_run) == (0, True)
     assert apply(text, grace_seconds=1, settle_seconds=0.3).exit_status == 0
     assert not server.alive
     with pytest.raises(PlanChangedError, match=str(server.pid)) as caught:
@@ -361,7 +361,7 @@ def test_a_container_that_is_the_same_again(engine: Engine, file: Path) -> None:
     port = free_port()
     web = engine.publish(f"{port}:80")
     web.wait_for(port)
-    assert planned(file, str(port)).status == 1
+    assert planned(file, str(port)).status == 0
     engine("restart", "--time", "1", web.name)
     web.wait_for(port)
 
@@ -408,7 +408,7 @@ def test_a_service_is_asked_about_again(supervisor: Supervisor, file: Path) -> N
     supervisor.start(program("web", serving(port), "true"))
     wait_until(lambda: answered_by(port), f"a server answers on {port}")
     run = planned(file, "--stop-services", str(port))
-    assert run.status == 1, run.stdout + run.stderr
+    assert run.status == 0, run.stdout + run.stderr
     before = supervisor.program("web")
 
     supervisor.ctl("restart", "web")
