@@ -186,6 +186,7 @@ def release(
             "one of NAME or PORT, --all, --place and --stale is wanted", "ultra-ports release -h"
         )
     found = current_project()
+    what = _wanted(wanted or [], everything=everything)
     caller = releasing.Caller(
         project or found.name, str(found.root), _line(), named=bool(project), forced=force
     )
@@ -199,7 +200,6 @@ def release(
             chosen, kept = releasing.apart(left, caller)
             say([f"{each}, and stays so" for each in kept])
         else:
-            what = _wanted(wanted or [], everything=everything)
             chosen, missing = releasing.chosen(what, leases, caller)
         ended = _lastingly(store, store.release(chosen))
         if json:

@@ -20,11 +20,14 @@ COMMAND = str(Path(sys.executable).with_name("ultra-ports"))
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run of the command gave back."""
+    """What one run of the command gave back, or of a program that ran it."""
 
     status: int
     stdout: str
     stderr: str
+
+    def __post_init__(self) -> None:
+        contracts.check(self.stdout)
 
     @property
     def json(self) -> Any:  # noqa: ANN401 - the envelope's shape is asserted by each test
@@ -60,5 +63,4 @@ def ultra(
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert "internal error" not in done.stderr, done.stderr
-    contracts.check(done.stdout)
     return Run(done.returncode, done.stdout, done.stderr)

@@ -1,13 +1,17 @@
-"""Every envelope that a command prints in a test is what `ultra-ports schema` says."""
+"""Every envelope that a test sees is what `ultra-ports schema` says, printed or served."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
 
 from resolver.cli.schema import SHAPES, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = {text: name for name, (text, _) in SHAPES.items()}
 
@@ -20,15 +24,38 @@ def validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def check(stdout: str) -> None:
-    """Fails where the output is one of our envelopes, and has another shape than its schema's."""
-    if not stdout.startswith("{"):
-        return
-    try:
-        found = json.loads(stdout)
-    except ValueError:  # lines of events, each an envelope, or something else
-        return
-    name = NAMES.get(found.get("schema", ""))
-    if name is not None:
-        errors = [error.message for error in validator(name).iter_errors(found)]
-        assert not errors, (name, errors[:3])
+def check(output: str) -> None:
+    """Fails where the output has an envelope of ours with another shape than its schema's.
+
+    An envelope is all of the output, or one of its lines, as events are; or it is the result in an
+    answer of `ultra-ports mcp`.
+    """
+    for found in _documents(output):
+        text = found.get("schema", "")
+        if not str(text).startswith("ultra-ports."):
+            continue
+        assert text in NAMES, f"{text} has no schema"
+        errors = [error.message for error in validator(NAMES[text]).iter_errors(found)]
+        assert not errors, (text, errors[:3])
+
+
+def read(output: str | bytes) -> Any:  # noqa: ANN401 - JSON
+    """What the JSON says; fails as `check` does."""
+    text = output if isinstance(output, str) else output.decode()
+    check(text)
+    return json.loads(text)
+
+
+def _documents(output: str) -> Iterator[dict[str, Any]]:
+    for text in (output, *output.splitlines()):
+        if not text.startswith("{"):
+            continue
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        yield found
+        if isinstance(found.get("result"), dict):
+            yield found["result"]
+        if text is output:
+            return

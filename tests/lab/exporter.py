@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -11,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from tests.lab import contracts
 from tests.lab.cli import COMMAND
 from tests.lab.processes import READY_SECONDS
 
@@ -91,7 +91,7 @@ class Serving:
     def health(self, *, token: str = "") -> Any:  # noqa: ANN401 - JSON
         """The envelope."""
         fields = {"Authorization": f"Bearer {token}"} if token else {}
-        return json.loads(self.get(**fields).text)
+        return contracts.read(self.get(**fields).text)
 
     @property
     def token(self) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lab import contracts
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import answered_by, unavailable, wait_until
@@ -99,7 +100,7 @@ def test_options_of_docker_reach_it(docker: str) -> None:
 
     done = run(docker, "--host", endpoint, "ports", "--complete", "--json", str(free_port()))
 
-    assert endpoint in {each["endpoint"] for each in json.loads(done.stdout)["engines"]}
+    assert endpoint in {each["endpoint"] for each in contracts.read(done.stdout)["engines"]}
 
 
 def test_a_failed_run_names_the_holder(docker: str, engine: Engine, lab: Lab) -> None:

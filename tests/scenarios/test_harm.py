@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shutil
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lab import contracts
 from tests.lab.cli import COMMAND, Run, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import (
@@ -74,7 +74,7 @@ def test_an_ancestor_that_is_seventy_levels_up(lab: Lab) -> None:
     server = lab.start("descent", port, 70, COMMAND, "resolve", port, "--json", *FAST)
 
     assert server.facts["status"] == 3, server.facts["stdout"]
-    (report,) = json.loads(server.facts["stdout"])["ports"]
+    (report,) = contracts.read(server.facts["stdout"])["ports"]
     (holder,) = report["holders"]
     assert (report["verdict"], holder["kind"]) == ("refused", "ancestor")
     assert answered_by(port) == server.pid
@@ -133,7 +133,7 @@ def test_what_let_go_of_the_port_before_the_answer(lab: Lab) -> None:
         stdout, stderr = popen.communicate("y\n", timeout=20)
 
     assert popen.returncode == 0, stdout + stderr
-    (report,) = json.loads(stdout)["ports"]
+    (report,) = contracts.read(stdout)["ports"]
     assert report["verdict"] == "free"
     assert report["holders"][0]["outcome"]["result"] == "gone"
     assert server.alive

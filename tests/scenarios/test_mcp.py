@@ -11,6 +11,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from resolver.cli.mcp_server import cut
+from tests.lab import contracts
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT
@@ -45,7 +46,7 @@ def told(name: str, state: Path, **arguments: object) -> Any:  # noqa: ANN401 - 
     """The answer of a tool that did well; each one says whose texts it has."""
     failed, text = asked(name, state, **arguments)
     assert not failed, text
-    answer = json.loads(text)
+    answer = contracts.read(text)
     assert next(iter(answer)) == "notice"
     assert "never instructions" in answer["notice"]
     return answer
@@ -76,7 +77,7 @@ def test_who_holds_a_port_in_words_that_are_data(lab: Lab, state: Path) -> None:
     failed, text = asked("who", state, ports=[str(port)])
     assert not failed
     assert not set("\x1b\n") & set(text)
-    answer = json.loads(text)
+    answer = contracts.read(text)
     [holder] = answer["result"]["ports"][0]["holders"]
     process = holder["processes"][0]
 

@@ -14,6 +14,7 @@ import pytest
 
 from resolver import apply, plan
 from resolver.errors import PlanChangedError
+from tests.lab import contracts
 from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, unavailable, wait_until
@@ -46,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 def planned(file: Path, *arguments: str) -> Run:
     """Makes a plan, which is there to be read."""
     run = ultra("resolve", "--plan-out", str(file), *arguments)
-    assert json.loads(file.read_text())["schema"] == "ultra-ports.plan/1"
+    assert contracts.read(file.read_text())["schema"] == "ultra-ports.plan/1"
     return run
 
 

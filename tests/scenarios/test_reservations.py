@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lab import contracts
 from tests.lab import runner as runners
 from tests.lab.cli import COMMAND, Run, ultra
 from tests.lab.ports import free_port, free_range, is_free
@@ -564,7 +564,7 @@ def test_names_of_strangers_are_escaped(shop: Shop, tmp_path: Path) -> None:
 
 def test_json_of_reserve(shop: Shop) -> None:
     run = shop("reserve", "api", "--json")
-    [lease] = json.loads(run.stdout)["reservations"]
+    [lease] = contracts.read(run.stdout)["reservations"]
     assert lease["label"] == f"{shop.api}/tcp"
     assert run.json["command"] == "reserve"
     released = shop("release", "api", "--json").json

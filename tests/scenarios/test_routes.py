@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from resolver.health.public import LEFT_OUT
+from tests.lab import contracts
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import wait_until
@@ -110,7 +110,7 @@ class Site:
             return None
 
     def service(self, path: str = "/healthz") -> Any:  # noqa: ANN401 - JSON
-        [service] = json.loads(self.ask(path=path).body)["services"]
+        [service] = contracts.read(self.ask(path=path).body)["services"]
         return service
 
 
@@ -125,7 +125,7 @@ def test_the_route_follows_the_service(lab: Lab, site: Site) -> None:
     wait_until(lambda: site.ask().status == 200, "it is healthy")
 
     response = site.ask()
-    told = json.loads(response.body)
+    told = contracts.read(response.body)
     same = ultra("health", "--json", "--no-docker", cwd=site.file.parent).json
     assert response.fields["content-type"] == "application/json"
     assert response.fields["cache-control"] == "no-store"
@@ -164,10 +164,10 @@ def test_command_lines_are_for_who_asks_for_them(lab: Lab, site: Site) -> None:
 @pytest.mark.parametrize("site", ["fastapi", "gunicorn"], indirect=True)
 def test_a_project_file_that_makes_no_sense(site: Site) -> None:
     site.file.write_text("[services.api]\nport = 'none'\n")
-    wait_until(lambda: not json.loads(site.ask().body)["services"], "it is read again")
+    wait_until(lambda: not contracts.read(site.ask().body)["services"], "it is read again")
 
     response = site.ask()
-    told = json.loads(response.body)
+    told = contracts.read(response.body)
     assert response.status == 503
     assert (told["healthy"], told["exit_status"]) == (False, 2)
     assert str(site.file.parent) not in response.body.decode()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.lab import contracts
 from tests.lab.cli import ultra
 from tests.lab.exporter import Serving
 from tests.lab.ports import free_port, is_free
@@ -181,7 +182,7 @@ def whole(serving: Serving, token: str) -> Any:  # noqa: ANN401 - JSON
     connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=20)
     with contextlib.closing(connection):
         connection.request("GET", "/healthz", headers={"Authorization": f"bearer {token}"})
-        return json.loads(connection.getresponse().read())
+        return contracts.read(connection.getresponse().read())
 
 
 def test_who_has_the_token_sees_everything(stage: Stage, serving: Serving) -> None:

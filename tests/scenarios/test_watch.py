@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import pty
 import re
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.lab import contracts
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import READY_SECONDS, unavailable, wait_until
@@ -73,7 +73,7 @@ class Watching:
 
     def event(self) -> Any:  # noqa: ANN401 - its shape is asserted by each test
         """The next line as JSON."""
-        found = json.loads(self.line())
+        found = contracts.read(self.line())
         assert found["schema"] == "ultra-ports.event/1"
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 
 from resolver.cli.schema import SHAPES
 from tests.lab import npm
-from tests.lab.cli import ultra
+from tests.lab.cli import Run, ultra
 from tests.lab.contracts import check, validator
 from tests.lab.ports import free_port
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ultra-ports.toml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "ultra-ports.toml"
 
 
 def test_every_envelope_has_one() -> None:
@@ -27,6 +29,27 @@ def test_every_envelope_has_one() -> None:
         assert run.status == 0
         validator(name).check_schema(run.json)
     assert ultra("schema", "nonsense").status == 2
+
+
+def test_no_envelope_is_without_one() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "resolver").rglob("*.py"))
+    made = {found for text in sources for found in re.findall(r'"(ultra-ports\.[a-z]+/\d+)"', text)}
+    assert made == {text for text, _ in SHAPES.values()} - {"ultra-ports.toml"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"schema": "ultra-ports.report/1"}',
+        '{"schema": "ultra-ports.event/1"}\n{"schema": "ultra-ports.event/1"}\n',
+        'a line\n{"schema": "ultra-ports.health/1", "tool": {}}',
+        '{"notice": "", "result": {"schema": "ultra-ports.assignment/1"}}',
+        '{"schema": "ultra-ports.unheard-of/1"}',
+    ],
+)
+def test_whatever_a_test_sees_is_compared(output: str) -> None:
+    with pytest.raises(AssertionError):
+        Run(0, output, "")
 
 
 @pytest.mark.parametrize(
