@@ -255,6 +255,8 @@ def _owner(held: HolderReport) -> object:
 def _name(taker: HolderReport) -> str:
     found = taker.classification
     starter = f", started by {found.chain[-2]}" if len(found.chain) > 1 else ""
+    if found.manager:
+        starter = f", started by {found.manager.kind} ({found.manager.name})"
     return f"{found.holder.master or found.reason}{starter}"
 
 

@@ -1,8 +1,9 @@
 """Who waits for a port: a service that is started again and again, because somebody else has it.
 
 Whoever frees the port hands it over to such a service. So what would be ended is looked at once
-more: where a program of supervisord is in BACKOFF or STARTING, or a unit of systemd in
-auto-restart, and is for this port, the holder is that manager's business. Read-only.
+more: where a program of supervisord is in BACKOFF or STARTING, a unit of systemd in auto-restart,
+or a service of runit, s6 or daemontools never older than seconds, and is for this port, the holder
+is that manager's business. Read-only.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.classify import supervisord, systemd
+from resolver.classify import supervise, supervisord, systemd
 from resolver.errors import StateChangedError
 from resolver.gather.processes import describe
 from resolver.host.identity import identify
-from resolver.host.processes import pids_of
+from resolver.host.processes import name_of, pids
 from resolver.managed import classification
 from resolver.model import Command, Kind, Respawn
 
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
     from resolver.model import Classification, Holder, Pid, Process
     from resolver.protocols import CommandRunner
 
+_KEEPERS = frozenset({"supervisord", "runsv", "s6-supervise", "supervise"})
+
 
 def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[Classification, ...]:
     """The same; what a service waits for is that service's manager's."""
     if not any(map(_would_be_ended, found)):
         return tuple(found)
-    daemons = _supervisords()
+    keepers = _keepers()
     units = tuple(systemd.waiting(run))
     once = cache(run)  # of a listing, each port asks the same
     return tuple(
-        _waited(each, daemons, units, once) if _would_be_ended(each) else each for each in found
+        _waited(each, keepers, units, once) if _would_be_ended(each) else each for each in found
     )
 
 
@@ -52,20 +55,21 @@ def _would_be_ended(each: Classification) -> bool:
 
 
 def _waited(
-    each: Classification, daemons: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
+    each: Classification, keepers: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
 ) -> Classification:
-    for waiting in _waiting(each.holder, daemons, units, run):
+    for waiting in _waiting(each.holder, keepers, units, run):
         if why := waiting.wants(each.holder.binding.port):
             return _handed_over(each, waiting, why)
     return each
 
 
 def _waiting(
-    holder: Holder, daemons: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
+    holder: Holder, keepers: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
 ) -> Iterator[Waiting]:
     yield from units
-    for daemon in daemons:
-        yield from supervisord.waiting(holder, daemon, run)
+    for keeper in keepers:
+        manager = supervisord if keeper.name == "supervisord" else supervise
+        yield from manager.waiting(holder, keeper, run)
 
 
 def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
@@ -96,12 +100,12 @@ def _commands(each: Classification) -> tuple[Command, ...]:
     return (Command(("kill", *(str(master.pid) for master in each.holder.masters))),)
 
 
-def _supervisords() -> tuple[Process, ...]:
-    """Every supervisord that runs here; one in a container has its files elsewhere."""
+def _keepers() -> tuple[Process, ...]:
+    """Every supervisor that runs here; one in a container has its files elsewhere."""
     found = []
-    for pid in pids_of("supervisord"):
+    for pid in pids():
         try:
-            if _mounts(pid) == _mounts("self"):
+            if name_of(pid) in _KEEPERS and _mounts(pid) == _mounts("self"):
                 found.append(identify(pid))
         except (OSError, StateChangedError):
             continue

@@ -22,14 +22,15 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, ask, classification, sudo_for
+from resolver.managed import ManagedService, Waiting, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
+from resolver.programs import known_as
 from resolver.settings import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from resolver.model import Account, Classification, Holder, Snapshot
+    from resolver.model import Account, Classification, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _RUNSV_STATUS = r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)"
@@ -38,6 +39,8 @@ _DAEMONTOOLS_STATUS = r"up \(pid (\d+)\) \d+ seconds"
 # The wanted state in daemontools' supervise/status: `u`, `d`, or 0 after `svc -o` (svstat.c does
 # not tell a service that was started once from one that is started again)
 _WANTED_BYTE = 17
+_AGE = r"\b(\d+) ?s(?:econds?)?\b"
+_YOUNG = 3  # seconds
 
 
 class ServiceState(Struct, frozen=True):
@@ -142,6 +145,47 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         if found is not None:
             return _classification(holder, found, family, snapshot, run)
     return None
+
+
+def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator[Waiting]:
+    """The service of one supervisor, where it has just been started again, or is about to be.
+
+    None of them backs off by more than a second or so: what fails is always young.
+    """
+    family = next(
+        (each for each in _FAMILIES if known_as(supervisor, frozenset({each.program}))), None
+    )
+    folder = supervisor.cwd
+    above = holder.master.ancestors if holder.master else ()
+    if family is None or folder is None or supervisor.identity in above:  # then it has the port
+        return
+    try:
+        account = trust.account_for(supervisor, holder.master)
+        if account is None:
+            trust.check_file(folder)
+        program, *words = family.status
+        said = ask(run, (tool(program, supervisor), *words, folder), account).stdout.strip()
+        script = trust.read_named(f"{folder}/run", supervisor.uid).decode(errors="replace")
+    except (CommandFailedError, OSError):
+        return
+    age = re.search(_AGE, said)
+    if age is None or int(age[1]) > _YOUNG or "want down" in said:
+        return
+    control = tool(family.control, supervisor)
+    service = _service(
+        family,
+        Supervised(supervisor, ()),
+        folder,
+        policy="want up",
+        respawn=Respawn.YES,
+        confidence=Confidence.CONFIRMED,
+        evidence=(f"{' '.join(family.status)}: {said}",),
+        stop=(control, *family.stop, folder),
+        start=(control, *family.up, folder),
+        account=account,
+    )
+    started = next((line for line in reversed(script.splitlines()) if line.strip()), "")
+    yield Waiting(service, "started again and again", started, tuple(script.splitlines()))
 
 
 def _classification(

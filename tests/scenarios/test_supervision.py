@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +120,29 @@ def test_what_runs_once_is_ended(service: Supervisors) -> None:
         shlex.join((*service.programs.once, str(service.folder)))
     ]
     assert stays_free(port)
+    assert service.supervisor.is_running()
+
+
+def test_a_service_that_waits_for_the_port_is_named(service: Supervisors, lab: Lab) -> None:
+    """Somebody else has its port: it fails, is started again each second, and would take it."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    service.start_service(f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "yes")
+    assert (found["manager"]["kind"], found["manager"]["name"]) == (service.programs.name, "web")
+    assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
+    assert squatter.alive
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert stays_free(port)
+    assert not squatter.alive
     assert service.supervisor.is_running()
 
 
