@@ -72,8 +72,8 @@ def test_the_unit_is_stopped_where_it_may_be(
             "yes",
         )
         assert (each["manager"]["name"], each["manager"]["policy"]) == (unit, "Restart=always")
-        assert each["step"]["commands"] == [f"{sudo}systemctl --user stop {unit}"]
-        assert each["step"]["undo"] == [f"{sudo}systemctl --user start {unit}"]
+        assert each["step"]["command_lines"] == [f"{sudo}systemctl --user stop {unit}"]
+        assert each["step"]["undo_lines"] == [f"{sudo}systemctl --user start {unit}"]
     assert stays_free(port)
     state = users["alice"](*SYSTEMCTL, "show", unit, "--property=ActiveState", "--value")
     assert state in {"inactive", "failed"}  # httpd does not heed SIGTERM
