@@ -142,7 +142,7 @@ def test_a_service_that_waits_for_the_port_is_named(service: Supervisors, lab: L
 
     assert run.status == 0, run.stdout + run.stderr
     assert stays_free(port)
-    assert not squatter.alive
+    assert not alive(squatter.pid)
     assert service.supervisor.is_running()
 
 
