@@ -15,12 +15,17 @@ from tests.lab.cli import ultra
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+LONGEST_README = 180  # lines
 
 
-def test_the_help_in_the_readme_is_the_real_one() -> None:
-    shown = README.partition("$ ultra-ports resolve -h\n")[2].partition("\n```")[0]
-    run = ultra("resolve", "-h", env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
-    assert shown == run.stdout.rstrip()
+def test_the_readme_is_one_screen_of_problem_one_of_solution_and_links() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
 
 
 @pytest.mark.parametrize("arguments", [("resolve", "-h"), ("who", "-h")])
