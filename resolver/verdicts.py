@@ -53,7 +53,7 @@ _NARROW = {
     Scan.CGROUP: "owners were looked for in the cgroup of each socket",
 }
 _ENGINES_TO_TELL = {Kind.HIDDEN, Kind.FORWARDER, Kind.UNKNOWN, Kind.REDIRECT}
-_SPARED = "{} was not asked: every owner is known, none works for an engine; --complete asks it"
+_SPARED = "{} was not queried (not needed): every owner is known; --complete queries it"
 
 
 def report(command: str, ports: Sequence[PortReport], snapshot: Snapshot) -> Report:
@@ -127,7 +127,7 @@ def _verbose_notes(snapshot: Snapshot) -> Iterator[str]:
         yield f"{_NARROW[snapshot.scan]}; --complete looks into every process"
     for engine in snapshot.engines:
         if not (engine.asked or engine.error):
-            yield _SPARED.format(engine.endpoint)
+            yield _SPARED.format(engine.title)
 
 
 def refused(command: str, requests: Iterable[PortRequest], reason: str) -> Report:

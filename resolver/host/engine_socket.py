@@ -7,8 +7,11 @@ somebody else: the path of a socket can lead to another one from one moment to t
 from __future__ import annotations
 
 import errno
+import grp
+import os
 import socket
 import time
+from stat import S_IWGRP
 from typing import Any
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
@@ -83,9 +86,19 @@ def _connect(connection: socket.socket, path: str) -> None:
             raise EngineAbsentError(f"there is no engine at {path}") from error
         if error.errno in _NOT_PERMITTED:
             raise EngineNotPermittedError(
-                f"this user may not talk to the engine at {path}"
+                f"this user may not talk to the engine at {path}{_admitted(path)}"
             ) from error
         raise EngineError(f"no engine answers at {path}: {error}") from error
+
+
+def _admitted(path: str) -> str:
+    """Which group's members may; a group without a name, or root's own, is no hint."""
+    try:
+        seen = os.stat(path)
+        name = grp.getgrgid(seen.st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    return f"; who is in the group {name} may" if seen.st_gid and seen.st_mode & S_IWGRP else ""
 
 
 def _check_listener(connection: socket.socket, path: str, uid: int) -> None:

@@ -227,6 +227,11 @@ class EngineState(Struct, frozen=True):
     foreign: bool = False
 
     @property
+    def title(self) -> str:
+        """What people call it: `Docker at unix:///var/run/docker.sock`."""
+        return f"{'Podman' if 'podman' in self.client[0] else 'Docker'} at {self.endpoint}"
+
+    @property
     def unremarkable(self) -> bool:
         """Whether its trouble is nobody's: nothing there, or merely found and not for this user."""
         return self.absent or (self.forbidden and not self.chosen)

@@ -75,7 +75,7 @@ def test_a_container_is_named_with_its_own_pid(engine: Engine, tmp_path: Path) -
 
 def test_the_table_has_every_field_and_no_other() -> None:
     table = PAGE[PAGE.index("| field |") : PAGE.index("`commands` and `undo`")]
-    named = set(re.findall(r"`(?:\w+\[\]\.|\.)?(\w+)(?:\[\])?`", table))
+    named = set(re.findall(r"`(?:\w+\[\]\.|\.)?([\w-]+)(?:\[\])?`", table))
     structs = (
         *(machine.ReportEnvelope, machine.PortEntry, machine.HolderEntry, machine.EngineEntry),
         *(machine.ManagerEntry, machine.ProcessEntry, machine.ContainerEntry, machine.StepEntry),

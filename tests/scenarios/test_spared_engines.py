@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 pytestmark = pytest.mark.root  # another user may not know whose ports an engine publishes
-SPARED = "was not asked: every owner is known"
+SPARED = "was not queried (not needed): every owner is known"
 
 
 class Silent:
