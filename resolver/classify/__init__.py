@@ -66,12 +66,12 @@ CLASSIFIERS: tuple[Classifier, ...] = (
     container_exec,  # before the container in which it is, and which lives on
     orchestrator,  # before the container, which it would replace
     agents,
+    machine,  # before the container: its unit is less than all that runs in it
     container,  # before all that knows processes: docker-proxy lives in docker.service's cgroup
     orphan,
     desktop,
     remote_forward,
     protected,
-    machine,  # before the managers: a unit of another system may have the name of one of ours
     *MANAGERS,
     tunnel,  # after the reloaders: a tunnel in a shell loop comes back
     init,

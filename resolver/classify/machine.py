@@ -7,7 +7,6 @@ well. Its programs are its owner's, so nothing in it is asked: what it would do 
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from resolver.host.files import text_of
@@ -19,14 +18,12 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _INITS = {"systemd", "init"}
-# The name of a machine in its cgroup: systemd-nspawn(1), lxc.container.conf(5)
-_NAMED = r"/machine-(?P<nspawn>[^/]+)\.scope|/lxc\.payload\.(?P<lxc>[^/]+)|/lxc/(?P<old>[^/]+)"
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
     """A holder below the init of another system, which is no container that an engine knows."""
-    master = holder.master
-    if master is None:
+    master, container = holder.master, holder.container
+    if master is None or (container is not None and container.engine):
         return None
     line = [snapshot.process(identity) for identity in master.ancestors]
     init = next((each for each in line if each and _is_init(each)), None)
@@ -36,8 +33,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     unit = path.rpartition("/")[2]
     if (not unit or unit.startswith("-")) and init.name != "systemd":
         return None
-    name = next(filter(None, map(_name, (*init.cgroups, *master.cgroups))), "")
-    title = f"{unit or 'a service'} of the system {name or init.pid}"
+    title = f"{unit or 'a service'} of the system {container.name if container else init.pid}"
     enter = ("nsenter", "--target", str(init.pid), "--all", "systemctl")
     inner = _inner_pid(master) or str(master.pid)
     sudo = sudo_for(init) if os.geteuid() else ()
@@ -56,7 +52,9 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             f"{init} above it is PID 1 of a PID namespace of its own",
             "its programs are not run from here, so its systemd was not asked",
         ),
-        commands=(Command((*sudo, *enter, "status", inner), "which service it is"),),
+        commands=()
+        if unit
+        else (Command((*sudo, *enter, "status", inner), "which service it is"),),
         reason=f"{title} (systemd-nspawn, LXC or the like)",
     )
     return classification(holder, [master], service)
@@ -71,8 +69,3 @@ def _inner_pid(process: Process) -> str:
     lines = text_of(f"/proc/{process.pid}/status").splitlines()
     numbers = next((each.split()[1:] for each in lines if each.startswith("NSpid:")), [])
     return numbers[-1] if len(numbers) > 1 else ""
-
-
-def _name(path: str) -> str:
-    found = re.search(_NAMED, path)
-    return next(filter(None, found.groups()), "") if found else ""

@@ -67,7 +67,7 @@ def test_a_unit_of_it_is_left_to_it(lab: Lab, scope: Path, tmp_path: Path) -> No
     enter = f"nsenter --target {init} --all systemctl"
     assert holder["step"]["command_lines"] == [f"{enter} stop web.service"]
     assert holder["manager"]["name"] == "web.service"
-    assert "web.service of the system lab" in holder["chain"]
+    assert f"web.service of the system {init}" in holder["chain"]
     assert not is_free(port)
     lab.reap()
 
