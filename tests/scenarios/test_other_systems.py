@@ -7,6 +7,7 @@ in the cgroup of a unit.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,19 +29,21 @@ HIERARCHIES = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgro
 
 
 @pytest.fixture
-def scope() -> Iterator[Path]:
-    """The cgroup of a machine `lab` with one unit, web.service."""
+def scope(lab: Lab) -> Iterator[Path]:
+    """The cgroup of a machine with one unit, web.service; it goes with the lab."""
+    name = f"machine-lab{uuid.uuid4().hex[:8]}.scope"
     for mount in map(Path, HIERARCHIES):
-        folder = mount / "machine.slice" / "machine-lab.scope" / "payload" / "web.service"
+        folder = mount / name / "payload" / "web.service"
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True)
             break
     else:
         unavailable("no cgroup can be made here")
     yield folder
-    for each in (folder, *list(folder.parents)[:3]):
-        with contextlib.suppress(OSError):
-            each.rmdir()
+    lab.reap()
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "it is empty")
+    for each in (folder, *list(folder.parents)[:2]):
+        each.rmdir()
 
 
 def system(lab: Lab, folder: Path, port: int, unit: Path | None) -> int:
