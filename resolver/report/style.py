@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _INDENT = "  "
 _LONGEST = 1000  # characters of a line
-_LEAST = 20  # characters of a command line that is cut for the width
+_LEAST = 20  # characters of a folder that is cut for the width
 _NAME = r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credentials?)"
 _HIDDEN = "***"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
@@ -63,15 +63,16 @@ class TextStyle(Struct, frozen=True):
         return fill(rows)
 
     def row(self, command: str, folder: str, rest: str) -> str:
-        """A command, its folder (empty if unknown) and the rest; the first two are cut to fit."""
-        command, folder = escape(masked(command), _LONGEST), escape(folder, _LONGEST)
-        lead = " · in " if folder else ""
-        room = (self.width or _LONGEST) - len(f"{_INDENT}{lead} · {rest}")
-        if len(command) + len(folder) > room:
-            kept = max(room - len(command), room // 2)
-            folder = folder if len(folder) <= kept else f"…{folder[1 - kept :]}"
-            command = escape(command, max(room - len(folder) - 1, _LEAST))
-        return self.line(f"{command}{lead}{folder} · {rest}")
+        """A command, its folder (empty if unknown) and the rest: two rows if one is too short."""
+        place = f"in {folder} · {rest}" if folder else rest
+        line = self.line(f"{command} · {place}")
+        if self.width is None or "\n" not in line:
+            return line
+        kept = max(self.width - len(f"{_INDENT * 2}in … · {rest}"), _LEAST)
+        if len(folder) > kept:
+            place = f"in …{folder[-kept:]} · {rest}"
+        first = escape(masked(command), self.width - len(_INDENT) - 1)
+        return f"{_INDENT}{first}\n{self.line(place, _INDENT * 2)}"
 
     def command(self, label: str, command: Command) -> str:
         """A line to be pasted, which only the terminal itself may wrap."""

@@ -38,6 +38,7 @@ _WORDS = {
     Verdict.ADVISED: "still held",
     Verdict.REFUSED: "still held",
 }
+_SHORT = 76  # characters of two facts that are one line
 _UNITS = (("day", 86400), ("h", 3600), ("min", 60))
 
 
@@ -121,11 +122,11 @@ def _story(together: list[HolderReport], *, alone: bool, style: TextStyle) -> It
     yield from _what(first, style)
     if style.verbose:
         yield from map(style.line, _evidence(together))
-    if why:
-        yield style.line(why)
-    if lost := _lost(together, why):
-        ended = "went" if _is_done(first) else "goes"
-        yield style.line(f"{ended} down with it: {lost}")
+    lost = _lost(together, why)
+    ended = f"{'went' if _is_done(first) else 'goes'} down with it: {lost}" if lost else ""
+    if len(f"{why} · {ended}") <= _SHORT:
+        why, ended = " · ".join(filter(None, (why, ended))), ""
+    yield from map(style.line, filter(None, (why, ended)))
     if found.ownership.whose is Whose.OTHER and str(found.ownership) not in why:
         yield style.line(f"belongs to {found.ownership}")
     if said := _outcome(first):
