@@ -6,6 +6,7 @@ Nothing here knows any manager.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PORT_SETTING = r"(?i)\w*(?:PORT|ADDR|BIND|LISTEN|URL|HOST)\w*="
+_PORT_OPTION = r"(?i)port|listen|bind|addr|host|url|http|^-[a-z]$"
 _IN_USE = r"(?i)in use|EADDRINUSE"
 
 
@@ -94,16 +96,32 @@ class Waiting(Struct, frozen=True):
 
     def wants(self, port: int) -> str:
         """How it is known that it is for this port; empty where it is not."""
-        number = re.compile(rf"(?<![\w.]){port}(?![\w.]\d|\w)")
-        if number.search(self.command):
+        if _names_port(self.command, port):
             return f"it is started as: {self.command}"
         for each in self.settings:
-            if re.match(_PORT_SETTING, each) and number.search(each):
-                return f"it is started with {each}"
+            if re.match(_PORT_SETTING, each) and re.search(_number(port), each):
+                return f"it is started with {each.strip()}"
         for line in reversed(self.log().splitlines()):
-            if re.search(_IN_USE, line) and number.search(line):
+            if re.search(_IN_USE, line) and re.search(_number(port), line):
                 return f"it says: {line.strip()}"
         return ""
+
+
+def _number(port: int) -> str:
+    return rf"(?<![\w.]){port}(?![\w.]\d|\w)"
+
+
+def _names_port(command: str, port: int) -> bool:
+    """Whether a command line names a port: no other option's value, such as `--timeout 3000`."""
+    words = re.split(r"[\s'\";&|()]+", command)
+    for before, word in pairwise(("", *words)):
+        option, _, value = word.rpartition("=")
+        option = option or (before if before.startswith("-") else "")
+        if re.fullmatch(rf"(?:\S*[:/])?{port}(?:/\S*)?", value) and (
+            not option or re.search(_PORT_OPTION, option)
+        ):
+            return True
+    return f"-p{port}" in words
 
 
 def sudo_for(daemon: Process) -> tuple[str, ...]:

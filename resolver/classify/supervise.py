@@ -185,7 +185,8 @@ def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator
         account=account,
     )
     started = next((line for line in reversed(script.splitlines()) if line.strip()), "")
-    yield Waiting(service, "started again and again", started, tuple(script.splitlines()))
+    settings = tuple(line.strip().removeprefix("export ") for line in script.splitlines())
+    yield Waiting(service, "started again and again", started, settings)
 
 
 def _classification(

@@ -1,0 +1,57 @@
+"""Which port a service that is started again and again is for, as its command line tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from resolver.managed import ManagedService, Waiting
+from resolver.model import Respawn
+
+SERVICE = ManagedService(
+    manager="systemd",
+    name="web.service",
+    title="web.service",
+    policy="Restart=always",
+    respawn=Respawn.YES,
+    keeper="systemd",
+    evidence=(),
+)
+FOR_IT = [
+    "python3 -m http.server 3000",
+    "web --port 3000",
+    "web --port=3000",
+    "web -p 3000",
+    "web -p3000",
+    "web --listen 127.0.0.1:3000",
+    "web --url=http://0.0.0.0:3000/",
+    "gunicorn -b :3000 web:app",
+    "/bin/sh -c 'exec web --http.port=3000; true'",
+    "manage.py runserver 0.0.0.0:3000",
+]
+FOR_ANOTHER = [
+    "web --timeout 3000",
+    "web --timeout=3000 --port 8080",
+    "web --port 13000",
+    "web --port 30000",
+    "web --max-old-space-size=3000",
+    "web --version 1.3000",
+]
+
+
+@pytest.mark.parametrize("command", FOR_IT)
+def test_a_command_line_that_names_the_port(command: str) -> None:
+    assert Waiting(SERVICE, "auto-restart", command).wants(3000)
+
+
+@pytest.mark.parametrize("command", FOR_ANOTHER)
+def test_a_number_that_is_no_port(command: str) -> None:
+    assert Waiting(SERVICE, "auto-restart", command).wants(3000) == ""
+
+
+def test_settings_and_what_it_printed() -> None:
+    given = Waiting(SERVICE, "BACKOFF", settings=("WORKERS=3000", "HTTP_PORT=3000"))
+    assert given.wants(3000) == "it is started with HTTP_PORT=3000"
+    assert Waiting(SERVICE, "BACKOFF", settings=("WORKERS=3000",)).wants(3000) == ""
+    log = "ready at 3000\nbind() to 0.0.0.0:3000 failed (98: Address already in use)\n"
+    assert "Address already in use" in Waiting(SERVICE, "BACKOFF", log=lambda: log).wants(3000)
+    assert Waiting(SERVICE, "BACKOFF", log=lambda: "ready at 3000").wants(3000) == ""
