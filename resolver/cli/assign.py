@@ -180,16 +180,18 @@ def _paths(found: Project) -> list[Path]:
     """The project's own environment files.
 
     Raises:
-        UsageError: a link leads out of the project.
+        UsageError: a link leads out of the project, or nowhere.
     """
     paths = []
     for name in found.env_files:
         path = found.root / name
-        if not path.resolve().is_relative_to(found.root.resolve()):
-            raise UsageError(
-                f"{found.file}: env_files: expected a file below {found.root}, "
-                f"and {name!a} leads to {path.resolve()}"
-            )
+        expected = f"{found.file}: env_files: expected a file below {found.root}"
+        try:
+            there = path.resolve()
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop, before Python 3.13
+            raise UsageError(f"{expected}: {error}") from error
+        if not there.is_relative_to(found.root.resolve()):
+            raise UsageError(f"{expected}, and {name!a} leads to {there}")
         paths.append(path)
     return paths
 

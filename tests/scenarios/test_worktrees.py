@@ -155,6 +155,21 @@ def test_a_link_that_leads_out_of_the_project_is_not_written(trees: Worktrees) -
     assert ultra("reservations", "--json").json["reservations"] == []
 
 
+@pytest.mark.parametrize("name", ["loop/.env", "none/.env", "web"])
+def test_a_file_that_cannot_be_written_is_found_out_first(trees: Worktrees, name: str) -> None:
+    (trees.fix / "loop").symlink_to("loop")
+    file = trees.fix / "ultra-ports.toml"
+    file.write_text(file.read_text().replace("web/.env.local", name))
+
+    run = ultra("assign", cwd=trees.fix)
+
+    assert (run.status, run.stdout) == (2, "")
+    assert name.partition("/")[0] in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not (trees.fix / ".env").exists()
+    assert ultra("reservations", "--json").json["reservations"] == []
+
+
 @pytest.mark.root
 def test_a_strangers_variables_are_not_obeyed(trees: Worktrees) -> None:
     """`LD_PRELOAD` would say what root runs."""
