@@ -22,7 +22,7 @@ from resolver import cli
 from resolver.cli import assign  # noqa: F401 - loaded once, for all children
 
 ANSWER, SAID = "answer", "said"  # files in each checkout's git directory
-LONGEST_GAP_SECONDS = 0.12
+LONGEST_GAP_SECONDS = 0.06
 
 
 def spawn(place: Path, gate: int, opener: int | None = None) -> int:

@@ -47,7 +47,7 @@ def test_no_port_is_given_twice_and_no_lease_is_lost(places: list[Path]) -> None
     result = json.loads(done.stdout)
 
     assert result["failed"] == []
-    assert result["killed"] > KILLS / 2
+    assert result["killed"] > KILLS / 4  # a fast machine is done before the last of them
     found = ultra("reservations", "--json", cwd=places[0]).json["reservations"]
     leased = {each["place"]: each["port"] for each in found}
     assert len(found) == len(set(leased.values())) == CHECKOUTS
