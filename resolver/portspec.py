@@ -121,7 +121,7 @@ def _complaint(item: str) -> str:
     host, colon, _ = head.rpartition(":")
     if colon and not host.startswith("["):
         return f"{_show(host)} is not an IP address (host names are not taken)"
-    return "digits are wanted"
+    return "expected a number from 1 to 65535"
 
 
 def _quote(item: str, argument: str) -> str:

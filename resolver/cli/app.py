@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -71,6 +72,19 @@ Usage: ultra-ports COMMAND [PORT...]   (COMMAND -h: its options; -V: version)
 STATUSES = """\
 Exit status: 0 done or answered, 1 still held, 2 usage, 3 nothing was touched
   and the right command is printed, 4 hidden, 5 undecidable, 130 interrupted."""
+_EXPECTATIONS = (
+    (
+        r"Invalid value for '(.+?)': (.+) is not a valid (?:float|integer)\.",
+        r"\1: expected a number, not \2",
+    ),
+    (r"Invalid value for '(.+?)': (.+) is not one of (.+)\.", r"\1: expected one of \3, not \2"),
+    (r"Invalid value for '(.+?)': (.+)", r"\1: \2"),
+    (r"Missing argument '(.+)'\.", r"\1 is missing"),
+    (r"Option '(.+)' requires an argument\.", r"\1: expected a value behind it"),
+    (r"No such command '(.+)'\.", r"there is no command '\1' (ultra-ports -h lists them)"),
+    (r"No such option: (\S+)(.*)", r"there is no option \1\2"),
+)
+"""What the parser says, and what a person wants to know."""
 _COMPLETION = {"install_completion", "show_completion"}
 
 
@@ -176,6 +190,13 @@ def _app(
     del version
 
 
+def _in_plain_words(message: str) -> str:
+    for form, plain in _EXPECTATIONS:
+        if re.fullmatch(form, message, re.DOTALL):
+            return re.sub(form, plain, message, count=1, flags=re.DOTALL)
+    return message
+
+
 def run() -> int:
     """Runs the command line of this process and returns its exit status."""
     command = get_command(app)
@@ -185,7 +206,7 @@ def run() -> int:
     try:
         result = command(standalone_mode=False)
     except TyperException as error:
-        print(f"ultra-ports: {error.format_message()}", file=sys.stderr)
+        print(f"ultra-ports: {_in_plain_words(error.format_message())}", file=sys.stderr)
         return int(ExitStatus.USAGE)
     except typer.Abort as error:
         raise KeyboardInterrupt from error

@@ -191,6 +191,7 @@ def release(
         project or found.name, str(found.root), _line(), named=bool(project), forced=force
     )
     where = scopes.current(os.environ, scope)
+    what = _wanted(wanted or [], everything=everything)
     with opened(found.root) as store:
         _check_readable(store)
         leases = store.leases(where)
@@ -269,7 +270,7 @@ def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
 
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Selection:
-    words = [word.strip() for argument in arguments for word in argument.split(",")]
+    words = [word for argument in arguments for word in portspec.items(argument)]
     names = tuple(word for word in words if is_name(word))
     ports = portspec.parse([word for word in words if not is_name(word)])
     return releasing.Selection(names, ports, everything)

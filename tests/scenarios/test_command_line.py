@@ -366,6 +366,25 @@ def test_what_other_tools_call_it_is_answered_and_not_done(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("resolve", "--grace", "x", "1"), "--grace: expected a number, not 'x'"),
+        (("resolve", "1", "--grace"), "--grace: expected a value behind it"),
+        (("assign", "--format", "x"), "--format: expected one of 'env', "),
+        (("who", "1", "--jsn"), "there is no option --jsn (Possible options: --json"),
+        (("reserve",), "NAME is missing"),
+        (("nosuch",), "there is no command 'nosuch' (ultra-ports -h lists them)"),
+        (("who", "8085x"), "'8085x' is not a port: expected a number from 1 to 65535 (a PORT is "),
+    ],
+)
+def test_an_error_says_what_was_expected(words: tuple[str, ...], said: str) -> None:
+    run = ultra(*words)
+    assert (run.status, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"ultra-ports: {said}")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_nothing_typed_is_answered_with_a_short_help_where_nobody_can_answer() -> None:
     run = ultra()
     assert (run.status, run.stdout) == (2, "")

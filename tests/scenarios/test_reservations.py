@@ -389,7 +389,9 @@ def note(shop: Shop, *arguments: str) -> str:
 
 def test_who_says_whose_a_free_port_is(shop: Shop) -> None:
     shop("reserve", "api")
-    assert note(shop, "who", "api").startswith(f"reserved for api of project shop ({shop.root})")
+    free = shop("who", "api", "--json").port(f"{shop.api}/tcp")
+    assert (free["verdict"], free["notes"]) == ("reserved", [])
+    assert free["reason"].startswith(f"for api of project shop ({shop.root})")
     assert note(shop, "resolve", "api").startswith("reserved for api of project shop")
     assert "reserved for api" in shop("who", "api").stdout
     assert shop("who", "web", "--json").port(f"{shop.web}/tcp")["notes"] == []
