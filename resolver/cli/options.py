@@ -118,7 +118,9 @@ ProbeText = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what was left out.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also the evidence, and what was left out.")
+]
 
 
 def policy(*, no_docker: bool = False, **given: Any) -> dict[str, Any]:  # noqa: ANN401 - several types
