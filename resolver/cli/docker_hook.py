@@ -12,7 +12,7 @@ from resolver.compose.preflight import preflight
 from resolver.errors import UltraPortsError
 from resolver.model import AdviseStep
 from resolver.report.escape import escape
-from resolver.report.tree import chain
+from resolver.report.story import chain
 from resolver.shell import shown
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from resolver.json_text import encode
 from resolver.report import machine
 from resolver.report.escape import escape
 from resolver.report.listing import listing
+from resolver.report.story import stories
 from resolver.report.style import TextStyle
-from resolver.report.tree import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,7 @@ def style(*, verbose: bool = False) -> TextStyle:
 def _text(report: Report, to: TextStyle, *, lists: bool) -> str:
     if not report.ports:
         return "no port is held" if report.command == "who" else "no port has to be freed"
-    return listing(report.ports, to) if lists else tree(report.ports, to)
+    return listing(report.ports, to) if lists else stories(report.ports, to)
 
 
 def fit(text: str) -> str:

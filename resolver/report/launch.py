@@ -11,8 +11,8 @@ from resolver.model import Binding, Command
 from resolver.report import preflight
 from resolver.report.escape import escape
 from resolver.report.machine import PortEntry, ports
+from resolver.report.story import stories
 from resolver.report.table import columns
-from resolver.report.tree import tree
 from resolver.shell import shown
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _findings(launch: Launch) -> str:
 
 
 def _story(report: Report | None) -> str:
-    return "" if report is None else tree(report.ports)
+    return "" if report is None else stories(report.ports)
 
 
 def _failure(launch: Launch) -> Iterator[str]:

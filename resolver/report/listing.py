@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from resolver.model import Kind, Whose
 from resolver.report.escape import escape
 from resolver.report.holders import holder_name
+from resolver.report.story import command_line, is_unseen
 from resolver.report.style import masked
 from resolver.report.table import columns
-from resolver.report.tree import command_line, is_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

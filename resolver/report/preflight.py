@@ -12,8 +12,8 @@ from resolver.json_text import Envelope
 from resolver.report.escape import escape
 from resolver.report.holders import holder_names
 from resolver.report.machine import PortEntry, ports
+from resolver.report.story import stories
 from resolver.report.table import columns
-from resolver.report.tree import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def text(preflight: Preflight, following: str = "", *, verbose: bool = False) ->
         _headline(preflight),
         _table(preflight),
         "\n".join(map(finding_text, preflight.findings)),
-        tree(_in_the_way(preflight)) if verbose else "",
+        stories(_in_the_way(preflight)) if verbose else "",
         f"next: {following}" if following else "",
     )
     return "\n\n".join(filter(None, parts))

@@ -21,7 +21,7 @@ from resolver.leases import assigned, owner, scope, store
 from resolver.leases.model import Claim
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.project import names
-from resolver.report.tree import tree
+from resolver.report.story import stories
 from resolver.reservations.allocate import allocate, give_back
 from resolver.reservations.candidates import candidates, ephemeral_range
 from resolver.reservations.requests import ServiceRequest
@@ -219,7 +219,7 @@ def free(requests: list[PortRequest], options: dict[str, Any]) -> None:
     """Frees the ports, or fails the test."""
     report = api.resolve(*map(str, requests), **{"settle_seconds": _SETTLE_SECONDS, **options})
     if report.exit_status:
-        said = f"clear_port: not free before the test\n{tree(report.ports)}"
+        said = f"clear_port: not free before the test\n{stories(report.ports)}"
         pytest.fail(said, pytrace=False)
 
 
@@ -234,7 +234,7 @@ def free_again(requests: list[PortRequest], options: dict[str, Any]) -> None:
     if not left:
         return
     report = api.resolve(*map(str, left), **{"settle_seconds": _SETTLE_SECONDS, **options})
-    said = tree(report.ports)
+    said = stories(report.ports)
     if report.exit_status:
         pytest.fail(f"clear_port: not free after the test\n{said}", pytrace=False)
     warnings.warn(pytest.PytestWarning(f"clear_port: left by the test\n{said}"), stacklevel=2)

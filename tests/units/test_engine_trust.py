@@ -34,8 +34,8 @@ from resolver.model import (
     Verdict,
 )
 from resolver.report.listing import listing
+from resolver.report.story import stories
 from resolver.report.style import TextStyle
-from resolver.report.tree import tree
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
@@ -212,6 +212,6 @@ def test_a_name_reaches_no_terminal_as_it_is() -> None:
     )
     request = PortRequest(BINDING.port)
     ports = [PortReport(request, Verdict.HELD, holders=(HolderReport(found),))]
-    for text in (listing(ports, TextStyle()), tree(ports)):
+    for text in (listing(ports, TextStyle()), stories(ports)):
         assert "\\x1b[2J" in text
         assert text.replace("\n", "").isprintable()

@@ -42,7 +42,7 @@ _SHORT = 76  # characters of two facts that are one line
 _UNITS = (("day", 86400), ("h", 3600), ("min", 60))
 
 
-def tree(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
+def stories(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
     """A paragraph for each port; those of one line stand together."""
     parts = ["\n".join(_port(port, style or TextStyle())) for port in ports]
     ends = ["\n\n" if "\n" in above + below else "\n" for above, below in pairwise(parts)]
@@ -52,12 +52,12 @@ def tree(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
 def _port(port: PortReport, style: TextStyle) -> Iterator[str]:
     told = _told(port, style)
     yield style.headline(escape(port.title), _word(port), _rest(port, told))
-    stories = list(_together(told))
-    for together in stories:
-        yield from _story(together, alone=len(stories) == 1, style=style)
+    groups = list(_together(told))
+    for together in groups:
+        yield from _story(together, alone=len(groups) == 1, style=style)
     more = port.details if style.verbose or not told else ()
     yield from map(style.line, (*port.notes, *more))
-    yield from dict.fromkeys(way for each in stories for way in _ways(each[0], port, style))
+    yield from dict.fromkeys(way for each in groups for way in _ways(each[0], port, style))
 
 
 def _told(port: PortReport, style: TextStyle) -> Sequence[HolderReport]:
