@@ -290,7 +290,7 @@ def test_podmans_engine(engine: Engine, here: Path, monkeypatch: pytest.MonkeyPa
         run = ultra("preflight", *shop.options, "--json", prefix=prefix)
         assert run.status == 0, run.stdout + run.stderr
         assert run.json["project"]["source"].startswith("podman compose ")
-        assert [each["status"] for each in run.json["services"][0]["ports"]] == ["own"]
+        assert [each["status"] for each in run.json["services"][0]["ports"]] == ["yours"]
         run = ultra("up", *shop.options, "--json", prefix=prefix)
         assert run.status == 0, run.stdout + run.stderr
         assert run.json["ports"][0]["answers"] is True

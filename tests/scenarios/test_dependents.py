@@ -89,11 +89,14 @@ def test_what_an_earlier_call_wrote_is_no_wish(lab: Lab, home: Path) -> None:
     assert ultra("env", "api").stdout == f"{first + 1}\n"
     server.popen.kill()
     server.popen.wait()
-    assert ultra("assign", "--env-file", ".env").status == 0
+    assert ultra("assign", "--env-file", ".env").status == 0  # what it has, it keeps
+    assert (home / ".env").read_text() == block(first + 1) + "\n"
+    assert ultra("assign", "--reassign", "--env-file", ".env").status == 0
     assert (home / ".env").read_text() == block(first) + "\n"
     (home / ".env").write_text(f"API_PORT={first + 1}\n{block(first)}\n")
-    run = ultra("assign", "--env-file", ".env")  # what the user says beside the block is one
-    assert f"API_PORT={first + 1}\n" in run.stdout
+    run = ultra("assign", "--env-file", ".env")  # what is said beside the block is named
+    assert f"API_PORT={first}\n" in run.stdout
+    assert f"says {first + 1}, and api has {first} now" in run.stderr
 
 
 def test_services_of_other_calls_stay_in_the_block(home: Path) -> None:

@@ -54,7 +54,7 @@ def _narrow(bench: Bench, lab: Lab, prefix: tuple[str, ...]) -> Iterator[Row]:
     owners = stage.everyone(server)
     _check(bench, port, owners, "cgroup")
     ss = peers.asking(bench, "ss", "-ltnp", f"sport = :{port}", owners=owners)
-    ours = bench.ultra("who", str(port), names=lambda: owners)
+    ours = bench.ultra("who", "-v", str(port), names=lambda: owners)
     others = [(ss, NARROW)] if ss else []
     yield from bench.compare("crowd, own cgroup", ours, [*others, (bench.python(), None)])
 
@@ -75,7 +75,7 @@ def _whole(bench: Bench, lab: Lab, prefix: tuple[str, ...]) -> Iterator[Row]:
         for peer, target in peers.contenders(bench, lab, port, owners)
         if not peer.label.startswith(("ss ", "lsof "))
     )
-    ours = bench.ultra("who", str(port), names=lambda: owners)
+    ours = bench.ultra("who", "-v", str(port), names=lambda: owners)
     yield from bench.compare("crowd, no cgroup", ours, others)
     yield _memory(bench, ours.argv)
 
