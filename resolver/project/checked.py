@@ -25,8 +25,17 @@ def checked(value: object, kind: Any, where: str) -> Any:  # noqa: ANN401 - type
     except (ValidationError, OverflowError, RecursionError) as error:
         message, _, path = str(error).partition(" - at `$")
         key = f"{where}{path.rstrip('`')}".lstrip(".") or "the project file"
-        text = message.lower().replace("object", "table").replace("array", "list")  # as TOML says
-        raise UsageError(f"{key}: {text}") from error
+        raise UsageError(f"{key}: {_in_words(message)}") from error
+
+
+def _in_words(message: str) -> str:
+    """What msgspec says, in TOML's words, and with an example in the place of an expression."""
+    text = message.lower().replace("object", "table").replace("array", "list")
+    said, regex, _ = text.partition("`str` matching regex")
+    if not regex:
+        return text
+    example = "a name such as API_PORT" if "[A-Za-z_]" in message else "a range such as 8000-8099"
+    return f"{said}{example}"
 
 
 def unknown(key: object, known: Any, where: str) -> UsageError:  # noqa: ANN401

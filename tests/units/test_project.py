@@ -172,7 +172,7 @@ def test_two_services_that_variables_bring_together_are_a_warning(tmp_path: Path
         ("services.api = {port=1, colour='red'}", "services.api has no 'colour'"),
         (
             "services.api = {port=1, variable='A-B'}",
-            "services.api.variable: expected `str` matching regex",
+            "services.api.variable: expected a name such as API_PORT",
         ),
         ("services.'a b' = 1", "'a b' is no name of a service"),
         (
@@ -235,7 +235,7 @@ def test_two_services_that_variables_bring_together_are_a_warning(tmp_path: Path
         ),
         ("pool = '9-8'", "'9-8' is no range of ports"),
         ("pool = 8000", "pool: expected `str | list`, got `int`"),
-        ("pool = ['8000-']", "pool[0]: expected `str` matching regex"),
+        ("pool = ['8000-']", "pool[0]: expected a range such as 8000-8099"),
         ("project = 5", "project: expected `str`, got `int`"),
         ('project = "a\\u001bb"', "project: expected a name that can be printed, not 'a\\x1bb'"),
         ("services", "is not TOML"),
