@@ -89,23 +89,27 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
 
 
 def waiting(run: CommandRunner) -> Iterator[Waiting]:
-    """The system's services that are about to be started again, once more (systemd.service(5)).
+    """The services that are about to be started again (systemd.service(5)): the system's, ours.
 
-    Nothing is asked where systemd does not run the machine (sd_booted(3)).
+    Nothing is asked where systemd does not run the machine (sd_booted(3)), or no manager of ours.
     """
-    if not os.path.isdir("/run/systemd/system"):
-        return
-    listing = ("systemctl", "list-units", "--type=service", "--state=activating", "--plain")
+    own = os.geteuid()
+    for uid, folder in ((None, "/run/systemd/system"), (own, f"/run/user/{own}/systemd")):
+        for facts in _starting(uid, run) if os.path.isdir(folder) else ():
+            if facts.get("SubState", "").startswith("auto-restart"):
+                yield _waiting(_Unit(facts.get("Id", "?"), uid), facts, run)
+
+
+def _starting(uid: int | None, run: CommandRunner) -> list[dict[str, str]]:
+    """The facts about each service that a manager is starting; none where it cannot be asked."""
+    listing = (*_systemctl(uid), "list-units", "--type=service", "--state=activating", "--plain")
     try:
         lines = ask_text(run, (*listing, "--no-legend", "--full")).splitlines()
         names = [line.split()[0] for line in lines if line.strip() and line[0] not in "-/"]
         words = ("show", *names, "-p", f"{_PROPERTIES},ExecStart,Environment")
-        blocks = _query(None, None, run, words) if names else []
+        return _query(uid, None, run, words) if names else []
     except CommandFailedError:
-        return
-    for facts in blocks:
-        if facts.get("SubState", "").startswith("auto-restart"):
-            yield _waiting(_Unit(facts.get("Id", "?"), None), facts, run)
+        return []
 
 
 def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
@@ -128,7 +132,8 @@ def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
 
 def _journal(unit: _Unit, run: CommandRunner) -> str:
     """What it printed of late (journalctl(1)); empty where that may not be read."""
-    words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", "-u", unit.name)
+    which = "--unit" if unit.uid is None else "--user-unit"
+    words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", which, unit.name)
     try:
         return ask_text(run, words)
     except CommandFailedError:

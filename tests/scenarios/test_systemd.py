@@ -323,39 +323,54 @@ def test_root_asks_another_users_systemd_as_that_user(desk: Desk) -> None:
     assert systemctl("is-active", desk.unit) == "inactive"
 
 
-@pytest.fixture
-def squatted(desk: Desk) -> Iterator[Desk]:
+def squat(desk: Desk) -> None:
     """Somebody has the port that the unit wants; systemd starts the unit again and again."""
-    desk.machine.container.engine(
-        "exec", "-d", desk.machine.container.name, "/usr/bin/python3", "-m", "http.server",
-        str(desk.port),
-    )  # fmt: skip
+    name = desk.machine.container.name
+    server = ("/usr/bin/python3", "-m", "http.server", str(desk.port))
+    desk.machine.container.engine("exec", "-d", name, *server)
     wait_until(lambda: not desk.machine.is_free(desk.port), "the port is taken")
     unit = service(desk.port, "always").replace("RestartSec=0", "RestartSec=30")
-    desk.machine.write(desk.unit, unit)
-    desk.machine.systemctl("start", desk.unit)
+    desk.machine.write(desk.unit, unit, user=desk.user)
+    desk.machine.systemctl("start", desk.unit, user=desk.user)
     wait_until(
-        lambda: desk.machine.systemctl("show", "-P", "SubState", desk.unit) == "auto-restart",
+        lambda: (
+            desk.machine.systemctl("show", "-P", "SubState", desk.unit, user=desk.user)
+            == "auto-restart"
+        ),
         "the unit waits",
     )
-    yield desk
-    desk.machine.systemctl("stop", desk.unit)
 
 
-def test_a_unit_that_waits_for_the_port_is_named(squatted: Desk) -> None:
-    run = squatted.resolve()
+def test_a_users_own_unit_that_waits_for_the_port_is_named(own: Desk) -> None:
+    squat(own)
 
-    found = assert_advised(run, squatted, "Restart=always")
+    run = own.resolve()
+
+    found = assert_advised(run, own, "Restart=always")
+    assert f"systemctl --user stop {own.unit}" in found["step"]["command_lines"][0]
+
+    run = own.resolve("--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert own.machine.stays_free(own.port)
+
+
+def test_a_unit_that_waits_for_the_port_is_named(desk: Desk) -> None:
+    squat(desk)
+
+    run = desk.resolve()
+
+    found = assert_advised(run, desk, "Restart=always")
     assert any("auto-restart" in fact for fact in found["evidence"])
-    assert not squatted.machine.is_free(squatted.port)
+    assert not desk.machine.is_free(desk.port)
     [squatter] = found["processes"]
     assert f"kill {squatter['pid']}" in found["step"]["command_lines"]
 
-    run = squatted.resolve("--stop-services")
+    run = desk.resolve("--stop-services")
 
     assert run.status == 0, run.stdout + run.stderr
-    assert squatted.machine.stays_free(squatted.port)
-    assert not squatted.machine.is_active(squatted.unit)
+    assert desk.machine.stays_free(desk.port)
+    assert not desk.machine.is_active(desk.unit)
 
 
 @pytest.mark.parametrize(
