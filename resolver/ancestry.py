@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host import trust
-from resolver.model import Command
+from resolver.model import UNATTENDED, Command
 from resolver.programs import SESSION_HOSTS, known_as
 
 if TYPE_CHECKING:
@@ -129,15 +129,19 @@ def tool(name: str, supervisor: Process) -> str:
     return next(filter(trust.is_installed, paths), name)
 
 
-def stop_of_container(paths: str, container: Container) -> Command:
+def stop_of_container(paths: str, container: Container) -> tuple[Command, ...]:
     """What stops a container of an engine that was not, or could not be, asked: by its cgroups."""
     if "kubepods" in paths:
         words = ("kubectl", "get", "pods", "-A", "-o", "wide")
-        return Command(words, f"the pod of container {container.name}")
+        return (Command(words, f"the pod of container {container.name}"),)
     if container.client == ("lxc-stop",):
-        return Command((*container.client, "-n", container.handle), "stops it with all in it")
+        stop = Command((*container.client, "-n", container.handle), "stops it with all in it")
+        return (stop,)
     if container.client == ("machinectl",):
         why = f"or, where machined does not know it: kill {container.id}"
-        return Command((*container.client, "stop", container.handle), why)
+        return (Command((*container.client, "stop", container.handle), why),)
     client = ("podman",) if "libpod" in paths else container.client
-    return Command((*client, "stop", container.handle))
+    stop = Command((*client, "stop", container.handle))
+    if container.state != UNATTENDED:
+        return (stop,)
+    return (Command(("systemctl", "start", "docker"), "its engine, which can stop it"), stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.ancestry import stop_of_container
-from resolver.model import Classification, Confidence, Kind, Respawn, SocketState
+from resolver.model import UNATTENDED, Classification, Confidence, Kind, Respawn, SocketState
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=_chain(holder, container),
         evidence=_evidence(holder, container, snapshot),
         reason=_reason(container, snapshot),
-        commands=() if known else (stop_of_container(_paths(holder), container),),
+        commands=() if known else stop_of_container(_paths(holder), container),
         spared=_spared(container, snapshot),
         restart=_restart(container) if known else "",
     )
@@ -82,6 +82,8 @@ def _reason(container: Container, snapshot: Snapshot) -> str:
     for engine in snapshot.engines:
         if engine.error and engine.client == container.client and engine.client[-1] == "podman":
             return f"it runs in container {container.name}; whose it is: {engine.error}"
+    if container.state == UNATTENDED:
+        return f"it runs in container {container.name}, whose engine does not answer"
     return f"it runs in container {container.name}, of which no engine here knows"
 
 

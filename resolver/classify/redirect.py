@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.ancestry import stop_of_container
-from resolver.model import Classification, Command, Kind, Respawn
+from resolver.model import UNATTENDED, Classification, Command, Kind, Respawn
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Redirect, Snapshot
@@ -63,7 +63,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     if rule is None:
         return None
     receiver = _receiver(rule, snapshot)
-    whose, command = _whose(holder, rule, receiver)
+    whose, commands = _whose(holder, rule, receiver)
     return Classification(
         holder,
         Kind.REDIRECT,
@@ -72,7 +72,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         evidence=tuple(_evidence(rule, receiver)),
         reason=f"a NAT rule ({rule.where}) sends this port to {rule.target}"
         + (f", {whose}" if whose else ""),
-        commands=(command,),
+        commands=commands,
     )
 
 
@@ -91,18 +91,21 @@ def _evidence(rule: Redirect, receiver: Process | None) -> list[str]:
     return found
 
 
-def _whose(holder: Holder, rule: Redirect, receiver: Process | None) -> tuple[str, Command]:
-    """Whose business the rule is, and the command for that; a leftover is removed."""
+def _whose(
+    holder: Holder, rule: Redirect, receiver: Process | None
+) -> tuple[str, tuple[Command, ...]]:
+    """Whose business the rule is, and the commands for that; a leftover is removed."""
     maker = next((e for e in _MAKERS if re.search(e.names, f"{rule.where} {rule.target}")), None)
     container = holder.container
     if container is not None and receiver is not None:
         who = container.title if container.engine else f"container {container.name}"
-        return f"of {who}, which runs", stop_of_container(" ".join(receiver.cgroups), container)
+        runs = container.state if container.state == UNATTENDED else "which runs"
+        return f"of {who}, {runs}", stop_of_container(" ".join(receiver.cgroups), container)
     if maker is not None:
-        return f"a rule of {maker.name}", _makers_command(rule, maker)
+        return f"a rule of {maker.name}", (_makers_command(rule, maker),)
     if receiver is not None:
-        return f"where {receiver} gets it", Command(rule.delete, f"takes it off {receiver}")
-    return "", Command(rule.delete)
+        return f"where {receiver} gets it", (Command(rule.delete, f"takes it off {receiver}"),)
+    return "", (Command(rule.delete),)
 
 
 def _makers_command(rule: Redirect, maker: _Maker) -> Command:

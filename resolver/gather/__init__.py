@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.gather import engines
+from resolver.gather.engine_files import saved_containers
 from resolver.gather.engine_queries import ask_engines
 from resolver.gather.owners import with_owners
 from resolver.gather.podman import with_podman
@@ -58,6 +59,9 @@ def gather(
     if policy.use_docker:
         more, podmans = with_podman(containers, sockets, processes, run)
         containers, asked = (*containers, *more), (*asked, *podmans)
+    if any(each.error for each in asked):
+        others = [each for each in processes if each.identity not in own]
+        containers = (*containers, *saved_containers(others, containers))
     return Snapshot(
         sockets=sockets,
         processes=processes,

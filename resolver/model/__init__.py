@@ -6,6 +6,7 @@ Unknown facts are `None` next to a field that holds the reason.
 """
 
 from resolver.model.machine import (
+    UNATTENDED,
     Account,
     Container,
     EngineState,
@@ -65,6 +66,7 @@ from resolver.model.reports import (
 __all__ = [
     "ANY_IPV4",
     "ANY_IPV6",
+    "UNATTENDED",
     "Account",
     "AdviseStep",
     "Binding",

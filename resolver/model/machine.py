@@ -116,6 +116,10 @@ class Account(Struct, frozen=True):
         return ("sudo", "-u", self.name, *(("env", *variables) if variables else ()))
 
 
+UNATTENDED = "running, and its engine does not answer"
+"""The state of a container that only its engine's files tell of."""
+
+
 class Container(Struct, frozen=True):
     """What an engine says of one container.
 

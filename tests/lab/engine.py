@@ -234,11 +234,11 @@ def add_directories(tar: tarfile.TarFile, *names: str) -> None:
 
 
 @contextlib.contextmanager
-def engine_without_proxy() -> Iterator[Engine]:
+def engine_without_proxy(*options: str) -> Iterator[Engine]:
     """A second engine, without a userland proxy: dockerd itself holds the published ports.
 
     It has its own network namespace, so that its packet filter rules cannot disturb those of the
-    first engine, and everything else of its own too.
+    first engine, and everything else of its own too; `options` are more of dockerd(8).
     """
     dockerd, unshare = _second_engine_tools()
     with tempfile.TemporaryDirectory(prefix="lab") as directory, _log(directory) as log:
@@ -252,6 +252,7 @@ def engine_without_proxy() -> Iterator[Engine]:
                 *(f"--data-root={home}/data", f"--exec-root={home}/exec"),
                 *(f"--pidfile={home}/docker.pid", f"--containerd-namespace=lab-{name}"),
                 f"--containerd-plugins-namespace=lab-plugins-{name}",
+                *options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
