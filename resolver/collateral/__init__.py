@@ -25,7 +25,7 @@ from resolver.collateral import (
     terminals,
 )
 from resolver.collateral.family import Family, Sockets
-from resolver.model import Kind
+from resolver.model import Degree, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,15 +58,16 @@ def _collateral(
     family = Family(each, sockets)
     if not family.members:
         return ()
+    shown = tuple(displays.lost(family))
     return (
         *ports.lost(family),
         *inherited.lost(family),
         *terminals.lost(family),
-        *displays.lost(family),
+        *shown,
         *devices.lost(family),
         *state.lost(family),
         *inhibitors.lost(family),
         *databases.lost(family),
-        *known.lost(family),
+        *known.lost(family, (each.kind for each in shown if each.degree is Degree.REFUSED)),
         *siblings.lost(family, snapshot),
     )

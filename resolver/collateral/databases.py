@@ -108,6 +108,8 @@ DATABASES: tuple[Database, ...] = (
 _STORE_FILES = re.compile(
     r"/(?:postmaster\.pid|ibdata1|mongod\.lock|MANIFEST-\d+|write\.lock|aria_log_control)$"
 )
+# What a browser, or an application that is one, keeps in such files of its profile
+_PROFILE = r"/(?:Local Storage|Session Storage|IndexedDB|shared_proto_db|Service Worker|GPUCache)/"
 # A backend's title ends with its command, or with what it waits for (PostgreSQL's
 # "Standard Unix Tools": `postgres: user database host activity`)
 _IN_TRANSACTION = re.compile(
@@ -156,7 +158,9 @@ def database(process: Process) -> Database | None:
 def _row(family: Family) -> Database | None:
     """The kind of database: by name, or by files that storage engines keep open."""
     named = next(filter(None, map(database, family.holder.processes)), None)
-    if named is None and any(_STORE_FILES.search(each.target) for each in family.descriptors):
+    paths = [each.target for each in family.descriptors]
+    browses = any(re.search(_PROFILE, path) for path in paths)
+    if named is None and not browses and any(re.search(_STORE_FILES, path) for path in paths):
         return Database("a database", frozenset(), "proc_pid_fd(5)")
     return named
 

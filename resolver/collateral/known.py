@@ -16,7 +16,7 @@ from resolver.model import Collateral, CollateralKind, Command, Degree
 from resolver.programs import names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from resolver.collateral.family import Family
     from resolver.model import Process
@@ -348,10 +348,10 @@ KNOWN: tuple[Known, ...] = (
 """In no particular order: every row that fits counts, one for each kind."""
 
 
-def lost(family: Family) -> Iterator[Collateral]:
-    """What is lost with programs that are known by name."""
+def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collateral]:
+    """What is lost with programs that are known by name; evidence has `told` of those kinds."""
     binding = family.holder.binding
-    told = set()
+    told = set(told)
     for row in KNOWN:
         process = next(filter(row.is_, family.members), None)
         if process is None or row.kind in told:

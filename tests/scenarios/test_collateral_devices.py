@@ -141,9 +141,13 @@ def display(lab: Lab, folder: Path, name: str) -> Iterator[str]:
     shutil.copy(xvfb, program)
     number = 100 + os.getpid() % 800
     socket = Path(f"/tmp/.X11-unix/X{number}")  # noqa: S108 - where X servers have it
-    lab.command(str(program), f":{number}", "-screen", "0", "64x64x8", "-nolisten", "tcp")
-    wait_until(socket.exists, "the display is there")
-    yield str(socket)
+    server = lab.command(str(program), f":{number}", "-screen", "0", "64x64x8", "-nolisten", "tcp")
+    try:
+        wait_until(socket.exists, "the display is there")
+        yield str(socket)
+    finally:
+        server.terminate()  # then it takes its socket and its lock away
+        server.wait(10)
 
 
 @pytest.mark.parametrize("name", ["Xorg", "Xvfb"])
@@ -160,6 +164,24 @@ def test_an_application_with_windows(lab: Lab, tmp_path: Path, name: str) -> Non
             [loss] = losses(port)
             assert loss["kind"] == "desktop"
             assert path in loss["evidence"]
+            freed(port, "--accept-loss")
+
+
+@pytest.mark.parametrize("more", [(), ("--headless=new",)], ids=["windows", "headless"])
+def test_a_browser(lab: Lab, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Its windows are told once; without any it is freed, and its profile is no database."""
+    chromium = shutil.which("chromium") or unavailable("chromium is missing")
+    port = free_port()
+    words = ("--no-sandbox", f"--user-data-dir={tmp_path}/profile", *more)
+    with display(lab, tmp_path, "Xorg") as path:
+        env = {"DISPLAY": f":{path.rpartition('X')[2]}"}
+        lab.command(chromium, *words, f"--remote-debugging-port={port}", "about:blank", env=env)
+        listening(port)
+        if more:
+            assert [each["kind"] for each in freed(port)] == []
+        else:
+            wait_until(lambda: collateral(port), "it has a window")
+            assert [each["kind"] for each in losses(port)] == ["desktop"]
             freed(port, "--accept-loss")
 
 
