@@ -20,6 +20,15 @@ _BUS_FOLDERS = tuple(
 _BUS_NAME = r"[A-Za-z_-][\w-]*(?:\.[\w-]+)+"
 
 
+def properties(block: str) -> dict[str, str]:
+    """The `key=value` lines of one unit; what is there several times is joined."""
+    found: dict[str, str] = {}
+    for line in block.splitlines():
+        key, _, value = line.partition("=")
+        found[key] = f"{found[key]} {value}" if key in found else value
+    return found
+
+
 def triggers_of(facts: Mapping[str, str]) -> list[str]:
     """The units that start one, and are stopped with it (systemd.unit(5)).
 

@@ -33,7 +33,7 @@ from resolver.model import (
     Transport,
 )
 from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
-from resolver.unit_facts import command_of, is_transient, policy_of, triggers_of
+from resolver.unit_facts import command_of, is_transient, policy_of, properties, triggers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -382,7 +382,7 @@ def _query(
     """The answer of `systemctl show`: a block of properties for each unit; `Listen` may repeat."""
     account = None if uid is None else _with_bus(trust.account_of_user(uid, about))
     answer = ask_text(run, (*_systemctl(uid), *words), account)
-    return [_properties(block) for block in answer.strip().split("\n\n") if block]
+    return [properties(block) for block in answer.strip().split("\n\n") if block]
 
 
 def _systemctl(uid: int | None) -> tuple[str, ...]:
@@ -395,11 +395,3 @@ def _with_bus(account: Account | None) -> Account | None:
     if account is None:
         return None
     return replace(account, environment=(("XDG_RUNTIME_DIR", f"/run/user/{account.uid}"),))
-
-
-def _properties(block: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in block.splitlines():
-        key, _, value = line.partition("=")
-        found[key] = f"{found[key]} {value}" if key in found else value
-    return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _INDENT = "  "
 _LONGEST = 1000  # characters of a line
 _LEAST = 20  # characters of a folder that is cut for the width
-_NAME = r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credentials?)"
+_NAME = r"[\w-]*(?:passw(?:or)?d|passphrase|requirepass|secret|token|api[_-]?key|credentials?)"
 _HIDDEN = "***"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
 _COLOURS = {
@@ -76,7 +76,9 @@ class TextStyle(Struct, frozen=True):
 
     def command(self, label: str, command: Command) -> str:
         """A line to be pasted, which only the terminal itself may wrap."""
-        words = replace(command, argv=tuple(_masked(command.argv)))
+        argv = tuple(_masked(command.argv))
+        remark = command.comment if argv == command.argv else f"{_HIDDEN} is in the JSON"
+        words = replace(command, argv=argv, comment=remark)
         return f"{_INDENT}{label}: {self._painted(shown(words), _BOLD)}"
 
     def _painted(self, text: str, code: str) -> str:

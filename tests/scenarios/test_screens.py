@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.report.style import masked
+from resolver.model import Command
+from resolver.report.style import TextStyle, masked
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import unavailable, wait_until
@@ -172,3 +173,9 @@ def test_what_was_freed_is_started_again_by_one_line(served: int) -> None:
 )
 def test_secrets_are_masked(text: str, told: str) -> None:
     assert masked(text) == told
+
+
+def test_a_masked_command_says_where_the_whole_one_is() -> None:
+    command = Command(("redis-server", "--requirepass", "a"))
+    line = TextStyle().command("start it again", command)
+    assert line == "  start it again: redis-server --requirepass '***'   # *** is in the JSON"
