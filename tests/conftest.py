@@ -52,6 +52,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("way", ["native", "psutil"], indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Lets the tests of one `xdist_group` go to one worker.
+
+    xdist 3.8 adds the group to `_nodeid`, where pytest 9.2 no longer looks.
+    """
+    for item in session.items:
+        grouped = getattr(item, "_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = item.id.parse(grouped)  # noqa: SLF001
+
+
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How this test gathers: the switch that every command of it inherits.
