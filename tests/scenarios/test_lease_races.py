@@ -32,6 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_no_port_is_given_out_twice_and_no_lease_is_lost(store: str, tmp_path: Path) -> None:
     words = {"processes": PROCESSES, "acquires": ACQUIRES, "kills": KILLS}
     options = [word for name, number in words.items() for word in (f"--{name}", str(number))]
@@ -41,7 +42,7 @@ def test_no_port_is_given_out_twice_and_no_lease_is_lost(store: str, tmp_path: P
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=True,
     )
     result = json.loads(done.stdout)
