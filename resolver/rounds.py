@@ -135,8 +135,10 @@ class Round(Struct, frozen=True):
     @property
     def ended_processes(self) -> tuple[Process, ...]:
         """The masters that were ended so far: what takes a port back may have the same parent."""
-        steps = [step for step in self.ended_steps if isinstance(step, KillStep)]
-        return (*self.before.snapshot.ended, *(found for step in steps for found in step.masters))
+        ended = self.ended_steps
+        steps = [*ended, *(step.then for step in ended if isinstance(step, StopServiceStep))]
+        kills = [step for step in steps if isinstance(step, KillStep)]
+        return (*self.before.snapshot.ended, *(found for step in kills for found in step.masters))
 
     @property
     def ended_inodes(self) -> frozenset[int]:
@@ -240,11 +242,14 @@ def _published(holders: Iterable[HolderReport]) -> list[HolderReport]:
 
 
 def _seen(held: HolderReport) -> Holder:
-    """The holder as it was seen; a container that was started again is the same one."""
+    """The holder as it was seen; a container that was started again is the same one.
+
+    Whoever else runs in its project, or lives in its network, may have come and gone meanwhile.
+    """
     holder = held.classification.holder
     if holder.container is None:
         return holder
-    return replace(holder, container=replace(holder.container, main_pid=0))
+    return replace(holder, container=replace(holder.container, main_pid=0, beside=(), sharing=()))
 
 
 def _owner(held: HolderReport) -> object:

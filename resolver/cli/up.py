@@ -39,7 +39,15 @@ from resolver.cli.progress import Terminal, describe
 from resolver.compose.command import ComposeCommand, start
 from resolver.compose.launch import launch
 from resolver.errors import UsageError
-from resolver.model import AdviseStep, ExitStatus, Holder, KillStep, SocketState, Whose
+from resolver.model import (
+    ExitStatus,
+    Holder,
+    KillStep,
+    SocketState,
+    StopContainerStep,
+    StopServiceStep,
+    Whose,
+)
 from resolver.ownership import ownership, viewpoint
 from resolver.report.launch import envelope, text
 from resolver.settings import LONGEST_SECONDS
@@ -73,7 +81,9 @@ class UpTerminal(Terminal):
 def _is_own(step: Step) -> bool:
     """Whether what the step ends belongs to this checkout."""
     masters = step.masters if isinstance(step, KillStep) else ()
-    ended = None if isinstance(step, KillStep | AdviseStep) else step.container
+    if isinstance(step, StopServiceStep) and step.contained:
+        return _is_own(step.contained)
+    ended = step.container if isinstance(step, StopContainerStep) else None
     holder = Holder(step.bindings[0], SocketState.LISTENING, masters, container=ended)
     return ownership(holder, viewpoint(os.environ)).whose is Whose.MINE
 

@@ -40,6 +40,10 @@ _ABORTS = ("--abort-on-container-exit", "--abort-on-container-failure", "--exit-
 def lost(each: Classification, container: Container, sockets: Sockets) -> Iterator[Collateral]:
     """Its other ports; the containers that depend on it; the work of people and data inside."""
     yield from ports.published(each.holder, container)
+    yield from sockets.of_container(container.id, lambda: _lost(each, container, sockets))
+
+
+def _lost(each: Classification, container: Container, sockets: Sockets) -> Iterator[Collateral]:
     if container.auto_remove:
         yield Collateral(
             CollateralKind.DATA,

@@ -23,9 +23,9 @@ from resolver.model import Pid, PortRequest, SocketState, Transport
 from resolver.programs import untouchable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.model import Classification, Process, ProcessIdentity, Socket
+    from resolver.model import Classification, Collateral, Process, ProcessIdentity, Socket
 
 _MOST = 100  # processes below a holder that are looked at
 _FIELD = re.compile(r"^([\w-]+):\s*(.*)$", re.MULTILINE)
@@ -114,6 +114,7 @@ class Sockets:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[ProcessIdentity, ...], Group] = {}
+        self._containers: dict[str, tuple[Collateral, ...]] = {}
 
     @cached_property
     def serving(self) -> tuple[Socket, ...]:
@@ -124,6 +125,14 @@ class Sockets:
     def unix(self) -> tuple[UnixSocket, ...]:
         """Those of AF_UNIX that have a path."""
         return unix_sockets()
+
+    def of_container(
+        self, container_id: str, look: Callable[[], Iterable[Collateral]]
+    ) -> tuple[Collateral, ...]:
+        """What is lost with a container: looked for once, however many ports it publishes."""
+        if container_id not in self._containers:
+            self._containers[container_id] = tuple(look())
+        return self._containers[container_id]
 
     def group(self, members: tuple[Process, ...]) -> Group:
         """What these processes have: looked at once, however many ports they hold."""

@@ -270,14 +270,14 @@ class StopContainerStep(Struct, frozen=True, eq=False):
 class StopServiceStep(Struct, frozen=True, eq=False):
     """Stop a managed service through its manager's own command.
 
-    `container` is stopped, too: the manager only ends the client that follows it. `then` ends
+    `contained` is stopped, too: the manager only ends the client that follows it. `then` ends
     whoever has the port that the service waited for.
     """
 
     bindings: tuple[Binding, ...]
     manager: Manager
     why: str
-    container: Container | None = None
+    contained: StopContainerStep | None = None
     then: KillStep | StopContainerStep | None = None
     undo: tuple[Command, ...] = ()
     kind: str = "stop-service"

@@ -108,17 +108,13 @@ def _not_ours(each: Classification, policy: Policy) -> str:
 def _lossless(each: Classification, step: KillStep | StopContainerStep | StopServiceStep) -> Step:
     """The same step, or a refusal where it would take what belongs to somebody else.
 
-    A manager ends a database in that database's own way.
+    A manager ends a database in that database's own way, but for one in a container.
     """
+    own_way = isinstance(step, StopServiceStep) and not (step.then or step.contained)
     lost = [
         found
         for found in each.collateral
-        if found.degree is Degree.REFUSED
-        and not (
-            found.kind is CollateralKind.DATA
-            and isinstance(step, StopServiceStep)
-            and step.then is None
-        )
+        if found.degree is Degree.REFUSED and not (found.kind is CollateralKind.DATA and own_way)
     ]
     if not lost:
         return step
@@ -257,6 +253,10 @@ def _container_step(each: Classification, policy: Policy) -> Step:
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
+    return _container_stop(each, container)
+
+
+def _container_stop(each: Classification, container: Container) -> StopContainerStep:
     data = _database(each)
     return StopContainerStep(
         bindings=(each.holder.binding,),
@@ -265,7 +265,7 @@ def _container_step(each: Classification, policy: Policy) -> Step:
         patience_seconds=data.patience_seconds if data else 0.0,
         lenient=_lenient(data),
         undo=_container_undo(container),
-        commands=(stop,),
+        commands=(Command((*container.client, "stop", container.handle)),),
     )
 
 
@@ -303,8 +303,9 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
         return _spared(runner, policy, own) or _runner_step(each, each.runner, policy)
     if policy.stop_services and manager.stop and confirmed:
         container = each.holder.container if each.client else None
+        contained = _container_stop(each, container) if container else None
         return StopServiceStep(
-            (each.holder.binding,), manager, each.reason, container, undo=undo, commands=stop
+            (each.holder.binding,), manager, each.reason, contained, undo=undo, commands=stop
         )
     why = f"{each.reason}: {manager.kind} would start it again"
     if each.respawn is Respawn.UNKNOWN:

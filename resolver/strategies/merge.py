@@ -42,6 +42,10 @@ def _join(steps: Sequence[Step]) -> Step:
     first = steps[0]
     if isinstance(first, KillStep):
         return _join_kills([step for step in steps if isinstance(step, KillStep)], bindings)
+    if isinstance(first, StopContainerStep):
+        stops = [step for step in steps if isinstance(step, StopContainerStep)]
+        gentle = next((step for step in stops if step.lenient), first)
+        return replace(gentle, bindings=bindings)
     if isinstance(first, StopServiceStep) and first.then:
         thens = [step.then for step in steps if isinstance(step, StopServiceStep) and step.then]
         then = _join(thens)

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
-from resolver.model import Outcome, Result, StopContainerStep
+from resolver.model import Outcome, Result
 from resolver.settings import SERVICE_TIMEOUT_SECONDS
 from resolver.shell import join
 from resolver.strategies.stop_container import stop_container
@@ -26,7 +26,7 @@ def stop_service(
     A container whose client the manager runs is told to stop by its engine, too: its main process
     may ignore what the client passes on, and it may outlive the client.
     """
-    if step.container is None:
+    if step.contained is None:
         return _stop(step, run, observer)
     outcomes: list[Outcome] = []
     manager = threading.Thread(
@@ -34,8 +34,7 @@ def stop_service(
     )
     manager.start()
     manager.join(_CLIENT_SECONDS)
-    stop = StopContainerStep(step.bindings, step.container, step.why)
-    contained = stop_container(stop, policy, run, clock, observer)
+    contained = stop_container(step.contained, policy, run, clock, observer)
     manager.join(SERVICE_TIMEOUT_SECONDS)
     if not outcomes:
         return Outcome(step, Result.FAILED, f"{step.manager.name} did not stop", contained.actions)
