@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -24,8 +23,10 @@ settings.load_profile("steady")
 NOBODY = 65534
 # Without bytecode each of the thousands of commands here would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-MEASURED: set[str] = set()  # tests that ran here
-MEASURED_SHARE = 5
+# Which tests' commands coverage measures: the first of each file, and some of the rest.
+FIRST, SHARE = 3, 4
+MEASURED: set[str] = set()
+SEEN: set[str] = set()  # tests that ran here
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {"local", "nobody_listens", "unprivileged"}
 
@@ -50,6 +51,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("way", ["native", "psutil"], indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Chooses whose commands are measured for coverage: to measure takes as long as they do."""
+    files: dict[Path, dict[str, None]] = {}
+    for item in items:
+        files.setdefault(item.path, {})[bare(item)] = None
+    for names in files.values():
+        MEASURED.update(list(names)[:FIRST], list(names)[FIRST::SHARE])
+
+
+def bare(item: pytest.Item) -> str:
+    """A test's name without its parameters and its group."""
+    return item.nodeid.partition("[")[0].partition("@")[0]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Lets the tests of one `xdist_group` go to one worker.
@@ -66,18 +81,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How this test gathers: the switch that every command of it inherits.
 
-    The commands of every fifth scenario are measured for coverage, chosen by its name, and of one
-    with parameters those of the first set that runs here: to measure takes as long as they do. So
-    what is reported is less than what is covered.
+    Of a test with parameters, the commands of the first set that runs here are measured. So what
+    is reported is less than what is covered.
     """
     if getattr(request, "param", "native") == "psutil":
         monkeypatch.setenv("ULTRA_PORTS_GATHER", "psutil")
-    name = request.node.nodeid.partition("[")[0]
-    again = name in MEASURED and name != request.node.nodeid
-    if again or crc32(name.encode()) % MEASURED_SHARE:
+    name = bare(request.node)
+    if name in SEEN or name not in MEASURED:
         for variable in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
             monkeypatch.delenv(variable, raising=False)
-    MEASURED.add(name)
+    SEEN.add(name)
 
 
 @pytest.fixture

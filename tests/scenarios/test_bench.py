@@ -63,6 +63,7 @@ def test_a_wedged_engine_can_be_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.xdist_group("crowd")
 def test_the_crowd_can_be_measured(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         unavailable("a cgroup needs root")

@@ -40,6 +40,7 @@ def places(checkouts: Checkouts) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("crowd")
 def test_no_port_is_given_twice_and_no_lease_is_lost(places: list[Path]) -> None:
     argv = [sys.executable, "-m", "tests.lab.checkout_race", f"--kills={KILLS}", *map(str, places)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
