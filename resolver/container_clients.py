@@ -19,6 +19,7 @@ from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.host.processes import name_of, pids
 from resolver.model import Command, Kind
+from resolver.model.compose_labels import PROJECT, WORKING_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,8 +35,6 @@ _KINDS = {
 _CLIENTS = frozenset().union(*_KINDS.values())
 _ENDPOINTS = ("-H", "--host", "-c", "--context", "--url", "--connection")
 _VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINER_CONNECTION")
-_PROJECT = "com.docker.compose.project"
-_FOLDER = "com.docker.compose.project.working_dir"
 _DETACHED = {"-d", "--detach", "--wait"}
 # Options of the clients themselves that have a value (docker(1), podman(1))
 _VALUES = {*_ENDPOINTS, "--config", "-l", "--log-level", "--root"}
@@ -186,7 +185,7 @@ def _option(words: Sequence[str], *names: str) -> str:
 
 def _composes(client: Process, words: Sequence[str], container: Container) -> bool:
     """By the project's name, or by the directory that it is in."""
-    project, folder = container.label(_PROJECT), container.label(_FOLDER)
+    project, folder = container.label(PROJECT), container.label(WORKING_DIR)
     if project is None or "up" not in words or not _DETACHED.isdisjoint(words):
         return False
     named = _option(words, "-p", "--project-name") or client.variable("COMPOSE_PROJECT_NAME")

@@ -20,10 +20,11 @@ from msgspec.structs import replace
 from resolver.errors import UltraPortsError
 from resolver.host import trust
 from resolver.leases import notes
-from resolver.leases.belonging import PROJECT_LABEL, Belonging, belonging, home
+from resolver.leases.belonging import Belonging, belonging, home
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.model import Ownership, PortRequest, Whose
+from resolver.model.compose_labels import PROJECT
 from resolver.project.checkout import checkout
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _by_home(holder: Holder, asking: Viewpoint) -> Ownership | None:
     found = home(holder, asking.place, asking.place_of)
     if found is None:
         return None
-    project = holder.container.label(PROJECT_LABEL) if holder.container else ""
+    project = holder.container.label(PROJECT) if holder.container else ""
     evidence, gone = found.evidence, found.gone
     return _of_place(found.place, asking, evidence, project=project or "", gone=gone)
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from resolver.errors import CommandFailedError
 from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
+from resolver.model.compose_labels import PROJECT, WORKING_DIR
 from resolver.unit_facts import policy_of, triggers_of
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ _AGENTS = (
         comment="modules are removed in the deployment",
     ),
 )
-_PORTAINER = _Agent("Portainer", "com.docker.compose.project", ())
-_FOLDER = "com.docker.compose.project.working_dir"
+_PORTAINER = _Agent("Portainer", PROJECT, ())
 
 
 def classify(holder: Holder, _snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -85,7 +85,7 @@ def classify(holder: Holder, _snapshot: Snapshot, run: CommandRunner) -> Classif
         value = container.label(agent.label)
         if value is not None:
             return _advised(holder, container, agent, value)
-    if (container.label(_FOLDER) or "").startswith("/data/compose/"):
+    if (container.label(WORKING_DIR) or "").startswith("/data/compose/"):
         stack = container.label(_PORTAINER.label) or "?"
         return _advised(holder, container, _PORTAINER, stack)
     return None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.ancestry import stop_of_container
 from resolver.model import UNATTENDED, Classification, Confidence, Kind, Respawn, SocketState
+from resolver.model.compose_labels import PROJECT
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
-_PROJECT = "com.docker.compose.project"
 # What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
 _POLICIES = {
     "always": "`docker stop` holds until the engine restarts",
@@ -60,10 +60,10 @@ def _spared(container: Container, snapshot: Snapshot) -> str:
     if container.engine in away and not snapshot.contained:
         return f"its engine {container.engine} is not this machine's"
     own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
-    project = own.label(_PROJECT) if own else None
+    project = own.label(PROJECT) if own else None
     if own is None or project is None or own.engine != container.engine:
         return ""
-    if container.label(_PROJECT) != project:
+    if container.label(PROJECT) != project:
         return ""
     return f"this command runs in {own.name}, of the same compose project {project}"
 

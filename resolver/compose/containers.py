@@ -14,6 +14,7 @@ from msgspec import Struct
 from resolver.errors import EngineError, StateChangedError
 from resolver.host.engine_client import EngineClient
 from resolver.model import Binding, PortNumber, Transport
+from resolver.model.compose_labels import ONE_OFF, PROJECT, SERVICE, WORKING_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from resolver.model import EngineState
 
 # https://docs.docker.com/reference/compose-file/services/#labels; compose's pkg/api/labels.go
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
-WORKING_DIR = "com.docker.compose.project.working_dir"
-ONE_OFF = "com.docker.compose.oneoff"
 RUNNING = "running"
 
 

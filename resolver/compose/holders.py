@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.compose.containers import ONE_OFF, PROJECT, SERVICE
 from resolver.compose.findings import Code, EntryReport, Severity, Status, conflict, warning
 from resolver.compose.model import HOST, NONE
 from resolver.model import ANY_IPV6, Kind, Verdict
+from resolver.model.compose_labels import ONE_OFF, PROJECT, SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

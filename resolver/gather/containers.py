@@ -15,6 +15,7 @@ from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient, is_container_id
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
+from resolver.model.compose_labels import PREFIX, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -26,8 +27,6 @@ _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErro
 _LONGEST = 4096  # characters of a name, an image, a state
 _LARGEST_PORT = 65535
 _LONGEST_STOP_SECONDS = 1_000_000  # what a socket can still wait for; over eleven days
-_OF_COMPOSE = "com.docker.compose."
-_PROJECT = "com.docker.compose.project"
 
 
 def list_containers(
@@ -69,7 +68,7 @@ def _of(engine: EngineState, container: Container) -> Container:
     """
     labels = container.labels
     if engine.foreign:
-        kept = _OF_COMPOSE if engine.chosen else ()
+        kept = PREFIX if engine.chosen else ()
         labels = tuple(each for each in labels if each[0].startswith(kept))
     return replace(
         container, client=engine.client, uid=engine.uid, foreign=engine.foreign, labels=labels
@@ -222,7 +221,7 @@ def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _project(row: dict[str, Any]) -> str:
-    return _text((row.get("Labels") or {}).get(_PROJECT))
+    return _text((row.get("Labels") or {}).get(PROJECT))
 
 
 def _restart_policy(policy: dict[str, Any]) -> str:

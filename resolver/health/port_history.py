@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from resolver.health.events import Event, EventKind
 from resolver.model import SocketState
+from resolver.model.compose_labels import PROJECT, SERVICE
 from resolver.programs import ENGINES, known_as
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _HOLDING = {
     SocketState.UNCONNECTED,
     SocketState.PUBLISHED,
 }
-_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
 
 class Instant(Struct, frozen=True):
@@ -137,7 +137,7 @@ def _key(report: HolderReport) -> tuple[str, ...]:
     """A container by its name, a unit or program by its manager's, a process by its command."""
     holder, manager = report.classification.holder, report.classification.manager
     if holder.container is not None:
-        project, service = (holder.container.label(name) for name in (_PROJECT, _SERVICE))
+        project, service = (holder.container.label(name) for name in (PROJECT, SERVICE))
         if project and service:
             return ("compose", project, service)
         return ("container", holder.container.name)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from resolver.leases.model import Lease
 from resolver.leases.token_carriers import carries
 from resolver.model import ProcessIdentity
+from resolver.model.compose_labels import PROJECT, WORKING_DIR
 from resolver.project.checkout import checkout
 from resolver.project.location import exists
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from resolver.leases.owner import Here
     from resolver.model import Container, Holder, Process
 
-PROJECT_LABEL = "com.docker.compose.project"
-DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
 _WORDS = 4  # of a command line, in which its script is looked for
 
 
@@ -93,7 +92,7 @@ def of_project(holder: Holder, project: str, place: str) -> Belonging:
 def _at(holder: Holder, project: str, place: str) -> Belonging:
     found = home(holder, place)
     if found is None or not place:
-        same = holder.container is not None and holder.container.label(PROJECT_LABEL) == project
+        same = holder.container is not None and holder.container.label(PROJECT) == project
         return Belonging.OWN if same else Belonging.UNKNOWN
     if found.place != (checkout(place) or place):  # a script may well be everybody's
         working = {each.cwd for each in holder.processes}
@@ -132,7 +131,7 @@ def _directories(holder: Holder) -> Iterator[tuple[str, str, bool]]:
 
 
 def _of_labels(container: Container) -> Iterator[tuple[str, str, bool]]:
-    folder, project = container.label(DIRECTORY_LABEL), container.label(PROJECT_LABEL)
+    folder, project = container.label(WORKING_DIR), container.label(PROJECT)
     if folder:
         yield folder, f"its compose project {project or ''} is in {folder}", False
 

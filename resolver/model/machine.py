@@ -9,6 +9,7 @@ from typing import NewType
 
 from msgspec import Struct
 
+from resolver.model.compose_labels import PROJECT, SERVICE
 from resolver.model.ports import ANY_IPV4, Binding, PortRequest, SocketState, Transport
 
 Pid = NewType("Pid", int)
@@ -173,7 +174,7 @@ class Container(Struct, frozen=True):
     @property
     def compose(self) -> str:
         """`compose project shop, service web`; "" where it is of no project."""
-        project, service = (self.label(f"com.docker.compose.{of}") for of in ("project", "service"))
+        project, service = (self.label(PROJECT), self.label(SERVICE))
         return f"compose project {project}, service {service}" if project and service else ""
 
     def label(self, name: str) -> str | None:

@@ -33,6 +33,7 @@ from resolver.model import (
     Successor,
     Verdict,
 )
+from resolver.model.compose_labels import PROJECT, SERVICE
 from resolver.shell import shell_line
 
 if TYPE_CHECKING:
@@ -287,8 +288,8 @@ def _container(container: Container | None) -> ContainerEntry | None:
         container.image,
         container.state,
         container.restart_policy,
-        container.label("com.docker.compose.project"),
-        container.label("com.docker.compose.service"),
+        container.label(PROJECT),
+        container.label(SERVICE),
     )
 
 
