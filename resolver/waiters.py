@@ -21,6 +21,7 @@ from resolver.host.identity import identify
 from resolver.host.processes import name_of, pids
 from resolver.managed import classification
 from resolver.model import Command, Kind, Respawn
+from resolver.programs import ENGINES, SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,6 +75,8 @@ def _waiting(
 
 def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
     service = waiting.service
+    if is_way_in(waiting.command):
+        service = replace(service, stop=(), start=())
     judged = classification(each.holder, (), service)
     return replace(
         judged,
@@ -90,6 +93,12 @@ def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classifica
         waited=each.kind,
         restart="",
     )
+
+
+def is_way_in(command: str) -> bool:
+    """Whether a service runs the way into the machine, or an engine: it is not stopped from here."""
+    programs = {word.rpartition("/")[2] for word in command.split()}
+    return not programs.isdisjoint(SYSTEM | ENGINES)
 
 
 def _commands(each: Classification) -> tuple[Command, ...]:

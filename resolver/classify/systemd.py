@@ -121,6 +121,8 @@ def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
         respawn=Respawn.YES,
         evidence=tuple(_service_evidence(unit, facts)),
     )
+    if re.fullmatch(_NEVER, unit.name):  # it is named, and not stopped from here
+        service = replace(service, stop=(), start=())
     return Waiting(
         service,
         facts["SubState"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -371,6 +371,24 @@ def test_a_unit_that_waits_for_the_port_is_named(desk: Desk) -> None:
     assert run.status == 0, run.stdout + run.stderr
     assert desk.machine.stays_free(desk.port)
     assert not desk.machine.is_active(desk.unit)
+
+
+def test_a_way_in_that_waits_for_the_port_is_not_stopped(desk: Desk) -> None:
+    way_in = replace(desk, name=f"sshd-{desk.port}")
+    squat(way_in)
+
+    run = way_in.resolve("--stop-services")
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, desk.label)
+    [command] = found["step"]["command_lines"]
+    assert command.startswith("kill ")
+    assert f"{way_in.unit} of systemd (auto-restart) waits for this port" in found["step"]["why"]
+    assert not desk.machine.is_free(desk.port)
+    state = desk.machine.systemctl("show", "-P", "SubState", way_in.unit)
+    assert state == "auto-restart"
+    desk.machine.systemctl("stop", way_in.unit)
+    desk.machine.container.engine("exec", desk.machine.container.name, *command.split())
 
 
 @pytest.mark.parametrize(

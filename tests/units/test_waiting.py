@@ -6,6 +6,7 @@ import pytest
 
 from resolver.managed import ManagedService, Waiting
 from resolver.model import Respawn
+from resolver.waiters import is_way_in
 
 SERVICE = ManagedService(
     manager="systemd",
@@ -55,3 +56,18 @@ def test_settings_and_what_it_printed() -> None:
     log = "ready at 3000\nbind() to 0.0.0.0:3000 failed (98: Address already in use)\n"
     assert "Address already in use" in Waiting(SERVICE, "BACKOFF", log=lambda: log).wants(3000)
     assert Waiting(SERVICE, "BACKOFF", log=lambda: "ready at 3000").wants(3000) == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "way_in"),
+    [
+        ("/usr/sbin/sshd -D -p 3000", True),
+        ("#!/bin/sh\nexec dropbear -F -p 3000\n", True),
+        ("/usr/bin/dockerd -H tcp://0.0.0.0:3000", True),
+        ("node /srv/sshd-dashboard/server.js --port 3000", False),
+    ],
+)
+def test_a_way_in_is_not_stopped_for_a_port_that_it_waits_for(
+    command: str, *, way_in: bool
+) -> None:
+    assert is_way_in(command) is way_in
