@@ -60,7 +60,7 @@ def _waited(
 ) -> Classification:
     for waiting in _waiting(each.holder, keepers, units, run):
         if why := waiting.wants(each.holder.binding.port):
-            return _handed_over(each, waiting, why)
+            return handed_over(each, waiting, why)
     return each
 
 
@@ -73,7 +73,8 @@ def _waiting(
         yield from manager.waiting(holder, keeper, run)
 
 
-def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
+def handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
+    """The holder as its manager's business: `why` says how it is known what the service wants."""
     service = waiting.service
     if is_way_in(waiting.command):
         service = replace(service, stop=(), start=())
@@ -96,7 +97,7 @@ def _handed_over(each: Classification, waiting: Waiting, why: str) -> Classifica
 
 
 def is_way_in(command: str) -> bool:
-    """Whether a service runs the way into the machine, or an engine: it is not stopped from here."""
+    """Whether a service is a way into the machine, or an engine: not to be stopped from here."""
     programs = {word.rpartition("/")[2] for word in command.split()}
     return not programs.isdisjoint(SYSTEM | ENGINES)
 

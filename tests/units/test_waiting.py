@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.managed import ManagedService, Waiting
-from resolver.model import Respawn
-from resolver.waiters import is_way_in
+from resolver.model import (
+    Binding,
+    Classification,
+    Holder,
+    Kind,
+    PortNumber,
+    Respawn,
+    SocketState,
+    Transport,
+)
+from resolver.waiters import handed_over, is_way_in
 
 SERVICE = ManagedService(
     manager="systemd",
@@ -71,3 +81,12 @@ def test_a_way_in_is_not_stopped_for_a_port_that_it_waits_for(
     command: str, *, way_in: bool
 ) -> None:
     assert is_way_in(command) is way_in
+
+
+def test_its_manager_has_no_command_for_that_then() -> None:
+    service = replace(SERVICE, stop=("supervisorctl", "stop", "ssh"))
+    holder = Holder(Binding(Transport.TCP, "0.0.0.0", PortNumber(3000)), SocketState.LISTENING)
+    found = Classification(holder, Kind.LOCAL)
+    for command, stops in (("/usr/sbin/sshd -D -p 3000", False), ("web -p 3000", True)):
+        judged = handed_over(found, Waiting(service, "BACKOFF", command), "why")
+        assert (judged.manager is not None) is stops
