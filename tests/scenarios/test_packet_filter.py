@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -203,14 +204,18 @@ def test_a_node_port_is_kubernetes_business() -> None:
     ]
 
 
-def test_a_redirect_names_who_listens_there() -> None:
-    port, other = free_port(), free_port()
+def test_a_redirect_names_who_listens_there(tmp_path: Path) -> None:
+    port, other, server = free_port(), free_port(), tmp_path / "server.pid"
     rule = (
-        f"iptables-nft -t nat -A OUTPUT -p tcp --dport {port} -j REDIRECT --to-ports {other} && "
-        f"{sys.executable} -m http.server {other} >/dev/null 2>&1 & sleep 1.5"
+        f"iptables-nft -t nat -A OUTPUT -p tcp --dport {port} -j REDIRECT --to-ports {other} || "
+        f"exit; {sys.executable} -m http.server {other} >/dev/null 2>&1 & "
+        f"echo $! >{server}; sleep 1.5"
     )
 
-    found = redirected(port, f"{{ {rule}; }}", "--no-docker")
+    try:
+        found = redirected(port, f"{{ {rule}; }}", "--no-docker")
+    finally:
+        os.kill(int(server.read_text()), signal.SIGTERM)
 
     assert "python" in " ".join(found["chain"])
     assert "-D OUTPUT" in found["step"]["command_lines"][0]
