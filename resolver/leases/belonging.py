@@ -51,10 +51,13 @@ def home(holder: Holder, place: str, place_of: Callable[[str], str] = checkout) 
         place: counts as a checkout, even where nothing says that it is one.
         place_of: `checkout`, which may remember what it was asked.
     """
+    working = {each.cwd for each in holder.processes}
     for folder, evidence, gone in _directories(holder):
         if gone:
             return Home(_deleted(folder), folder, evidence, gone=True)
         found = place_of(folder)
+        if Path(found).name.startswith(".") and folder not in working:
+            continue  # a program's own clone, as ~/.pyenv and ~/.nvm are, is nobody's project
         if not found and _inside(folder, place):
             found = place
         if found or holder.container is not None:

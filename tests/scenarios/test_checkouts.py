@@ -157,6 +157,23 @@ def test_a_daemon_is_known_by_its_script(checkouts: Checkouts, lab: Lab) -> None
     assert "has its script in it" in found["evidence"][0]
 
 
+def test_a_tool_that_is_a_clone_itself_is_no_checkout(
+    checkouts: Checkouts, lab: Lab, tmp_path: Path
+) -> None:
+    """As version managers are: ~/.pyenv, ~/.nvm."""
+    tool = tmp_path / ".pyenv"
+    tool.mkdir()
+    subprocess.run(["/usr/bin/git", "init", "-q", str(tool)], check=True)
+    script = tool / "serve"
+    script.write_text(
+        "import http.server, sys\nhttp.server.test(port=int(sys.argv[1]))\n", encoding="utf-8"
+    )
+    lab.command("env", "-C", "/", "/usr/bin/python3", str(script), str(checkouts.port))
+    wait_until(lambda: not is_free(checkouts.port), "it listens")
+
+    assert checkouts.ownership()["whose"] == "unknown"
+
+
 def test_a_plan_that_spared_it_does_not_end_it_later(checkouts: Checkouts, tmp_path: Path) -> None:
     server = checkouts.serve(checkouts.main)
     plan = str(tmp_path / "plan.json")
