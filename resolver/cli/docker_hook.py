@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resolver import api
-from resolver.cli.compose_options import arguments_of
 from resolver.compose.command import ComposeCommand
 from resolver.compose.findings import Code, Severity
+from resolver.compose.model import ComposeArguments
 from resolver.compose.preflight import preflight
 from resolver.errors import UltraPortsError
 from resolver.model import AdviseStep
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from resolver.model import PortReport
 
-__all__ = ["UltraPortsError", "held", "project"]
 RESOLVE = "docker ports resolve"
 _MOST = 3  # holders or findings that are named; the CLI prints no more than 10 lines
 _OF_ANOTHER_PROJECT = {
@@ -28,22 +28,28 @@ _OF_ANOTHER_PROJECT = {
 }
 
 
-def held(wanted: Sequence[str], command: str) -> list[str]:
-    """Who holds a port, and the one command that frees it.
+def answer(wanted: Sequence[str], flags: Collection[str], command: str) -> list[str]:
+    """Lines for a person; none where nobody knows.
 
     Args:
-        wanted: the port, in the PORT grammar; twice where either transport may be meant.
+        wanted: the port that was taken, in the PORT grammar, twice where either transport may be
+            meant; empty where docker says no more than that compose failed.
+        flags: the names of the failed command's options, whose values are not known.
         command: the path of `ultra-ports`, for a line behind `sudo`.
     """
+    with suppress(UltraPortsError):
+        return _held(wanted, command) if wanted else _project(flags)
+    return []
+
+
+def _held(wanted: Sequence[str], command: str) -> list[str]:
+    """Who holds a port, and the one command that frees it."""
     report = api.who(*wanted, rerun_command=(command, "resolve", *wanted))
-    ports = [
-        (text, port)
-        for text, port in zip(wanted, report.ports, strict=True)
-        if not port.verdict.is_free
+    ports = zip(wanted, report.ports, strict=True)
+    lines = [
+        line for text, port in ports if not port.verdict.is_free for line in _story(text, port)
     ]
-    if not ports:
-        return [f"{wanted[0]} is free by now: the same command may do"]
-    return [line for text, port in ports for line in _story(text, port)]
+    return lines or [f"{wanted[0]} is free by now: the same command may do"]
 
 
 def _story(text: str, port: PortReport) -> list[str]:
@@ -63,18 +69,13 @@ def _commands(text: str, port: PortReport) -> list[str]:
     return [f"{RESOLVE} {text}"]
 
 
-def project(flags: Collection[str]) -> list[str]:
-    """What is in the way of the compose project of the working directory.
-
-    Args:
-        flags: the names of the failed command's options, whose values are not known.
-    """
+def _project(flags: Collection[str]) -> list[str]:
+    """What is in the way of the compose project of the working directory."""
     if not _OF_ANOTHER_PROJECT.isdisjoint(flags):
         return []
     hint = f"{RESOLVE} --compose"
-    found = preflight(ComposeCommand(arguments_of(None, None, "")), hint=hint)
+    found = preflight(ComposeCommand(ComposeArguments()), hint=hint)
     conflicts = [each for each in found.findings if each.level is Severity.CONFLICT]
     lines = [escape(each.message) for each in conflicts][:_MOST]
-    if any(each.code is Code.HELD for each in conflicts):
-        lines.append(f"  {hint}")
-    return lines
+    held = any(each.code is Code.HELD for each in conflicts)
+    return [*lines, f"  {hint}"] if held else lines

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import stat
 import sys
-from contextlib import contextmanager, suppress
-from enum import StrEnum
+from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from msgspec import Struct, convert
 
 from resolver.cli.docker_ports import NAME
-from resolver.cli.output import fit, say
+from resolver.cli.options import Json
+from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
 from resolver.host import docker_config, own_files, paths, trust
-from resolver.json_text import JsonError, decode
+from resolver.json_text import Envelope, decode
 from resolver.report.escape import escape
 from resolver.reservations.export import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
+SCHEMA = "ultra-ports.docker-plugin/1"
 PLUGIN = f"docker-{NAME}"
 HOOKS = {"hooks": "run", "error-hooks": "run,compose,start"}
 _SWITCH = "hooks"  # in "features"
 _SWITCHED = {"switched-on": f"features.{_SWITCH}"}
-QUESTION = "Shall docker say who is in the way when a port is taken (a hook in {file})?"
-
+Action = Literal["install", "remove", "status"]
 EPILOG = """\b
 Exit status:
   0  done; of status: the plug-in is there
@@ -38,12 +40,30 @@ Exit status:
   2  usage, or what is there is somebody else's: nothing was changed"""
 
 
-class Action(StrEnum):
-    """What to do about the plug-in."""
+class PluginEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `docker-plugin`: what is there in the end.
 
-    INSTALL = "install"
-    REMOVE = "remove"
-    STATUS = "status"
+    `target` is None where there is no link; `hooks` are those that docker's configuration has for
+    this plug-in, and with `switched_off` docker calls nobody's.
+    """
+
+    schema: str = SCHEMA
+    command: str = "docker-plugin"
+    action: Action
+    exit_status: int
+    plugin: str
+    target: str | None
+    runs: bool
+    config: str
+    hooks: dict[str, str]
+    switched_off: bool
+
+
+class DockerConfig(Struct, frozen=True):
+    """What concerns plug-ins in Docker's `config.json` (docker/cli, `cli/config/configfile`)."""
+
+    plugins: dict[str, dict[str, str]] = {}
+    features: dict[str, str] = {}
 
 
 def docker_plugin(
@@ -55,6 +75,7 @@ def docker_plugin(
             help="Have docker say who is in the way, or not; else install asks on a terminal.",
         ),
     ] = None,
+    json: Json = False,
 ) -> int:
     """Examples:
 
@@ -66,51 +87,56 @@ def docker_plugin(
     Links docker-ports into the Docker CLI's folder of this user's plug-ins and, if you
     want that, adds a hook to its config.json. Everything else in there stays as it is.
     """  # noqa: D415, D301 - a help text
-    folder = docker_folder()
+    folder = docker_config.folder()
     plugin, file = folder / "cli-plugins" / PLUGIN, folder / "config.json"
-    if action is Action.STATUS:
-        return _status(plugin, file)
-    if action is Action.REMOVE:
-        said = f"removed {plugin}" if _unlink(plugin) else f"{plugin} was not there"
-        _write(file, without_hooks)
-        say([f"{said}, and no hook is left in {file}"])
-        return 0
-    target = _program()
-    _link(plugin, target)
-    say([f"{plugin} leads to {target}: `docker {NAME} 8085` says who holds a port"])
-    if hooks is None and sys.stdin.isatty():
-        hooks = typer.confirm(QUESTION.format(file=file), err=True)
-    if hooks is not None:
-        _write(file, with_hooks if hooks else without_hooks)
-    say([_hooks_line(file)])
-    return 0
+    _known(file)  # what makes no sense is found out before anything is done
+    if action == "install":
+        _link(plugin, _program())
+        if hooks is None and sys.stdin.isatty():
+            said = "Shall docker say who is in the way when a port is taken"
+            hooks = typer.confirm(f"{said} (a hook in {file})?", err=True)
+        if hooks is not None:
+            _configure(file, with_hooks if hooks else without_hooks)
+    elif action == "remove":
+        _link(plugin, None)
+        _configure(file, without_hooks)
+    found = _status(action, plugin, file)
+    if json:
+        print_json(found)
+    elif action == "status":
+        print(fit("\n".join(map(escape, _lines(found)))))
+    else:
+        say(_lines(found))
+    return found.exit_status
 
 
-def docker_folder() -> Path:
-    """Where the Docker CLI keeps this user's plug-ins and configuration."""
-    return Path(os.environ.get("DOCKER_CONFIG") or f"{docker_config.home()}/.docker").absolute()
-
-
-def _status(plugin: Path, file: Path) -> int:
-    target = _target(plugin)
+def _status(action: Action, plugin: Path, file: Path) -> PluginEnvelope:
+    config = _known(file)
+    target = str(plugin.readlink()) if plugin.is_symlink() else None
     runs = target is not None and os.access(plugin, os.X_OK)
-    broken = "" if runs else ", which cannot be run"
-    about = "is not there" if target is None else f"leads to {escape(target)}{broken}"
-    print(fit(f"{plugin} {about}\n{_hooks_line(file)}"))
-    return 0 if runs else 1
+    return PluginEnvelope(
+        action=action,
+        exit_status=int(action == "status" and not runs),
+        plugin=str(plugin),
+        target=target,
+        runs=runs,
+        config=str(file),
+        hooks=config.plugins.get(NAME, {}),
+        switched_off=config.features.get(_SWITCH) == "false",
+    )
 
 
-def _hooks_line(file: Path) -> str:
-    config = _config(replace_file.read(file), file) if file.exists() else {}
-    plugins = config.get("plugins", {})
-    found = plugins.get(NAME, {}) if isinstance(plugins, dict) else {}
-    features = config.get("features")
-    if isinstance(features, dict) and features.get(_SWITCH) == "false":
-        return f"docker's hooks are switched off (features.{_SWITCH} in {file})"
-    if found and isinstance(found, dict):
-        text = "; ".join(f"{name}: {value}" for name, value in found.items())
-        return f"docker says who is in the way ({escape(text)} in {file})"
-    return f"docker does not say who is in the way (install --hooks adds that to {file})"
+def _lines(found: PluginEnvelope) -> Iterator[str]:
+    about = f"`docker {NAME} 8085` says who holds a port" if found.runs else "it cannot be run"
+    link = f"leads to {found.target}: {about}" if found.target else "is no link of ours"
+    yield f"{found.plugin} {link}"
+    if found.switched_off:
+        yield f"docker's hooks are switched off (features.{_SWITCH} in {found.config})"
+    elif found.hooks:
+        said = "; ".join(f"{name}: {value}" for name, value in found.hooks.items())
+        yield f"docker says who is in the way ({said} in {found.config})"
+    else:
+        yield f"docker does not say who is in the way (install --hooks adds that to {found.config})"
 
 
 # --- the link -------------------------------------------------------------------------------------
@@ -123,66 +149,41 @@ def _program() -> str:
         UntrustedError: somebody else could put another one in its place.
         UsageError: there is none.
     """
-    folders = (os.path.dirname(os.path.abspath(sys.argv[0])), os.path.dirname(sys.executable))  # noqa: PTH100, PTH120 - links stay links
-    beside = (f"{folder}/{PLUGIN}" for folder in folders)
-    found = next((each for each in beside if os.access(each, os.X_OK)), which(PLUGIN))
+    beside = (str(Path(each).absolute().parent) for each in (sys.argv[0], sys.executable))
+    found = which(PLUGIN, path=os.pathsep.join((*beside, os.environ.get("PATH", ""))))
     if found is None:
         raise UsageError(f"{PLUGIN} is not installed beside ultra-ports")
     trust.check_file(os.path.realpath(found))
     return found
 
 
-def _link(plugin: Path, target: str) -> None:
-    """Makes the link, or turns one of ours around."""
-    with _changing(plugin), own_files.folder(plugin.parent, make=True) as folder, folder.acting():
-        if _ours(folder, plugin):
-            os.unlink(PLUGIN, dir_fd=folder.descriptor)
-        os.symlink(target, PLUGIN, dir_fd=folder.descriptor)
-
-
-def _unlink(plugin: Path) -> bool:
-    """Removes the link; False where there is none."""
-    with (
-        _changing(plugin),
-        suppress(FileNotFoundError),
-        own_files.folder(plugin.parent) as folder,
-        folder.acting(),
-    ):
-        if _ours(folder, plugin):
-            os.unlink(PLUGIN, dir_fd=folder.descriptor)
-            return True
-    return False
-
-
-def _ours(folder: own_files.Folder, plugin: Path) -> bool:
-    """Whether there is a link of ours; False where there is nothing.
+def _link(plugin: Path, target: str | None) -> None:
+    """Makes the link, turns one of ours around or, without a target, removes it.
 
     Raises:
-        UsageError: there is something else.
+        UsageError: there is something else, or nothing can be changed there.
     """
-    found = paths.status(folder.descriptor, PLUGIN)
-    if found is None:
-        return False
-    if stat.S_ISLNK(found.st_mode):
-        target = os.readlink(PLUGIN, dir_fd=folder.descriptor)
-        if os.path.basename(target) == PLUGIN:  # noqa: PTH119 - a text
-            return True
-    raise UsageError(f"{plugin} is no link of ours: it is left alone")
-
-
-def _target(plugin: Path) -> str | None:
-    try:
-        return str(plugin.readlink())
-    except OSError:
-        return None
+    if target is None and not os.path.lexists(plugin):
+        return
+    with _folder_of(plugin) as folder:
+        found = paths.status(folder.descriptor, PLUGIN)
+        if found is not None:
+            link = (
+                os.readlink(PLUGIN, dir_fd=folder.descriptor) if stat.S_ISLNK(found.st_mode) else ""
+            )
+            if Path(link).name != PLUGIN:
+                raise UsageError(f"{plugin} is no link of ours: it is left alone")
+            os.unlink(PLUGIN, dir_fd=folder.descriptor)
+        if target is not None:
+            os.symlink(target, PLUGIN, dir_fd=folder.descriptor)
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[None]:
+def _folder_of(path: Path) -> Iterator[own_files.Folder]:
+    """The folder of what is to be changed, made where it is missing, with its owner's rights."""
     try:
-        yield
-    except FileNotFoundError:
-        raise
+        with own_files.folder(path.parent, make=True) as folder, folder.acting():
+            yield folder
     except OSError as error:
         raise UsageError(f"cannot change {path}: {error.strerror or error}") from error
 
@@ -190,7 +191,7 @@ def _changing(path: Path) -> Iterator[None]:
 # --- the hook -------------------------------------------------------------------------------------
 
 
-def _write(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def _configure(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Changes Docker's configuration, which may get passwords later: a new one is for nobody else.
 
     Raises:
@@ -200,31 +201,39 @@ def _write(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None
     def edited(raw: bytes) -> bytes:
         before = _config(raw, file)
         after = edit(before)
-        return raw if after == before else _text(after, raw)
+        if after == before:
+            return raw
+        indent = re.search(rb"\n([ \t]+)", raw)  # as it was, or as the Docker CLI writes it
+        text = dumps(after, indent=indent[1].decode() if indent else "\t", ensure_ascii=False)
+        return text.encode() + (b"\n" if raw.endswith(b"\n") else b"")
 
     if edit is without_hooks and not file.exists():
         return
     mask = os.umask(0o077)
     try:
-        with _changing(file), own_files.folder(file.parent, make=True) as folder, folder.acting():
+        with _folder_of(file):
             replace_file.update(file, edited)
     finally:
         os.umask(mask)
 
 
+def _known(file: Path) -> DockerConfig:
+    """What the configuration says of plug-ins.
+
+    Raises:
+        UsageError: it makes no sense, or is somebody else's.
+    """
+    return convert(_config(replace_file.read(file) if file.exists() else b"", file), DockerConfig)
+
+
 def _config(raw: bytes, file: Path) -> dict[str, Any]:
+    """All of Docker's configuration, in which `DockerConfig` fits."""
     try:
-        return decode(raw.decode(), dict[str, Any]) if raw.strip() else {}
-    except (JsonError, UnicodeDecodeError) as error:
+        text = raw.decode().strip() or "{}"
+        decode(text, DockerConfig)
+        return decode(text, dict[str, Any])
+    except ValueError as error:
         raise UsageError(f"{file} is left as it is: {error}") from error
-
-
-def _text(config: dict[str, Any], raw: bytes) -> bytes:
-    """As the Docker CLI writes it, with tabs; or as it was indented."""
-    second = raw.decode().partition("\n")[2]
-    indent = second[: len(second) - len(second.lstrip(" \t"))] or "\t"
-    end = "\n" if raw.endswith(b"\n") else ""
-    return (json.dumps(config, indent=indent, ensure_ascii=False) + end).encode()
 
 
 def with_hooks(config: dict[str, Any]) -> dict[str, Any]:
@@ -232,35 +241,22 @@ def with_hooks(config: dict[str, Any]) -> dict[str, Any]:
 
     Hooks have a switch of their own, which is off where it is missing (28.5): it is set there, with
     a mark beside our hook that says so.
-
-    Raises:
-        UsageError: it has something else where plug-ins are configured.
     """
     plugins, features = config.get("plugins", {}), config.get("features", {})
-    own = plugins.get(NAME, {}) if isinstance(plugins, dict) else None
-    if not (isinstance(own, dict) and isinstance(features, dict)):
-        raise UsageError("config.json is left as it is: its plugins or features are no objects")
-    own = {**own, **HOOKS}
+    own = plugins.get(NAME, {}) | HOOKS
     if _SWITCH not in features:
-        config = {**config, "features": {**features, _SWITCH: "true"}}
-        own |= _SWITCHED
-    return {**config, "plugins": {**plugins, NAME: own}}
+        features, own = features | {_SWITCH: "true"}, own | _SWITCHED
+    return config | {"plugins": plugins | {NAME: own}, "features": features}
 
 
 def without_hooks(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without it, and without what is empty then."""
-    plugins, features = config.get("plugins"), config.get("features")
-    own = plugins.get(NAME) if isinstance(plugins, dict) else None
-    if not (isinstance(plugins, dict) and isinstance(own, dict)):
-        return config
-    changed = {"plugins": {**plugins, NAME: _less(own, {*HOOKS, *_SWITCHED})}}
-    if not changed["plugins"][NAME]:
-        del changed["plugins"][NAME]
-    if isinstance(features, dict) and own.keys() >= _SWITCHED.keys():
-        changed["features"] = _less(features, {_SWITCH})
+    plugins, features = config.get("plugins", {}), config.get("features", {})
+    own = plugins.get(NAME, {})
+    if own.keys() >= _SWITCHED.keys():
+        features = {name: value for name, value in features.items() if name != _SWITCH}
+    rest = {name: value for name, value in own.items() if name not in HOOKS | _SWITCHED}
+    others = {name: value for name, value in plugins.items() if name != NAME}
+    changed = {"plugins": plugins | {NAME: rest} if rest else others, "features": features}
     whole = {name: changed.get(name, value) for name, value in config.items()}
-    return _less(whole, {name for name, value in changed.items() if not value})
-
-
-def _less(table: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if name not in names}
+    return {name: value for name, value in whole.items() if value or not config[name]}

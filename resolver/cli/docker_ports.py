@@ -14,7 +14,6 @@ import re
 import sys
 from contextlib import redirect_stdout, suppress
 from shlex import join
-from shutil import which
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -37,17 +36,21 @@ _VARIABLES = {
     "--config": "DOCKER_CONFIG",
 }
 _VALUED = {*_VARIABLES, "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"}
-_ADDRESS = r"(?P<address>\[[0-9a-fA-F:.]*\]|[0-9.]*|::1?)"
-_LISTEN = (
-    rf"listen (?P<transport>tcp|udp)[46]? {_ADDRESS}:(?P<port>\d+): bind: address already in use"
+_AT = r"(?P<address>\[[0-9a-f:.]*\]|[0-9.]*|::1?):(?P<port>\d+)"
+_TRANSPORT = "(?P<transport>tcp|udp)"
+_TAKEN = "address already in use"
+_MESSAGES = (
+    # 20.10 to 27, rootless engines, Docker Desktop, podman
+    rf"listen {_TRANSPORT}[46]? {_AT}: bind: {_TAKEN}",
+    # 28 and 29; 28 of a range, with what was tried last
+    rf"failed to bind host port (?:for )?{_AT}(?::\S*)?/{_TRANSPORT}: {_TAKEN}",
+    rf"failed to bind host port (?P<port>\d+) for (?P<address>\S+?):\d+-\S+/{_TRANSPORT}: {_TAKEN}",
+    # every engine, of what its own containers have; nerdctl
+    rf"bind for {_AT} failed: port is already allocated(?P<transport>)",
+    # podman's pasta, since the end of 2025 and before
+    rf"listen failed for host {_TRANSPORT} port (?P<address>\S+)/(?P<port>\d+): {_TAKEN}",
+    rf"bind port (?P<port>\d+) \({_TAKEN}\) for option '-(?P<transport>[tu]) ((?P<address>\S+)/)?",
 )
-_BIND = (
-    rf"failed to bind host port (?:for )?{_ADDRESS}:(?P<port>\d+)(?::\S*)?/(?P<transport>tcp|udp): "
-    "address already in use"
-)
-_ALLOCATED = rf"Bind for {_ADDRESS}:(?P<port>\d+) failed: port is already allocated(?P<transport>)"
-# 20.10 to 27, Docker Desktop, podman; 28 and 29; all of them, of what their own containers have
-_MESSAGES = [re.compile(each) for each in (_LISTEN, _BIND, _ALLOCATED)]
 
 
 class Metadata(Struct, frozen=True, rename="pascal"):
@@ -82,7 +85,7 @@ def main() -> None:
     if words == [METADATA]:
         print(encode(Metadata(), indent=None))
     elif words[:2] == [NAME, HOOKS]:
-        _hook(words[2:])
+        _hook("".join(words[2:3]))
     elif words[1:2] == [NAME] and words[0] in _COMPLETE:
         _complete(words[2:] or [""])
     else:
@@ -92,28 +95,28 @@ def main() -> None:
 
 def command() -> str:
     """`ultra-ports` beside the file that this is, wherever the Docker CLI's link to it stands."""
-    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "ultra-ports")  # noqa: PTH118, PTH120 - a text
-    return beside if os.access(beside, os.X_OK) else which("ultra-ports") or "ultra-ports"
+    return os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "ultra-ports")  # noqa: PTH118, PTH120 - a text
 
 
 def arguments(words: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
     """The words behind `ports`; the options of docker in front of it become variables."""
-    if NAME not in words:
-        return [*words]
     rest = iter(words)
     for word in rest:
         if word == NAME:
-            break
+            return [*rest]
         if word == "help":  # docker help ports
             return ["--help"]
-        name, given, value = word.partition("=")
-        if name in _VALUED and not given:
+        if not word.startswith("-"):  # called without docker
+            break
+        long = word.startswith("--")
+        name, _, value = word.partition("=") if long else (word[:2], "", word[2:].removeprefix("="))
+        if name in _VALUED and name == word:
             value = next(rest, "")
         if variable := _VARIABLES.get(name):
             environ[variable] = value
             if variable == "DOCKER_CONTEXT":  # it wins over the environment's DOCKER_HOST
                 environ.pop("DOCKER_HOST", None)
-    return [*rest]
+    return [*words]
 
 
 def _command_line(words: list[str]) -> list[str]:
@@ -145,19 +148,19 @@ def _complete(words: list[str]) -> None:
     print("\n".join([*dict.fromkeys(filter(None, offered.getvalue().splitlines())), _NO_FILES]))
 
 
-def _hook(words: Sequence[str]) -> None:
+def _hook(text: str) -> None:
+    """Answers what the Docker CLI asks after a command; not where no port was taken."""
     try:
-        call = decode(words[0] if words else "", HookCall)
+        call = decode(text, HookCall)
     except JsonError:
         return  # a later protocol: the user has asked nothing of us
-    lines: list[str] = []
-    if wanted := ports(call.command_error):
-        lines = _answered(wanted)
-    elif call.command_error and call.root_cmd.split(" ")[0] == "compose":
-        lines = _preflight(call)
-    if lines:
-        template = "\n".join(lines).replace("{{", '{{"{{"}}')
-        print(encode(HookAnswer(template), indent=None))
+    wanted = ports(call.command_error)
+    if wanted or (call.command_error and call.root_cmd.split(" ")[0] == "compose"):
+        from resolver.cli import docker_hook
+
+        if lines := docker_hook.answer(wanted, call.flags, command()):
+            template = "\n".join(lines).replace("{{", '{{"{{"}}')
+            print(encode(HookAnswer(template), indent=None))
 
 
 def ports(message: str) -> tuple[str, ...]:
@@ -169,30 +172,12 @@ def ports(message: str) -> tuple[str, ...]:
     Returns:
         Empty where the message is about no such port; both transports where it names neither.
     """
-    for pattern in _MESSAGES:
-        if found := pattern.search(message):
-            address = found["address"].strip("[]")
+    for pattern in _MESSAGES if " already " in message else ():
+        if found := re.search(pattern, message, re.IGNORECASE):
+            address = (found["address"] or "").strip("[]")
             at = f"[{address}]:" if ":" in address else f"{address}:"
-            port = f"{'' if address in {'', '0.0.0.0', '::'} else at}{found['port']}"  # noqa: S104
-            return {"tcp": (port,), "udp": (f"{port}/udp",)}.get(
-                found["transport"], (port, f"{port}/udp")
-            )
+            anywhere = address in {"", "*", "0.0.0.0", "::"}  # noqa: S104 - a text
+            port = found["port"] if anywhere else f"{at}{found['port']}"
+            transport = found["transport"][:1].lower()
+            return {"t": (port,), "u": (f"{port}/udp",)}.get(transport, (port, f"{port}/udp"))
     return ()
-
-
-def _answered(wanted: Sequence[str]) -> list[str]:
-    from resolver.cli import docker_hook
-
-    found: list[str] = []
-    with suppress(docker_hook.UltraPortsError):
-        found = docker_hook.held(wanted, command())
-    return found
-
-
-def _preflight(call: HookCall) -> list[str]:
-    from resolver.cli import docker_hook
-
-    found: list[str] = []
-    with suppress(docker_hook.UltraPortsError):
-        found = docker_hook.project(call.flags)
-    return found

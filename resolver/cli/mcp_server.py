@@ -11,12 +11,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
+from msgspec import UNSET, Struct, UnsetType
 from pydantic import Field
 
 from resolver import __version__
@@ -53,6 +54,16 @@ Plan = Annotated[str, Field(description="The text in `plan` of an answer of the 
 Mine = Annotated[bool, Field(description="Spare whatever is not this checkout's own.")]
 
 
+class ToolAnswer(Struct, frozen=True, kw_only=True):
+    """Whose texts these are, and what a command said; `plan` is as it was written."""
+
+    notice: str = NOTICE
+    exit_status: int
+    messages: list[str]
+    result: Any
+    plan: str | UnsetType = UNSET
+
+
 def who(ports: Ports, directory: Directory = "") -> str:
     """Who holds ports, why, and what would free them; without a port every one that is held."""
     return _answer(["who", "--json", "--", *ports], directory)
@@ -77,11 +88,9 @@ def plan(
 ) -> str:
     """What freeing ports would end; nothing is touched. Show it to the user before `apply`."""
     options = ["--mine" if mine else "--anybody", *(["--stop-services"] if stop_services else [])]
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "plan.json")
-        words = ["resolve", "--json", "--plan-out", str(file), *options, "--", *ports]
-        done = _run(words, directory)
-        return _told(done, file.read_text(encoding="utf-8") if file.exists() else "")
+    with NamedTemporaryFile() as file:
+        words = ["resolve", "--json", "--plan-out", file.name, *options, "--", *ports]
+        return _answer(words, directory, plan=Path(file.name))
 
 
 def apply(plan: Plan, directory: Directory = "") -> str:
@@ -127,12 +136,11 @@ def server() -> MCPServer:
     return made
 
 
-def _answer(words: list[str], directory: str, stdin: str = "") -> str:
-    return _told(_run(words, directory, stdin))
-
-
-def _run(words: list[str], directory: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def _answer(words: list[str], directory: str, stdin: str = "", plan: Path | None = None) -> str:
     """Runs one of our commands, in a thread of the package's; it goes on where a client gives up.
+
+    Returns:
+        A `ToolAnswer` as JSON, with what was written to the file `plan`.
 
     Raises:
         ToolError: it does not understand what it was given; nothing was touched.
@@ -153,22 +161,13 @@ def _run(words: list[str], directory: str, stdin: str = "") -> subprocess.Comple
         raise ToolError(escape(str(error), _LONGEST)) from error
     if done.returncode == ExitStatus.USAGE:
         raise ToolError(f"{NOTICE} {escape(done.stderr.strip(), 1000)}")
-    return done
-
-
-def _told(done: subprocess.CompletedProcess[str], plan: str | None = None) -> str:
-    """One JSON text: the notice first, the plan's text as it is."""
-    found = json.loads(done.stdout) if done.stdout.strip() else None
-    return encode(
-        {
-            "notice": NOTICE,
-            "exit_status": done.returncode,
-            "messages": [escape(line, 1000) for line in done.stderr.splitlines()],
-            "result": cut(found),
-            **({} if plan is None else {"plan": plan}),
-        },
-        indent=None,
+    answer = ToolAnswer(
+        exit_status=done.returncode,
+        messages=[escape(line, 1000) for line in done.stderr.splitlines()],
+        result=cut(json.loads(done.stdout or "null")),
+        plan=plan.read_text(encoding="utf-8") if plan else UNSET,
     )
+    return encode(answer, indent=None)
 
 
 def cut(value: Any, *, whole: bool = False) -> Any:  # noqa: ANN401 - JSON

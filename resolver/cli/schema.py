@@ -8,7 +8,7 @@ import typer
 from msgspec import json
 
 from resolver import planfile
-from resolver.cli import env, init, wait
+from resolver.cli import docker_plugin, env, init, wait
 from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.project.file import WholeFile
@@ -26,6 +26,7 @@ SHAPES = {
     "wait": (wait.SCHEMA, wait.WaitEnvelope),
     "init": (init.SCHEMA, init.InitEnvelope),
     "config": (settings.SCHEMA, settings.SettingsEnvelope),
+    "docker-plugin": (docker_plugin.SCHEMA, docker_plugin.PluginEnvelope),
     "event": (events.SCHEMA, events.EventEnvelope),
     "plan": (planfile.SCHEMA, planfile.PlanFile),
     "project": ("ultra-ports.toml", WholeFile),

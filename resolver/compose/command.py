@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -29,6 +28,7 @@ from resolver.project.names import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from resolver.compose.model import ComposeArguments
     from resolver.compose.up_arguments import UpArguments
@@ -219,7 +219,7 @@ def _strangers_configuration() -> str:
     """
     if os.geteuid() != 0:
         return ""
-    folder = Path(os.environ.get("DOCKER_CONFIG", f"{docker_config.home()}/.docker")).absolute()
+    folder = docker_config.folder()
     for path in (folder, folder / "config.json", folder / "cli-plugins" / "docker-compose"):
         there = next(each for each in (path, *path.parents) if os.path.lexists(each))
         if why := trust.weakness(str(there)):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+from pathlib import Path
 from typing import BinaryIO
 
 _LARGEST = 1 << 20  # bytes of a file
@@ -17,14 +18,18 @@ _LARGEST = 1 << 20  # bytes of a file
 
 def context_host() -> str | None:
     """The endpoint of the chosen docker context; None for the default one."""
-    folder = os.environ.get("DOCKER_CONFIG", f"{home()}/.docker")
-    name = os.environ.get("DOCKER_CONTEXT") or _field(f"{folder}/config.json", "currentContext")
+    name = os.environ.get("DOCKER_CONTEXT") or _field(f"{folder()}/config.json", "currentContext")
     if not isinstance(name, str) or name in {"", "default"}:
         return None
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    meta = f"{folder}/contexts/meta/{digest}/meta.json"
+    meta = f"{folder()}/contexts/meta/{digest}/meta.json"
     host = _field(meta, "Endpoints", "docker", "Host")
     return host if isinstance(host, str) else None
+
+
+def folder() -> Path:
+    """Where the Docker CLI keeps this user's configuration, contexts and plug-ins."""
+    return Path(os.environ.get("DOCKER_CONFIG") or f"{home()}/.docker").absolute()
 
 
 def home() -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.bench import peers
 from tests.bench.bench import Bench, UnavailableError
-from tests.bench.cases import containers, crowd, leases, listeners, many, quiet, wedged
+from tests.bench.cases import containers, crowd, doors, leases, listeners, many, quiet, wedged
 from tests.bench.rows import absent, as_markdown, as_text
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "free": quiet.free,
     "who": quiet.who,
+    "completion": doors.completion,
+    "hook": doors.hook,
     "many": many.many,
     "wedged": wedged.wedged,
     "listeners": listeners.listeners,

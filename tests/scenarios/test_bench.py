@@ -56,6 +56,13 @@ def test_the_cases_without_an_engine_can_be_measured(tmp_path: Path) -> None:
     assert judged(rows) == [("0", "≤ 0", "yes")]  # lost reservations
 
 
+def test_completion_and_the_hook_can_be_measured(tmp_path: Path) -> None:
+    rows = measured(tmp_path, ["completion", "hook"])
+    assert {row[0] for row in rows} == {"completion", "hook"}
+    assert {row[2] for row in rows} == {'python -c "import typer"', "0.15 s", "0.3 s"}
+    assert judged(rows) == []
+
+
 def test_a_wedged_engine_can_be_measured(tmp_path: Path) -> None:
     rows = measured(tmp_path, ["wedged"])
     assert len(rows) == 3

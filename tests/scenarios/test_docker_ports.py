@@ -220,6 +220,27 @@ def test_the_configuration_is_kept_as_it_is(config: Path) -> None:
     assert ultra("docker-plugin", "status").status == 1
 
 
+def test_what_is_there_as_json(config: Path) -> None:
+    plugin = config / "cli-plugins" / "docker-ports"
+    nothing = ultra("docker-plugin", "status", "--json")
+    assert (nothing.status, nothing.json["exit_status"], nothing.json["target"]) == (1, 1, None)
+    assert nothing.json["plugin"] == str(plugin)
+
+    done = ultra("docker-plugin", "install", "--hooks", "--json")
+
+    assert (done.status, done.stderr) == (0, "")
+    assert (done.json["action"], done.json["target"]) == ("install", str(plugin.readlink()))
+    assert done.json["hooks"]["error-hooks"] == "run,compose,start"
+    assert (done.json["runs"], done.json["switched_off"]) == (True, False)
+    (config / "config.json").write_text('{"features": {"hooks": "false"}}')
+    plugin.unlink()
+    plugin.symlink_to(config / "gone" / "docker-ports")
+    broken = ultra("docker-plugin", "status", "--json")
+    assert (broken.status, broken.json["runs"]) == (1, False)
+    assert (broken.json["hooks"], broken.json["switched_off"]) == ({}, True)
+    assert ultra("docker-plugin", "remove", "--json").json["target"] is None
+
+
 def test_a_new_configuration_is_for_nobody_else(config: Path) -> None:
     assert ultra("docker-plugin", "remove").status == 0
     assert not config.exists()
@@ -229,7 +250,17 @@ def test_a_new_configuration_is_for_nobody_else(config: Path) -> None:
     assert stat.S_IMODE((config / "config.json").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("text", ["nonsense", "[]", '{"plugins": []}', '{"plugins": {"ports": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "[]",
+        '{"plugins": []}',
+        '{"plugins": {"ports": 1}}',
+        '{"plugins": {"scout": {"hooks": true}}}',
+        '{"features": ["hooks"]}',
+    ],
+)
 def test_a_configuration_that_makes_no_sense_is_left_alone(config: Path, text: str) -> None:
     config.mkdir()
     (config / "config.json").write_text(text)
@@ -239,6 +270,7 @@ def test_a_configuration_that_makes_no_sense_is_left_alone(config: Path, text: s
     assert done.status == 2
     assert "left as it is" in done.stderr
     assert (config / "config.json").read_text() == text
+    assert [each.name for each in config.iterdir()] == ["config.json"]
 
 
 def test_somebody_elses_plugin_is_left_alone(config: Path) -> None:
@@ -266,7 +298,7 @@ def test_root_follows_no_strangers_link(
         subprocess.run([*as_nobody, "sh", "-c", f"mkdir {home} && {link}"], check=True)
         monkeypatch.setenv("DOCKER_CONFIG", home)
 
-        for planted in ("cli-plugins", "config.json"):
+        for planted in ("config.json", "cli-plugins"):
             refused = ultra("docker-plugin", "install", "--hooks")
             assert (refused.status, "cannot" in refused.stderr) == (2, True)
             assert not (tmp_path / "docker-ports").is_symlink()

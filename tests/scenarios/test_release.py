@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,14 @@ def test_the_jobs_have_no_right_that_they_do_not_need() -> None:
     assert publish["environment"] == "pypi"
     assert "password" not in json.dumps(publish)
     assert all("run" not in step for step in publish["steps"])
+
+
+def test_what_others_made_is_pinned_by_its_commit() -> None:
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    used = re.findall(r"uses: *(.*)", text)
+    assert len(used) >= 5
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each) for each in used)
+    assert "uses:" not in (ROOT / "action.yml").read_text(encoding="utf-8")
 
 
 def test_the_sdist_has_what_its_tests_need(made: Path) -> None:
