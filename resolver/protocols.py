@@ -164,6 +164,14 @@ class LeaseStore(Protocol):
         """
         ...
 
+    def is_empty(self) -> bool:
+        """Whether nothing is kept, as far as that can be told at no cost.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        ...
+
     def prune(self) -> tuple[Lease, ...]:
         """Forgets the leases that have expired or whose owner is dead; returns them.
 

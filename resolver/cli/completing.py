@@ -7,10 +7,12 @@ be in it. Nothing is made, no engine is asked, no process is looked at, and erro
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
+from resolver.gather.sockets import SERVING, list_sockets
+from resolver.leases.store import kept
 from resolver.model import Transport
 from resolver.project import names
 from resolver.project.file import is_name
@@ -53,20 +55,16 @@ def _services() -> Iterator[tuple[str, str]]:
 
 
 def _held() -> Iterator[tuple[str, str]]:
-    from resolver.gather.sockets import SERVING, list_sockets
-
     found = {each.binding for each in list_sockets(None) if each.state in SERVING}
     for port, transport in sorted({(each.port, each.transport) for each in found}):
         yield (f"{port}/udp" if transport is Transport.UDP else f"{port}"), "held"
 
 
 def _leases() -> Iterator[tuple[str, str]]:
-    from resolver.leases.store import open_store
-
     project = names.current()
-    with closing(open_store(os.environ, project.root, make=False)) as store:
-        found = [each for each in store.leases(None) if each.place == str(project.root)]
-    for each in found:
+    with kept(os.environ, project.root) as store:
+        leases = store.leases(None) if store else ()
+    for each in (each for each in leases if each.place == str(project.root)):
         if is_name(each.service):
             yield each.service, f"port {each.port}"
         yield str(each.request).removesuffix("/tcp"), "reserved"

@@ -11,7 +11,7 @@ from resolver.errors import StoreError
 from resolver.health.events import EventKind
 from resolver.leases.owner import here, is_dead
 from resolver.leases.scope import current
-from resolver.leases.store import open_store
+from resolver.leases.store import existing_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +59,8 @@ class LeaseWatch:
         if time.monotonic() < self._next_try:
             return ()
         try:
-            found = {lease.token: lease for lease in self._opened().leases(self._scope)}
+            store = self._opened()
+            found = {each.token: each for each in store.leases(self._scope)} if store else {}
         except StoreError as error:
             self.error = f"what is reserved cannot be told: {error}"
             self._next_try = time.monotonic() + _PATIENCE_SECONDS
@@ -74,10 +75,10 @@ class LeaseWatch:
             self._store.close()
             self._store = None
 
-    def _opened(self) -> LeaseStore:
+    def _opened(self) -> LeaseStore | None:
         """The store; until there is one, a new look for it."""
-        if self._store is None or not self._store.lasting:
-            self._store = open_store(self._environ, self._root, make=False)
+        if self._store is None:
+            self._store = existing_store(self._environ, self._root)
         return self._store
 
     def _compare(self, before: Mapping[int, Lease]) -> Iterator[LeaseChange]:

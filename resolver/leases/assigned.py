@@ -7,14 +7,13 @@ and the project file.
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from resolver.errors import StoreError
 from resolver.leases.scope import current as current_scope
-from resolver.leases.store import is_empty, open_store
+from resolver.leases.store import kept
 from resolver.project import names
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict
         StoreError: the store cannot be read.
     """
     called = name or project.name
-    with closing(open_store(environ, project.root, make=False)) as store:
-        if is_empty(store):
+    with kept(environ, project.root) as store:
+        if store is None:
             return {}
         scope = current_scope(environ)
         last = store.recall(scope, called, str(project.root))

@@ -6,7 +6,6 @@ more: whoever wants a port freed is not to fail for it.
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from resolver.leases import scope
 from resolver.leases.belonging import Belonging, belonging
 from resolver.leases.model import collide
 from resolver.leases.owner import here
-from resolver.leases.store import is_empty, open_store
+from resolver.leases.store import kept
 from resolver.model import Verdict
 from resolver.project.location import root
 from resolver.report.lease import whose
@@ -48,8 +47,8 @@ def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> 
     Raises:
         UltraPortsError: they cannot be read.
     """
-    with closing(open_store(environ, root(_working_directory()), make=False)) as store:
-        if is_empty(store):
+    with kept(environ, root(_working_directory())) as store:
+        if store is None:
             return ()
         leases = store.leases(scope.current(environ))
     return tuple(each for each in leases if ports is None or each.port in ports)

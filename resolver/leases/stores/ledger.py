@@ -127,6 +127,10 @@ class Ledger:
             if scope in {None, entry.lease.scope} and rules.is_alive(entry, self._here, now)
         )
 
+    def is_empty(self) -> bool:
+        """See `LeaseStore`."""
+        return not self.entries()
+
     def entries(self) -> tuple[Entry, ...]:
         """Every lease as it is kept, alive or not.
 

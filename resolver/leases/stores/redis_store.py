@@ -154,6 +154,10 @@ class RedisStore:
         """See `LeaseStore`."""
         return rules.sorted_leases(lease for lease, alive in self._judged(scope) if alive)
 
+    def is_empty(self) -> bool:
+        """See `LeaseStore`. To ask would cost as much as to list the leases."""
+        return False
+
     def prune(self) -> tuple[Lease, ...]:
         """See `LeaseStore`. What Redis has forgotten by itself is not among them."""
         over = [lease for lease, alive in self._judged(None) if not alive]
