@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver import successors, verdicts, verify
-from resolver.classify import classify
-from resolver.collateral import with_collateral
-from resolver.container_clients import with_clients
 from resolver.gather import exposure, gather, hints
 from resolver.gather.holders import holders
 from resolver.model import Diagnosis, ExitStatus, KillStep
@@ -18,18 +15,19 @@ from resolver.rounds import Round
 from resolver.settings import LONGER_SETTLE
 from resolver.strategies import apply
 from resolver.strategies.choose import choose, without_vain_steps
-from resolver.waiters import with_waiters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from resolver.model import (
+        Classification,
         Policy,
         PortReport,
         PortRequest,
         Process,
         Proof,
         Report,
+        Snapshot,
         Step,
         Successor,
     )
@@ -119,14 +117,22 @@ def diagnose(
     if requests is not None and not requests:
         return Diagnosis()
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
-    found = classify(holders(snapshot, requests), snapshot, effects.run)
-    found = with_clients(found, snapshot, effects.run)
-    found = with_waiters(found, effects.run)
-    found = effects.with_ownership(with_collateral(found, snapshot))
-    plan = choose(found, policy, snapshot.own)
+    plan = choose(_classified(requests, snapshot, effects), policy, snapshot.own)
     if requests is not None and not policy.force:
         plan = without_vain_steps(plan, [each for each in requests if each not in free])
     return Diagnosis(snapshot, plan)
+
+
+def _classified(
+    requests: Sequence[PortRequest] | None, snapshot: Snapshot, effects: Effects
+) -> tuple[Classification, ...]:
+    """Every holder, with what it is and whose it is; where there is none, nothing is loaded."""
+    found = holders(snapshot, requests)
+    if not found:
+        return ()
+    from resolver.examine import examine
+
+    return effects.with_ownership(examine(found, snapshot, effects.run))
 
 
 def _settle(
