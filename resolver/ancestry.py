@@ -144,4 +144,7 @@ def stop_of_container(paths: str, container: Container) -> tuple[Command, ...]:
     stop = Command((*client, "stop", container.handle))
     if container.state != UNATTENDED:
         return (stop,)
-    return (Command(("systemctl", "start", "docker"), "its engine, which can stop it"), stop)
+    why = "its engine, which can stop it"
+    if container.engine_start[0] == "dockerd":
+        why += "; no unit of it is known, so with the other options that it had"
+    return (Command(container.engine_start, why), stop)

@@ -5,8 +5,6 @@ Nothing here knows any manager.
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -17,15 +15,12 @@ from resolver.model import Account, Classification, Command, Confidence, Kind, M
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from resolver.model import Completed, Holder, Process
     from resolver.protocols import CommandRunner
 
 T = TypeVar("T")
-_PORT_SETTING = r"(?i)\w*(?:PORT|ADDR|BIND|LISTEN|URL|HOST)\w*="
-_PORT_OPTION = r"(?i)port|listen|bind|addr|host|url|http|^-[a-z]$"
-_IN_USE = r"(?i)in use|EADDRINUSE"
 
 
 class ManagedService(Struct, frozen=True, kw_only=True):
@@ -79,49 +74,6 @@ def classification(
         reason=service.reason or f"{service.title} of {service.manager} ({service.policy})",
         commands=service.commands,
     )
-
-
-class Waiting(Struct, frozen=True):
-    """A service that its manager starts again and again: `state` is the manager's word for that.
-
-    `command` is what is started, `settings` what it is told in its environment; `log` asks what it
-    printed.
-    """
-
-    service: ManagedService
-    state: str
-    command: str = ""
-    settings: tuple[str, ...] = ()
-    log: Callable[[], str] = str
-
-    def wants(self, port: int) -> str:
-        """How it is known that it is for this port; empty where it is not."""
-        if _names_port(self.command, port):
-            return f"it is started as: {self.command}"
-        for each in self.settings:
-            if re.match(_PORT_SETTING, each) and re.search(_number(port), each):
-                return f"it is started with {each.strip()}"
-        for line in reversed(self.log().splitlines()):
-            if re.search(_IN_USE, line) and re.search(_number(port), line):
-                return f"it says: {line.strip()}"
-        return ""
-
-
-def _number(port: int) -> str:
-    return rf"(?<![\w.]){port}(?![\w.]\d|\w)"
-
-
-def _names_port(command: str, port: int) -> bool:
-    """Whether a command line names a port: no other option's value, such as `--timeout 3000`."""
-    words = re.split(r"[\s'\";&|()]+", command)
-    for before, word in pairwise(("", *words)):
-        option, _, value = word.rpartition("=")
-        option = option or (before if before.startswith("-") else "")
-        if re.fullmatch(rf"(?:\S*[:/])?{port}(?:/\S*)?", value) and (
-            not option or re.search(_PORT_OPTION, option)
-        ):
-            return True
-    return f"-p{port}" in words
 
 
 def sudo_for(daemon: Process) -> tuple[str, ...]:

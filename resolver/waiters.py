@@ -2,19 +2,20 @@
 
 Whoever frees the port hands it over to such a service. So what would be ended is looked at once
 more: where a program of supervisord is in BACKOFF or STARTING, a unit of systemd in auto-restart,
-or a service of runit, s6 or daemontools never older than seconds, and is for this port, the holder
-is that manager's business. Read-only.
+an application of pm2 between two starts, a process of monit's missing or new, or a service of
+runit, s6, daemontools or circus never older than seconds, and is for this port, the holder is that
+manager's business. Where it only may be for it, that is said, and stops nothing. Read-only.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.classify import supervise, supervisord, systemd
+from resolver.classify import circus, monit, pm2, supervise, supervisord, systemd
 from resolver.errors import StateChangedError
 from resolver.gather.processes import describe
 from resolver.host.identity import identify
@@ -24,13 +25,23 @@ from resolver.model import Command, Kind, Respawn
 from resolver.programs import ENGINES, SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from resolver.managed import Waiting
     from resolver.model import Classification, Holder, Pid, Process
     from resolver.protocols import CommandRunner
+    from resolver.waiting import Waiting
 
-_KEEPERS = frozenset({"supervisord", "runsv", "s6-supervise", "supervise"})
+    Ask = Callable[[Holder, Process, CommandRunner], Iterator[Waiting]]
+
+_KEEPERS: dict[str, Ask] = {
+    "supervisord": supervisord.waiting,
+    "runsv": supervise.waiting,
+    "s6-supervise": supervise.waiting,
+    "supervise": supervise.waiting,
+    "circusd": circus.waiting,
+    "monit": monit.waiting,
+}
+_PM2 = "PM2 v"  # its daemon puts its version into its name
 
 
 def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[Classification, ...]:
@@ -39,7 +50,7 @@ def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[C
         return tuple(found)
     keepers = _keepers()
     units = tuple(systemd.waiting(run))
-    once = cache(run)  # of a listing, each port asks the same
+    once = cache(partial(run, folder="/"))  # of a listing, each port asks the same
     return tuple(
         _waited(each, keepers, units, once) if _would_be_ended(each) else each for each in found
     )
@@ -58,10 +69,14 @@ def _would_be_ended(each: Classification) -> bool:
 def _waited(
     each: Classification, keepers: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
 ) -> Classification:
+    found = each
     for waiting in _waiting(each.holder, keepers, units, run):
-        if why := waiting.wants(each.holder.binding.port):
-            return handed_over(each, waiting, why)
-    return each
+        claim = waiting.claim(each.holder.binding.port)
+        if claim and claim.certain:
+            return handed_over(each, waiting, claim.why)
+        if claim:
+            found = _may_be_handed_over(found, waiting, claim.why)
+    return found
 
 
 def _waiting(
@@ -69,8 +84,24 @@ def _waiting(
 ) -> Iterator[Waiting]:
     yield from units
     for keeper in keepers:
-        manager = supervisord if keeper.name == "supervisord" else supervise
-        yield from manager.waiting(holder, keeper, run)
+        if ask := _ask_of(keeper.name):
+            yield from ask(holder, keeper, run)
+
+
+def _ask_of(name: str) -> Ask | None:
+    """How a manager is asked who waits; None for what is none."""
+    return pm2.waiting if name.startswith(_PM2) else _KEEPERS.get(name)
+
+
+def _may_be_handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
+    """The same, and that a service may be for its port, whose failure may have another reason."""
+    service = waiting.service
+    says = f"{service.title} of {service.manager} ({waiting.state}) may wait for this port"
+    return replace(
+        each,
+        evidence=(*each.evidence, f"{says}: {why}"),
+        restart="; ".join(filter(None, (each.restart, says))),
+    )
 
 
 def handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
@@ -90,7 +121,7 @@ def handed_over(each: Classification, waiting: Waiting, why: str) -> Classificat
         ),
         reason=f"{each.reason}; {service.title} of {service.manager} ({waiting.state}) waits for "
         "this port, and would take it",
-        commands=_commands(each),
+        commands=tuple(dict.fromkeys((*service.commands, *_commands(each)))),
         waited=each.kind,
         restart="",
     )
@@ -115,7 +146,7 @@ def _keepers() -> tuple[Process, ...]:
     found = []
     for pid in pids():
         try:
-            if name_of(pid) in _KEEPERS and _mounts(pid) == _mounts("self"):
+            if _ask_of(name_of(pid)) and _mounts(pid) == _mounts("self"):
                 found.append(identify(pid))
         except (OSError, StateChangedError):
             continue

@@ -35,6 +35,7 @@ from resolver.classify import (
     remote_forward,
     supervise,
     supervisord,
+    swarm_worker,
     systemd,
     tunnel,
 )
@@ -65,6 +66,7 @@ CLASSIFIERS: tuple[Classifier, ...] = (
     bystander,
     container_exec,  # before the container in which it is, and which lives on
     orchestrator,  # before the container, which it would replace
+    swarm_worker,
     agents,
     machine,  # before the container: its unit is less than all that runs in it
     container,  # before all that knows processes: docker-proxy lives in docker.service's cgroup

@@ -19,8 +19,11 @@ from resolver.host import trust
 from resolver.managed import ManagedService, ask_json, classification, sudo_for
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.settings import PATIENCE_SECONDS
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resolver.model import Account, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
@@ -29,6 +32,7 @@ _DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 _VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}
 _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its processes
 _ANSWER_SECONDS = "3"
+_YOUNG_SECONDS = 10.0  # what ends at once is started again within check_delay, which is 5 s
 
 
 class _Stats(Struct):
@@ -43,6 +47,10 @@ class _WatcherSettings(Struct):
 
     respawn: Any = None
     singleton: Any = None
+    numprocesses: Any = 0
+    cmd: str = ""
+    args: Any = ""
+    env: Any = ""
 
 
 class _WatcherOptions(Struct):
@@ -72,10 +80,60 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     try:
         account = trust.account_for(found.supervisor, holder.master)
         watcher = _ask(control, found, account, run)
-        service = _confirmed(control, found, watcher, account)
+        started = f"started process {found.root.pid}"
+        service = _confirmed(control, found, watcher, account, started)
     except CommandFailedError as error:
         service = _suspected(control, found, str(error))
     return classification(holder, found.line, service)
+
+
+def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Waiting]:
+    """The watchers of one circusd whose processes end as soon as they are started.
+
+    It starts them again for as long as it runs; what they print, it does not keep.
+    """
+    if not known_by_name(daemon, _PROGRAMS):
+        return
+    control = _control(daemon)
+    asking = (*control, "--timeout", _ANSWER_SECONDS, "--json")
+    try:
+        account = trust.account_for(daemon, holder.master)
+        _check_configuration(daemon)
+        infos = ask_json(run, (*asking, "stats"), _Stats, account).infos
+        for name in (each for each in infos if not each.startswith("-")):
+            settings = ask_json(run, (*asking, "options", name), _WatcherOptions, account).options
+            if _comes_and_goes(settings, infos[name]):
+                found = Supervised(daemon, ())
+                yield _waiting(control, found, _watcher(name, settings), settings, account)
+    except CommandFailedError:
+        return
+
+
+def _comes_and_goes(settings: _WatcherSettings, processes: object) -> bool:
+    """Whether it is started again, and none of its processes is older than seconds."""
+    if settings.respawn is not True or not settings.numprocesses:
+        return False
+    facts = processes.values() if isinstance(processes, dict) else ()
+    ages = [each.get("age") for each in facts if isinstance(each, dict)]
+    return all(isinstance(age, (int, float)) and age < _YOUNG_SECONDS for age in ages)
+
+
+def _waiting(
+    control: tuple[str, ...],
+    found: Supervised,
+    watcher: _CircusWatcher,
+    settings: _WatcherSettings,
+    account: Account | None,
+) -> Waiting:
+    args = settings.args if isinstance(settings.args, list) else [settings.args]
+    env = settings.env if isinstance(settings.env, dict) else {}
+    service = _confirmed(control, found, watcher, account, "never older than seconds")
+    return Waiting(
+        service,
+        "started again and again",
+        " ".join(map(str, (settings.cmd, *args))),
+        tuple(f"{name}={value}" for name, value in env.items()),
+    )
 
 
 def _circusd(holder: Holder, daemon: Process) -> Classification:
@@ -138,13 +196,26 @@ def _ask(
     Raises:
         CommandFailedError: circusd did not say, or others could have told us where it listens.
     """
-    if found.supervisor.uid in trust.trusted_users() and (path := _configuration(found.supervisor)):
-        trust.check_file(path)
+    _check_configuration(found.supervisor)
     control = (*control, "--timeout", _ANSWER_SECONDS, "--json")
     name = watcher_of(found.root.pid, ask_json(run, (*control, "stats"), _Stats, account).infos)
     if name is None:
         raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
     settings = ask_json(run, (*control, "options", name), _WatcherOptions, account).options
+    return _watcher(name, settings)
+
+
+def _check_configuration(daemon: Process) -> None:
+    """The file that says where circusd listens is in nobody else's hands.
+
+    Raises:
+        UntrustedError: it is not.
+    """
+    if daemon.uid in trust.trusted_users() and (path := _configuration(daemon)):
+        trust.check_file(path)
+
+
+def _watcher(name: str, settings: _WatcherSettings) -> _CircusWatcher:
     return _CircusWatcher(
         name=name,
         respawn=settings.respawn if isinstance(settings.respawn, bool) else None,
@@ -161,7 +232,11 @@ def watcher_of(pid: int, infos: dict[str, Any]) -> str | None:
 
 
 def _confirmed(
-    control: tuple[str, ...], found: Supervised, watcher: _CircusWatcher, account: Account | None
+    control: tuple[str, ...],
+    found: Supervised,
+    watcher: _CircusWatcher,
+    account: Account | None,
+    evidence: str,
 ) -> ManagedService:
     respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[watcher.respawn]
     policy = "respawn unknown"
@@ -174,7 +249,7 @@ def _confirmed(
         policy=policy + (", singleton" if watcher.singleton else ""),
         respawn=respawn,
         keeper=str(found.supervisor),
-        evidence=(f"circusctl stats: watcher {watcher.name} started process {found.root.pid}",),
+        evidence=(f"circusctl stats: watcher {watcher.name} {evidence}",),
         stop=(*control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", watcher.name),
         start=(*control, "start", watcher.name),
         prefix=sudo_for(found.supervisor),

@@ -25,6 +25,7 @@ from resolver.host.processes import pids_of
 from resolver.managed import ManagedService, ask_text, classification, sudo_for
 from resolver.model import Command, Confidence, Pid, Process, Respawn
 from resolver.settings import PATIENCE_SECONDS
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,6 +38,8 @@ _HEADING = r"^(?:Process '(?P<status>.*)'|Process Name\s*= (?P<file>.*))$"
 _OTHER_HEADING = r"^\S"
 _FACT = r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$"
 _STARTS = ("restart", "start")
+_YOUNG = "0m"  # the uptime of what has run for less than a minute
+_TESTED = r"\bfailed \[[^]]*\]:(\d+)\b"
 
 
 class _MonitDaemon(Struct, frozen=True):
@@ -94,6 +97,33 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
             return _judged(holder, line, check)
         unsure.append(_judged(holder, line, check) if check else None)
     return next(filter(None, unsure), None)
+
+
+def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Waiting]:
+    """The checks of one monit whose process is missing, or ends as soon as it is started."""
+    found = _daemon(process.pid)
+    if found is None:
+        return
+    try:
+        daemon = _reachable(found, process if holder.master is None else holder.master)
+        statuses = blocks(_answer(daemon, ("-B", "status"), run))
+        settings = blocks(_answer(daemon, ("-t", "-v"), run))
+    except CommandFailedError:
+        return
+    for name, status in statuses.items():
+        state = status.get("status", "")
+        check = _Check(name, daemon, status, settings.get(name, {}), f"monit status: {state}")
+        comes_and_goes = "pid" not in status or status.get("uptime") == _YOUNG
+        if comes_and_goes and _is_started(check):
+            start = check.settings["Start program"]
+            tests = " ".join(check.settings.values())
+            tested = frozenset(map(int, re.findall(_TESTED, tests)))
+            yield Waiting(_service(holder, check), state, start, tested=tested)
+
+
+def _is_started(check: _Check) -> bool:
+    """Whether monit starts its process where that is missing."""
+    return check.watched and "Start program" in check.settings and check.action in _STARTS
 
 
 def _daemons() -> list[_MonitDaemon]:
@@ -196,10 +226,14 @@ def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classific
         return None
     if check.action not in _STARTS and not check.action.startswith("exec"):
         return None
+    return classification(holder, line, _service(holder, check))
+
+
+def _service(holder: Holder, check: _Check) -> ManagedService:
     sure = check.action in _STARTS and bool(check.evidence)
     policy = f"monitored, if does not exist then {check.action}"
     control, stoppable = check.daemon.control, _stoppable(check)
-    service = ManagedService(
+    return ManagedService(
         manager="monit",
         name=check.name,
         title=f"check {check.name}",
@@ -216,7 +250,6 @@ def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classific
         commands=() if stoppable else _unmonitor(holder, check),
         reason=f"process {check.name} of monit ({policy})",
     )
-    return classification(holder, line, service)
 
 
 def _evidence(check: _Check) -> Iterator[str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -22,6 +24,7 @@ from resolver.host import trust
 from resolver.host.peer import listener_uid
 from resolver.managed import ManagedService, ask, classification, read_json, refusal, sudo_for
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,10 @@ _UNKNOWN_POLICY = "autorestart unknown"
 # What `pm2 stop` would take for a file, a pattern, a number or everybody (lib/API.js, _operate)
 _PLAIN_NAME = r"[A-Za-z_][\w@-]*"
 _SOCKET_SECONDS = 0.5
+# An application that ends, and is started again in a moment (constants.js, God.handleExit)
+_BETWEEN = {"launching", "waiting restart"}
+_YOUNG_SECONDS = 5.0
+_NOT_ITS_OWN = r"\[TAILING\]|\.log last \d+ lines:"  # what `pm2 logs` prints over each file
 
 
 class _GodDaemon(Struct, frozen=True):
@@ -67,6 +74,12 @@ class _Environment(Struct):
     watch: Any = None
     namespace: str = "default"
     exec_mode: str = ""
+    status: str = ""
+    pm_uptime: float = 0.0
+    unstable_restarts: int = 0
+    pm_exec_path: str = ""
+    args: Any = ()
+    env: dict[str, Any] = {}
 
 
 class _Listed(Struct):
@@ -99,7 +112,8 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         account = trust.account_for(daemon.process, holder.master)
         daemon = replace(daemon, account=_with_home(account, daemon.home))
         own = {identity.pid for identity in snapshot.own}  # to stop what we run in is to end us
-        applications = [each for each in _applications(daemon, run) if each.pid not in own]
+        known = map(_application, _listed(daemon, run))
+        applications = [each for each in known if each.pid not in own]
     except CommandFailedError as error:
         return _suspected(holder, daemon, str(error))
     if daemon.process.identity in {process.identity for process in holder.processes}:
@@ -107,6 +121,58 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     line = {holder.master.pid, *(ancestor.pid for ancestor in holder.master.ancestors)}
     mine = [each for each in applications if each.pid in line]
     return _judged(holder, daemon, mine[0], applications) if mine else None
+
+
+def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Waiting]:
+    """The applications of one daemon that it is about to start again.
+
+    One that is `errored` was given up, and would not take the port.
+    """
+    home = _home_in_title(process)
+    if home is None:
+        return
+    try:
+        account = _with_home(trust.account_for(process, holder.master), home)
+        daemon = _GodDaemon(process, os.path.normpath(home), tool("pm2", process), account)
+        listed = _listed(daemon, run)
+    except CommandFailedError:
+        return
+    applications = [_application(each) for each in listed]
+    for each, mine in zip(listed, applications, strict=True):
+        if _comes_and_goes(each.pm2_env):
+            yield _waiting(each, daemon, _service(daemon, mine, applications), run)
+
+
+def _comes_and_goes(facts: _Environment) -> bool:
+    """Whether it is between two starts, or has just been started again."""
+    young = time.time() - facts.pm_uptime / 1000 < _YOUNG_SECONDS
+    failing = facts.status == "online" and facts.unstable_restarts > 0 and young
+    return failing or facts.status in _BETWEEN
+
+
+def _waiting(
+    entry: _Listed, daemon: _GodDaemon, service: ManagedService, run: CommandRunner
+) -> Waiting:
+    facts = entry.pm2_env
+    words = facts.args if isinstance(facts.args, list) else [facts.args] if facts.args else []
+    return Waiting(
+        replace(service, respawn=Respawn.YES),
+        facts.status if facts.status in _BETWEEN else "started again and again",
+        " ".join(map(str, (facts.pm_exec_path, *words))),
+        tuple(f"{name}={value}" for name, value in facts.env.items() if isinstance(value, str)),
+        partial(_log, entry.pm_id, daemon, run),
+    )
+
+
+def _log(number: int, daemon: _GodDaemon, run: CommandRunner) -> str:
+    """The last that an application printed: its errors come on pm2's own stderr."""
+    words = (*daemon.control, "logs", str(number), "--nostream", "--raw", "--lines", "30")
+    try:
+        answer = ask(run, words, daemon.account)
+    except CommandFailedError:
+        return ""
+    lines = f"{answer.stdout}\n{answer.stderr}".splitlines()
+    return "\n".join(line for line in lines if not re.search(_NOT_ITS_OWN, line))
 
 
 def _suspect(holder: Holder, snapshot: Snapshot) -> _GodDaemon | None:
@@ -124,9 +190,8 @@ def _suspect(holder: Holder, snapshot: Snapshot) -> _GodDaemon | None:
 
 def _home(process: Process, master: Process) -> str | None:
     """The PM2_HOME of a God daemon; None where the process is none."""
-    title = " ".join(process.command)
-    if title.startswith("PM2 ") and (match := re.match(_TITLE, title)):
-        return match[1]
+    if (titled := _home_in_title(process)) is not None:
+        return titled
     home = master.variable("PM2_HOME")  # PM2_DAEMON_TITLE may have given it another title
     if home is None or master.variable("pm_id") is None:
         return None
@@ -135,6 +200,11 @@ def _home(process: Process, master: Process) -> str | None:
     except (OSError, UnicodeError):
         return None
     return home if pid == str(process.pid) else None
+
+
+def _home_in_title(process: Process) -> str | None:
+    match = re.match(_TITLE, " ".join(process.command))
+    return match[1] if match else None
 
 
 def _with_home(account: Account | None, home: str) -> Account | None:
@@ -146,8 +216,8 @@ def _default_home() -> str:
     return os.path.normpath(os.environ.get("PM2_HOME") or os.path.expanduser("~/.pm2"))
 
 
-def _applications(daemon: _GodDaemon, run: CommandRunner) -> Iterator[_Application]:
-    """Everything that the daemon manages.
+def _listed(daemon: _GodDaemon, run: CommandRunner) -> list[_Listed]:
+    """Everything that the daemon manages, in its own words.
 
     Raises:
         CommandFailedError: it could not be asked, or its answer was not understood.
@@ -157,7 +227,7 @@ def _applications(daemon: _GodDaemon, run: CommandRunner) -> Iterator[_Applicati
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")
     if not listing:
         raise CommandFailedError(refusal("pm2 jlist", answer))
-    yield from map(_application, read_json("pm2 jlist", listing, list[_Listed]))
+    return read_json("pm2 jlist", listing, list[_Listed])
 
 
 def _check_answers(daemon: _GodDaemon) -> None:
@@ -236,16 +306,22 @@ def _judged(
     applications: list[_Application],
     *more: str,
 ) -> Classification:
+    service = _service(daemon, mine, applications, *more)
+    if more and service.respawn is Respawn.NO:  # the daemon holds the socket: never a signal
+        service = replace(service, respawn=Respawn.UNKNOWN)
+    return classification(holder, _line(holder, daemon), service)
+
+
+def _service(
+    daemon: _GodDaemon, mine: _Application, applications: list[_Application], *more: str
+) -> ManagedService:
     target = _target(mine, applications)
-    comes_back = Respawn.YES if mine.comes_back else Respawn.NO
-    if more and comes_back is Respawn.NO:
-        comes_back = Respawn.UNKNOWN  # the daemon holds the socket: never a signal
-    service = ManagedService(
+    return ManagedService(
         manager="pm2",
         name=mine.name,
         title=f"application {mine.name}",
         policy=mine.policy,
-        respawn=comes_back,
+        respawn=Respawn.YES if mine.comes_back else Respawn.NO,
         keeper=f"pm2 {daemon.process.pid}",
         evidence=(f"pm2 jlist: {mine.name} is number {mine.number}, process {mine.pid}", *more),
         stop=(*daemon.control, "stop", *target),
@@ -253,7 +329,6 @@ def _judged(
         prefix=sudo_for(daemon.process),
         account=daemon.account,
     )
-    return classification(holder, _line(holder, daemon), service)
 
 
 def _target(mine: _Application, applications: list[_Application]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """A NAT rule that captures the port: nobody listens, and yet connections go somewhere else.
 
 A rule that leads to something alive is the business of whoever that is; one that leads nowhere is a
-leftover, and gets the command that removes it.
+leftover, and gets the command that removes it. Whose it is may not be told where several namespaces
+have its address: then it gets neither.
 """
 
 from __future__ import annotations
@@ -64,12 +65,14 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         return None
     receiver = _receiver(rule, snapshot)
     whose, commands = _whose(holder, rule, receiver)
+    if rule.leads in snapshot.unclear:
+        whose, commands = _unclear(rule, whose, commands)
     return Classification(
         holder,
         Kind.REDIRECT,
         respawn=Respawn.UNKNOWN,
         chain=(rule.where, f"sends it to {rule.target}", *([whose] if whose else [])),
-        evidence=tuple(_evidence(rule, receiver)),
+        evidence=tuple(_evidence(rule, receiver, snapshot)),
         reason=f"a NAT rule ({rule.where}) sends this port to {rule.target}"
         + (f", {whose}" if whose else ""),
         commands=commands,
@@ -80,15 +83,30 @@ def _receiver(rule: Redirect, snapshot: Snapshot) -> Process | None:
     return snapshot.process(dict(snapshot.receivers).get(rule.leads))
 
 
-def _evidence(rule: Redirect, receiver: Process | None) -> list[str]:
+def _evidence(rule: Redirect, receiver: Process | None, snapshot: Snapshot) -> list[str]:
     found = ["the port can be bound, and what arrives from outside still goes elsewhere"]
     if rule.comment:
         found.append(f"its maker says: {rule.comment}")
     if receiver is not None and not rule.leads.startswith("port "):
         found.append(f"{rule.leads} is an address of the network namespace of {receiver}")
+    elif rule.leads in snapshot.unclear:
+        found.append(f"{rule.leads} is an address of network namespaces here, maybe of another's")
     elif receiver is None and rule.leads:
         found.append(f"nothing that runs here has {rule.leads}")
     return found
+
+
+def _unclear(
+    rule: Redirect, whose: str, commands: tuple[Command, ...]
+) -> tuple[str, tuple[Command, ...]]:
+    """What is said where nobody knows who gets it: its maker's command, else the way that it takes.
+
+    To remove the rule could cut off somebody who lives.
+    """
+    if whose:
+        return whose, commands
+    command = Command(("ip", "route", "get", rule.leads), "the way there: who lives behind it?")
+    return f"and who has {rule.leads} there cannot be told from here", (command,)
 
 
 def _whose(

@@ -22,10 +22,11 @@ from resolver.ancestry import (
 )
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, Waiting, ask, classification, sudo_for
+from resolver.managed import ManagedService, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
 from resolver.settings import PATIENCE_SECONDS
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,9 +21,10 @@ from msgspec.structs import replace
 from resolver.ancestry import seen_from, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, Waiting, ask, classification, sudo_for
+from resolver.managed import ManagedService, ask, classification, sudo_for
 from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +123,8 @@ def _log(program: _Program, run: CommandRunner) -> str:
     for stream in ("stderr", "stdout"):
         with suppress(CommandFailedError):
             words = (*program.control, "tail", program.title, stream)
-            found.append(ask(run, words, program.account).stdout)
+            said = ask(run, words, program.account).stdout
+            found += [said] if f"{program.title}: ERROR (" not in said else []
     return "\n".join(found)
 
 

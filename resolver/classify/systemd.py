@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
 from resolver.host.identity import identify
-from resolver.managed import ManagedService, Waiting, ask_text, classification
+from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import (
     ANY_IPV6,
     Binding,
@@ -34,6 +34,7 @@ from resolver.model import (
 )
 from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
 from resolver.unit_facts import command_of, is_transient, policy_of, properties, triggers_of
+from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,9 +134,13 @@ def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
 
 
 def _journal(unit: _Unit, run: CommandRunner) -> str:
-    """What it printed of late (journalctl(1)); empty where that may not be read."""
-    which = "--unit" if unit.uid is None else "--user-unit"
-    words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", which, unit.name)
+    """What it printed of late, and not what systemd says of it; empty where that may not be read.
+
+    systemd.journal-fields(7).
+    """
+    which = "_SYSTEMD_UNIT" if unit.uid is None else "_SYSTEMD_USER_UNIT"
+    match = f"{which}={unit.name}"
+    words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", match)
     try:
         return ask_text(run, words)
     except CommandFailedError:

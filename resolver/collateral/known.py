@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.collateral.clients import names_of_clients
-from resolver.model import Collateral, CollateralKind, Command, Degree
+from resolver.model import ANY_IPV4, ANY_IPV6, Collateral, CollateralKind, Command, Degree
 from resolver.programs import names_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Known(Struct, frozen=True):
     """A row. `names` are names of the program, separated by spaces; each may end in `*`.
 
     `words` has to be found in the command line (a regular expression), and `unless` must not be.
-    `command` has `{port}` and `{transport}` where these go. `terminal`: only where its standard
+    `command` has `{port}`, `{transport}` and `{host}` (an address, empty for every one) where these
+    go. `terminal`: only where its standard
     input is one, so that somebody may type into it. `clients`: refused only
     where it has any; `others`: only where it serves other ports, too.
     """
@@ -77,7 +78,7 @@ KNOWN: tuple[Known, ...] = (
         "qemu-system-* qemu-kvm kvm",
         "a virtual machine, as a power cut would",
         "https://www.qemu.org/docs/master/system/monitor.html",
-        ("hostfwd_remove", "{transport}::{port}"),
+        ("hostfwd_remove", "{transport}:{host}:{port}"),
         "in the machine's monitor: takes this forward away alone",
     ),
     Known(
@@ -148,16 +149,24 @@ KNOWN: tuple[Known, ...] = (
         "beam.smp erl iex",
         "a console that somebody types into",
         "https://hexdocs.pm/iex/IEx.html",
-        words=r"\+iex|start_iex|IEx",
+        words=r"\+iex|start_iex|IEx|-progname erl\b",
+        unless=r" -(?:noshell|noinput|detached)\b",
         terminal=True,
     ),
     Known(
         _STATE,
-        "jshell scala spark-shell java sbt lein clojure clj",
+        "spark-shell jshell scala java sbt lein clojure clj",
         "a console that somebody types into",
-        "https://docs.oracle.com/en/java/javase/21/jshell/",
+        "https://docs.scala-lang.org/overviews/repl/overview.html",
         words=r"jshell|repl\.Main|MainGenericRunner|spark-shell|nrepl|clojure\.main( -r|$)",
         terminal=True,
+    ),
+    Known(  # what is typed into jshell runs in a machine of its own, which has no terminal
+        _STATE,
+        "java",
+        "a console that somebody types into",
+        "https://docs.oracle.com/en/java/javase/21/jshell/",
+        words=r" jdk\.jshell\.execution\.",
     ),
     Known(
         _STATE,
@@ -278,6 +287,21 @@ KNOWN: tuple[Known, ...] = (
         clients=True,
     ),
     Known(
+        _REGISTRANTS,
+        "vsftpd proftpd pure-ftpd sftpgo",
+        "what others are copying",
+        "https://security.appspot.com/vsftpd.html",
+        clients=True,
+    ),
+    Known(
+        _REGISTRANTS,
+        "rsync",
+        "what others are copying",
+        "https://download.samba.org/pub/rsync/rsync.1",
+        clients=True,
+        words=r" --daemon\b",
+    ),
+    Known(
         _NETWORK,
         "lxd incusd",
         "the way into an instance, which comes back with that instance only",
@@ -351,6 +375,7 @@ KNOWN: tuple[Known, ...] = (
 def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collateral]:
     """What is lost with programs that are known by name; evidence has `told` of those kinds."""
     binding = family.holder.binding
+    host = "" if binding.address in {ANY_IPV4, ANY_IPV6} else binding.address
     told = set(told)
     for row in KNOWN:
         process = next(filter(row.is_, family.members), None)
@@ -359,7 +384,8 @@ def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collat
         told.add(row.kind)
         clients = names_of_clients(family.clients) if row.clients else ""
         words = tuple(
-            word.format(port=binding.port, transport=binding.transport) for word in row.command
+            word.format(port=binding.port, transport=binding.transport, host=host)
+            for word in row.command
         )
         yield Collateral(
             row.kind,

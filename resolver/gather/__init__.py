@@ -54,7 +54,7 @@ def gather(
     nat = list_redirects(requests, run)
     receivers = receivers_of(nat.redirects)
     owners = {owner for entry in sockets for owner in entry.owners}
-    processes = describe({*own, *owners, *(found for _, found in receivers)})
+    processes = describe({*own, *owners, *(found for _, found in receivers.known)})
     containers, asked = ask_engines(requests, processes, sockets, policy, nat)
     if policy.use_docker:
         more, podmans = with_podman(containers, sockets, processes, run)
@@ -68,7 +68,8 @@ def gather(
         containers=containers,
         engines=asked,
         redirects=nat.redirects,
-        receivers=receivers,
+        receivers=receivers.known,
+        unclear=receivers.unclear,
         own=own,
         own_container=engines.own_container_id(),
         contained=engines.in_container(),

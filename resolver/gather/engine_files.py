@@ -2,7 +2,9 @@
 
 With live-restore they outlive their dockerd (dockerd(8)). It keeps what each was made with in
 `containers/ID/config.v2.json` of its data root (moby's daemon/container/container.go), and mounts
-files of the same folder into the container, which is how the folder is found.
+files of the same folder into the container, which is how the folder is found. How the engine is
+started is told by the unit in which the container's shim was left (snap's, a user's own), else by
+the data root that docker.service is configured for (/etc/docker/daemon.json).
 """
 
 from __future__ import annotations
@@ -25,11 +27,22 @@ if TYPE_CHECKING:
 
     from resolver.model import Process
 
-_FOLDER = r" (/\S*/containers/{id})/hostname /etc/hostname "  # proc_pid_mountinfo(5)
+_FOLDER = r" (/\S*)/containers/{id}/hostname /etc/hostname "  # proc_pid_mountinfo(5)
+_DEFAULT_ROOT, _SETTINGS = "/var/lib/docker", "/etc/docker/daemon.json"  # dockerd(8)
+_UNIT = r"(?:/user@(?P<uid>\d+)\.service/.*)?/(?P<name>(?!-)[\w.-]*docker[\w.-]*)\.service"
+_UNIT_FILES = tuple(
+    f"{place}/systemd/system/docker.service" for place in ("/etc", "/run", "/usr/lib", "/lib")
+)
 
 
 class _SavedConfig(Struct, frozen=True, rename="pascal"):
     image: str = ""
+
+
+class _DaemonSettings(Struct, frozen=True, rename="kebab"):
+    """`daemon.json`, as far as it is of interest here."""
+
+    data_root: str = _DEFAULT_ROOT
 
 
 class _SavedContainer(Struct, frozen=True):
@@ -58,7 +71,7 @@ def _saved(process: Process) -> Iterator[Container]:
     folder = re.search(_FOLDER.format(id=known), mounts)
     if folder is None:
         return
-    path = f"{folder[1]}/config.v2.json"
+    path = f"{folder[1]}/containers/{known}/config.v2.json"
     try:
         trust.check_file(path)
         saved = decode(
@@ -68,4 +81,45 @@ def _saved(process: Process) -> Iterator[Container]:
         return
     if saved.id == known and saved.name:
         name, image = saved.name.removeprefix("/"), saved.config.image
-        yield Container(saved.id, name, engine="", image=image, state=UNATTENDED)
+        start = start_of_engine(_cgroups_above(process, saved.id), folder[1], _services_root())
+        yield Container(
+            saved.id, name, engine="", image=image, state=UNATTENDED, engine_start=start
+        )
+
+
+def start_of_engine(shim: str, root: str, services_root: str) -> tuple[str, ...]:
+    """The command that starts an engine again. Pure.
+
+    Args:
+        shim: the cgroups of the container's shim, as /proc has them.
+        root: the engine's data root.
+        services_root: that of docker.service; empty where this machine has no such unit.
+    """
+    unit = re.search(_UNIT, shim)
+    if unit and unit["name"].startswith("snap."):
+        return ("snap", "start", "docker")
+    if unit:
+        return ("systemctl", *(("--user",) if unit["uid"] else ()), "start", unit["name"])
+    if root == services_root:
+        return ("systemctl", "start", "docker")
+    return ("dockerd", "--data-root", root)
+
+
+def _cgroups_above(process: Process, container_id: str) -> str:
+    """The cgroups of what is above the container's processes: the shim that was left behind."""
+    for identity in process.ancestors:
+        text = text_of(f"/proc/{identity.pid}/cgroup")
+        if container_id not in text:
+            return text
+    return ""
+
+
+def _services_root() -> str:
+    """The data root of docker.service; empty where this machine has no such unit."""
+    if not any(map(os.path.exists, _UNIT_FILES)) or not os.path.isdir("/run/systemd/system"):
+        return ""
+    try:
+        text = trust.read_named(_SETTINGS, 0).decode(errors="replace")
+        return decode(text, _DaemonSettings).data_root
+    except (OSError, JsonError):
+        return _DEFAULT_ROOT

@@ -95,7 +95,7 @@ def _is_left_over(rule: Redirect, snapshot: Snapshot) -> bool:
     From inside a container, other ones' addresses are not seen.
     """
     chain = rule.where.rpartition(" ")[2]
-    gone = rule.leads not in dict(snapshot.receivers)
+    gone = rule.leads not in {*dict(snapshot.receivers), *snapshot.unclear}
     return bool(rule.leads) and gone and chain in _ENGINES_CHAINS and not snapshot.contained
 
 

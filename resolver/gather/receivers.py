@@ -1,56 +1,69 @@
-"""Who gets what NAT rules send elsewhere: a process in any network namespace of this machine."""
+"""Who gets what NAT rules send elsewhere: a process of this machine, in any network namespace."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resolver.errors import StateChangedError
 from resolver.gather.owners import owners_of
 from resolver.gather.sockets import list_sockets
-from resolver.host.files import text_of
 from resolver.host.identity import identify
 from resolver.host.processes import one_of_each_namespace
+from resolver.host.routes import addresses_of, at_the_far_end
 from resolver.model import PortNumber, PortRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
     from resolver.model import Pid, ProcessIdentity, Redirect
 
-_LOCAL = "/32 host LOCAL"
 
+class Receivers(Struct, frozen=True):
+    """For where redirects lead, a process that is there; sorted.
 
-def receivers_of(redirects: Iterable[Redirect]) -> tuple[tuple[str, ProcessIdentity], ...]:
-    """For where each redirect leads, the first process that is there; sorted.
-
-    Without one, nothing on this machine has the address: it is another one's, or has gone.
+    Where neither has it, nothing that runs here gets it: it is another machine's, or has gone.
+    `unclear` are addresses that namespaces of this machine have, and it cannot be told which of
+    them, if any, gets what is sent there from ours.
     """
+
+    known: tuple[tuple[str, ProcessIdentity], ...] = ()
+    unclear: tuple[str, ...] = ()
+
+
+def receivers_of(redirects: Iterable[Redirect]) -> Receivers:
+    """Who is where the redirects lead."""
     rules = [each for each in redirects if each.leads]
-    found: dict[str, ProcessIdentity] = {}
-    for rule in rules:
-        number = rule.leads.removeprefix("port ")
-        if number != rule.leads and number.isdigit():
-            sockets = list_sockets([PortRequest(PortNumber(int(number)), rule.transport)])
-            owners = owners_of(each.inode for each in sockets)
-            if owners:
-                found[rule.leads] = min(owners.values())[0]
-    wanted = {each.leads for each in rules if not each.leads.startswith("port ")}
-    for pid in one_of_each_namespace() if wanted else ():
-        for address in wanted.intersection(_addresses(pid)):
-            try:
-                found.setdefault(address, identify(pid))
-            except StateChangedError:
-                continue
-    return tuple(sorted(found.items()))
+    found = {each.leads: owner for each in rules if (owner := _listener(each)) is not None}
+    unclear = []
+    for address, pids in _who_has({each.leads for each in rules}).items():
+        there = at_the_far_end(address, pids)
+        try:
+            if there is None:
+                unclear.append(address)
+            elif there:
+                found[address] = identify(there[0])
+        except StateChangedError:
+            continue
+    return Receivers(tuple(sorted(found.items())), tuple(sorted(unclear)))
 
 
-def _addresses(pid: Pid) -> Iterator[str]:
-    """The addresses of a process's network namespace (fib_trie, if_inet6 of proc_pid_net(5))."""
-    above = ""
-    for line in text_of(f"/proc/{pid}/net/fib_trie").splitlines():
-        if _LOCAL in line:
-            yield above.rpartition(" ")[2]
-        above = line if "|--" in line else above
-    for line in text_of(f"/proc/{pid}/net/if_inet6").splitlines():
-        yield str(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])))
+def _listener(rule: Redirect) -> ProcessIdentity | None:
+    """Who has the port of this machine that a rule leads to; None where it leads elsewhere."""
+    number = rule.leads.removeprefix("port ")
+    if number == rule.leads or not number.isdigit():
+        return None
+    sockets = list_sockets([PortRequest(PortNumber(int(number)), rule.transport)])
+    owners = owners_of(each.inode for each in sockets)
+    return min(owners.values())[0] if owners else None
+
+
+def _who_has(wanted: Collection[str]) -> dict[str, list[Pid]]:
+    """For each of the addresses, a process of every namespace but ours that has it."""
+    found: dict[str, list[Pid]] = {}
+    elsewhere = {each for each in wanted if not each.startswith("port ")}
+    for pid in one_of_each_namespace() if elsewhere else ():
+        for address in elsewhere.intersection(addresses_of(pid)):
+            found.setdefault(address, []).append(pid)
+    return found

@@ -6,6 +6,7 @@ a `hostPort`, sends what arrives to somewhere else while a plain bind still succ
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from msgspec.structs import replace
 from resolver.errors import CommandFailedError
 from resolver.host.files import text_of
 from resolver.host.netfilter import may_redirect, native_rules, old_nat_tables
+from resolver.host.routes import addresses_of
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -72,7 +74,27 @@ def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner)
     nat = _listed(requests, run) if may else Nat(may is not None)
     balanced = parse_ipvs(text_of(_IPVS))
     wanted = {rule for rule in balanced if any(rule.captures(request) for request in requests)}
-    return replace(nat, redirects=tuple(sorted({*nat.redirects, *wanted}))) if wanted else nat
+    found = {*nat.redirects, *wanted}
+    own = frozenset(addresses_of("self")) if found else frozenset()
+    return replace(nat, redirects=tuple(sorted(_from_here(rule, own) for rule in found)))
+
+
+def _from_here(rule: Redirect, own: frozenset[str]) -> Redirect:
+    """A rule to an address of our own leads to a port of this machine."""
+    if rule.leads not in own and not _is_loopback(rule.leads):
+        return rule
+    port = rule.target.rpartition(":")[2]
+    if rule.target != rule.leads and port.isdigit():
+        return replace(rule, leads=f"port {port}")
+    is_one = rule.target == rule.leads and rule.first == rule.last
+    return replace(rule, leads=f"port {rule.first}" if is_one else "")
+
+
+def _is_loopback(leads: str) -> bool:
+    try:
+        return ipaddress.ip_address(leads).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_ipvs(text: str) -> Iterator[Redirect]:

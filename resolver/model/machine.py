@@ -134,7 +134,8 @@ class Container(Struct, frozen=True):
     engine's socket, None where that cannot be told; `foreign`
     says that it is another user's engine, whose word counts for that user's sockets and processes
     only. `account` is the user as whom its podman's command line is asked, where that is not the
-    caller; `by_command` says that it told of the container, and no API did.
+    caller; `by_command` says that it told of the container, and no API did. `engine_start` starts
+    an engine that does not answer.
     """
 
     id: str
@@ -157,6 +158,7 @@ class Container(Struct, frozen=True):
     conmon_pid: int = 0
     account: Account | None = None
     by_command: bool = False
+    engine_start: tuple[str, ...] = ()
 
     @property
     def handle(self) -> str:
@@ -254,7 +256,7 @@ class Snapshot(Struct, frozen=True, dict=True):
     `contained` says that this command runs in a container, as a CI runner does. `ended` are holders
     that were ended in an earlier round, before the port was taken back.
     `blind_spot` says why the owner of a socket may not be among them. `receivers` has, for where
-    redirects lead, who is there.
+    redirects lead, who is there; `unclear` the addresses of which that cannot be told.
     """
 
     sockets: tuple[Socket, ...] = ()
@@ -265,6 +267,7 @@ class Snapshot(Struct, frozen=True, dict=True):
     own: tuple[ProcessIdentity, ...] = ()
     ended: tuple[Process, ...] = ()
     receivers: tuple[tuple[str, ProcessIdentity], ...] = ()
+    unclear: tuple[str, ...] = ()
     own_container: str | None = None
     contained: bool = False
     blind_spot: str = "not visible to you"

@@ -1,8 +1,9 @@
-"""A real swarm of one node, on an engine of the lab; never on the machine's own."""
+"""A real swarm of one node or two, on engines of the lab; never on the machine's own."""
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,6 +54,28 @@ def swarm(engine: Engine) -> Iterator[None]:
         yield
     finally:
         engine("swarm", "leave", "--force")
+
+
+@contextlib.contextmanager
+def worker(manager: Engine, joins: Engine) -> Iterator[str]:
+    """Makes two engines a swarm, of which the second is a worker; the manager's address."""
+    address, other = "10.77.7.1", "10.77.7.2"
+    for line in (
+        f"ip link add lab0 type veth peer name lab1 netns {joins.pid}",
+        f"ip address add {address}/24 dev lab0",
+        "ip link set lab0 up",
+    ):
+        subprocess.run([*manager.enter, *line.split()], check=True)
+    for line in (f"ip address add {other}/24 dev lab1", "ip link set lab1 up"):
+        subprocess.run([*joins.enter, *line.split()], check=True)
+    manager("swarm", "init", "--advertise-addr", address)
+    try:
+        token = manager("swarm", "join-token", "--quiet", "worker")
+        joins("swarm", "join", "--token", token, "--advertise-addr", other, f"{address}:2377")
+        yield address
+        joins("swarm", "leave", "--force")
+    finally:
+        manager("swarm", "leave", "--force")
 
 
 @contextlib.contextmanager

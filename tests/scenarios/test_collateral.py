@@ -132,7 +132,7 @@ def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
 
     loss = refused(port, "machine")
 
-    assert loss["command_lines"][0].startswith(f"hostfwd_remove tcp::{port}")
+    assert loss["command_lines"][0].startswith(f"hostfwd_remove tcp:127.0.0.1:{port}")
     assert alive(guest.pid)
     accepted(port)
 

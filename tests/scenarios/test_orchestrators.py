@@ -19,7 +19,7 @@ import pytest
 
 from tests.lab import swarm
 from tests.lab.cli import Run, ultra
-from tests.lab.engine import SERVE
+from tests.lab.engine import SERVE, engine_without_proxy
 from tests.lab.ports import free_port
 from tests.lab.processes import stays, stays_free, unavailable, wait_until
 
@@ -206,6 +206,29 @@ def test_what_dockerd_itself_listens_for_is_no_service(node: Engine, tmp_path: P
 
         assert run.status == 3, run.stdout + run.stderr
         assert [each["kind"] for each in run.port(f"{port}/tcp")["holders"]] == ["forwarder"]
+
+
+@SECOND
+def test_a_port_of_the_routing_mesh_on_a_worker(tmp_path: Path) -> None:
+    """Two nodes of a swarm; the worker knows of no service. The listener is a stand-in."""
+    port = free_port()
+    with (
+        engine_without_proxy() as manager,
+        engine_without_proxy() as worker,
+        swarm.worker(manager, worker) as address,
+        _dockerd(worker, port, tmp_path),
+    ):
+        run = on_node(worker, "resolve", *FAST, str(port))
+
+        assert run.status == 3, run.stdout + run.stderr
+        holder = holder_of(run, port)
+        assert (holder["confidence"], holder["manager"]) == ("suspected", None)
+        [command] = holder["step"]["command_lines"]
+        assert command.startswith("docker service ls   # on a manager")
+        assert f"{address}:2377" in command
+        assert "update --publish-rm" in command
+        own = on_node(worker, "who", "--json", "7946").port("7946/tcp")["holders"]
+        assert {each["kind"] for each in own} == {"forwarder"}  # the swarm's own
 
 
 @contextlib.contextmanager

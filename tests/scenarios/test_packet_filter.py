@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from resolver.gather.holders import holders
@@ -25,13 +27,15 @@ from resolver.model import (
     Transport,
 )
 from tests.lab.cli import ultra
+from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
-from tests.lab.processes import unavailable
+from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.engine import Engine
+    from tests.lab.processes import Lab
 
 pytestmark = pytest.mark.root
 
@@ -149,6 +153,9 @@ RULES = {
 }
 
 
+ADDRESS, DELETES = "10.77.8.2", "iptables(?:-nft)? -t nat -D PREROUTING "
+
+
 def redirected(port: int, rule: str, *options: str) -> dict[str, Any]:
     """What is said of a port that a rule captures; nothing is touched."""
     run = ultra("resolve", str(port), "--json", *options, prefix=namespace(rule))
@@ -159,13 +166,21 @@ def redirected(port: int, rule: str, *options: str) -> dict[str, Any]:
     return result
 
 
+def linked(pid: int) -> str:
+    """What links the namespace in which a rule is with that of a process, which gets ADDRESS."""
+    there = f"nsenter --net=/proc/{pid}/ns/net"
+    return (
+        f"ip link add lab0 type veth peer name lab1 netns {pid} && ip link set lab0 up && "
+        f"ip address add 10.77.8.1/24 dev lab0 && {there} ip link set lab1 up && "
+        f"{there} ip address add {ADDRESS}/24 dev lab1"
+    )
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("tool", RULES)
 def test_a_rule_of_a_living_container_is_its_owners(engine: Engine, tool: str) -> None:
     port, container = free_port(), engine.start()
-    rule = RULES[tool].format(
-        port=port, address=container.inspect("{{.NetworkSettings.IPAddress}}")
-    )
+    rule = f"{linked(container.pid)} && {RULES[tool].format(port=port, address=ADDRESS)}"
 
     found = redirected(port, rule)
 
@@ -219,6 +234,104 @@ def test_a_redirect_names_who_listens_there(tmp_path: Path) -> None:
 
     assert "python" in " ".join(found["chain"])
     assert "-D OUTPUT" in found["step"]["command_lines"][0]
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1", "10.77.8.1"])
+def test_an_address_of_this_very_machine_leads_to_who_listens_here(lab: Lab, to: str) -> None:
+    """Every namespace has 127.0.0.1: whoever is in another one does not get it."""
+    port, other = free_port(), free_port()
+    with network_namespace(lab) as away, network_namespace(lab) as inside:
+        lab.command(*away, "sleep", "600")
+        run(inside, "ip address add 10.77.8.1/24 dev lo")
+        run(inside, RULES["iptables-nft"].format(port=port, address=to).replace(":80", f":{other}"))
+        nobody = whose(port, inside)
+        server = lab.command(*inside, sys.executable, "-m", "http.server", str(other))
+        wait_until(lambda: held(other, inside), "it listens")
+
+        assert "gets it" not in nobody
+        assert re.search(rf"where python\S* {server.pid} gets it", whose(port, inside))
+
+
+def whose(port: int, inside: tuple[str, ...]) -> str:
+    """What is said of a rule of iptables-nft, whose deletion is offered."""
+    told = ultra("resolve", str(port), "--json", "--no-docker", prefix=inside)
+    assert told.status == 3, told.stdout + told.stderr
+    [found] = told.port(f"{port}/tcp")["holders"]
+    assert re.match(DELETES, found["step"]["command_lines"][0])
+    return " ".join(found["chain"])
+
+
+def run(inside: tuple[str, ...], *lines: str) -> None:
+    """Runs lines of shell in a namespace."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    script = " && ".join(lines)
+    subprocess.run([*inside, "sh", "-c", script], env=os.environ | {"PATH": path}, check=True)
+
+
+def held(port: int, inside: tuple[str, ...]) -> bool:
+    told = ultra("who", "--json", "--no-docker", str(port), prefix=inside)
+    return bool(told.port(f"{port}/tcp")["holders"])
+
+
+def pid_in(lab: Lab, inside: tuple[str, ...]) -> int:
+    """A process that lives in a namespace."""
+    popen = lab.command(*inside, "sleep", "600")
+    wait_until(lambda: psutil.Process(popen.pid).name() == "sleep", "it is in the namespace")
+    return popen.pid
+
+
+@pytest.mark.parametrize(
+    ("linked", "gets"),
+    [((False, True), "the one"), ((True, True), "unclear"), ((False, False), "nobody")],
+    ids=["one of two", "both", "neither"],
+)
+def test_namespaces_with_the_same_address(lab: Lab, linked: tuple[bool, bool], gets: str) -> None:
+    """Two engines may give their containers the same one: the rule leads where its bridge does."""
+    port = free_port()
+    rule = RULES["iptables-nft"].format(port=port, address=ADDRESS)
+    with (
+        network_namespace(lab) as first,
+        network_namespace(lab) as second,
+        network_namespace(lab) as ours,
+    ):
+        bridge = "ip link add lab0 type bridge && ip link set lab0 up"
+        run(ours, bridge, "ip address add 10.77.8.1/24 dev lab0", rule)
+        pids = [pid_in(lab, inside) for inside in (first, second)]
+        for number, (inside, pid) in enumerate(zip((first, second), pids, strict=True)):
+            if linked[number]:
+                run(ours, f"ip link add v{number} type veth peer name e0 netns {pid}",
+                    f"ip link set v{number} master lab0 up")  # fmt: skip
+            device = "e0" if linked[number] else "lo"
+            run(inside, f"ip address add {ADDRESS}/24 dev {device}", f"ip link set {device} up")
+
+        told = ultra("resolve", str(port), "--json", "--no-docker", prefix=ours)
+
+        assert told.status == 3, told.stdout + told.stderr
+        [found] = told.port(f"{port}/tcp")["holders"]
+        chain, [command] = " ".join(found["chain"]), found["step"]["command_lines"]
+        assert f"sleep {pids[0]}" not in chain
+        assert (f"where sleep {pids[1]} gets it" in chain) is (gets == "the one")
+        assert ("cannot be told from here" in chain) is (gets == "unclear")
+        wanted = f"ip route get {ADDRESS}" if gets == "unclear" else DELETES
+        assert re.match(wanted, command)
+
+
+def test_an_address_behind_a_gateway_is_not_guessed(lab: Lab) -> None:
+    port = free_port()
+    rule = RULES["iptables-nft"].format(port=port, address=ADDRESS)
+    with network_namespace(lab) as away, network_namespace(lab) as ours:
+        pid = pid_in(lab, away)
+        run(ours, f"ip link add v0 type veth peer name e0 netns {pid}", "ip link set v0 up")
+        run(ours, "ip address add 10.77.9.1/24 dev v0", rule)
+        run(ours, "ip route add 10.77.8.0/24 via 10.77.9.2")
+        run(away, f"ip address add {ADDRESS}/24 dev lo", "ip link set e0 up",
+            "ip address add 10.77.9.2/24 dev e0")  # fmt: skip
+
+        told = ultra("resolve", str(port), "--json", "--no-docker", prefix=ours)
+
+        [found] = told.port(f"{port}/tcp")["holders"]
+        assert "cannot be told from here" in " ".join(found["chain"])
+        assert found["step"]["command_lines"][0].startswith("ip route get ")
 
 
 def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:

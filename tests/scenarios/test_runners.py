@@ -115,6 +115,45 @@ def test_an_application_that_stays_down_is_ended(god: Pm2) -> None:
     assert (god.daemon, god.pid("idle")) == (daemon, idle)
 
 
+def test_an_application_that_waits_for_the_port_is_named(god: Pm2, lab: Lab) -> None:
+    """Somebody else has its port: it ends, and is started again some seconds later."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    god.serve("web", port, "--restart-delay", "3000")
+    god.serve("idle", free_port())
+    wait_until(lambda: god.status("web") != "online", "it ends")
+
+    run = resolve(port, env=god.environment)
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["manager"]["kind"], found["manager"]["name"]) == ("pm2", "web")
+    assert any("Address already in use" in fact for fact in found["evidence"])
+    assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
+    assert squatter.alive
+
+    run = resolve(port, "--stop-services", env=god.environment)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert stays_free(port, 4.0)
+    assert god.status("web") == "stopped"
+    assert god.status("idle") == "online"
+
+
+def test_an_application_that_pm2_gave_up_waits_no_more(god: Pm2, lab: Lab) -> None:
+    """Its server is one of Node's, which ends before it is a second old."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    god.script("web", port, "--max-restarts", "1")
+    wait_until(lambda: god.status("web") == "errored", "pm2 gave it up")
+
+    run = resolve(port, env=god.environment)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert not squatter.alive
+    assert stays_free(port)
+
+
 def test_in_cluster_mode_the_daemon_that_listens_is_never_signalled(god: Pm2) -> None:
     port = free_port()
     god.cluster("many", port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from tests.lab.supervisors import Circus, comes_back, serving, watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.lab.processes import Lab
 
 pytestmark = pytest.mark.slow
 
@@ -137,4 +140,28 @@ def test_a_socket_of_circusds_own_is_not_freed_by_ending_circusd(circus: Circus)
     assert (found["kind"], run.port(f"{port}/tcp")["verdict"]) == ("protected", "refused")
     assert circus.endpoint in found["step"]["command_lines"][0]
     assert alive(daemon)
+    assert "idle: active" in circus.call("status")
+
+
+def test_a_watcher_that_waits_for_the_port_is_named(circus: Circus, lab: Lab) -> None:
+    """Somebody else has its port: it ends as soon as it is started, and would take the port."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1"
+    circus.start_circus(watcher("web", server) + watcher("idle", "sleep 1000"))
+    wait_until(lambda: "web: active" in circus.call("status"), "it is watched")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"]) == ("service", "yes")
+    assert (found["manager"]["kind"], found["manager"]["name"]) == ("circus", "web")
+    assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
+    assert squatter.alive
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert stays_free(port)
     assert "idle: active" in circus.call("status")

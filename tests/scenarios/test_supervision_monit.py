@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from tests.lab.supervisors import RUNIT, Monit, Supervisors, comes_back, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.lab.processes import Lab
 
 pytestmark = pytest.mark.slow
 
@@ -206,3 +209,32 @@ def test_monit_goes_before_the_supervisor_that_it_commands(monit: Monit, tmp_pat
         assert run.status == 0, run.stdout + run.stderr
         assert holder(run, port)["manager"]["kind"] == "monit"
         assert stays_free(port, 3.0)
+
+
+@pytest.mark.parametrize("told_by", ["its test", "its start program"])
+def test_what_monit_misses_and_would_start_is_named(monit: Monit, lab: Lab, told_by: str) -> None:
+    """Somebody else has its port: monit starts it at each check, and it would take the port."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    if told_by == "its test":
+        monit.serve(port)
+        check = watched(monit, more=f"if failed host 127.0.0.1 port {port} then alert")
+    else:
+        server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1"
+        lines = (f"check process web with pidfile {monit.pid_file}", f'start program = "{server}"')
+        check = "\n  ".join((*lines, 'stop program = "/bin/true"'))
+    monit.start_monit(check)
+    wait_until(lambda: "Process 'web'" in monit.call("status"), "monit looks at it")
+
+    run = resolve(port)
+
+    assert run.status == 3, run.stdout + run.stderr
+    found = holder(run, port)
+    assert (found["manager"]["kind"], found["manager"]["name"]) == ("monit", "web")
+    assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
+    assert squatter.alive
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert stays_free(port, 3.0)

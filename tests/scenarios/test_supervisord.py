@@ -255,6 +255,29 @@ def test_a_program_that_only_its_log_tells_of(supervisor: Supervisor, lab: Lab) 
     assert alive(squatter.pid)
 
 
+def test_a_client_that_fails_may_wait_for_the_port_and_no_more(
+    supervisor: Supervisor, lab: Lab
+) -> None:
+    """It is told the port of what it works with, and ends for another reason."""
+    port = free_port()
+    lab.command(sys.executable, "-m", "http.server", str(port))
+    wait_until(lambda: not is_free(port), f"{port} is served")
+    worker = f"/bin/sh -c 'echo no such queue; exit 1' worker --queue-url http://127.0.0.1:{port}/"
+    section = program("worker", worker, "true").replace("startsecs=0", "startsecs=2")
+    log = "stdout_logfile=AUTO\nstartretries=99\n"
+    supervisor.start(section.replace("stdout_logfile=NONE\n", log))
+    wait_until(lambda: supervisor.state("worker") == "BACKOFF", "the worker fails")
+
+    said = "program worker:worker of supervisord (BACKOFF) may wait for this port"
+    told = ultra("resolve", "--dry-run", str(port))
+    assert said in told.stdout.replace("(STARTING)", "(BACKOFF)")
+    run = resolve(port)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert any("may wait for this port" in fact for fact in holder(run, port)["evidence"])
+    assert supervisor.state("worker") in {"BACKOFF", "STARTING"}
+
+
 @pytest.mark.engine
 def test_a_container_that_has_the_port_of_a_program_that_waits(
     supervisor: Supervisor, engine: Engine

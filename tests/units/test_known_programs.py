@@ -25,6 +25,8 @@ OWN = [
     "vault server -dev",
     "python3 train.py --port 29500",
     "mutagen sync list",
+    "rsync -a /home backup:",
+    "beam.smp -progname erl -noshell -s shop",
 ]
 THEIRS = {
     "java -Xmx1g com.intellij.idea.Main": "session",
@@ -43,6 +45,8 @@ THEIRS = {
     "mutagen daemon run": "network",
     "incusd forkproxy -- 1 2 tcp:0.0.0.0:80 3 4 tcp:127.0.0.1:80": "network",
     "tor -f torrc": "network",
+    "rsync --daemon --no-detach": "registrants",
+    "beam.smp -root /usr/lib/erlang -progname erl -home /root": "state",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from resolver.managed import ManagedService, Waiting
+from resolver.managed import ManagedService
 from resolver.model import (
     Binding,
     Classification,
@@ -17,6 +17,7 @@ from resolver.model import (
     Transport,
 )
 from resolver.waiters import handed_over, is_way_in
+from resolver.waiting import PortClaim, Waiting
 
 SERVICE = ManagedService(
     manager="systemd",
@@ -27,17 +28,23 @@ SERVICE = ManagedService(
     keeper="systemd",
     evidence=(),
 )
-FOR_IT = [
+LISTENING = [
     "python3 -m http.server 3000",
     "web --port 3000",
     "web --port=3000",
     "web -p 3000",
     "web -p3000",
     "web --listen 127.0.0.1:3000",
-    "web --url=http://0.0.0.0:3000/",
+    "web --server.port=3000",
     "gunicorn -b :3000 web:app",
     "/bin/sh -c 'exec web --http.port=3000; true'",
     "manage.py runserver 0.0.0.0:3000",
+]
+MENTIONING = [
+    "worker --url=http://127.0.0.1:3000/",
+    "worker --redis-port 3000",
+    "wait-for db:3000",
+    "worker --addr db:3000",
 ]
 FOR_ANOTHER = [
     "web --timeout 3000",
@@ -47,25 +54,67 @@ FOR_ANOTHER = [
     "web --max-old-space-size=3000",
     "web --version 1.3000",
 ]
+TAKEN = "OSError: [Errno 98] Address already in use"
 
 
-@pytest.mark.parametrize("command", FOR_IT)
-def test_a_command_line_that_names_the_port(command: str) -> None:
-    assert Waiting(SERVICE, "auto-restart", command).wants(3000)
+def claim(command: str = "", log: str = "", settings: tuple[str, ...] = ()) -> PortClaim | None:
+    return Waiting(SERVICE, "auto-restart", command, settings, lambda: log).claim(3000)
+
+
+def certain(command: str = "", log: str = "", settings: tuple[str, ...] = ()) -> bool | None:
+    found = claim(command, log, settings)
+    return found.certain if found else None
+
+
+@pytest.mark.parametrize("command", LISTENING)
+def test_a_server_that_is_told_to_listen_there(command: str) -> None:
+    """Sure as long as nothing is known of why it ends; else what it says decides."""
+    assert certain(command) is True
+    assert certain(command, "no such database") is False
+    assert certain(command, f"starting\n{TAKEN}") is True
+
+
+@pytest.mark.parametrize("command", MENTIONING)
+def test_a_number_that_may_be_a_clients(command: str) -> None:
+    assert certain(command) is False
+    assert certain(command, "connection refused") is False
+    assert certain(command, TAKEN) is True
 
 
 @pytest.mark.parametrize("command", FOR_ANOTHER)
 def test_a_number_that_is_no_port(command: str) -> None:
-    assert Waiting(SERVICE, "auto-restart", command).wants(3000) == ""
+    assert claim(command) is None
+    assert claim(command, TAKEN) is None
 
 
-def test_settings_and_what_it_printed() -> None:
-    given = Waiting(SERVICE, "BACKOFF", settings=("WORKERS=3000", "HTTP_PORT=3000"))
-    assert given.wants(3000) == "it is started with HTTP_PORT=3000"
-    assert Waiting(SERVICE, "BACKOFF", settings=("WORKERS=3000",)).wants(3000) == ""
-    log = "ready at 3000\nbind() to 0.0.0.0:3000 failed (98: Address already in use)\n"
-    assert "Address already in use" in Waiting(SERVICE, "BACKOFF", log=lambda: log).wants(3000)
-    assert Waiting(SERVICE, "BACKOFF", log=lambda: "ready at 3000").wants(3000) == ""
+def test_settings() -> None:
+    assert claim(settings=("WORKERS=3000", "HTTP_PORT=3000")) == PortClaim(
+        "it is started with HTTP_PORT=3000", certain=True
+    )
+    assert claim(settings=("WORKERS=3000",)) is None
+    assert certain(settings=("REDIS_URL=redis://db:3000/0",)) is False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bind() to 0.0.0.0:3000 failed (98: Address already in use)",
+        "Error: listen EADDRINUSE: address already in use :::3000",
+        "[Errno 98] error while attempting to bind on address ('127.0.0.1', 3000): in use",
+        "Error: Port 3000 is already in use",
+        "Bind for 0.0.0.0:3000 failed: port is already allocated",
+    ],
+)
+def test_what_it_says_is_sure_whatever_it_is_told(line: str) -> None:
+    assert claim(log=f"ready\n{line}\n") == PortClaim(f"it says: {line}", certain=True)
+    assert certain("web --port 3000", line.replace("3000", "8080")) is False
+    assert claim(log="ready at 3000") is None
+
+
+def test_what_its_manager_tests() -> None:
+    waiting = Waiting(SERVICE, "Does not exist", tested=frozenset({3000}))
+    assert waiting.claim(3000) == PortClaim("systemd tests it on 3000", certain=True)
+    assert waiting.claim(3001) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,341 @@
+"""Every program of the table of known ones, on a port of its own: the real one, or a stand-in.
+
+A stand-in is a Python with the program's name and command line: for what Debian does not have, or
+what would be too much for a test. Which of them are is said by `STAND_INS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.lab.processes import Lab, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+# Answers each line with itself
+ECHO = """\
+import socketserver, sys
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line)
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
+"""
+# Runs a command on a terminal that nobody ever types into
+TERMINAL = (sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])")
+
+
+class Program(NamedTuple):
+    """What runs: its command line; the client that it needs to be more than its port."""
+
+    command: tuple[str, ...]
+    transport: str = "tcp"
+    client: Callable[[socket.socket], None] | None = None
+    env: tuple[tuple[str, str], ...] = ()
+
+
+# --- real ones ------------------------------------------------------------------------------------
+
+
+def qemu(port: int, folder: Path) -> Program:
+    """A machine without any hardware, and with one forward."""
+    forward = f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80"
+    monitor = f"unix:{folder}/monitor,server=on,wait=off"
+    words = ("-machine", "none", "-display", "none", "-nodefaults", "-monitor", monitor)
+    return Program((real("qemu-system-x86_64"), *words, "-netdev", forward))
+
+
+def tigervnc(port: int, folder: Path) -> Program:
+    number = 1000 + os.getpid() % 30_000
+    options = ("-SecurityTypes", "None", "-localhost", "-rfbport", str(port))
+    return Program((real("Xtigervnc"), f":{number}", *options, "-desktop", folder.name))
+
+
+def python(port: int, folder: Path) -> Program:
+    (folder / "served.py").write_text(
+        f"import socket; s = socket.create_server(('127.0.0.1', {port}))"
+    )
+    return Program((*TERMINAL, sys.executable, "-i", str(folder / "served.py")))
+
+
+def irb(port: int, folder: Path) -> Program:
+    (folder / "served.rb").write_text(f"require 'socket'; $s = TCPServer.new('127.0.0.1', {port})")
+    return Program((*TERMINAL, real("irb"), "-r", str(folder / "served.rb")))
+
+
+def erlang(port: int, _: Path) -> Program:
+    listens = f"gen_tcp:listen({port}, [{{ip, {{127,0,0,1}}}}])"
+    code = f"spawn(fun() -> {listens}, timer:sleep(infinity) end)."
+    return Program((*TERMINAL, real("erl"), "-eval", code))
+
+
+def jshell(port: int, folder: Path) -> Program:
+    (folder / "served.jsh").write_text(f"var s = new java.net.ServerSocket({port});\n")
+    return Program((*TERMINAL, real("jshell"), "--feedback", "silent", str(folder / "served.jsh")))
+
+
+def neovim(port: int, _: Path) -> Program:
+    return Program((real("nvim"), "--clean", "--headless", "--listen", f"127.0.0.1:{port}"))
+
+
+def gdbserver(port: int, _: Path) -> Program:
+    return Program((real("gdbserver"), f"127.0.0.1:{port}", "/bin/sleep", "600"))
+
+
+def adb(port: int, folder: Path) -> Program:
+    return Program(
+        (real("adb"), "-P", str(port), "nodaemon", "server"), env=(("HOME", str(folder)),)
+    )
+
+
+def iproxy(port: int, _: Path) -> Program:
+    return Program((real("iproxy"), f"{port}:22"))
+
+
+def dnsmasq(port: int, _: Path) -> Program:
+    listens = (f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces")
+    alone = ("--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file=", "--user=root")
+    return Program((real("dnsmasq"), "--keep-in-foreground", *listens, *alone))
+
+
+def unbound(port: int, folder: Path) -> Program:
+    file = folder / "unbound.conf"
+    file.write_text(
+        f"server:\n interface: 127.0.0.1@{port}\n do-daemonize: no\n username: ''\n chroot: ''\n"
+        f" directory: '{folder}'\n pidfile: ''\n use-syslog: no\n module-config: 'iterator'\n"
+        "remote-control:\n control-enable: no\n"
+    )
+    return Program((real("unbound"), "-d", "-c", str(file)))
+
+
+def epmd(port: int, _: Path) -> Program:
+    return Program((real("epmd"), "-address", "127.0.0.1", "-port", str(port)), client=_registers)
+
+
+def _registers(connection: socket.socket) -> None:
+    """ALIVE2_REQ of a node (the Erlang distribution protocol); it stays as long as that does."""
+    name = b"lab"
+    request = struct.pack(f">BHBBHHH{len(name)}sH", 120, 4369, 77, 0, 6, 5, len(name), name, 0)
+    connection.sendall(struct.pack(">H", len(request)) + request)
+    assert connection.recv(64)
+
+
+def rmiregistry(port: int, _: Path) -> Program:
+    return Program((real("rmiregistry"), str(port)))
+
+
+def registry(port: int, _: Path) -> Program:
+    return Program((real("java"), "-m", "java.rmi/sun.rmi.registry.RegistryImpl", str(port)))
+
+
+def cups(port: int, folder: Path) -> Program:
+    (folder / "cupsd.conf").write_text(f"Listen 127.0.0.1:{port}\n")
+    places = ("ServerRoot", "StateDir", "CacheDir", "RequestRoot", "TempDir")
+    lines = [f"{place} {folder}\n" for place in places]
+    logs = [f"{kind}Log {folder}/{kind}\n" for kind in ("Access", "Error", "Page")]
+    (folder / "files.conf").write_text("".join((*lines, *logs)))
+    words = ("-c", str(folder / "cupsd.conf"), "-s", str(folder / "files.conf"))
+    return Program((real("cupsd"), "-f", *words))
+
+
+def openvpn(port: int, folder: Path) -> Program:
+    """A server without an interface: what evidence has no hold of."""
+    pair = ("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"))
+    request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=lab")
+    subprocess.run([real("openssl"), *request, *pair], check=True, capture_output=True)
+    tls = ("--tls-server", "--dh", "none", "--ca", f"{folder}/cert.pem")
+    keys = ("--cert", f"{folder}/cert.pem", "--key", f"{folder}/key.pem")
+    where = ("--proto", "tcp-server", "--local", "127.0.0.1", "--lport", str(port))
+    return Program((real("openvpn"), "--dev", "null", *where, *tls, *keys))
+
+
+def tor(port: int, folder: Path) -> Program:
+    (folder / "torrc").touch()
+    own = f"{folder}/torrc"
+    files = ("-f", own, "--defaults-torrc", own, "--DataDirectory", f"{folder}/data")
+    return Program((real("tor"), *files, "--SocksPort", f"127.0.0.1:{port}"))
+
+
+def mosh(port: int, _: Path) -> Program:
+    server = f"{real('mosh-server')} new -i 127.0.0.1 -p {port} -- sleep 600"
+    return Program(("sh", "-c", f"{server}; sleep 600"), "udp", env=(("LC_ALL", "C.UTF-8"),))
+
+
+def samba(port: int, folder: Path) -> Program:
+    """A share, with somebody who has asked for it."""
+    file = folder / "smb.conf"
+    kinds = ("private dir", "lock directory", "state directory", "cache directory", "pid directory")
+    places = "".join(f" {kind} = {folder}\n" for kind in (*kinds, "ncalrpc dir"))
+    where = f" smb ports = {port}\n interfaces = 127.0.0.1\n bind interfaces only = yes\n"
+    file.write_text(f"[global]\n{where}{places} disable netbios = yes\n")
+    words = ("--foreground", "--no-process-group", f"--configfile={file}", "--debug-stdout")
+    return Program((real("smbd"), *words), client=_negotiates)
+
+
+def _negotiates(connection: socket.socket) -> None:
+    """SMB_COM_NEGOTIATE, in which every conversation begins ([MS-CIFS] 2.2.4.52)."""
+    dialects = b"\x02NT LM 0.12\0\x02SMB 2.002\0"
+    header = b"\xffSMB\x72" + bytes(4) + b"\x18\x01\x28" + bytes(20)
+    message = header + b"\0" + struct.pack("<H", len(dialects)) + dialects
+    connection.sendall(struct.pack(">I", len(message)) + message)
+    assert connection.recv(1024)
+
+
+def vsftpd(port: int, folder: Path) -> Program:
+    (folder / "empty").mkdir()
+    file = folder / "vsftpd.conf"
+    file.write_text(
+        f"listen=YES\nlisten_ipv6=NO\nlisten_address=127.0.0.1\nlisten_port={port}\n"
+        f"background=NO\nanonymous_enable=YES\nsecure_chroot_dir={folder}/empty\n"
+        "isolate=NO\nisolate_network=NO\nseccomp_sandbox=NO\n"
+    )
+    return Program((real("vsftpd"), str(file)), client=_greets)
+
+
+def _greets(connection: socket.socket) -> None:
+    assert connection.recv(1024).startswith(b"220")
+    connection.sendall(b"NOOP\r\n")
+    assert connection.recv(1024)
+
+
+def rsync(port: int, folder: Path) -> Program:
+    (folder / "rsyncd.conf").write_text(f"use chroot = no\n[lab]\n path = {folder}\n")
+    words = ("--daemon", "--no-detach", "--address=127.0.0.1", f"--port={port}")
+    return Program((real("rsync"), *words, f"--config={folder}/rsyncd.conf"), client=_synchronises)
+
+
+def _synchronises(connection: socket.socket) -> None:
+    assert connection.recv(1024).startswith(b"@RSYNCD:")
+    connection.sendall(b"@RSYNCD: 31.0\n")  # what it wants, it will say
+
+
+# --- real interpreters, which run a stand-in ------------------------------------------------------
+
+
+def torch(port: int, folder: Path) -> Program:
+    package = folder / "torch" / "distributed"
+    package.mkdir(parents=True)
+    (package / "run.py").write_text(ECHO)
+    words = ("-m", "torch.distributed.run", str(port))
+    return Program((sys.executable, *words), env=(("PYTHONPATH", str(folder)),))
+
+
+def vscode_server(port: int, folder: Path) -> Program:
+    script = folder / ".vscode-server" / "bin" / "server.js"
+    script.parent.mkdir(parents=True)
+    script.write_text(f"require('net').createServer().listen({port}, '127.0.0.1')")
+    return Program((real("node"), str(script)))
+
+
+def intellij(port: int, folder: Path) -> Program:
+    source = folder / "com" / "intellij" / "idea" / "Main.java"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        "package com.intellij.idea;\npublic class Main {\n"
+        "  public static void main(String[] a) throws Exception {\n"
+        f"    new java.net.ServerSocket({port}).accept();\n  }}\n}}\n"
+    )
+    subprocess.run([real("javac"), str(source)], check=True)
+    return Program((real("java"), "-cp", str(folder), "com.intellij.idea.Main"))
+
+
+# --- stand-ins ------------------------------------------------------------------------------------
+
+
+def _standing_in(
+    name: str, *words: str, on: tuple[str, ...] = ()
+) -> Callable[[int, Path], Program]:
+    """A Python that is called so, with these words in its command line; `on` a terminal or not."""
+
+    def start(port: int, folder: Path) -> Program:
+        (folder / name).symlink_to(os.path.realpath(sys.executable))
+        (folder / "echo.py").write_text(ECHO)
+        command = (*on, str(folder / name), f"{folder}/echo.py", str(port), *words)
+        return Program(command, client=_talks)
+
+    return start
+
+
+def _talks(connection: socket.socket) -> None:
+    connection.sendall(b"hello\n")
+    assert connection.recv(64)
+
+
+REAL: dict[str, Callable[[int, Path], Program]] = {
+    "qemu-system-*": qemu,
+    "Xvnc": tigervnc,
+    "python -i": python,
+    "ruby": irb,
+    "beam.smp": erlang,
+    "java jshell": jshell,
+    "emacs": neovim,
+    "gdb": gdbserver,
+    "adb": adb,
+    "iproxy": iproxy,
+    "dnsmasq": dnsmasq,
+    "named": unbound,
+    "epmd": epmd,
+    "rmiregistry": rmiregistry,
+    "java RegistryImpl": registry,
+    "gpg-agent": cups,
+    "tailscaled": openvpn,
+    "cloudflared": tor,
+    "mosh-server": mosh,
+    "ganesha.nfsd": samba,
+    "vsftpd": vsftpd,
+    "rsync": rsync,
+}
+STAND_INS: dict[str, Callable[[int, Path], Program]] = {
+    "VBoxHeadless": _standing_in("VBoxHeadless", "--startvm", "guest"),
+    "vmware-vmx": _standing_in("vmware-vmx", "guest.vmx"),
+    "firecracker": _standing_in("firecracker", "--api-sock", "guest.socket"),
+    "chrome": _standing_in("slack"),
+    "spark-shell": _standing_in("spark-shell", "spark-shell", on=TERMINAL),
+    "marimo": _standing_in("marimo", "edit", "notebook.py"),
+    "consul": _standing_in("consul", "agent"),
+    "torchrun": _standing_in("torchrun", "train.py"),
+    "python torch": torch,
+    "lxd": _standing_in("incusd", "forkproxy", "--", "1"),
+    "mutagen": _standing_in("mutagen", "daemon", "run"),
+    "vault": _standing_in("vault", "server"),
+    "code": _standing_in("code-server"),
+    "node": vscode_server,
+    "java idea": intellij,
+}
+# Rows whose real program has a scenario of its own
+ELSEWHERE = {
+    "ssh": "test_a_session_that_also_forwards",
+    "inetd": "test_a_server_of_many_services",
+}
+
+
+def real(name: str) -> str:
+    """The path of a program that Debian has."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return shutil.which(name, path=path) or unavailable(f"{name} is missing")
+
+
+@contextlib.contextmanager
+def connected(program: Program, port: int) -> Iterator[None]:
+    """Its client is there and has spoken with it, where it needs one."""
+    if program.client is None:
+        yield
+        return
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        program.client(connection)
+        yield
+
+
+def run(lab: Lab, program: Program) -> subprocess.Popen[bytes]:
+    """Starts it."""
+    return lab.command(*program.command, env=dict(program.env))

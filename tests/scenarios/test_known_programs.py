@@ -1,0 +1,98 @@
+"""Each row of the table of known programs: the real program or a stand-in (tests/lab/known.py).
+
+All of them run at once, and one look at them is what every test here reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resolver.collateral.known import KNOWN, Known
+from tests.lab import known
+from tests.lab.cli import ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import Lab, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.xdist_group("known programs"),  # they are started once
+]
+STARTERS = {**known.REAL, **known.STAND_INS}
+# Rows that have the names of another one, by what their command lines have
+SECOND = {
+    "python -i": "cmdoption-i",
+    "python torch": "elastic",
+    "java RegistryImpl": "rmiregistry",
+    "java idea": "jetbrains",
+    "java jshell": "/jshell/",
+}
+
+
+def row_of(case: str) -> Known:
+    """The row that a case is for: by the first of its names."""
+    first = case.partition(" ")[0]
+    rows = [row for row in KNOWN if row.names.split()[0] == first]
+    [row] = [row for row in rows if SECOND.get(case, "") in row.source]
+    return row
+
+
+def test_every_row_has_a_scenario() -> None:
+    covered = [row_of(case) for case in (*STARTERS, *known.ELSEWHERE)]
+    assert {id(row) for row in covered} == {id(row) for row in KNOWN}
+    assert len(covered) == len(KNOWN)
+    tests = "".join(each.read_text() for each in Path(__file__).parent.glob("test_*.py"))
+    assert all(f"def {name}(" in tests for name in known.ELSEWHERE.values())
+
+
+def _serves(popen: subprocess.Popen[bytes], port: int, transport: str) -> bool:
+    assert popen.poll() is None, popen.args
+    return not is_free(port, transport)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    """What is said of each: the report of its port. Nothing may be touched meanwhile."""
+    home = tmp_path_factory.mktemp("known")
+    ports = {case: free_port() for case in STARTERS}
+    with Lab(home) as lab, contextlib.ExitStack() as connections:
+        programs, running = {}, {}
+        for number, (case, start) in enumerate(STARTERS.items()):
+            folder = home / str(number)
+            folder.mkdir()
+            programs[case] = start(ports[case], folder)
+            running[case] = known.run(lab, programs[case])
+        for case, program in programs.items():
+            port = ports[case]
+            serves = partial(_serves, running[case], port, program.transport)
+            wait_until(serves, f"{case} serves", 60)
+            connections.enter_context(known.connected(program, port))
+        words = [f"{port}/{programs[case].transport}" for case, port in ports.items()]
+        run = ultra("resolve", "--json", "--no-docker", "--grace", "2", *words)
+        assert run.status == 3, run.stdout
+        yield {case: run.port(word) for case, word in zip(ports, words, strict=True)}
+        assert {case for case, popen in running.items() if popen.poll() is not None} == set()
+
+
+@pytest.mark.parametrize("case", STARTERS)
+def test_what_is_more_than_its_port_is_refused(found: dict[str, dict[str, Any]], case: str) -> None:
+    row, report = row_of(case), found[case]
+
+    assert report["verdict"] == "refused", report
+    assert re.search("would also end: |somebody's work runs in it", report["reason"])
+    losses = [loss for loss in report["holders"][0]["collateral"] if loss["kind"] == row.kind]
+    assert any(row.text in loss["text"] for loss in losses), losses
+    [loss] = [each for each in losses if row.text in each["text"]]
+    assert loss["degree"] == "refused"
+    if row.command:
+        assert loss["command_lines"][0].startswith(row.command[0])
