@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 
 from resolver.errors import UltraPortsError
 from resolver.report.escape import escape
 from resolver.settings import LOG_VARIABLE
 
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
+COMPLETION_VARIABLE = "_ULTRA_PORTS_COMPLETE"  # typer's, from the name of the command
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 1000  # characters: it may quote names that came from strangers
 
@@ -56,6 +58,8 @@ def _run() -> int:
             from resolver.cli.logs import begin
 
             begin(os.environ[LOG_VARIABLE])
+        if COMPLETION_VARIABLE in os.environ:
+            _plain_completion()
         from resolver.cli.app import run
 
         return run()
@@ -63,3 +67,14 @@ def _run() -> int:
         said = escape(str(error), LONGEST_MESSAGE)
         print(f"ultra-ports: {said}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return int(error.status)
+
+
+def _plain_completion() -> None:
+    """Has typer offer help texts as they are.
+
+    Where rich is installed it has rich read them as markup, and break them into lines of 80, each
+    of which fish would offer; and rich takes as long to load as typer itself.
+    """
+    renderer = ModuleType("typer.rich_utils")
+    vars(renderer)["rich_render_text"] = str
+    sys.modules[renderer.__name__] = renderer

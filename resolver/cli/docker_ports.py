@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver import __version__
+from resolver.cli import COMPLETION_VARIABLE
 from resolver.cli import main as run
 from resolver.json_text import JsonError, decode, encode
 
@@ -132,19 +133,17 @@ def _complete(words: list[str]) -> None:
 
     It is what typer tells fish, which has the same form: what is offered, a tab, what it is.
     """
-    from resolver.cli.app import run as typed
-
     alone = len(words) == 1 and not words[0].startswith("-")
     offered = io.StringIO()
     for line in (words, ["who", *words]) if alone else (words,):
         os.environ |= {
-            "_ULTRA_PORTS_COMPLETE": "complete_fish",
+            COMPLETION_VARIABLE: "complete_fish",
             "_TYPER_COMPLETE_FISH_ACTION": "get-args",
             "_TYPER_COMPLETE_ARGS": f"{join(['ultra-ports', *line[:-1]])} {line[-1]}",
         }
         sys.argv = ["ultra-ports"]
         with redirect_stdout(offered), suppress(SystemExit):
-            typed()
+            run()
     print("\n".join([*dict.fromkeys(filter(None, offered.getvalue().splitlines())), _NO_FILES]))
 
 

@@ -161,7 +161,20 @@ def test_no_engine_is_asked_and_little_is_loaded(tmp_path: Path) -> None:
 
     assert asked == []
     assert "resolver.cli.completing" in names
-    assert not names & {"docker", "redis", "asyncio"}
+    assert not names & {"docker", "redis", "asyncio", "rich"}
+
+
+def test_every_line_is_an_option_with_its_whole_help() -> None:
+    """The help of `run --port` is longer than a line of the terminal."""
+    environ = {
+        "_ULTRA_PORTS_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_ARGS": "ultra-ports run --",
+    }
+    lines = ultra(env=environ).stdout.splitlines()
+    assert all(line.startswith("--") for line in lines)
+    [port] = (line for line in lines if line.startswith("--port\t"))
+    assert port.endswith("every service of the project file.")
 
 
 def test_a_project_that_makes_no_sense_offers_nothing(tmp_path: Path, project: object) -> None:
