@@ -128,8 +128,8 @@ def _status(action: Action, plugin: Path, file: Path) -> PluginEnvelope:
 
 def _lines(found: PluginEnvelope) -> Iterator[str]:
     about = f"`docker {NAME} 8085` says who holds a port" if found.runs else "it cannot be run"
-    link = f"leads to {found.target}: {about}" if found.target else "is no link of ours"
-    yield f"{found.plugin} {link}"
+    absent = "is no link of ours" if os.path.lexists(found.plugin) else "is not there"
+    yield f"{found.plugin} {f'leads to {found.target}: {about}' if found.target else absent}"
     if found.switched_off:
         yield f"docker's hooks are switched off (features.{_SWITCH} in {found.config})"
     elif found.hooks:
