@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from types import ModuleType
@@ -59,7 +60,7 @@ def _run() -> int:
 
             begin(os.environ[LOG_VARIABLE])
         if COMPLETION_VARIABLE in os.environ:
-            _plain_completion()
+            _prepare_completion()
         from resolver.cli.app import run
 
         return run()
@@ -69,12 +70,13 @@ def _run() -> int:
         return int(error.status)
 
 
-def _plain_completion() -> None:
-    """Has typer offer help texts as they are.
+def _prepare_completion() -> None:
+    """Has typer offer help texts as they are, soon: somebody waits for each <TAB>.
 
-    Where rich is installed it has rich read them as markup, and break them into lines of 80, each
-    of which fish would offer; and rich takes as long to load as typer itself.
+    Where rich is installed typer has rich read them as markup, and break them into lines of 80, of
+    which fish would offer each; and rich takes as long to load as typer itself.
     """
+    gc.disable()  # this process ends before there is anything to collect
     renderer = ModuleType("typer.rich_utils")
     vars(renderer)["rich_render_text"] = str
     sys.modules[renderer.__name__] = renderer
