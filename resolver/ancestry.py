@@ -134,7 +134,7 @@ def stop_of_container(paths: str, container: Container) -> tuple[Command, ...]:
     if "kubepods" in paths:
         words = ("kubectl", "get", "pods", "-A", "-o", "wide")
         return (Command(words, f"the pod of container {container.name}"),)
-    if container.client == ("lxc-stop",):
+    if container.client[0] == "lxc-stop":
         stop = Command((*container.client, "-n", container.handle), "stops it with all in it")
         return (stop,)
     if container.client == ("machinectl",):

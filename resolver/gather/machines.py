@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from resolver.model import Process
 
 _NSPAWN = frozenset({"systemd-nspawn"})
-_NAME_OPTIONS = ("-M", "--machine", "-D", "--directory", "-i", "--image")  # in this order
+_LXC = frozenset({"lxc-start", "lxc-execute"})  # in the foreground, they watch it themselves
+_LXC_PATH = "/var/lib/lxc"  # where its tools look for containers if they are not told (lxc.conf(5))
+_NAMES = ("-M", "--machine", "-D", "--directory", "-i", "--image")  # in this order
 # The title of LXC's monitor (lxc_monitor of lxc/start.c): where its containers are, and its name
 _MONITOR = r"\[lxc monitor\] (\S+) (\S+)"
 _CLIENTS = (("incus", "incus"), ("lxd", "lxc"))
@@ -29,25 +31,34 @@ def machine_above(line: Iterable[Process]) -> Container | None:
     """The container of the nearest such process in a line of ancestors."""
     for process in line:
         if known_as(process, _NSPAWN):
-            return _container(process, _machine_name(process.command), "machinectl")
+            name = _option(process.command, *_NAMES).rstrip("/").rpartition("/")[2]
+            return _container(process, name.removesuffix(".raw"), "machinectl")
         if match := re.match(_MONITOR, " ".join(process.command)):
-            client = next((name for part, name in _CLIENTS if part in match[1]), "lxc-stop")
-            return _container(process, match[2], client)
+            return _container(process, match[2], *_client(match[1]))
+        if known_as(process, _LXC):
+            path = _option(process.command, "-P", "--lxcpath") or _LXC_PATH
+            return _container(process, _option(process.command, "-n", "--name"), *_client(path))
     return None
 
 
-def _container(watcher: Process, name: str, client: str) -> Container:
-    return Container(str(watcher.pid), name, engine="", state="running", client=(client,))
+def _container(watcher: Process, name: str, *client: str) -> Container:
+    return Container(str(watcher.pid), name or "?", engine="", state="running", client=client)
 
 
-def _machine_name(command: tuple[str, ...]) -> str:
-    """As it was given, or the last part of its directory or image (systemd-nspawn(1), -M)."""
-    for option in _NAME_OPTIONS:
+def _client(path: str) -> tuple[str, ...]:
+    """Whose container it is that is kept there: LXD's, Incus', or LXC's own."""
+    known = next((name for part, name in _CLIENTS if part in path), "")
+    return (known,) if known else ("lxc-stop", *(() if path == _LXC_PATH else ("-P", path)))
+
+
+def _option(command: tuple[str, ...], *options: str) -> str:
+    """The value of the first of these options that was given, in their order; empty for none."""
+    for option in options:
         for word, following in pairwise((*command, "")):
             key, _, value = word.partition("=")
             given = "" if option.startswith("--") else word.removeprefix(option)
             if key == option and (found := value or following):
-                return found.rstrip("/").rpartition("/")[2].removesuffix(".raw")
+                return found
             if given and given != word:
-                return given.rstrip("/").rpartition("/")[2].removesuffix(".raw")
-    return "?"
+                return given
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,12 +47,45 @@ def test_a_server_in_a_container_of_nspawn(lab: Lab, tmp_path: Path) -> None:
     assert not is_free(port)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("ground", ["foreground", "background"])
+def test_a_server_in_a_container_of_lxc(lab: Lab, tmp_path: Path, ground: str) -> None:
+    start = shutil.which("lxc-start") or unavailable("lxc-start is missing")
+    busybox = shutil.which("busybox") or unavailable("busybox is missing")
+    root, port, name = tmp_path / "root", free_port(), f"lab{ground}"
+    for folder in ("bin", "proc", "sys", "dev"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin" / "busybox")
+    config = {"uts.name": name, "net.0.type": "none", "rootfs.path": f"dir:{root}"}
+    more = {"mount.auto": "proc:rw sys:ro", "apparmor.profile": "unconfined"}
+    lines = [f"lxc.{key} = {value}\n" for key, value in {**config, **more}.items()]
+    (tmp_path / "config").write_text("".join(lines))
+    words = ("-n", name, "-P", str(tmp_path), "-f", str(tmp_path / "config"))
+    how = "-F" if ground == "foreground" else "-d"
+    served = ("/bin/busybox", "httpd", "-f", "-p", str(port))
+    lab.command("sh", "-c", '"$@"; sleep 600', "sh", start, *words, how, "--", *served)
+    wait_until(lambda: not is_free(port), "the container serves")
+
+    run = ultra("resolve", "--json", "--no-docker", str(port))
+
+    assert run.status == 3, run.stdout
+    [holder] = run.port(f"{port}/tcp")["holders"]
+    assert (holder["kind"], holder["container"]["name"]) == ("container", name)
+    [command] = holder["step"]["commands"]
+    assert command == ["lxc-stop", "-P", str(tmp_path), "-n", name]
+    assert not is_free(port)
+    subprocess.run([*command, "-k"], check=True)
+    wait_until(lambda: is_free(port), "the command that was told stops it")
+
+
 @pytest.mark.parametrize(
     ("title", "client"),
     [
         ("[lxc monitor] /var/lib/lxc web", "lxc-stop"),
         ("[lxc monitor] /var/snap/lxd/common/lxd/containers web", "lxc"),
         ("[lxc monitor] /var/lib/incus/containers web", "incus"),
+        ("lxc-start -F -n web", "lxc-stop"),
+        ("lxc-execute --name=web -- /bin/server", "lxc-stop"),
         ("systemd-nspawn --machine=web -bD /var/lib/machines/other", "machinectl"),
         ("systemd-nspawn -D /var/lib/machines/web/", "machinectl"),
         ("systemd-nspawn -Mweb -D /other", "machinectl"),
