@@ -32,6 +32,7 @@ from resolver.model import (
 )
 from resolver.pipeline import diagnose, prove
 from resolver.strategies.kill import kill
+from tests.lab import known
 from tests.lab.cli import ultra
 from tests.lab.npm import install
 from tests.lab.ports import free_port, is_free
@@ -121,20 +122,20 @@ def listening(port: int) -> None:
 
 
 def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
-    """A stand-in: a Python with the name and the command line of QEMU."""
+    """What is told takes one forward off it, and the machine runs on."""
     port = free_port()
-    machine = tmp_path / "qemu-system-x86_64"
-    machine.symlink_to(os.path.realpath(sys.executable))
-    code = f"import socket; s = socket.create_server(('127.0.0.1', {port})); input(s.accept())"
-    words = ("-name", "guest", "-netdev", f"user,id=n,hostfwd=tcp::{port}-:80")
-    guest = lab.command(str(machine), "-c", code, *words)
+    guest = known.run(lab, known.qemu(port, tmp_path))
     listening(port)
 
     loss = refused(port, "machine")
 
-    assert loss["command_lines"][0].startswith(f"hostfwd_remove tcp:127.0.0.1:{port}")
+    [command] = loss["commands"]
+    assert command == ["hostfwd_remove", f"tcp:127.0.0.1:{port}"]
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.connect(str(tmp_path / "monitor"))
+        monitor.sendall(" ".join(command).encode() + b"\n")
+        wait_until(lambda: not answers(port), "the forward is gone")
     assert alive(guest.pid)
-    accepted(port)
 
 
 def test_a_terminal_session(lab: Lab) -> None:
@@ -354,28 +355,6 @@ def test_a_database_is_never_killed_by_itself(lab: Lab) -> None:
     assert outcome.actions == (f"SIGTERM to redis-server {server.pid}",)
     assert server.alive
     assert ultra("resolve", "--force", *QUICK, str(port)).status == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "command"),
-    [
-        ("adb", "registrants", "adb forward --remove tcp:{}"),
-        ("dnsmasq", "registrants", "ip -brief address"),
-        ("Xtigervnc", "desktop", ""),
-        ("mosh-server", "session", ""),
-        ("tailscaled", "network", ""),
-        ("VBoxHeadless", "machine", "VBoxManage controlvm NAME natpf1 delete RULE"),
-    ],
-)
-def test_what_is_known_by_its_name(lab: Lab, name: str, kind: str, command: str) -> None:
-    """Stand-ins: a server of the lab with the name of each."""
-    port = free_port()
-    server = lab.start("answering", port, "--name", name)
-
-    loss = refused(port, kind)
-
-    assert server.alive
-    assert " ".join(loss["command_lines"]).startswith(command.format(port))
 
 
 def test_a_plan_goes_on_where_its_maker_accepted_the_loss(lab: Lab, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab.cli import ultra
+from tests.lab.known import TERMINAL, real
 from tests.lab.npm import install
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import unavailable, wait_until
@@ -126,3 +127,50 @@ def test_a_server_with_a_client_and_the_way_it_is_told(lab: Lab) -> None:
     assert (run.status, server.alive) == (0, False)
     assert "would also end" not in run.stdout
     assert not is_free(other)
+
+
+NGINX = """\
+daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log stderr;
+events {{}}
+http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}
+"""
+
+
+def test_what_a_developer_starts_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
+    """Each has a terminal as its standard input, and nobody types into it."""
+    (tmp_path / "server.js").write_text(SERVER, encoding="utf-8")
+    (tmp_path / "config.ru").write_text("run ->(e) { [200, {}, ['ok']] }", encoding="utf-8")
+    (tmp_path / "web.py").write_text(WEB.partition("\n")[2], encoding="utf-8")
+    (tmp_path / "index.php").touch()
+    ports = [free_port() for _ in range(9)]
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=ports[0]))
+    here = "127.0.0.1"
+    commands = (
+        (real("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")),
+        (real("node"), "server.js", str(ports[1])),
+        (sys.executable, "-m", "http.server", "--bind", here, str(ports[2])),
+        (real("php"), "-S", f"{here}:{ports[3]}"),
+        ("env", "PHP_CLI_SERVER_WORKERS=2", real("php"), "-S", f"{here}:{ports[4]}"),
+        (real("puma"), "-b", f"tcp://{here}:{ports[5]}"),
+        (real("puma"), "-w", "2", "-b", f"tcp://{here}:{ports[6]}"),
+        (
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-w",
+            "2",
+            "-b",
+            f"{here}:{ports[7]}",
+            "web:application",
+        ),
+        (real("redis-server"), "--port", str(ports[8]), "--save", "", "--bind", here),
+    )
+    for command in commands:
+        lab.command(*TERMINAL, *command)
+    for port in ports:
+        listening(port)
+
+    run = ultra("resolve", "--json", "--no-docker", *QUICK, *map(str, ports))
+
+    assert run.status == 0, run.stdout
+    assert {each["verdict"] for each in run.json["ports"]} == {"freed"}
