@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "free": quiet.free,
     "who": quiet.who,
+    "published": quiet.published,
+    "lazy": quiet.lazy,
     "completion": doors.completion,
     "hook": doors.hook,
     "many": many.many,

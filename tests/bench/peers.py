@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 INSTALL_SECONDS = 300
 PYPI = ("whoisport", "portcheck-tool", "whatport", "kport")
 NPM = ("kill-port", "fkill-cli")
-AS_FAST = 0.5  # of what tools in Python and Node take
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,9 @@ PEERS = (
 
 
 def contenders(
-    bench: Bench, lab: Lab, port: int, owners: set[int]
+    bench: Bench, lab: Lab, port: int, owners: set[int], interpreted: float
 ) -> Iterator[tuple[Contender, float | None]]:
-    """Every tool that is here, with the ratio that ours has to reach against it."""
+    """Every tool that is here; those in Python and Node with the ratio that ours has to reach."""
     for peer in PEERS:
         program = locate(bench, peer.program)
         if program is None:
@@ -68,7 +67,7 @@ def contenders(
             argv = (program, *peer.words(port))
             # portcheck says with 1 that a port is not free
             found = Contender(label, argv, statuses=(0, 1), names=lambda: owners)
-        yield found, AS_FAST if peer.interpreted else None
+        yield found, interpreted if peer.interpreted else None
 
 
 def asking(bench: Bench, name: str, *words: str, owners: set[int]) -> Contender | None:

@@ -80,6 +80,21 @@ def test_the_crowd_can_be_measured(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("local_engine")
+def test_a_published_port_can_be_measured(tmp_path: Path) -> None:
+    [row] = measured(tmp_path, ["published"])
+    assert row[2] == 'python -c "import typer, msgspec, psutil, tabulate, docker"'
+    assert row[5:7] == ["≤ 1.4", "-"]
+
+
+def test_what_takes_lazy_imports_is_measured_where_there_are_any(tmp_path: Path) -> None:
+    file = tmp_path / "table.md"
+    assert bench("lazy", "--markdown", file).returncode == 0
+    [row] = cells(file.read_text(encoding="utf-8"))
+    assert row[2].startswith("not measured") is not hasattr(sys, "set_lazy_imports")
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("local_engine")
 def test_the_engine_is_asked_three_times_at_most(tmp_path: Path) -> None:
     counts, times = measured(tmp_path, ["containers"])
     assert counts[0] == "containers"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = 35  # of each process
 NARROW, WHOLE_SS, WHOLE_LSOF, MEMORY = 0.35, 0.85, 0.25, 1.5
+INTERPRETED = 0.5  # of what tools in Python and Node take
 # A run is weighed by a small parent: a process starts with the peak of whoever started it.
 WEIGHED = """
 import os, sys
@@ -72,7 +73,7 @@ def _whole(bench: Bench, lab: Lab, prefix: tuple[str, ...]) -> Iterator[Row]:
     ]
     others += (
         (peer, target)
-        for peer, target in peers.contenders(bench, lab, port, owners)
+        for peer, target in peers.contenders(bench, lab, port, owners, INTERPRETED)
         if not peer.label.startswith(("ss ", "lsof "))
     )
     ours = bench.ultra("who", "-v", str(port), names=lambda: owners)
