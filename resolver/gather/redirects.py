@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.host.files import text_of
-from resolver.host.netfilter import may_redirect, native_rules, old_nat_tables
+from resolver.host.netfilter import nat_rules
 from resolver.host.routes import addresses_of
 from resolver.model import ANY_IPV4, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -30,14 +30,11 @@ from resolver.settings import COMMAND_TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from resolver.host.netfilter import NatRules
     from resolver.model import PortRequest
     from resolver.protocols import CommandRunner
 
 _SAVES = ("iptables", "ip6tables")
-_BACKENDS = (
-    "legacy",
-    "nft",
-)  # xtables-nft(8): each shows its own rules, and is one of them by name
 # Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
 _LEADING = r"(?:KUBE|CNI|NETAVARK)-"
 _GOES_ON = r"-A (?P<chain>\S+) .*(?:--to-destination (?P<address>\S+)|-[jg] (?P<next>(?!DNAT)\S+))"
@@ -66,12 +63,13 @@ NO_MAPS: Mapping[Any, Any] = MappingProxyType({})
 def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner) -> Nat:
     """The rules that capture any of the requested ports; only root may read them.
 
-    The tools are run only where the kernel says that some rule could matter.
+    A tool is run only where the kernel says that it would list a rule that could matter.
     """
     if requests is None or sys.platform != "linux" or os.geteuid() != 0:
         return UNREAD
-    may = may_redirect()
-    nat = _listed(requests, run) if may else Nat(may is not None)
+    rules = nat_rules()
+    may = rules.may_redirect
+    nat = _listed(requests, rules, run) if may else Nat(may is not None)
     balanced = parse_ipvs(text_of(_IPVS))
     wanted = {rule for rule in balanced if any(rule.captures(request) for request in requests)}
     found = {*nat.redirects, *wanted}
@@ -131,47 +129,55 @@ def _from_hexadecimal(text: str) -> str:
     return socket.inet_ntop(socket.AF_INET, bytes.fromhex(text))
 
 
-def _listed(requests: Collection[PortRequest], run: CommandRunner) -> Nat:
+def _listed(requests: Collection[PortRequest], there: NatRules, run: CommandRunner) -> Nat:
     found: dict[object, Redirect] = {}
-    saved = {tool: _output((f"{tool}-save", "-t", "nat"), run) for tool in _tools()}
+    saved = {tool: _output((f"{tool}-save", "-t", "nat"), run) for tool in _tools(there)}
     for tool, text in saved.items():
         for rule in _of_iptables(tool, text):
             found.setdefault((tool.partition("-")[0], rule.delete[1:]), rule)
-    ruleset = _output(("nft", "-j", "list", "ruleset"), run)
+    listed = any(map(_is_new, saved.values()))
+    asks_nft = there.native or (there.new and not listed)
+    ruleset = _output(("nft", "-j", "list", "ruleset"), run) if asks_nft else ""
     rules = [*found.values(), *_of_nftables(ruleset)]
     wanted = {rule for rule in rules if any(rule.captures(request) for request in requests)}
-    return Nat(readable=True, redirects=tuple(sorted(wanted)), unlisted=_unlisted(saved, ruleset))
+    return Nat(
+        readable=True,
+        redirects=tuple(sorted(wanted)),
+        unlisted=_unlisted(there, saved, unread=bool(asks_nft and not ruleset)),
+    )
 
 
-def _unlisted(saved: Mapping[str, str], ruleset: str) -> bool:
-    """Whether the kernel has rules of a kind that no tool here lists."""
-    listed = {tool: "(nf_tables)" in text for tool, text in saved.items() if text}
-    old = {tool.partition("-")[0] for tool, is_nft in listed.items() if not is_nft}
-    if not old_nat_tables() <= old:
-        return True
-    return not ruleset and (not listed or native_rules())
+def _unlisted(there: NatRules, saved: Mapping[str, str], *, unread: bool) -> bool:
+    """Whether the kernel has rules of a kind that no tool here lists; `unread`: those of nft(8)."""
+    old = {tool.partition("-")[0] for tool, text in saved.items() if text and not _is_new(text)}
+    return unread or not there.old <= old
 
 
-def _tools() -> Iterator[str]:
-    """The default ones, and those of each backend that the kernel has tables of.
+def _is_new(text: str) -> bool:
+    """Whether iptables-save(8) has listed rules of nf_tables, and not of the old tables."""
+    return "(nf_tables)" in text
+
+
+def _tools(there: NatRules) -> Iterator[str]:
+    """The tools of each backend that has rules; first the one that goes by the plain name.
 
     To list the old tables would load them where they are not there.
     """
-    yield from _SAVES
-    old = old_nat_tables()
-    for backend in _BACKENDS:
-        for tool in _SAVES:
-            if (backend == "nft" or tool in old) and not _is_default(tool, backend):
-                yield f"{tool}-{backend}"
+    for tool in _SAVES:
+        backends = {"legacy": tool in there.old, "nft": bool(there.new)}
+        default = _default_backend(tool)
+        if backends.pop(default, any(backends.values())):
+            yield tool
+        yield from (f"{tool}-{backend}" for backend, has_rules in backends.items() if has_rules)
 
 
-def _is_default(tool: str, backend: str) -> bool:
-    """Whether the tool that is called by its plain name is this one (update-alternatives(1))."""
+def _default_backend(tool: str) -> str:
+    """Which one the plain name means, `legacy` or `nft` (update-alternatives(1)); "" if unknown."""
     try:
         path = os.readlink(f"/etc/alternatives/{tool}-save")
     except OSError:
-        return False
-    return os.path.basename(path) == f"{tool}-{backend}-save"
+        return ""
+    return os.path.basename(path).removeprefix(f"{tool}-").removesuffix("-save")
 
 
 def _of_iptables(tool: str, text: str) -> Iterator[Redirect]:

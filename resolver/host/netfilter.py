@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import socket
 
+from msgspec import Struct
+
 from resolver.host.netlink import attributes, dump
 
 _NETLINK_NETFILTER = 12
@@ -25,18 +27,38 @@ _OLD_TABLES = {
 }
 
 
-def may_redirect() -> bool | None:
-    """False where no rule does; True where one may, or cannot be ruled out.
+class NatRules(Struct, frozen=True):
+    """Which rules there are that could send a port elsewhere.
 
-    None: the rules may not be read, neither here nor by the tools that list them (capabilities(7),
-    CAP_NET_ADMIN).
+    Attributes:
+        old: the tools whose old NAT table exists: `iptables`, `ip6tables`.
+        new: whether a rule of nf_tables could; None where these may not be read, neither here nor
+            by the tools that list them (capabilities(7), CAP_NET_ADMIN).
+        native: whether one of these has an expression of nf_tables' own, which only nft(8) lists.
     """
-    return bool(old_nat_tables()) or _nftables_may()
+
+    old: frozenset[str]
+    new: bool | None
+    native: bool
+
+    @property
+    def may_redirect(self) -> bool | None:
+        """False where no rule does; True where one may, or cannot be ruled out; None: unknown."""
+        return bool(self.old) or self.new
 
 
-def old_nat_tables() -> frozenset[str]:
-    """The tools whose old NAT table exists: `iptables`, `ip6tables`."""
-    return frozenset(tool for tool, path in _OLD_TABLES.items() if "nat" in _lines(path))
+def nat_rules() -> NatRules:
+    """What the kernel says of its rules."""
+    old = frozenset(tool for tool, path in _OLD_TABLES.items() if "nat" in _lines(path))
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+            found = [each for each in dump(netlink, _GET_RULE, _EVERY_FAMILY) if tells(each)]
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return NatRules(old, new=None, native=False)
+        unknown = error.errno != errno.EPROTONOSUPPORT  # this kernel has no such rules
+        return NatRules(old, new=unknown, native=unknown)
+    return NatRules(old, new=bool(found), native=any(tells(each, _NATIVE) for each in found))
 
 
 def _lines(path: str) -> list[str]:
@@ -48,21 +70,6 @@ def _lines(path: str) -> list[str]:
         return []
     except OSError:
         return ["nat"]
-
-
-def native_rules() -> bool:
-    """Whether a rule has an expression of nf_tables' own, which only nft(8) lists."""
-    return _nftables_may(_NATIVE) is True
-
-
-def _nftables_may(words: tuple[bytes, ...] = _TELLING) -> bool | None:
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-            return any(tells(rule, words) for rule in dump(netlink, _GET_RULE, _EVERY_FAMILY))
-    except OSError as error:
-        if error.errno == errno.EPERM:
-            return None
-        return error.errno != errno.EPROTONOSUPPORT  # this kernel has no such rules
 
 
 def tells(rule: bytes, words: tuple[bytes, ...] = _TELLING) -> bool:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-ASK = "from resolver.host.netfilter import may_redirect; print(may_redirect())"
+ASK = "from resolver.host.netfilter import nat_rules; print(nat_rules().may_redirect)"
 # Each runs in an empty network namespace of its own.
 SILENT = {
     "nothing": "true",
