@@ -94,6 +94,17 @@ class BoundedClient(APIClient):
             use_ssh_client=endpoint.startswith("ssh://"),
         )
 
+    def _retrieve_server_version(self) -> str:
+        """The version of the API that the engine speaks, as Docker's own command line learns it.
+
+        A header of `GET /_ping` says so. For the SDK's own `GET /version` an engine runs programs.
+        """
+        pong = self._get(f"{self.base_url}/_ping")  # type: ignore[attr-defined] # not in types-docker
+        version: str = pong.headers.get("Api-Version", "")
+        if not version:
+            raise ValueError("this is no engine")
+        return version
+
     @property
     def _general_configs(self) -> dict[str, Any]:
         """What the SDK has read of Docker's configuration, if its author is this user or root."""

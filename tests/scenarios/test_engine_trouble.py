@@ -238,9 +238,9 @@ class _Nonsense(BaseHTTPRequestHandler):
     containers = "[null]"
 
     def do_GET(self) -> None:
-        version = self.path.endswith("/version")
-        body = ('{"ApiVersion": "1.41"}' if version else self.containers).encode()
+        body = ("OK" if self.path.endswith("/_ping") else self.containers).encode()
         self.send_response(200)
+        self.send_header("Api-Version", "1.41")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -68,7 +68,7 @@ def assert_only_asked(other: Stranger) -> None:
     assert all(line.startswith("GET ") for line in other.asked), other.asked
     paths = [line.split()[1].partition("?")[0] for line in other.asked]
     targets = {path.removesuffix("/json").rpartition("/")[2] for path in paths}
-    assert targets <= {"version", "containers", ID}, other.asked
+    assert targets <= {"_ping", "containers", ID}, other.asked
 
 
 # --- about root's ports ---------------------------------------------------------------------------

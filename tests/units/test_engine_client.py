@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID = "0123456789abcdef" * 4
-VERSION = b'{"ApiVersion": "1.41"}'
+VERSION = b"Api-Version: 1.41"
 NONSENSE = "does not answer as an engine"
 OTHER = 65533  # nobody who runs tests
 
@@ -84,10 +84,10 @@ class Engine:
                 while lines.readline().strip():
                     pass
                 question = line.decode().strip()
-                version = "/version" in question
-                if not version:
+                ping = "/_ping" in question
+                if not ping:
                     self.asked.append(question)
-                for part in said(VERSION) if version else self.reply():
+                for part in said(b"OK", VERSION) if ping else self.reply():
                     connection.sendall(part)
 
 

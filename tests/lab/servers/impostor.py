@@ -18,8 +18,7 @@ from pathlib import Path
 from tests.lab.servers.answering import PR_SET_NAME
 from tests.lab.servers.common import Endpoint, answer, bound, hold_signals, next_signal, ready
 
-HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
-VERSION = b'{"ApiVersion": "1.41", "Version": "20.10.24"}'
+HEAD = b"HTTP/1.1 %s\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n"
 
 
 class Engine(socketserver.ThreadingUnixStreamServer):
@@ -49,8 +48,8 @@ class Handler(socketserver.StreamRequestHandler):
         method, target, *_ = question.split()
         name = target.rpartition("containers/")[2].removesuffix("/json")
         file = self.server.folder / f"{name.replace('/', '_').partition('?')[0]}.json"
-        if target.endswith("/version"):
-            self._say(b"200 OK", VERSION)
+        if target.endswith("/_ping"):
+            self._say(b"200 OK", b"OK")
         elif method != "GET":
             self._say(b"204 No Content", b"")
         elif self.server.endless and target.partition("?")[0].endswith("/containers/json"):
