@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+
+_OBJECTS = 50_000  # that are made before anybody looks for cycles among them
 
 
 def main() -> None:
@@ -12,9 +15,13 @@ def main() -> None:
     """
     if hasattr(sys, "set_lazy_imports"):
         sys.set_lazy_imports("all")
+    gc.set_threshold(_OBJECTS)
     from resolver.cli import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()
 
 
 if __name__ == "__main__":

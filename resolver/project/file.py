@@ -7,7 +7,6 @@ Nothing here looks at environment variables.
 from __future__ import annotations
 
 import re
-import tomllib
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -156,6 +155,8 @@ def default_variable(name: str) -> str:
 
 def _own(path: Path) -> dict[str, Any] | None:
     """What stands in the file for us; None in a pyproject.toml that has nothing to say."""
+    import tomllib
+
     try:
         raw = tomllib.loads(read(path))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError; integers of 5000 digits

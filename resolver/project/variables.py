@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from dotenv.parser import parse_stream
-from dotenv.variables import parse_variables
-
 from resolver.errors import UsageError
 from resolver.project.checked import shown
 
@@ -25,6 +22,9 @@ def parse(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         UsageError: a line makes no sense; the message has its number.
     """
+    from dotenv.parser import parse_stream
+    from dotenv.variables import parse_variables
+
     found: dict[str, str] = {}
     for each in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         if each.error:
