@@ -78,7 +78,9 @@ class EngineClient:
     @property
     def _api(self) -> BoundedClient:
         if self._connection is None:
-            self._connection = _connect(self.endpoint, self._timeout, self._uid)
+            from resolver.host.engine_sdk import BoundedClient
+
+            self._connection = BoundedClient(self.endpoint, self._timeout, self._uid)
         return self._connection
 
     def containers(self) -> list[dict[str, Any]]:
@@ -175,7 +177,9 @@ class EngineClient:
         self.close()
 
     def _ask(self, ask: Callable[[], _T], extra_seconds: float = 0) -> _T:
-        """What `ask` returns, with the SDK's errors as ours."""
+        """What `ask` returns, with the SDK's errors as ours; where nothing is, it is not loaded."""
+        if self._connection is None and not is_there(self.endpoint):
+            raise EngineAbsentError(f"there is no engine at {self.endpoint.removeprefix(_UNIX)}")
         from resolver.host import engine_sdk
 
         try:
@@ -183,14 +187,6 @@ class EngineClient:
         except engine_sdk.FAILURES as error:
             limit = self._timeout + extra_seconds
             raise engine_sdk.translated(error, self.endpoint, limit) from error
-
-
-def _connect(endpoint: str, timeout_seconds: float, uid: int | None) -> BoundedClient:
-    if not is_there(endpoint):
-        raise EngineAbsentError(f"there is no engine at {endpoint.removeprefix(_UNIX)}")
-    from resolver.host.engine_sdk import BoundedClient
-
-    return BoundedClient(endpoint, timeout_seconds, uid)
 
 
 def _expect(kind: type, answer: Any) -> Any:  # noqa: ANN401 - JSON

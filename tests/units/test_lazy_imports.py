@@ -1,10 +1,18 @@
-"""What Python loads lazily (PEP 810) has no submodules until they are imported by their names."""
+"""What is loaded, and when.
+
+What Python loads lazily (PEP 810) has no submodules until they are imported by their names.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from tests.lab.ports import free_port
 
 ROOT = Path(__file__).parents[2] / "resolver"
 
@@ -41,3 +49,40 @@ def test_submodules_are_imported_by_their_names() -> None:
 def test_the_rule_finds_one() -> None:
     assert unloaded("import docker\nFAILURE = docker.errors.APIError") == {"docker.errors"}
     assert unloaded("import docker.errors\nFAILURE = docker.errors.APIError") == set()
+
+
+def loaded(script: str, folder: Path) -> set[str]:
+    """The packages and modules that a script has loaded when it ends."""
+    said = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", said + script],
+        cwd=folder,
+        env={**os.environ, "ULTRA_PORTS_STATE": str(folder / "none")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())
+
+
+def test_the_sdk_is_not_loaded_for_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    script = """
+from resolver.errors import EngineAbsentError
+from resolver.host.engine_client import EngineClient
+try:
+    EngineClient("unix:///nonexistent/docker.sock", 1.0).containers()
+except EngineAbsentError:
+    print("absent")
+"""
+    found = loaded(script, tmp_path)
+    assert "resolver.host.engine_client" in found
+    assert "docker" not in found
+
+
+def test_a_free_port_loads_nothing_that_is_for_others(tmp_path: Path) -> None:
+    words = ["ultra-ports", "resolve", "--no-docker", str(free_port())]
+    script = f"import sys; sys.argv = {words}; from resolver.__main__ import main; main()"
+    found = loaded(script, tmp_path)
+    assert "resolver.pipeline" in found
+    others = {"docker", "tabulate", "sqlite3", "tomllib", "dotenv", "resolver.classify"}
+    assert found.isdisjoint(others)
