@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_OBJECTS = 50_000  # that are made before anybody looks for cycles among them
+_OBJECTS = 50_000  # are made before anybody looks for cycles among them: modules leave none
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         run()
     finally:
-        gc.freeze()
+        gc.freeze()  # what is left ends with the process: nobody looks at all of it once more
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from types import ModuleType
@@ -76,7 +75,6 @@ def _prepare_completion() -> None:
     Where rich is installed typer has rich read them as markup, and break them into lines of 80, of
     which fish would offer each; and rich takes as long to load as typer itself.
     """
-    gc.disable()  # this process ends before there is anything to collect
     renderer = ModuleType("typer.rich_utils")
     vars(renderer)["rich_render_text"] = str
     sys.modules[renderer.__name__] = renderer
