@@ -58,6 +58,9 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         with self.popen:
+            self.popen.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.popen.wait(2.0)  # by itself, so that what it did is measured
             self.popen.kill()
         assert "Traceback" not in self.stderr, self.stderr
         assert "internal error" not in self.stderr, self.stderr

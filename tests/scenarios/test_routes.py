@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +18,7 @@ from tests.lab.ports import free_port
 from tests.lab.processes import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.processes import Lab
@@ -90,7 +94,7 @@ class Site:
         self.file.write_text(f"[services.api]\nport = {self.api}\n")
         (root / "shop_site.py").write_text(script.replace("PORT", str(self.api)))
         argv = (each.format(port=self.port) for each in command)
-        lab.command(sys.executable, *argv, cwd=root)
+        self.popen = lab.command(sys.executable, *argv, cwd=root)
         wait_until(lambda: self.get() is not None, "the application answers")
 
     def ask(self, method: str = "GET", path: str = "/healthz") -> Response:
@@ -115,8 +119,12 @@ class Site:
 
 
 @pytest.fixture(params=SERVERS)
-def site(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Site:
-    return Site(lab, tmp_path, request.param)
+def site(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Iterator[Site]:
+    site = Site(lab, tmp_path, request.param)
+    yield site
+    site.popen.send_signal(signal.SIGINT)  # by itself, so that what it did is measured
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        site.popen.wait(2.0)
 
 
 def test_the_route_follows_the_service(lab: Lab, site: Site) -> None:
