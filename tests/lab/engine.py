@@ -121,10 +121,10 @@ class Engine:
 
     def reap(self) -> None:
         """Removes every container that carries the mark; fails the test where one stays."""
-        if left := self.left():
+        if left := self.left():  # it answers, or this fails
             with contextlib.suppress(EngineError):  # one may be on its way out by itself
                 self("rm", "--force", "--volumes", *left)
-        wait_until(lambda: not self.left(), "the engine removed every container of the test")
+            wait_until(lambda: not self.left(), "the engine removed every container of the test")
 
     def answers(self) -> bool:
         """True where the engine still answers."""
