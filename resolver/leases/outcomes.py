@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -99,10 +100,5 @@ def _counts(raw: bytes) -> dict[Verdict, int] | None:
     """What stands in the file; None where it is none of ours."""
     if not raw.startswith(_HEAD):
         return None
-    text = raw[len(_HEAD) :].decode("ascii", "replace")
-    lines = (line.split() for line in text.splitlines())
-    return {Verdict(each[0]): int(each[1]) for each in lines if _is_count(each)}
-
-
-def _is_count(words: list[str]) -> bool:
-    return len(words) == 2 and words[0] in set(Verdict) and words[1].isdecimal()  # noqa: PLR2004
+    lines = re.findall(r"^([a-z]+) +([0-9]+)$", raw.decode("ascii", "replace"), re.MULTILINE)
+    return {Verdict(name): int(count) for name, count in lines if name in set(Verdict)}

@@ -126,14 +126,14 @@ def prolonged(entry: Entry, ttl_seconds: float | None, where: Here, now: Moment)
         UsageError: it would have no end, and has no owner.
     """
     lease = entry.lease
-    if ttl_seconds is None and lease.owner is None:
-        raise UsageError("a reservation that no process owns has an end")
-    ttl = _ttl(ttl_seconds, lease.scope, where)
-    return Entry(
-        replace(lease, expires_at=None if ttl is None else now.wall + ttl),
-        now.boot,
-        None if ttl is None else now.since_boot + ttl,
-    )
+    if ttl_seconds is None:
+        if lease.owner is None:
+            raise UsageError("a reservation that no process owns has an end")
+        if not bounded(lease.scope, where):
+            return Entry(replace(lease, expires_at=None), now.boot, None)
+        ttl_seconds = LEASE_SECONDS
+    ends = now.since_boot + ttl_seconds
+    return Entry(replace(lease, expires_at=now.wall + ttl_seconds), now.boot, ends)
 
 
 def bounded(scope: str, where: Here) -> bool:
@@ -157,9 +157,6 @@ def sorted_leases(leases: Iterable[Lease]) -> tuple[Lease, ...]:
 
 
 def _check(claims: Sequence[Claim]) -> None:
-    for claim in claims:
-        if claim.owner is None and claim.ttl_seconds is None:
-            raise UsageError("a reservation that no process owns has an end")
     for one, other in combinations(claims, 2):
         if one.scope == other.scope and collide(one.request, other.request):
             raise ReservedError(
@@ -180,13 +177,8 @@ def _same_lease(claim: Claim, lease: Lease) -> bool:
     )  # fmt: skip
 
 
-def _ttl(wanted: float | None, scope: str, where: Here) -> float | None:
-    return LEASE_SECONDS if wanted is None and bounded(scope, where) else wanted
-
-
 def _entry(claim: Claim, token: int, where: Here, now: Moment) -> Entry:
     fields = asdict(claim)
-    ttl = _ttl(fields.pop("ttl_seconds"), claim.scope, where)
-    expires_at = None if ttl is None else now.wall + ttl
-    lease = Lease(**fields, token=token, created_at=now.wall, expires_at=expires_at)
-    return Entry(lease, now.boot, None if ttl is None else now.since_boot + ttl)
+    ttl_seconds = fields.pop("ttl_seconds")
+    lease = Lease(**fields, token=token, created_at=now.wall, expires_at=None)
+    return prolonged(Entry(lease, now.boot, None), ttl_seconds, where, now)

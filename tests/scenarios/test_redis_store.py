@@ -41,9 +41,13 @@ def server() -> Iterator[Server]:
         yield server
 
 
+def opened(url: str) -> closing[RedisStore]:
+    return closing(RedisStore(url, here({})))
+
+
 @pytest.fixture
 def store(server: Server) -> Iterator[RedisStore]:
-    with closing(RedisStore(server.url)) as store:
+    with opened(server.url) as store:
         yield store
 
 
@@ -84,7 +88,7 @@ def test_each_host_has_its_own_ports(server: Server, tmp_path: Path) -> None:
     assert (other.status, other.stdout.strip()) == (0, str(port))
     assert (again.status, again.stdout) == (1, "")
     assert "reserved for api of project a" in again.stderr
-    with closing(RedisStore(server.url)) as store:
+    with opened(server.url) as store:
         assert [lease.scope for lease in store.leases()] == ["host:one", "host:two"]
         assert [lease.expires_at is not None for lease in store.leases()] == [True, True]
 
@@ -122,7 +126,7 @@ def test_a_redis_that_wakes_up_late_grants_nothing(server: Server) -> None:
             server.freeze()
             return answer
 
-    with closing(Frozen(server.url)) as frozen, closing(RedisStore(server.url)) as store:
+    with closing(Frozen(server.url, here({}))) as frozen, opened(server.url) as store:
         with pytest.raises(StoreError, match="the same command again is safe"):
             frozen.acquire([claim()])
         server.thaw()
@@ -134,7 +138,7 @@ def test_a_redis_that_wakes_up_late_grants_nothing(server: Server) -> None:
 def test_an_answer_that_is_lost_is_not_known_and_the_retry_is_safe(
     server: Server, *, cuts: bool
 ) -> None:
-    with Lossy(server.port) as line, closing(RedisStore(server.url)) as direct:
+    with Lossy(server.port) as line, opened(server.url) as direct:
 
         class Losing(RedisStore):
             """The answer to the grant itself is lost half-way."""
@@ -145,7 +149,7 @@ def test_an_answer_that_is_lost_is_not_known_and_the_retry_is_safe(
                 return answer
 
         unknown = pytest.raises(StoreError, match="whether the ports are reserved now is not")
-        with closing(Losing(f"redis://127.0.0.1:{line.port}/0")) as losing, unknown:
+        with closing(Losing(f"redis://127.0.0.1:{line.port}/0", here({}))) as losing, unknown:
             losing.acquire([claim()])
         [granted] = direct.leases()
         [again] = direct.acquire([claim()])
@@ -172,7 +176,7 @@ def test_killed_in_the_middle_of_work(server: Server) -> None:
     stop = threading.Event()
 
     def work(number: int) -> None:
-        with closing(RedisStore(server.url)) as store:
+        with opened(server.url) as store:
             while not stop.is_set():
                 try:
                     store.release(store.acquire([claim(8000 + number)]))
@@ -199,10 +203,10 @@ def test_a_wrong_password(tmp_path: Path) -> None:
     with Server("--requirepass", SECRET) as server:
         address = f"127.0.0.1:{server.port}/0"
         for user in ("", ":wrong@", "nobody:wrong@"):
-            with closing(RedisStore(f"redis://{user}{address}")) as store:
+            with opened(f"redis://{user}{address}") as store:
                 why = refused(store)
                 assert "username-password" in why or "Authentication required" in why
-        with closing(RedisStore(f"redis://:{QUOTED}@{address}")) as store:
+        with opened(f"redis://:{QUOTED}@{address}") as store:
             assert store.where == f"redis://{address}"
             assert store.acquire([claim()])
         fleet = {"ULTRA_PORTS_STATE": str(tmp_path)}
@@ -215,12 +219,12 @@ def test_a_wrong_password(tmp_path: Path) -> None:
 
 def test_a_replica(server: Server) -> None:
     with Server("--replicaof", "127.0.0.1", str(server.port)) as replica:
-        with closing(RedisStore(replica.url)) as store:
+        with opened(replica.url) as store:
             assert "is a replica" in refused(store)
             with pytest.raises(StoreError, match="replica"):
                 store.leases()
         # one that was a primary when it was examined
-        with closing(RedisStore(server.url)) as store:
+        with opened(server.url) as store:
             [lease] = store.acquire([claim()])
             server.cli("replicaof", "127.0.0.1", str(replica.port))
             assert "replica" in refused(store)
@@ -240,10 +244,10 @@ def test_out_of_memory(server: Server, store: RedisStore) -> None:
 
 def test_a_redis_that_forgets_is_refused() -> None:
     with Server("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
-        with closing(RedisStore(server.url)) as store:
+        with opened(server.url) as store:
             assert "maxmemory-policy allkeys-lru" in refused(store)
         server.cli("config", "set", "maxmemory-policy", "noeviction")
-        with closing(RedisStore(server.url)) as store:
+        with opened(server.url) as store:
             assert store.acquire([claim()])
 
 
@@ -289,7 +293,7 @@ def test_the_leases_of_the_version_before_are_read(server: Server, store: RedisS
 def test_a_user_with_few_rights(server: Server) -> None:
     server.cli("acl", "setuser", "ci", "on", f">{SECRET}", "~ultra-ports:*", "+@all", "-info")
     url = f"redis://ci:{QUOTED}@127.0.0.1:{server.port}/0"
-    with closing(RedisStore(url)) as store:
+    with opened(url) as store:
         [lease] = store.acquire([claim()])
         assert store.leases() == (lease,)
         server.cli("acl", "setuser", "ci", "-hset")
@@ -301,10 +305,10 @@ def test_a_user_with_few_rights(server: Server) -> None:
 
 def test_what_is_no_redis_at_all(lab: Lab) -> None:
     port = free_port()
-    with closing(RedisStore(f"redis://127.0.0.1:{port}/0")) as store:
+    with opened(f"redis://127.0.0.1:{port}/0") as store:
         assert f"redis://127.0.0.1:{port}/0" in refused(store)
     lab.start("answering", port)
-    with closing(RedisStore(f"redis://127.0.0.1:{port}/0")) as store:
+    with opened(f"redis://127.0.0.1:{port}/0") as store:
         assert f"127.0.0.1:{port}" in refused(store)
 
 
@@ -347,11 +351,11 @@ def test_without_the_extra(tmp_path: Path) -> None:
 
 
 def test_a_unix_socket(server: Server) -> None:
-    with closing(RedisStore(f"unix://{server.socket}?db=3")) as store:
+    with opened(f"unix://{server.socket}?db=3") as store:
         assert store.where == f"unix://{server.socket}"
         [lease] = store.acquire([claim()])
         assert store.leases() == (lease,)
-    with closing(RedisStore(server.url)) as store:
+    with opened(server.url) as store:
         assert store.leases() == ()  # another database
 
 
@@ -369,12 +373,12 @@ def test_tls(tmp_path: Path) -> None:
     options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
     with Server(*options, "--tls-ca-cert-file", str(certificate)):
         url = f"rediss://127.0.0.1:{port}/0"
-        with closing(RedisStore(f"{url}?ssl_ca_certs={certificate}")) as store:
+        with opened(f"{url}?ssl_ca_certs={certificate}") as store:
             assert store.where == url
             assert store.acquire([claim()])
-        with closing(RedisStore(url)) as store:
+        with opened(url) as store:
             assert "certificate" in refused(store).lower()
-        with closing(RedisStore(f"redis://127.0.0.1:{port}/0")) as store:
+        with opened(f"redis://127.0.0.1:{port}/0") as store:
             assert refused(store)
 
 
@@ -383,7 +387,7 @@ def test_a_cluster_keeps_each_host_on_one_node() -> None:
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
     with Server(*options) as one, Server(*options) as two:
         join(one, two)
-        with closing(RedisStore(one.url)) as store, closing(RedisStore(two.url)) as same:
+        with opened(one.url) as store, opened(two.url) as same:
             granted = [
                 store.acquire(
                     [claim(8085, scope=f"host:{number}"), claim(8086, scope=f"host:{number}")]

@@ -2,7 +2,8 @@
 
 Here it is not known what leases mean. SQLite opens its files by their paths and believes what it
 finds beside them, so they are in a directory that nobody else may write to; for the others there is
-`shared`. A process that is killed at any moment leaves a file that the next one rolls back.
+`shared`. A process that is killed at any moment leaves a file that the next one rolls back. No
+connection outlives its transaction, nor a fork, nor the file that another one takes the place of.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ import sqlite3
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from resolver.errors import StoreError
 from resolver.host import own_files, paths
@@ -50,21 +49,8 @@ class UnwritableError(StoreError):
         self.reason = reason
 
 
-class _Kept(Struct, frozen=True):
-    """A connection, whose file it is on, and the process that may use it."""
-
-    connection: sqlite3.Connection
-    inode: int
-    owner: tuple[int, int]  # of the directory
-    pid: int
-
-
 class FileDatabase:
-    """The file `path`, in a directory that nobody else may write to.
-
-    What was opened to write stays open until `close`: SQLite would move the log into the database,
-    with fsync(2), whenever the last one leaves. It is not used after a fork (sqlite.org/faq.html),
-    nor when another file has taken its place.
+    """The file `path`, in a directory that nobody else may write to; opened for each transaction.
 
     Args:
         path: of the file; its directory need not exist for reading.
@@ -74,8 +60,6 @@ class FileDatabase:
     def __init__(self, path: Path, patience_seconds: float) -> None:
         self._path = path
         self._patience = patience_seconds
-        self._pid, self._alone = os.getpid(), threading.Lock()
-        self._kept: list[_Kept] = []  # the last one, and those of the processes before a fork
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -86,8 +70,13 @@ class FileDatabase:
             StoreError: it is damaged, another program's, a later version's, or busy for too long.
         """
         with translated(self._path, "written"), self._opened() as folder:
-            connection = self._current(folder) or self._connect(folder)
-            with connection:
+            if paths.status(folder.descriptor, self._path.name) is None:
+                os.close(folder.open(self._path.name))  # SQLite would choose a mode of its own
+            with closing(self._connect("mode=rw")) as connection, connection:
+                if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                    with suppress(sqlite3.OperationalError):  # a rollback journal will do
+                        connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) of the log
                 connection.execute("BEGIN IMMEDIATE")
                 rows.prepare(connection, str(self._path))
                 yield connection
@@ -100,82 +89,40 @@ class FileDatabase:
             StoreError: it cannot be read, or as `writing`.
         """
         with translated(self._path, "read"), ExitStack() as stack:
-            found = self._found(stack)
-            yield found or stack.enter_context(closing(empty()))
+            found = None
+            with suppress(FileNotFoundError):  # nothing was ever kept
+                folder = stack.enter_context(self._opened())
+                os.stat(self._path.name, dir_fd=folder.descriptor)
+                found = stack.enter_context(closing(self._readable(folder)))
+                stack.enter_context(found).execute("BEGIN")
+            if found is None or not rows.version(found, str(self._path)):
+                found = stack.enter_context(closing(empty()))
+            yield found
 
     def close(self) -> None:
-        """Closes the file; it is opened again when it is used again."""
-        while self._kept and self._kept[-1].pid == os.getpid():
-            kept = self._kept.pop()
-            with own_files.acting(*kept.owner):  # SQLite may remove what is beside the file
-                kept.connection.close()
-
-    __del__ = close
+        """Has nothing open."""
 
     @contextmanager
     def _opened(self) -> Iterator[Folder]:
         """The directory, within which root has its owner's rights on files, and no more."""
-        if self._pid != os.getpid():  # a thread of the parent's may have had the other lock
-            self._pid, self._alone = os.getpid(), threading.Lock()
-        with self._alone, own_files.folder(self._path.parent) as folder:
+        with own_files.folder(self._path.parent) as folder:
             folder.check_private()
             with folder.acting():
                 folder.check(*(self._path.name + side for side in _SIDES))
                 yield folder
 
-    def _found(self, stack: ExitStack) -> sqlite3.Connection | None:
-        """A transaction on the file, which is not changed; None where nothing was ever kept."""
-        try:
-            folder = stack.enter_context(self._opened())
-        except FileNotFoundError:
-            return None
-        connection = self._current(folder)
-        if connection is None:
-            if paths.status(folder.descriptor, self._path.name) is None:
-                return None
-            connection = stack.enter_context(closing(self._readable("mode=ro", folder)))
-        stack.enter_context(connection).execute("BEGIN")
-        return connection if rows.version(connection, str(self._path)) else None
-
-    def _current(self, folder: Folder) -> sqlite3.Connection | None:
-        """The connection to the file that has this name now, where this process has one."""
-        found = paths.status(folder.descriptor, self._path.name)
-        kept = self._kept[-1] if self._kept else None
-        if kept and found and (kept.pid, kept.inode) == (os.getpid(), found.st_ino):
-            return kept.connection
-        self.close()
-        return None
-
-    def _connect(self, folder: Folder) -> sqlite3.Connection:
-        """Opens the file to write, and makes it where it is missing."""
-        name = self._path.name
-        if paths.status(folder.descriptor, name) is None:
-            os.close(folder.open(name))  # SQLite would choose a mode of its own
-        connection = connect(f"{self._path.absolute().as_uri()}?mode=rw", self._patience)
-        inode = os.stat(name, dir_fd=folder.descriptor).st_ino
-        owner = folder.status.st_uid, folder.status.st_gid
-        self._kept.append(_Kept(connection, inode, owner, os.getpid()))
-        if connection.execute("PRAGMA user_version").fetchone() == (0,):
-            with suppress(sqlite3.OperationalError):  # a rollback journal will do
-                connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) for each transaction
-        return connection
-
-    def _readable(self, parameters: str, folder: Folder) -> sqlite3.Connection:
+    def _readable(self, folder: Folder) -> sqlite3.Connection:
         """Opens the file without changing it."""
-        connection = connect(f"{self._path.absolute().as_uri()}?{parameters}", self._patience)
         try:
-            connection.execute("PRAGMA user_version")  # only now it is opened
+            return self._connect("mode=ro")
         except sqlite3.OperationalError:
-            connection.close()
             logs = (paths.status(folder.descriptor, self._path.name + side) for side in _LOGS)
-            if parameters != "mode=ro" or any(log and log.st_size for log in logs):
+            if any(log and log.st_size for log in logs):
                 raise  # what is in there would be missed
-            return self._readable("immutable=1", folder)  # where SQLite cannot make its own files
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return self._connect("immutable=1")  # where SQLite cannot make its own files
+
+    def _connect(self, parameters: str) -> sqlite3.Connection:
+        return connect(f"{self._path.absolute().as_uri()}?{parameters}", self._patience)
 
 
 class MemoryDatabase:
@@ -218,7 +165,12 @@ def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA user_version")  # only now the file is opened
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -79,7 +79,8 @@ class Ledger:
             StoreError: it is damaged, another program's, a later version's, or busy for too long.
         """
         with self._database.writing() as database:
-            rows.touch(database)
+            # a change, however small: SQLite writes no page that stays as it is
+            database.execute("UPDATE grants SET last_token = last_token + 1")
 
     def acquire(self, claims: Sequence[Claim]) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
@@ -87,7 +88,8 @@ class Ledger:
             return ()
         with self._database.writing() as database:
             now = self._moment()
-            if rows.count(database) > _MANY:
+            (count,) = database.execute("SELECT count(*) FROM lease").fetchone()
+            if count > _MANY:
                 self._prune(database, now)
             known = rows.entries(database, {claim.port for claim in claims})
             granted = rules.grant(claims, known, rows.last_token(database), self._here, now)
@@ -111,12 +113,15 @@ class Ledger:
     def renew(self, lease: Lease, ttl_seconds: float | None) -> Lease:
         """See `LeaseStore`."""
         with self._database.writing() as database:
-            entry = rows.entry(database, lease)
-            if entry is None:
-                raise rules.lost(lease)
-            entry = rules.prolonged(entry, ttl_seconds, self._here, self._moment())
-            rows.update(database, entry)
-            return entry.lease
+            for entry in rows.entries(database, {lease.port}):
+                if (entry.lease.token, entry.lease.scope) == (lease.token, lease.scope):
+                    new = rules.prolonged(entry, ttl_seconds, self._here, self._moment())
+                    database.execute(
+                        "UPDATE lease SET expires_at = ?, boot = ?, ends = ? WHERE token = ?",
+                        (new.lease.expires_at, new.boot, new.ends, lease.token),
+                    )
+                    return new.lease
+        raise rules.lost(lease)
 
     def leases(self, scope: str | None = None) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
@@ -148,15 +153,25 @@ class Ledger:
     def remember(self, scope: str, project: str, place: str, ports: Mapping[str, int]) -> None:
         """See `LeaseStore`."""
         with self._database.writing() as database:
-            rows.remember(database, (scope, project, place), ports)
+            database.executemany(
+                "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)",
+                [
+                    (*map(rows.kept, (scope, project, place, service)), port)
+                    for service, port in ports.items()
+                ],
+            )
 
     def recall(self, scope: str, project: str, place: str) -> dict[str, int]:
         """See `LeaseStore`."""
         with self._database.reading() as database:
-            return rows.recall(database, (scope, project, place))
+            found = database.execute(
+                "SELECT service, port FROM last_port WHERE scope = ? AND project = ? AND place = ?",
+                tuple(map(rows.kept, (scope, project, place))),
+            )
+            return dict(sorted((rows.read(service), int(port)) for service, port in found))
 
     def close(self) -> None:
-        """Closes the file."""
+        """See `LeaseStore`."""
         self._database.close()
 
     def _moment(self) -> Moment:

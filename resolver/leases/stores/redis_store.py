@@ -14,7 +14,6 @@ hold the port, and renews it, else `RESERVATION_SECONDS`, since nobody may be th
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -24,7 +23,6 @@ from msgspec.structs import asdict, astuple
 from resolver.errors import StoreError
 from resolver.leases import rules
 from resolver.leases.model import Claim, Entry, Lease, Owner
-from resolver.leases.owner import here
 from resolver.leases.rules import Moment
 from resolver.leases.stores.redis_client import DEADLINE_SECONDS, Connection
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
@@ -109,10 +107,10 @@ class RedisStore:
     lasting = True
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, url: str, where: Here | None = None) -> None:
+    def __init__(self, url: str, where: Here) -> None:
         self._redis = Connection(url)
         self.where = self._redis.address
-        self._here = where or here(os.environ)
+        self._here = where
 
     def acquire(self, claims: Sequence[Claim]) -> tuple[Lease, ...]:
         """See `LeaseStore`. All claims are of one scope where Redis is a cluster."""

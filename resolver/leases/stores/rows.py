@@ -12,13 +12,11 @@ from resolver.leases.model import Entry, Lease, Owner
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 _VERSION = 1  # an older one is brought up to date by `prepare`
 _APPLICATION = 0x75707274  # "uprt"; sqlite.org/pragma.html#pragma_application_id
-_OWNER = 8  # the column where an owner begins
-_AFTER_OWNER = _OWNER + len(Owner.__struct_fields__)
-_AFTER_LEASE = _AFTER_OWNER + 3
+_NOBODY = (None,) * len(Owner.__struct_fields__)
 _TABLES = (
     """CREATE TABLE lease (
         token INTEGER PRIMARY KEY,
@@ -90,28 +88,6 @@ def prepare(database: sqlite3.Connection, where: str) -> None:
             database.execute(statement)
 
 
-def touch(database: sqlite3.Connection) -> None:
-    """Writes what is of no consequence: tells a full disk and a read-only file.
-
-    SQLite writes no page that stays as it is, so it has to be a change.
-    """
-    database.execute("UPDATE grants SET last_token = last_token + 1")
-
-
-def count(database: sqlite3.Connection) -> int:
-    """How many leases there are, alive or not."""
-    (found,) = database.execute("SELECT count(*) FROM lease").fetchone()
-    return int(found)
-
-
-def last_token(database: sqlite3.Connection) -> int:
-    """Of the latest grant."""
-    row = database.execute("SELECT last_token FROM grants").fetchone()
-    if row is None or not isinstance(row[0], int):
-        raise MalformedError("the count of grants is missing")
-    return row[0]
-
-
 def entries(
     database: sqlite3.Connection, ports: Collection[int] | None = None
 ) -> tuple[Entry, ...]:
@@ -127,10 +103,16 @@ def entries(
     return tuple(map(_entry, found))
 
 
-def entry(database: sqlite3.Connection, lease: Lease) -> Entry | None:
-    """The entry of this very lease; None where it was lost."""
-    found = (each for each in entries(database, {lease.port}) if _is(each.lease, lease))
-    return next(found, None)
+def last_token(database: sqlite3.Connection) -> int:
+    """Of the latest grant.
+
+    Raises:
+        MalformedError: that is missing.
+    """
+    row = database.execute("SELECT last_token FROM grants").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise MalformedError("the count of grants is missing")
+    return row[0]
 
 
 def insert(database: sqlite3.Connection, new: Iterable[Entry]) -> None:
@@ -142,65 +124,36 @@ def insert(database: sqlite3.Connection, new: Iterable[Entry]) -> None:
         database.execute("UPDATE grants SET last_token = ?", (each.lease.token,))
 
 
-def update(database: sqlite3.Connection, changed: Entry) -> None:
-    """Keeps an entry's new end."""
-    database.execute(
-        "UPDATE lease SET expires_at = ?, boot = ?, ends = ? WHERE token = ?",
-        (changed.lease.expires_at, changed.boot, changed.ends, changed.lease.token),
-    )
-
-
 def delete(database: sqlite3.Connection, leases: Sequence[Lease]) -> tuple[Lease, ...]:
     """Forgets these very leases; returns those that were still there."""
     statement = "DELETE FROM lease WHERE token = ? AND scope = ? AND port = ?"
     return tuple(
         lease
         for lease in leases
-        if database.execute(statement, (lease.token, _kept(lease.scope), lease.port)).rowcount
+        if database.execute(statement, (lease.token, kept(lease.scope), lease.port)).rowcount
     )
-
-
-def remember(
-    database: sqlite3.Connection, project: tuple[str, str, str], ports: Mapping[str, int]
-) -> None:
-    """Keeps the last port of each service; `project` is scope, project and place."""
-    database.executemany(
-        "INSERT OR REPLACE INTO last_port VALUES (?, ?, ?, ?, ?)",
-        [(*map(_kept, (*project, service)), port) for service, port in ports.items()],
-    )
-
-
-def recall(database: sqlite3.Connection, project: tuple[str, str, str]) -> dict[str, int]:
-    """The last port of each service; `project` is scope, project and place."""
-    statement = "SELECT service, port FROM last_port WHERE scope = ? AND project = ? AND place = ?"
-    found = database.execute(statement, tuple(map(_kept, project)))
-    return dict(sorted((_read(service), int(port)) for service, port in found))
-
-
-def _is(one: Lease, other: Lease) -> bool:
-    return (one.token, one.scope) == (other.token, other.scope)
 
 
 def _row(of: Entry) -> tuple[Any, ...]:
-    fields = astuple(of.lease)
-    owner = astuple(of.lease.owner) if of.lease.owner else (None,) * (_AFTER_OWNER - _OWNER)
-    return tuple(map(_kept, (*fields[:_OWNER], *owner, *fields[_OWNER + 1 :], of.boot, of.ends)))
+    *fields, owner, created_at, expires_at, held = astuple(of.lease)
+    owned = astuple(owner) if owner else _NOBODY
+    return tuple(map(kept, (*fields, *owned, created_at, expires_at, held, of.boot, of.ends)))
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    row = tuple(map(_read, row))
-    owner = dict(zip(Owner.__struct_fields__, row[_OWNER:_AFTER_OWNER], strict=True))
-    *times, held = row[_AFTER_OWNER:_AFTER_LEASE]
-    fields = (*row[:_OWNER], None if row[_OWNER] is None else owner, *times, bool(held))
+    *fields, in_boot, namespace, pid, start, created_at, expires_at, held, boot, ends = map(
+        read, row
+    )
+    owned = dict(zip(Owner.__struct_fields__, (in_boot, namespace, pid, start), strict=True))
+    fields += (None if in_boot is None else owned, created_at, expires_at, bool(held))
     lease = dict(zip(Lease.__struct_fields__, fields, strict=True))
-    boot, ends = row[_AFTER_LEASE:]
     try:
         return convert({"lease": lease, "boot": boot, "ends": ends}, Entry)
     except ValidationError as error:
-        raise MalformedError(f"lease {row[0]!a} makes no sense: {error}") from error
+        raise MalformedError(f"lease {fields[0]!a} makes no sense: {error}") from error
 
 
-def _kept(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite takes
+def kept(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite takes
     """A value as SQLite takes it: paths of Linux are bytes, which need not be UTF-8."""
     if not isinstance(value, str):
         return value
@@ -211,7 +164,12 @@ def _kept(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite takes
     return str(value)
 
 
-def _read(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
+def read(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
+    """The same as it was kept.
+
+    Raises:
+        MalformedError: it is no text.
+    """
     if not isinstance(value, bytes):
         return value
     try:

@@ -76,10 +76,8 @@ class SharedDatabase:
         ):
             copies = [_read(folder, name) for name in COPIES]
             newest = self._newest(copies)
-            with closing(self._loaded(newest)) as connection:
-                with connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                    rows.prepare(connection, str(self._path))
+            with closing(connect(":memory:")) as connection:
+                with self._transaction(connection, newest):
                     yield connection
                 database = connection.serialize()
             if len(database) > _LONGEST:
@@ -96,19 +94,20 @@ class SharedDatabase:
                     newest = self._settled(folder)
             except FileNotFoundError:
                 newest = _Copy()
-            with closing(self._loaded(newest)) as connection, connection:
-                connection.execute("BEGIN IMMEDIATE")
-                rows.prepare(connection, str(self._path))
+            with closing(connect(":memory:")) as connection, self._transaction(connection, newest):
                 yield connection
 
     def close(self) -> None:
         """Has nothing open."""
 
-    def _loaded(self, copy: _Copy) -> sqlite3.Connection:
-        connection = connect(":memory:")
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection, copy: _Copy) -> Iterator[None]:
         if copy.database:
             connection.deserialize(copy.database)
-        return connection
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            rows.prepare(connection, str(self._path))
+            yield
 
     def _settled(self, folder: Folder) -> _Copy:
         """The newer copy, while others may be writing."""
