@@ -22,6 +22,7 @@ from resolver.project.load import load
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
 from resolver.reservations.allocate import allocate
+from resolver.reservations.bind import label
 from resolver.reservations.export.block import without_block
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.env_file import EnvFile, disagreements
@@ -33,7 +34,7 @@ from resolver.reservations.export.variables import (
     variables,
 )
 from resolver.reservations.requests import service_requests, spoken_for
-from resolver.reservations.terms import Assigned, Terms, label
+from resolver.reservations.terms import Assigned, Terms
 from resolver.settings import ASSIGNMENT_DAYS
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from resolver.leases.assigned import leased
 from resolver.project import example as examples
 from resolver.project import file
 from resolver.project.names import current, working_directory
-from resolver.reservations.export.derived import derived
-from resolver.reservations.export.lookup import lookup, values
+from resolver.reservations.export.derived import derived, lookup, values
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest

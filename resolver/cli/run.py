@@ -22,11 +22,12 @@ from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
 from resolver.project.names import current
 from resolver.reservations.allocate import allocate, give_back
+from resolver.reservations.bind import label
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.variables import variables
 from resolver.reservations.handover import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
-from resolver.reservations.terms import Assigned, Terms, label
+from resolver.reservations.terms import Assigned, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

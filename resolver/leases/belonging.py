@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.leases.model import Lease
 from resolver.leases.token_carriers import carries
 from resolver.model import ProcessIdentity
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
@@ -19,19 +18,20 @@ from resolver.project.location import exists
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.leases.model import Claim, Owner
+    from resolver.leases.model import Lease, Owner
     from resolver.leases.owner import Here
     from resolver.model import Container, Holder, Process
 
 _WORDS = 4  # of a command line, in which its script is looked for
 
 
-class Belonging(StrEnum):
-    """What a holder is to a reservation, or to a project."""
+class Belongs(StrEnum):
+    """Whether a holder is the reservation's, or the service's own."""
 
-    OWN = "own"
-    OTHER = "other"
-    UNKNOWN = "unknown"
+    OWN = "own"  # a process of the project, its container, or the lease's owner
+    STRANGER = "stranger"
+    NOBODY = "nobody"  # there is no holder
+    UNKNOWN = "unknown"  # hidden, or nothing says whose it is
 
 
 class Home(Struct, frozen=True):
@@ -65,7 +65,7 @@ def home(holder: Holder, place: str, place_of: Callable[[str], str] = checkout) 
     return None
 
 
-def belonging(holder: Holder, of: Lease | Claim, where: Here) -> Belonging:
+def belonging(holder: Holder, of: Lease, where: Here) -> Belongs:
     """Whether the holder is the reservation's.
 
     The owner, what descends from it, and what carries the lease's token, is. Where the reservation
@@ -74,11 +74,11 @@ def belonging(holder: Holder, of: Lease | Claim, where: Here) -> Belonging:
     """
     if holder.container is not None or of.owner is None:
         return _at(holder, of.project, of.place)
-    carried = isinstance(of, Lease) and any(carries(each.pid, of) for each in holder.processes)
-    return Belonging.OWN if carried else _of_owner(holder, of.owner, where)
+    carried = any(carries(each.pid, of) for each in holder.processes)
+    return Belongs.OWN if carried else of_owner(holder, of.owner, where)
 
 
-def of_project(holder: Holder, project: str, place: str) -> Belonging:
+def of_project(holder: Holder, project: str, place: str) -> Belongs:
     """Whether the holder is the project's in this place.
 
     What works in no checkout, and in quite another directory, is not. What works above the place,
@@ -86,24 +86,24 @@ def of_project(holder: Holder, project: str, place: str) -> Belonging:
     """
     found = _at(holder, project, place)
     working = [each.cwd for each in holder.processes]
-    if found is Belonging.UNKNOWN and place and working and holder.container is None:
+    if found is Belongs.UNKNOWN and place and working and holder.container is None:
         away = all(folder and _apart(folder, place) for folder in working)
-        return Belonging.OTHER if away else found
+        return Belongs.STRANGER if away else found
     return found
 
 
-def _at(holder: Holder, project: str, place: str) -> Belonging:
+def _at(holder: Holder, project: str, place: str) -> Belongs:
     found = home(holder, place)
     if found is None or not place:
         same = holder.container is not None and holder.container.label(PROJECT) == project
-        return Belonging.OWN if same else Belonging.UNKNOWN
+        return Belongs.OWN if same else Belongs.UNKNOWN
     if found.place != (checkout(place) or place):  # a script may well be everybody's
         working = {each.cwd for each in holder.processes}
         works = holder.container is not None or found.gone or found.folder in working
-        return Belonging.OTHER if works else Belonging.UNKNOWN
+        return Belongs.STRANGER if works else Belongs.UNKNOWN
     if _inside(found.folder, place):
-        return Belonging.OWN
-    return Belonging.OTHER if _apart(found.folder, place) else Belonging.UNKNOWN
+        return Belongs.OWN
+    return Belongs.STRANGER if _apart(found.folder, place) else Belongs.UNKNOWN
 
 
 def _apart(folder: str, place: str) -> bool:
@@ -111,14 +111,15 @@ def _apart(folder: str, place: str) -> bool:
     return not (_inside(folder, place) or _inside(place, folder))
 
 
-def _of_owner(holder: Holder, owner: Owner, where: Here) -> Belonging:
+def of_owner(holder: Holder, owner: Owner, where: Here) -> Belongs:
+    """Whether the process, or what descends from it, is the holder."""
     if (owner.boot, owner.pid_namespace) != (where.boot, where.pid_namespace):
-        return Belonging.UNKNOWN
+        return Belongs.UNKNOWN
     if not holder.processes:
-        return Belonging.UNKNOWN
+        return Belongs.UNKNOWN
     identity = ProcessIdentity(owner.pid, owner.start_time)
     lines = ((process.identity, *process.ancestors) for process in holder.processes)
-    return Belonging.OWN if any(identity in line for line in lines) else Belonging.OTHER
+    return Belongs.OWN if any(identity in line for line in lines) else Belongs.STRANGER
 
 
 def _directories(holder: Holder) -> Iterator[tuple[str, str, bool]]:

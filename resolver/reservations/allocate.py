@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.errors import ReservedError, StoreError
-from resolver.leases.model import Claim, collide
+from resolver.leases.model import collide
 from resolver.report.lease import whose
 from resolver.reservations.available import Availability
+from resolver.reservations.bind import label
 from resolver.reservations.candidates import Source, candidates
-from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetError, label
+from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -202,7 +203,7 @@ class _Allocation:
             self._check(wanted, request, mine=mine)
             if terms.dry_run:
                 return None, None
-            claim = _claim(request, wanted.service, terms, terms.ttl_seconds)
+            claim = terms.claim(request, wanted.service, terms.ttl_seconds)
             earlier = [
                 each
                 for each in self._own(wanted.service)
@@ -285,7 +286,7 @@ class _Allocation:
         for lease in self._moved:
             left = None if lease.expires_at is None else max(1.0, lease.expires_at - time.time())
             with suppress(ReservedError, StoreError):
-                self._store.acquire([_claim(lease.request, lease.service, self._terms, left)])
+                self._store.acquire([self._terms.claim(lease.request, lease.service, left)])
 
     # --- notes ------------------------------------------------------------------------------------
 
@@ -309,26 +310,11 @@ class _Allocation:
         own = self._own(found.wanted.service)
         if found.proof or any(each.owner for each in own if each.request == found.request):
             return ""
-        who = self._ports.holders.names(found.request) or "somebody"
+        who = self._ports.names(found.request) or "somebody"
         return (
             f"{found.wanted.service}: {label(found.request)} is reserved for this project, and "
             f"held by {who}; whether that is its own server cannot be told"
         )
-
-
-def _claim(request: PortRequest, service: str, terms: Terms, ttl_seconds: float | None) -> Claim:
-    return Claim(
-        scope=terms.scope,
-        port=request.port,
-        transport=request.transport,
-        address=request.address,
-        service=service,
-        project=terms.project,
-        place=terms.place,
-        owner=terms.owner,
-        ttl_seconds=ttl_seconds,
-        held=terms.held,
-    )
 
 
 def _elsewhere(terms: Terms, store: LeaseStore) -> dict[int, str]:

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
-from resolver import verify
+from resolver import api, pipeline, verify
 from resolver.errors import PortNotPermittedError, ReservedError
 from resolver.gather import list_sockets
-from resolver.leases.belonging import Belonging
+from resolver.gather.containers import list_containers
+from resolver.gather.engines import chosen_engine
+from resolver.leases.belonging import Belongs, of_owner, of_project
+from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
-from resolver.model import Proof, SocketState
+from resolver.model import Holder, Proof, SocketState
+from resolver.report.holders import holder_name
+from resolver.reservations.bind import label
 from resolver.reservations.candidates import ephemeral_range
 from resolver.reservations.hold import Hold
-from resolver.reservations.holders import Holders
-from resolver.reservations.terms import ObstacleError, label
+from resolver.reservations.terms import ObstacleError
 
 if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.reservations.terms import Terms
 
+_ENGINE_SECONDS = 2.0
 _PAUSES = (0.002, 0.01, 0.03)  # seconds; a probe of somebody else is over in less than one of them
 
 
 class Availability:
-    """Looks at ports on somebody's terms."""
+    """Looks at ports on somebody's terms; who holds them is looked up once, where that matters."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self.holders = Holders(
-            terms.scope, terms.project, terms.place, terms.owner, use_docker=terms.use_docker
-        )
+        self._of_engine = terms.scope.startswith(f"{ENGINE}:")  # whose ports nobody else knows
+        self._found: dict[PortRequest, tuple[Holder, ...]] = {}
         self.ephemeral = ephemeral_range()
 
     def prove(self, request: PortRequest, *, mine: bool) -> tuple[str, Hold | None]:
@@ -42,16 +47,16 @@ class Availability:
         if terms.held:
             return self._held(request)
         proof = self.probe(request)
-        if proof.free and self.is_published:
+        if proof.free and self._of_engine:
             beyond = "what else the engine's host does with it is not seen here"
             return f"no container publishes it; {beyond}", None
         if proof.free and (terms.patient or not proof.lingering):
             return f"it can be bound ({proof.lingering})".removesuffix(" ()"), None
         if mine or terms.beside:
-            belonging = self.holders.whose(request)
-            if belonging is Belonging.OWN:
-                return f"{self.holders.names(request)} holds it, which is the project's own", None
-            if belonging is Belonging.UNKNOWN and not terms.beside:
+            belonging = self.whose(request)
+            if belonging is Belongs.OWN:
+                return f"{self.names(request)} holds it, which is the project's own", None
+            if belonging is Belongs.UNKNOWN and not terms.beside:
                 return "", None
         raise self._obstacle(request, proof)
 
@@ -67,15 +72,10 @@ class Availability:
         if proof.free is None:
             return ObstacleError(request, f"cannot be proved free: {proof.reason}", unproved=True)
         hint = f"ultra-ports who {label(request)}"
-        if self.is_published:
-            return ObstacleError(request, f"is published by {self.holders.names(request)}", hint)
+        if self._of_engine:
+            return ObstacleError(request, f"is published by {self.names(request)}", hint)
         reason = f"cannot be bound: {proof.reason or proof.lingering}"
-        return ObstacleError(request, reason, hint, holders=lambda: self.holders.names(request))
-
-    @property
-    def is_published(self) -> bool:
-        """Whether the ports are those of an engine's host, which nobody else knows."""
-        return self._terms.scope.startswith(f"{ENGINE}:")
+        return ObstacleError(request, reason, hint, holders=lambda: self.names(request))
 
     def probe(self, request: PortRequest) -> Proof:
         """Whether the port can be bound; in the scope of an engine, whether nobody publishes it.
@@ -83,8 +83,8 @@ class Availability:
         Another `assign` of the same services may be trying it at the same moment: where nothing is
         seen that would stay, it is tried again.
         """
-        if self.is_published:
-            return Proof(free=not self.holders.names(request))
+        if self._of_engine:
+            return Proof(free=not self.names(request))
         proof = verify.prove(request, list_sockets)
         for pause in _PAUSES:
             if proof.free is not False or _stays(request):
@@ -92,6 +92,53 @@ class Availability:
             time.sleep(pause)
             proof = verify.prove(request, list_sockets)
         return proof
+
+    def whose(self, request: PortRequest) -> Belongs:
+        """Whether the project's own server holds the port; of several holders, the worst.
+
+        A process that works in quite another directory is somebody else's. One that works above the
+        root, such as in `/`, where daemons live, may be anybody's.
+        """
+        found = set(map(self._judge, self._holders(request)))
+        worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
+        return next((each for each in worst if each in found), Belongs.UNKNOWN)
+
+    def names(self, request: PortRequest) -> str:
+        """The holders in a few words, such as `node 4711`; "" where none is seen."""
+        return ", ".join(dict.fromkeys(map(holder_name, self._holders(request))))
+
+    def _holders(self, request: PortRequest) -> tuple[Holder, ...]:
+        """Who holds the port; in the scope of an engine, the containers that publish it.
+
+        Raises:
+            EngineError: the scope is an engine's, which does not answer.
+        """
+        if request not in self._found:
+            find = _published if self._of_engine else self._here
+            self._found[request] = find(request)
+        return self._found[request]
+
+    def _judge(self, holder: Holder) -> Belongs:
+        terms = self._terms
+        if terms.owner and holder.container is None:
+            found = of_owner(holder, terms.owner, here(os.environ))
+            if found is Belongs.OWN:
+                return found
+        return of_project(holder, terms.project, terms.place)
+
+    def _here(self, request: PortRequest) -> tuple[Holder, ...]:
+        policy = api.policy({"use_docker": self._terms.use_docker})
+        report = pipeline.who([request], policy, api.effects(None)).ports[0]
+        return tuple(each.classification.holder for each in report.holders)
+
+
+def _published(request: PortRequest) -> tuple[Holder, ...]:
+    return tuple(
+        Holder(binding, SocketState.PUBLISHED, container=container)
+        for container in list_containers(chosen_engine(), _ENGINE_SECONDS, [request])
+        for binding in container.published
+        if request.meets(binding)
+    )
 
 
 def _stays(request: PortRequest) -> bool:

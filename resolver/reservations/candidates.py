@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from resolver.errors import CommandFailedError
+from resolver.gather.hints import ephemeral_ports
+from resolver.host.runner import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,6 @@ WELL_KNOWN = frozenset(
     | {11211, 11434, 12434, 15672, 16379, 16686, 19000, 24224, 25565, 25672, 26257, 26379, 27017}
     | {27018, 27019, 28015}
 )
-_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")  # ip(7); IPv6 uses it too
-_RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")  # "8080,9148-9150"
 _SYSCTLS = ("net.inet.ip.portrange.first", "net.inet.ip.portrange.last")  # macOS, ip(4) of BSD
 
 
@@ -91,42 +91,14 @@ def _ranges(
 
 def ephemeral_range() -> Ephemeral:
     """That of this network namespace; IANA's where the system does not say it."""
-    words = _read(_RANGE).split() or (_sysctl() if sys.platform == "darwin" else [])
+    found, reserved = (_sysctl(), frozenset()) if sys.platform == "darwin" else ephemeral_ports()
+    return Ephemeral(found[0], found[-1], reserved) if found else Ephemeral()
+
+
+def _sysctl() -> range:
     try:
-        first, last = map(int, words)
-    except ValueError:
-        return Ephemeral()
-    if not 0 <= first <= last <= LAST:
-        return Ephemeral()
-    return Ephemeral(first, last, parse_reserved(_read(_RESERVED)))
-
-
-def parse_reserved(text: str) -> frozenset[int]:
-    """The ports of a list such as `8080,9148-9150`; what makes no sense is left out."""
-    found: set[int] = set()
-    for item in text.strip().split(","):
-        first, _, last = item.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            found.update(range(int(first), min(int(last or first), LAST) + 1))
-    return frozenset(found)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _sysctl() -> list[str]:
-    try:
-        done = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", *_SYSCTLS],
-            capture_output=True,
-            text=True,
-            timeout=2,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.split()
+        answer = run_command(("/usr/sbin/sysctl", "-n", *_SYSCTLS), timeout_seconds=2)
+        first, last = map(int, answer.stdout.split())
+    except (CommandFailedError, ValueError):
+        return range(0)
+    return range(first, last + 1)

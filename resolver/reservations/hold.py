@@ -102,11 +102,6 @@ class Hold:
         return self._kept[0]
 
     @property
-    def inode(self) -> int:
-        """By which the kernel's tables know that socket; 0 after the release."""
-        return os.fstat(self._kept[0].fileno()).st_ino if self._kept else 0
-
-    @property
     def admits_servers(self) -> bool:
         """Whether a server that sets SO_REUSEADDR can bind under this hold, as it can on Linux."""
         if self.request.transport is Transport.UDP or not self._kept:

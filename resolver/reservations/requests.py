@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -10,7 +9,7 @@ from msgspec import Struct
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest
-from resolver.project.file import default_variable
+from resolver.project.file import default_variable, is_name
 from resolver.reservations.export.variables import distinct, scheme
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from resolver.project.model import Project, Service
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _EXAMPLES = "such as api:8085, api:8000-8100, api:127.0.0.1:8085/udp, or the service's name alone"
 
 
@@ -77,15 +75,13 @@ def spoken_for(found: Sequence[ServiceRequest], project: Project) -> frozenset[i
 
 def _requested(argument: str, project: Project) -> ServiceRequest:
     name, colon, spec = argument.partition(":")
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(f"{argument!a} does not begin with the name of a service", _EXAMPLES)
     if not colon:
         return of_service(project.service(name))
-    known = next((each for each in project.services if each.name == name), None)
     options = _options(argument, spec)
-    variable = known.variable if known else default_variable(name)
-    probe = known.health.kind if known and known.health else ""
-    return ServiceRequest(name, variable, options, scheme(name, probe, options[0].transport))
+    known = next((each for each in project.services if each.name == name), None)
+    return of_service(known, *options) if known else of_name(name, *options)
 
 
 def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
@@ -98,13 +94,16 @@ def _options(argument: str, spec: str) -> tuple[PortRequest, ...]:
     return options
 
 
-def of_service(service: Service) -> ServiceRequest:
-    """What the project says of one of its services."""
+def of_service(service: Service, *options: PortRequest) -> ServiceRequest:
+    """What the project says of one of its services, or these options in place of its own port."""
+    options = options or (service.request,)
     probe = service.health.kind if service.health else ""
-    transport = service.request.transport
+    kind = scheme(service.name, probe, options[0].transport)
+    return ServiceRequest(service.name, service.variable, options, kind)
+
+
+def of_name(name: str, *options: PortRequest) -> ServiceRequest:
+    """A service of which the project says nothing."""
     return ServiceRequest(
-        service.name,
-        service.variable,
-        (service.request,),
-        scheme(service.name, probe, transport),
+        name, default_variable(name), options, scheme(name, "", options[0].transport)
     )

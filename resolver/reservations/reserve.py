@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.errors import PortNotPermittedError, ReservedError
-from resolver.project.file import default_variable
 from resolver.reservations.allocate import allocate
-from resolver.reservations.requests import ServiceRequest
+from resolver.reservations.requests import of_name
 from resolver.reservations.terms import Assigned, UnmetError
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ def reserve(
         UsageError: an address is none of this machine's.
     """
     try:
-        (found,) = allocate(
-            [ServiceRequest(service, default_variable(service), requests)], terms, store
-        )
+        (found,) = allocate([of_name(service, *requests)], terms, store)
     except UnmetError as error:
         ((_, obstacles),) = error.unmet
         raise _refusal(requests, obstacles) from error

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import ReservedError
+from resolver.leases.model import Claim
+from resolver.reservations.bind import label
 from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
@@ -53,6 +55,21 @@ class Terms(Struct, frozen=True):
     remembered: bool = True
     dry_run: bool = False
     use_docker: bool = True
+
+    def claim(self, request: PortRequest, service: str, ttl_seconds: float | None) -> Claim:
+        """What is asked of the store for one endpoint."""
+        return Claim(
+            scope=self.scope,
+            port=request.port,
+            transport=request.transport,
+            address=request.address,
+            service=service,
+            project=self.project,
+            place=self.place,
+            owner=self.owner,
+            ttl_seconds=ttl_seconds,
+            held=self.held,
+        )
 
 
 class Assigned(Struct, frozen=True):
@@ -122,8 +139,3 @@ class UnmetError(ReservedError):
             else f"no port is left for {wanted.service}"
             for wanted, obstacles in self.unmet
         )
-
-
-def label(request: PortRequest) -> str:
-    """`8085`, `8085/udp`, `127.0.0.1:8085`: as it can be typed."""
-    return str(request).removesuffix("/tcp")

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from msgspec.structs import replace
 
 from resolver import api
 from resolver.errors import ReservedError, UltraPortsError, UsageError
 from resolver.gather import list_sockets
 from resolver.leases import assigned, owner, scope, store
-from resolver.leases.model import Claim
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.project import names
 from resolver.report.story import stories
@@ -82,14 +82,21 @@ class LeasedPorts:
 
     def __init__(self, environ: Mapping[str, str], spare: Path) -> None:
         environ = {**environ, STORE_VARIABLE: ""}  # other machines' ports are no matter here
-        self._place = names.working_directory()
-        self._store = store.open_store(environ, self._place)
+        place = names.working_directory()
+        self._store = store.open_store(environ, place)
         if not self._store.lasting:
             environ[STATE_VARIABLE] = str(spare / "ultra-ports")
-            self._store = store.open_store(environ, self._place)
-        where = owner.here(environ)
-        self._owner = owner.myself(where)
-        self._scope = scope.machine_scope(environ)
+            self._store = store.open_store(environ, place)
+        self._terms = Terms(
+            scope=scope.machine_scope(environ),
+            project=_PROJECT,
+            place=str(place),
+            pool=POOL,
+            owner=owner.myself(owner.here(environ)),
+            patient=False,
+            remembered=False,
+            use_docker=False,
+        )
         self._worker = environ.get(_WORKER_VARIABLE, "") or "main"
         self._leased: dict[int, tuple[Lease, ...]] = {}
         self._resting: deque[int] = deque()
@@ -124,7 +131,8 @@ class LeasedPorts:
         Raises:
             UltraPortsError: the time is up, or the ledger cannot be written.
         """
-        claims = [self._claim(each, f"{_PROJECT}:{self._scope}") for each in requests]
+        terms = replace(self._terms, scope=f"{_PROJECT}:{self._terms.scope}")
+        claims = [terms.claim(each, self._worker, RESERVATION_SECONDS) for each in requests]
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -162,37 +170,13 @@ class LeasedPorts:
     def _allocate(
         self, service: str, request: PortRequest, *, held: bool = False, strict: bool = False
     ) -> tuple[Assigned, ...]:
-        terms = Terms(
-            scope=self._scope,
-            project=_PROJECT,
-            place=str(self._place),
-            pool=POOL,
-            owner=self._owner,
-            held=held,
-            strict=strict,
-            patient=False,
-            remembered=False,
-            use_docker=False,
-        )
+        terms = replace(self._terms, held=held, strict=strict)
         return allocate([ServiceRequest(service, "", (request,))], terms, self._store)
 
     def _kept(self, *found: Assigned) -> int:
         port = int(found[0].request.port)
         self._leased[port] = tuple(each.lease for each in found if each.lease)
         return port
-
-    def _claim(self, request: PortRequest, where: str) -> Claim:
-        return Claim(
-            scope=where,
-            port=request.port,
-            transport=request.transport,
-            address=request.address,
-            service=self._worker,
-            project=_PROJECT,
-            place=str(self._place),
-            owner=self._owner,
-            ttl_seconds=RESERVATION_SECONDS,
-        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from resolver.leases.belonging import Belonging
+from resolver.leases.belonging import Belongs
 from resolver.leases.model import Entry, Lease
 from resolver.leases.owner import here
 from resolver.leases.stores.ledger import Ledger
@@ -15,7 +15,6 @@ from resolver.model import PortNumber, Proof, Transport
 from resolver.reservations.allocate import EVERYWHERE, allocate
 from resolver.reservations.available import Availability
 from resolver.reservations.candidates import Ephemeral
-from resolver.reservations.holders import Holders
 from resolver.reservations.terms import Terms
 
 if TYPE_CHECKING:
@@ -48,26 +47,20 @@ def lease(service: str, port: int, place: str = TERMS.place, **fields: Any) -> L
     return Lease(**{**given, **fields})
 
 
-class _Judged(Holders):
-    def __init__(self, foreign: Collection[int]) -> None:
-        super().__init__(TERMS.scope, TERMS.project, TERMS.place, None)
-        self._foreign = foreign
-
-    def whose(self, request: PortRequest) -> Belonging:
-        return Belonging.OTHER if request.port in self._foreign else Belonging.UNKNOWN
-
-    def names(self, _: PortRequest) -> str:
-        return ""
-
-
 class _Ports(Availability):
     def __init__(
         self, terms: Terms, held: Collection[int], foreign: Collection[int], ephemeral: Ephemeral
     ) -> None:
         super().__init__(terms)
-        self.holders = _Judged(foreign)
+        self._foreign = foreign
         self.ephemeral = ephemeral
         self._taken = {*held, *foreign}
+
+    def whose(self, request: PortRequest) -> Belongs:
+        return Belongs.STRANGER if request.port in self._foreign else Belongs.UNKNOWN
+
+    def names(self, _: PortRequest) -> str:
+        return ""
 
     def probe(self, request: PortRequest) -> Proof:
         taken = request.port in self._taken
