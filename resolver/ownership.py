@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from resolver.errors import UltraPortsError
 from resolver.host import trust
 from resolver.leases import notes
-from resolver.leases.belonging import Belonging, belonging, home
+from resolver.leases.belonging import Belongs, belonging, home
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.model import Ownership, PortRequest, Whose
@@ -84,7 +84,7 @@ def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
     held = PortRequest(binding.port, binding.transport, binding.address)
     for lease in asking.leases:
         mine = collide(held, lease.request)
-        if mine and belonging(holder, lease, asking.where) is Belonging.OWN:
+        if mine and belonging(holder, lease, asking.where) is Belongs.OWN:
             said = f"it runs under the living lease of {lease.service} of {lease.project}"
             place = asking.place_of(lease.place) or lease.place
             found = _of_place(place, asking, said, project=lease.project)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.health.model import Belongs, is_heard
-from resolver.leases.belonging import Belonging, belonging, of_project
+from resolver.health.model import is_heard
+from resolver.leases.belonging import Belongs, belonging, of_project
 from resolver.leases.model import collide
 from resolver.model import Kind, Whose
 from resolver.report.holders import holder_names
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from resolver.model import HolderReport
 
 _LAST_SYSTEM_USER = 999  # SYS_UID_MAX of login.defs(5)
-_BELONGS = {
-    Belonging.OWN: Belongs.OWN,
-    Belonging.OTHER: Belongs.STRANGER,
-    Belonging.UNKNOWN: Belongs.UNKNOWN,
-}
 
 
 def of_service(
@@ -84,10 +79,10 @@ def _one(
     holder = report.classification.holder
     ours = {belonging(holder, each, where) for each in leases if _is_own(target, each)}
     others = {belonging(holder, each, where) for each in leases if not _is_own(target, each)}
-    by_place = _BELONGS[of_project(holder, target.project, target.place)]
-    if Belonging.OWN in ours or by_place is Belongs.OWN:
+    by_place = of_project(holder, target.project, target.place)
+    if Belongs.OWN in ours or by_place is Belongs.OWN:
         return Belongs.OWN
-    if Belonging.OTHER in ours or Belonging.OWN in others:
+    if Belongs.STRANGER in ours or Belongs.OWN in others:
         return Belongs.STRANGER
     is_daemon = stores or _is_daemon(report)
     return Belongs.UNKNOWN if is_daemon and not report.classification.holder.container else by_place

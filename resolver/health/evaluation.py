@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.health.model import Belongs, Reach, ServiceHealth, is_heard
+from resolver.health.model import Reach, ServiceHealth, is_heard
+from resolver.leases.belonging import Belongs
 from resolver.model import Kind, SocketState, Transport, Verdict
 from resolver.report.holders import holder_name
 

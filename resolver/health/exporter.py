@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import re
 import threading
 from concurrent.futures import FIRST_COMPLETED, wait
 from http import HTTPStatus
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
-from resolver.health.page import page
 from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, CheckResult, SharedCheck
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.leases import outcomes
@@ -56,6 +59,25 @@ class Reply(Struct, frozen=True):
         }
 
 
+def _page() -> Reply:
+    """The page; only its own script and style run, and only this server can be asked."""
+    text = files("resolver.health").joinpath("page.html").read_text(encoding="utf-8")
+    policy = (  # CSP level 3
+        f"default-src 'none'; script-src {_source(text, 'script')}; "
+        f"style-src {_source(text, 'style')}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    )
+    return Reply(HTTPStatus.OK, _HTML, text.encode(), policy)
+
+
+def _source(text: str, element: str) -> str:
+    """The hash of the one element of this kind, by which the policy lets it through."""
+    (inline,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+    digest = hashlib.sha256(inline.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
 def plain(status: int, text: str) -> Reply:
     """One line of text."""
     return Reply(status, _TEXT, f"{text}\n".encode())
@@ -66,20 +88,15 @@ class Exporter:
 
     Args:
         check: is made for every request but for the page.
-        background: what is watched all the while; None where nothing is.
+        background: what is watched all the while.
         token: by which whoever sends it sees the whole report; empty where nobody shall.
     """
 
-    def __init__(
-        self,
-        check: SharedCheck,
-        background: Background | None = None,
-        token: bytes = b"",
-    ) -> None:
+    def __init__(self, check: SharedCheck, background: Background, token: bytes) -> None:
         self.check = check
         self._background = background
         self._token = token
-        self._page = page()
+        self._page = _page()
 
     def answer(self, path: str, token: bytes, gone: Future[None]) -> Reply:
         """The response for a request.
@@ -94,7 +111,7 @@ class Exporter:
         """
         match path:
             case "/":  # the page has nothing in it: what it shows it asks /healthz for
-                return Reply(HTTPStatus.OK, _HTML, self._page.body, self._page.policy)
+                return self._page
             case "/healthz":
                 found = self._checked(gone)
                 details = tokens.is_right(self._token, token)
@@ -115,13 +132,12 @@ class Exporter:
 
     def _metrics(self, found: CheckResult) -> Reply:
         """Labels are for everybody, whoever asks: a series is not to change its name."""
-        behind = self._background
-        leases = behind.leases if behind else None
+        behind, leases = self._background, self._background.leases
         seen = metrics.Readings(
             found.report and public.report(found.report),
             found.seconds,
-            behind.looks if behind else None,
-            behind.respawns if behind else None,
+            behind.looks,
+            behind.respawns,
             None if leases is None else public.lease_counts(leases),
             outcomes.read(os.environ),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from resolver.leases.belonging import Belongs
     from resolver.model import HolderReport, PortRequest
     from resolver.project.model import Probe
 
@@ -20,15 +21,6 @@ class Reach(StrEnum):
     ACCEPTS = "accepts"  # a connection was made; docker-proxy accepts before the program listens
     SPEAKS = "speaks"  # it answered in the probe's own terms, whether or not that is a good answer
     UNKNOWN = "unknown"  # it could not be found out; the reason says why
-
-
-class Belongs(StrEnum):
-    """Whether the holder is the service's own."""
-
-    OWN = "own"  # a process of the project, its container, or the lease's owner
-    STRANGER = "stranger"
-    NOBODY = "nobody"
-    UNKNOWN = "unknown"  # hidden, or nothing says whose it is
 
 
 class Target(Struct, frozen=True):

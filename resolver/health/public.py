@@ -12,7 +12,8 @@ import os.path
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
+from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
+from resolver.leases.belonging import Belongs
 from resolver.model import (
     AdviseStep,
     Classification,

@@ -28,7 +28,7 @@ from resolver.health.shared_check import METHODS
 from resolver.health.signatures import is_address
 from resolver.health.slots import Slots, peer_key
 from resolver.host.engine_socket import DeadlineSocket
-from resolver.host.tcp_peer import uid_of_peer
+from resolver.host.peer import uid_of_peer
 from resolver.model import PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
 from resolver.report.holders import holder_names

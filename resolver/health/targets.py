@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -16,6 +15,7 @@ from resolver.compose.services import services as published
 from resolver.errors import UsageError
 from resolver.health.model import Target
 from resolver.leases.assigned import with_leases
+from resolver.project.file import is_name
 from resolver.project.load import load
 from resolver.project.names import working_directory
 from resolver.project.reading import doubt
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from resolver.project.model import Probe, Project, Service
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no port begins with a letter
 
 
 class Targets(Struct, frozen=True):
@@ -52,27 +50,26 @@ def targets(
     words = [item for each in arguments for item in portspec.items(str(each))]
     if any(not word for word in words):
         raise UsageError("'' is not a port: it is empty")
-    named = not words or any(_NAME.fullmatch(word) for word in words)
+    named = not words or any(map(is_name, words))
     project = _project(environ, words) if named else None
     found: list[Target] = []
     notes: list[str] = list(project.notes) if project else []
     for service in _services(words, project):
-        found += _ports(service) if isinstance(service, str) else [_of(service, project)]
-        notes += () if isinstance(service, str) else service.notes
-    chosen = (each if probe is None else _asked(each, probe) for each in found)
-    return Targets(tuple(dict.fromkeys(chosen)), tuple(dict.fromkeys(notes)))
-
-
-def _asked(target: Target, probe: Probe) -> Target:
-    """The target with the caller's own probe, whose command is nobody else's."""
-    return replace(target, probe=probe, untrusted="")
+        if isinstance(service, str):
+            found += [Target("", each) for each in portspec.parse([service])]
+        else:
+            found.append(_of(service, project))
+            notes += service.notes
+    if probe is not None:  # the caller's own, whose command is nobody else's
+        found = [replace(each, probe=probe, untrusted="") for each in found]
+    return Targets(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes)))
 
 
 def _services(words: list[str], project: Project | None) -> Iterable[Service | str]:
     if project is None:
         return words
     if words:
-        return [project.service(word) if _NAME.fullmatch(word) else word for word in words]
+        return [project.service(word) if is_name(word) else word for word in words]
     if project.file is None:
         raise UsageError(
             "no SERVICE or PORT was given, and there is no project file and no compose file in "
@@ -82,10 +79,6 @@ def _services(words: list[str], project: Project | None) -> Iterable[Service | s
     if not project.services:
         raise UsageError(f"{project.file} names no service")
     return project.services
-
-
-def _ports(text: str) -> list[Target]:
-    return [Target("", request) for request in portspec.parse([text])]
 
 
 def _of(service: Service, project: Project | None) -> Target:

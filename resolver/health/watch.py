@@ -8,9 +8,7 @@ looks is not seen, nor is a socket that passes from one process to another by in
 from __future__ import annotations
 
 import os
-import threading
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -42,39 +40,17 @@ _PATIENCE_SECONDS = 3.0  # that an engine may take from its forwarder's start to
 _ENGINE_PAUSE_SECONDS = 30.0  # for an engine that did not answer
 
 
-def events(
-    requests: Sequence[PortRequest] | None = None,
-    *,
-    services: Mapping[PortRequest, tuple[str, ...]] | None = None,
-    interval_seconds: float = INTERVAL_SECONDS,
-    use_docker: bool = True,
-    environ: Mapping[str, str] | None = None,
-    stop: threading.Event | None = None,
-) -> Iterator[Event]:
-    """Everything that happens to the ports, beginning with how each of them is found.
+class Watch:
+    """Looks whenever it is told to; `looks` and `diagnoses` count what was done.
 
     Args:
         requests: what to watch; None: every port that is held now or later.
         services: the names of the services that the requests are for (`names.wanted` has them).
-        interval_seconds: between two looks.
         use_docker: whether to ask container engines.
         environ: the settings, in place of this process's environment.
-        stop: ends the iteration, from another thread, within one interval.
 
     Raises:
         UsageError: an address is not one of this machine's, or a setting makes no sense.
-    """
-    ending = stop or threading.Event()
-    with closing(Watch(requests, services, use_docker=use_docker, environ=environ)) as watch:
-        while not ending.is_set():
-            yield from watch.look()
-            ending.wait(interval_seconds)
-
-
-class Watch:
-    """Looks whenever it is told to; `events` and the command line do so in a loop.
-
-    `looks` and `diagnoses` count what was done.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from resolver.errors import UltraPortsError
 from resolver.leases import scope
-from resolver.leases.belonging import Belonging, belonging
+from resolver.leases.belonging import Belongs, belonging
 from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.leases.store import kept
@@ -70,15 +70,15 @@ def _annotated(report: Report, leases: Iterable[Lease], environ: Mapping[str, st
 
 def _note(port: PortReport, lease: Lease, where: Here) -> str:
     note = f"reserved for {whose(lease)}"
-    found: dict[Belonging, list[str]] = {kind: [] for kind in Belonging}
+    found: dict[Belongs, list[str]] = {kind: [] for kind in Belongs}
     for report in (*port.retaken_by, *(() if port.verdict == "freed" else port.holders)):
         holder = report.classification.holder
         found[belonging(holder, lease, where)].append(name(holder))
-    if found[Belonging.OTHER]:
-        strangers = ", ".join(dict.fromkeys(found[Belonging.OTHER]))
+    if found[Belongs.STRANGER]:
+        strangers = ", ".join(dict.fromkeys(found[Belongs.STRANGER]))
         note += f"; WARNING: {strangers} holds it, and is not who it is reserved for"
-    if found[Belonging.UNKNOWN]:
-        unknown = ", ".join(dict.fromkeys(found[Belonging.UNKNOWN]))
+    if found[Belongs.UNKNOWN]:
+        unknown = ", ".join(dict.fromkeys(found[Belongs.UNKNOWN]))
         note += f"; whether {unknown} is who it is reserved for cannot be told"
     return note
 

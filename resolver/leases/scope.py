@@ -11,7 +11,6 @@ import hashlib
 import platform
 import socket
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +80,7 @@ def engine_scope() -> str:
     chosen = chosen_engine()
     if chosen.error is not None:
         raise EngineError(chosen.error)
-    with closing(EngineClient(chosen.endpoint, _ENGINE_SECONDS, chosen.uid)) as engine:
+    with EngineClient(chosen.endpoint, _ENGINE_SECONDS, chosen.uid) as engine:
         return f"engine:{engine.identity()}"
 
 

@@ -12,8 +12,9 @@ import resolver
 from resolver.compose.probe import Inside
 from resolver.errors import UsageError
 from resolver.health import belongs, evaluation, model
-from resolver.health.model import Answer, Belongs, HealthReport, Reach, Target
+from resolver.health.model import Answer, HealthReport, Reach, Target
 from resolver.health.targets import targets
+from resolver.leases.belonging import Belongs
 from resolver.leases.model import Lease, Owner
 from resolver.leases.owner import Here
 from resolver.model import (

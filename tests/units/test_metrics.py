@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from resolver.health.metrics import Readings, exposition
-from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
+from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
+from resolver.leases.belonging import Belongs
 from resolver.model import (
     Binding,
     Classification,

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from resolver.health import public, tokens
 from resolver.health.metrics import Readings, exposition
-from resolver.health.model import Answer, Belongs, HealthReport, Reach, ServiceHealth, Target
+from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
 from resolver.json_text import encode
+from resolver.leases.belonging import Belongs
 from resolver.leases.model import Lease, Owner
 from resolver.model import (
     Binding,

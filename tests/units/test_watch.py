@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import pytest
 
 from resolver.errors import UsageError
 from resolver.health.events import EventKind
-from resolver.health.watch import Watch, events
+from resolver.health.watch import Watch
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.report.events import duration, line
 from tests.lab.cli import ultra
@@ -318,18 +317,6 @@ def test_at_rest_nothing_is_diagnosed_and_a_look_costs_little() -> None:
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(UsageError, match="not an address of this machine"):
         Watch([PortRequest(PortNumber(80), Transport.TCP, "192.0.2.1")])
-
-
-def test_events_end_when_they_are_told_to(lab: Lab, port: int) -> None:
-    lab.start("answering", port)
-    stop = threading.Event()
-    found = []
-    for event in events(
-        [PortRequest(PortNumber(port))], interval_seconds=0.01, use_docker=False, stop=stop
-    ):
-        found.append(event.kind)
-        stop.set()
-    assert found == [EventKind.HELD]
 
 
 @pytest.mark.parametrize(

@@ -122,14 +122,3 @@ async def _conversed(peer: Peer, question: Question, deadline: float) -> ProbeRe
 
 def _why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
-
-
-def exists(address: str) -> bool:
-    """Whether this machine has such an address to send from; nothing is sent."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 1))
-    except OSError:
-        return False
-    return True
