@@ -13,11 +13,10 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.host.family import descendants
 from resolver.host.files import read
 from resolver.host.peer import listener_pid
 from resolver.host.podman import NAME
-from resolver.host.processes import pids
+from resolver.host.processes import descendants, pids
 from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, OUTLIVING, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS

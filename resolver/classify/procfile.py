@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.host.family import descendants
+from resolver.host.processes import descendants
 from resolver.managed import ask
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 

@@ -13,7 +13,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.host.family import descendants
+from resolver.host.processes import descendants
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import STARTERS, is_interactive, is_shell, known_as, untouchable
 

@@ -15,9 +15,9 @@ from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import describe
 from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
-from resolver.host.family import descendants
 from resolver.host.files import files_in, read, text_of
 from resolver.host.identity import identify
+from resolver.host.processes import descendants
 from resolver.host.unix_sockets import UnixSocket, unix_sockets
 from resolver.model import Pid, PortRequest, SocketState, Transport
 from resolver.programs import untouchable

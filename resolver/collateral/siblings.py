@@ -16,8 +16,8 @@ from resolver.errors import StateChangedError
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
 from resolver.host import trust
-from resolver.host.family import descendants
 from resolver.host.identity import identify
+from resolver.host.processes import descendants
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
 from resolver.programs import SESSION_HOSTS, is_interactive, known_as, names_of
 

@@ -11,7 +11,6 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 _LARGEST = 1 << 20  # bytes of a file
 
@@ -38,28 +37,23 @@ def home() -> str:
     return found.rstrip("/") if found.startswith("/") else "/nonexistent"
 
 
-def is_ours(path: str) -> bool:
-    """Whether a file is this user's or root's, and can be read to its end."""
-    try:
-        return _is_ours(os.stat(path))
-    except (OSError, ValueError):
-        return False
+def is_ours(file: str | int) -> bool:
+    """Whether a file, by its path or descriptor, is this user's or root's, and `is_plain`."""
+    return _owner(file) in {0, os.geteuid()}
 
 
 def is_plain(path: str) -> bool:
     """Whether a file can be read to its end, whoever wrote it."""
+    return _owner(path) is not None
+
+
+def _owner(file: str | int) -> int | None:
+    """Whose a regular file of a bounded length is; None for anything else."""
     try:
-        return _is_plain(os.stat(path))
+        found = os.stat(file)
     except (OSError, ValueError):
-        return False
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    return _is_plain(found) and found.st_uid in {0, os.geteuid()}
-
-
-def _is_plain(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
+        return None
+    return found.st_uid if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
 
 
 def _text_of(path: str) -> str:
@@ -71,18 +65,10 @@ def _text_of(path: str) -> str:
     if not is_ours(path):
         return ""
     try:
-        with open(path, "rb", opener=_open) as file:
-            return _whole(file)
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+            found = file.read(_LARGEST + 1) if is_ours(file.fileno()) else b""
     except (OSError, ValueError):
         return ""
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-
-def _whole(file: BinaryIO) -> str:
-    found = file.read(_LARGEST + 1) if _is_ours(os.fstat(file.fileno())) else b""
     return found.decode(errors="replace") if len(found) <= _LARGEST else ""
 
 

@@ -85,15 +85,13 @@ class EngineClient:
 
     def containers(self) -> list[dict[str, Any]]:
         """`GET /containers/json`: running, paused and restarting containers."""
-        answer: list[dict[str, Any]] = self._ask(lambda: _expect(list, self._api.containers()))
-        return answer
+        return self._ask(lambda: _expect(list, self._api.containers()))
 
     def labelled(self, label: str) -> list[dict[str, Any]]:
         """`GET /containers/json` of one label (`NAME=VALUE`), with containers that do not run."""
-        answer: list[dict[str, Any]] = self._ask(
+        return self._ask(
             lambda: _expect(list, self._api.containers(all=True, filters={"label": [label]}))
         )
-        return answer
 
     def inspect(self, container_id: str) -> dict[str, Any]:
         """`GET /containers/ID/json`.
@@ -102,15 +100,11 @@ class EngineClient:
             StateChangedError: there is no such container any more.
         """
         self._check(container_id)
-        answer: dict[str, Any] = self._ask(
-            lambda: _expect(dict, self._api.inspect_container(container_id))
-        )
-        return answer
+        return self._ask(lambda: _expect(dict, self._api.inspect_container(container_id)))
 
     def identity(self) -> str:
         """The engine's own id, of `GET /info`, which stays the same when it is started again."""
-        answer: dict[str, Any] = self._ask(lambda: _expect(dict, self._api.info()))
-        found = answer.get("ID")
+        found = self._ask(lambda: _expect(dict, self._api.info())).get("ID")
         if not isinstance(found, str) or not found:
             raise EngineError(f"{self.endpoint} does not say which engine it is")
         return found
@@ -189,7 +183,7 @@ class EngineClient:
             raise engine_sdk.translated(error, self.endpoint, limit) from error
 
 
-def _expect(kind: type, answer: Any) -> Any:  # noqa: ANN401 - JSON
+def _expect(kind: type[_T], answer: object) -> _T:
     if not isinstance(answer, kind):
         raise TypeError(f"{kind.__name__} expected")
     return answer

@@ -1,4 +1,4 @@
-"""Which processes there are, and which of them have a name (proc_pid_comm(5))."""
+"""Which processes there are, which of them have a name (proc_pid_comm(5)), and who descends."""
 
 from __future__ import annotations
 
@@ -61,6 +61,20 @@ def _portable(name: str) -> Iterator[Pid]:
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == name:
             yield Pid(process.pid)
+
+
+def descendants(pid: Pid) -> frozenset[Pid]:
+    """Every living process below `pid`, at this moment; zombies have ended and do not count."""
+    parents = {
+        Pid(each.pid): each.info["ppid"]
+        for each in psutil.process_iter(["ppid", "status"])
+        if each.info["status"] != psutil.STATUS_ZOMBIE
+    }
+    found, more = set[Pid](), {pid}
+    while more:
+        found |= more
+        more = {child for child, parent in parents.items() if parent in found} - found
+    return frozenset(found - {pid})
 
 
 def one_of_each_namespace() -> Iterator[Pid]:

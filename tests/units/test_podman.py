@@ -28,8 +28,8 @@ from resolver.errors import CommandFailedError
 from resolver.gather.holders import holders
 from resolver.gather.podman import conmons_container, with_podman
 from resolver.host import trust
-from resolver.host.family import descendants
 from resolver.host.identity import identify
+from resolver.host.processes import descendants
 from resolver.model import (
     AdviseStep,
     Binding,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.health.slots import Slots, peer_key
-from resolver.host.tcp_peer import uid_of_peer
+from resolver.host.peer import uid_of_peer
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
