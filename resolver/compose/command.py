@@ -25,6 +25,7 @@ from resolver.host import docker_config, trust
 from resolver.host.runner import run_command
 from resolver.json_text import JsonError
 from resolver.project.names import working_directory
+from resolver.project.reading import notes_on_owners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ _NO_PLUGIN = 125  # `docker` itself did not take the command line
 _VERSION = re.compile(r"v?([0-9]+)\.[0-9]+")
 _LOGGED = re.compile(r"(?:time=\S+ )?level=(\w+) msg=(.*)")  # logfmt, as logrus writes it
 _LONGEST = 300  # characters of a message
+_STARTED = "what {} says would be started with the rights of root"
 
 
 class ComposeCommand:
@@ -135,7 +137,7 @@ class ComposeCommand:
             services,
             source,
             tuple(f"{' '.join(self._found)}: {each}" for each in _warnings(answer)),
-            (*files.notes_on_owners(self.files), *_notes_on_configuration()),
+            (*notes_on_owners(self.files, _STARTED), *_notes_on_configuration()),
         )
 
     def _ask(self, question: tuple[str, ...], profiles: Sequence[str]) -> Completed:

@@ -5,7 +5,7 @@ Through the Docker SDK, with containers that do not run. Nothing here judges.
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from resolver.model import EngineState
 
-# https://docs.docker.com/reference/compose-file/services/#labels; compose's pkg/api/labels.go
 RUNNING = "running"
 
 
-class PortMapping(Struct, frozen=True):
+class PortMapping(Struct, frozen=True, order=True):
     """A container's own port, and where the engine publishes it."""
 
     target: int
@@ -95,7 +94,7 @@ def members(
     if engine.error:
         raise EngineError(engine.error)
     found = []
-    with closing(EngineClient(engine.endpoint, timeout_seconds, engine.uid)) as client:
+    with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
         for row in client.labelled(f"{PROJECT}={project}"):
             with suppress(StateChangedError):  # it went away in between
                 found.append(described(client.inspect(str(row.get("Id")))))
@@ -110,7 +109,7 @@ def described(answer: dict[str, Any]) -> ComposeContainer:
     """
     try:
         found = msgspec.convert(answer, _Inspection)
-        published = sorted(_mappings(found.network_settings.ports or {}), key=_order)
+        published = sorted(_mappings(found.network_settings.ports or {}))
     except (msgspec.ValidationError, ValueError) as error:
         raise EngineError(f"the engine describes a container as none does: {error}") from error
     labels, state = found.config.labels or {}, found.state
@@ -134,7 +133,3 @@ def _mappings(ports: dict[str, list[_Outer] | None]) -> Iterator[PortMapping]:
         for outer in outers or () if transport in list(Transport) else ():
             port = PortNumber(int(outer.host_port))
             yield PortMapping(int(target), Binding(Transport(transport), outer.host_ip, port))
-
-
-def _order(mapping: PortMapping) -> tuple[int, Binding]:
-    return mapping.target, mapping.outer

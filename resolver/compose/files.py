@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from resolver.errors import UsageError
 from resolver.project import variables
 from resolver.project.names import working_directory
-from resolver.project.reading import doubt, open_regular, read
+from resolver.project.reading import open_regular, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = (
@@ -37,9 +37,10 @@ def find(given: Sequence[str]) -> tuple[Path, ...]:
             files may not be read.
     """
     found = _find(given, working_directory())
-    for path in filter(_is_strangers_link, found):
-        with suppress(OSError), open_regular(path):
-            pass  # compose would quote what it leads to
+    for path in found if os.geteuid() == 0 else ():
+        if path.is_symlink() and path.lstat().st_uid != 0:
+            with suppress(OSError), open_regular(path):
+                pass  # compose would quote what it leads to
     return found
 
 
@@ -73,11 +74,6 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_strangers_link(path: Path) -> bool:
-    """Whether root would follow another user's link."""
-    return os.geteuid() == 0 and path.is_symlink() and path.lstat().st_uid != 0
-
-
 def _variable(name: str, cwd: Path) -> str:
     """A variable of the environment, else of the files of variables that compose reads for it."""
     if name in os.environ:
@@ -93,14 +89,3 @@ def _variable(name: str, cwd: Path) -> str:
         with suppress(UsageError):  # compose says what it makes of such a file
             found = variables.parse(text, os.environ).get(name) or found
     return found
-
-
-def notes_on_owners(files: Iterable[Path]) -> tuple[str, ...]:
-    """What root is told where the compose files are another user's."""
-    if os.geteuid() != 0:
-        return ()
-    doubts = {each: why for each in files if each.exists() and (why := doubt(each))}
-    if not doubts:
-        return ()
-    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
-    return (f"{why}: what {names} says would be started with the rights of root",)

@@ -75,7 +75,9 @@ def launch(
     found = preflight(compose, up, hint, **_read_only(options))
     if reason := _refused(found, compose.arguments):
         return Launch(found, found.exit_status or ExitStatus.ADVISED, reason)
-    silent, freed = _engine_error(found), None
+    silent, freed = "", None
+    if found.engine.error:  # other engines do not matter then
+        silent = f"nothing can be started: {found.engine.error}"
     if found.taken:
         acting = {**options, "dry_run": True} if silent else options
         freed = freeing.free(found, observer, **acting)
@@ -91,12 +93,6 @@ def launch(
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
-
-
-def _engine_error(found: Preflight) -> str:
-    """Why the engine that would start the project cannot; other engines do not matter then."""
-    error = found.engine.error
-    return f"nothing can be started: {error}" if error else ""
 
 
 def _refused(found: Preflight, given: ComposeArguments) -> str:

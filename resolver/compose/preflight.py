@@ -180,15 +180,12 @@ def _namesakes(
         found = members(project.name, engine, policy.docker_timeout_seconds)
     except EngineError as error:
         return (), (f"not known whether another directory uses this project's name: {error}",)
+    here = os.path.realpath(project.working_dir)
     folders: dict[str, list[ComposeContainer]] = {}
     for each in found:
-        if each.working_dir and not _same(Path(each.working_dir), project.working_dir):
+        if each.working_dir and os.path.realpath(each.working_dir) != here:
             folders.setdefault(each.working_dir, []).append(each)
     return tuple(_namesake(project, *each) for each in folders.items()), ()
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _namesake(project: ComposeProject, where: str, containers: list[ComposeContainer]) -> Finding:

@@ -156,15 +156,16 @@ def listeners(
         if container_id_in(cgroup) != member.id:
             return None
         tables = [(process / "net" / f"{transport}{six}") for six in ("", "6")]
-        lines = [line for table in tables if table.exists() for line in _lines(table)]
+        lines = [
+            line
+            for table in tables
+            if table.exists()
+            for line in table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
+        ]
     except OSError:
         return None
     state = _LISTENING if transport is Transport.TCP else _UNCONNECTED
     return [found for line in lines for found in _serving(line, target, state)]
-
-
-def _lines(table: Path) -> list[str]:
-    return table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
 
 
 def _serving(line: str, target: int, state: str) -> Iterator[InnerListener]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,6 @@ from resolver.compose.containers import RUNNING, members
 from resolver.compose.holders import is_other_family, is_replaced
 from resolver.compose.model import HOST, NONE, same_address
 from resolver.compose.probe import PortAnswer, probe
-from resolver.host.clock import SystemClock
 from resolver.model import ExitStatus, Verdict
 
 if TYPE_CHECKING:
@@ -59,16 +59,15 @@ def check(
     Raises:
         EngineError: the engine does not say what runs.
     """
-    clock = SystemClock()
-    deadline = clock.now() + wait_seconds
+    deadline = time.monotonic() + wait_seconds
     while True:
         checked = tuple(_look(found, options))
         open_ones = [each for each in checked if each.answer.good is False]
-        left = deadline - clock.now()
+        left = deadline - time.monotonic()
         if not open_ones or left <= 0:
             break
         waiting(f"{open_ones[0].service} {open_ones[0].outer or open_ones[0].target}", left)
-        clock.sleep(min(_POLL_SECONDS, left))
+        time.sleep(min(_POLL_SECONDS, left))
     return tuple(_held_by_us(checked, found, options))
 
 

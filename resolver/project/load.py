@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from resolver.project.derived import Derived
 
 STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
 """The services that are known without a project file. Docker Model Runner's TCP port is 12434."""
 STANDARD_ORIGIN = "standard port"
+_ONLY_READ = "ports and names are read from {}, and no command of it is run"
 
 
 def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] = str) -> Project:
@@ -36,11 +35,15 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
     Raises:
         UsageError: the project file, `.env` or a variable makes no sense.
     """
-    found, left_out = file.find(start)
+    found, notes = file.find(start)
     root = found.path.parent if found else location.root(start)
     chosen = environ.get(ENVIRONMENT_VARIABLE, "")
-    local, left = _dotenv(root, start, environ, without)
-    exports, env_files, unheard = _told(found)
+    local, left_out = _dotenv(root, start, environ, without)
+    notes += left_out
+    if found and (found.exports or found.env_files) and (why := reading.doubt(found.path)):
+        notes += (f"export and env_files of {found.path} are left out: {why}",)
+        found = replace(found, exports=(), env_files=())  # a variable may say what is run
+    used = [*([found.path] if found else []), *([root / ".env"] if local else [])]
     services = tuple(
         _decided(_of_environment(entry, found, chosen), environ, local)
         for entry in (found.services if found else standard())
@@ -49,15 +52,12 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
         name=(found.project if found else "") or root.name or "root",
         root=root,
         file=found.path if found else None,
-        services=shared(services),
+        services=_shared(services),
         pool=found.pool if found else (),
         environment=chosen,
-        exports=exports,
-        env_files=env_files,
-        notes=(
-            *(*left_out, *left, *unheard),
-            *_foreign(found.path if found else None, root / ".env", local),
-        ),
+        exports=found.exports if found else (),
+        env_files=found.env_files if found else (),
+        notes=(*notes, *reading.notes_on_owners(used, _ONLY_READ)),
     )
 
 
@@ -69,7 +69,7 @@ def standard() -> tuple[file.ServiceLine, ...]:
     )
 
 
-def shared(services: tuple[Service, ...]) -> tuple[Service, ...]:
+def _shared(services: tuple[Service, ...]) -> tuple[Service, ...]:
     """The services; those that are in each other's way have a note that says so.
 
     That is no error: they may well run at different times, and the port can be freed all the same.
@@ -104,29 +104,6 @@ def _dotenv(
         return variables.parse(text, environ), ()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-
-
-def _told(
-    found: file.Contents | None,
-) -> tuple[tuple[Derived, ...], tuple[str, ...], tuple[str, ...]]:
-    """`[export]` and `env_files`, or why they are left out: a variable may say what is run."""
-    if not found or not (found.exports or found.env_files):
-        return (), (), ()
-    if why := reading.doubt(found.path):
-        return (), (), (f"export and env_files of {found.path} are left out: {why}",)
-    return found.exports, found.env_files, ()
-
-
-def _foreign(file: Path | None, env: Path, local: Mapping[str, str]) -> tuple[str, ...]:
-    """What root is told where the files that were read are another user's."""
-    if os.geteuid() != 0:
-        return ()
-    used = [each for each in (file, env if local else None) if each]
-    doubts = {each: why for each in used if (why := reading.doubt(each))}
-    if not doubts:
-        return ()
-    names, why = " and ".join(each.name for each in doubts), next(iter(doubts.values()))
-    return (f"{why}: ports and names are read from {names}, and no command of it is run",)
 
 
 def _of_environment(entry: file.ServiceLine, found: file.Contents | None, chosen: str) -> Service:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from resolver.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _LONGEST = 1 << 20  # bytes of a project file, or an environment file, that anybody could mean
@@ -51,6 +51,16 @@ def _doubt(path: Path, trusted: set[int], *, near: bool) -> str:
     if os.geteuid() == 0 and seen.st_mode & stat.S_IWGRP and seen.st_gid and not kept:
         return f"group {seen.st_gid} may write to {path}"
     return ""
+
+
+def notes_on_owners(files: Iterable[Path], what: str) -> tuple[str, ...]:
+    """What root is told of files that are another user's: `what`, with their names for its `{}`."""
+    root = os.geteuid() == 0
+    doubts = {each: why for each in files if root and each.exists() and (why := doubt(each))}
+    if not doubts:
+        return ()
+    names = " and ".join(each.name for each in doubts)
+    return (f"{next(iter(doubts.values()))}: {what.format(names)}",)
 
 
 def user(uid: int) -> str:
@@ -93,14 +103,11 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     entry = path.lstat()
     if not stat.S_ISREG(path.stat().st_mode):  # opening a device may already do something
         raise UsageError(f"{path} is no regular file")
-    with open(path, "rb", opener=_without_waiting) as file:
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(opened, "rb") as file:
         if why := _refusal(entry, os.fstat(file.fileno())):
             raise UsageError(f"{path} {why}")
         yield file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _refusal(entry: os.stat_result, opened: os.stat_result) -> str:
