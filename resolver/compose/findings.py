@@ -133,11 +133,7 @@ class Preflight(Struct, frozen=True):
     exit_status: ExitStatus = ExitStatus.FREE
 
     @property
-    def conflicts(self) -> tuple[Finding, ...]:
-        """The findings because of which `up` would fail."""
-        return tuple(each for each in self.findings if each.level is Severity.CONFLICT)
-
-    @property
     def unfreeable(self) -> tuple[Finding, ...]:
         """The conflicts that freeing a port would not end."""
-        return tuple(each for each in self.conflicts if each.code is not Code.HELD)
+        conflicts = (each for each in self.findings if each.level is Severity.CONFLICT)
+        return tuple(each for each in conflicts if each.code is not Code.HELD)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from resolver.errors import StoreError
-from resolver.health.events import EventKind
+from resolver.health.events import Event, EventKind
 from resolver.leases.owner import here, is_dead
 from resolver.leases.scope import current
 from resolver.leases.store import existing_store
@@ -18,18 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.leases.model import Lease
+    from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
 
 _DRIFT_SECONDS = 1.0  # of the clocks by which an end is judged and shown (leases.rules)
 _PATIENCE_SECONDS = 5.0  # until a store that cannot be read is tried again
-
-
-class LeaseChange(Struct, frozen=True):
-    """What became of one lease: one of the `LEASE_` kinds, and why it ended by itself."""
-
-    kind: EventKind
-    lease: Lease
-    reason: str = ""
 
 
 class LeaseWatch:
@@ -38,23 +29,30 @@ class LeaseWatch:
     Args:
         environ: the settings.
         root: the project's, absolute.
+        services: the names of the services that are on each port.
 
     Raises:
         UsageError: a setting makes no sense.
         EngineError: the scope is an engine's, which does not answer.
     """
 
-    def __init__(self, environ: Mapping[str, str], root: Path) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        root: Path,
+        services: Mapping[PortRequest, tuple[str, ...]],
+    ) -> None:
         self.alive: dict[int, Lease] = {}
         self.error = ""
         self._where = here(environ)
         self._scope = current(environ)
         self._environ = environ
         self._root = root
+        self._services = services
         self._store: LeaseStore | None = None
         self._next_try = 0.0
 
-    def look(self) -> tuple[LeaseChange, ...]:
+    def look(self) -> tuple[Event, ...]:
         """What happened since the last look; nothing where the store cannot be read just now."""
         if time.monotonic() < self._next_try:
             return ()
@@ -81,23 +79,27 @@ class LeaseWatch:
             self._store = existing_store(self._environ, self._root)
         return self._store
 
-    def _compare(self, before: Mapping[int, Lease]) -> Iterator[LeaseChange]:
+    def _compare(self, before: Mapping[int, Lease]) -> Iterator[Event]:
         ended = [lease for token, lease in before.items() if token not in self.alive]
         new = [lease for token, lease in self.alive.items() if token not in before]
         renewed = set(map(_same, ended)) & set(map(_same, new))
         yield from (self._end(lease) for lease in ended if _same(lease) not in renewed)
         for lease in new:
             if _same(lease) not in renewed:
-                yield LeaseChange(EventKind.LEASE_GRANTED, lease)
+                yield self._event(EventKind.LEASE_GRANTED, lease)
 
-    def _end(self, lease: Lease) -> LeaseChange:
+    def _end(self, lease: Lease) -> Event:
         """Whether it ended by itself; one that is dead may have been forgotten by somebody else."""
         if lease.owner is not None and is_dead(lease.owner, lease.scope, self._where):
             reason = f"its owner, process {lease.owner.pid}, has ended"
-            return LeaseChange(EventKind.LEASE_EXPIRED, lease, reason)
+            return self._event(EventKind.LEASE_EXPIRED, lease, reason)
         if lease.expires_at is not None and lease.expires_at <= time.time() + _DRIFT_SECONDS:
-            return LeaseChange(EventKind.LEASE_EXPIRED, lease, "its time is over")
-        return LeaseChange(EventKind.LEASE_RELEASED, lease)
+            return self._event(EventKind.LEASE_EXPIRED, lease, "its time is over")
+        return self._event(EventKind.LEASE_RELEASED, lease)
+
+    def _event(self, kind: EventKind, lease: Lease, reason: str = "") -> Event:
+        names = self._services.get(lease.request, ())
+        return Event(time.time(), kind, lease.request, names, lease=lease, reason=reason)
 
 
 def _same(lease: Lease) -> object:

@@ -30,7 +30,6 @@ from resolver.reservations.candidates import ephemeral_range
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from resolver.health.lease_watch import LeaseChange
     from resolver.health.signatures import Signature
     from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
@@ -70,9 +69,8 @@ class Watch:
         self._outgoing = ephemeral_range() if requests is None else None
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
         self._published = PublishedPorts(self._policy, self._matcher)
-        self._leases = LeaseWatch(
-            os.environ if environ is None else environ, root(working_directory())
-        )
+        environ = os.environ if environ is None else environ
+        self._leases = LeaseWatch(environ, root(working_directory()), self._services)
         self._histories: dict[PortRequest, PortHistory] = {}
         self._seen: dict[PortRequest, Signature] = {}
         self._unclear: dict[PortRequest, float] = {}  # until when it is looked at again
@@ -110,7 +108,7 @@ class Watch:
             found = [*self._begin(signatures, now)]
         else:
             found = [*self._changed(signatures, now, asked=asked)]
-            found += (self._of_lease(each, now) for each in ended_and_granted)
+            found += ended_and_granted
         self._seen = dict(signatures)
         return (*self._notes(now), *(event for event in found if self._concerns(event)))
 
@@ -225,11 +223,6 @@ class Watch:
         if request not in self._histories:
             self._histories[request] = PortHistory(request, self._services.get(request, ()), now)
         return self._histories[request]
-
-    def _of_lease(self, change: LeaseChange, now: Instant) -> Event:
-        request = change.lease.request
-        names = self._services.get(request, ())
-        return Event(now.at, change.kind, request, names, lease=change.lease, reason=change.reason)
 
     def _concerns(self, event: Event) -> bool:
         """Leases on other ports are nobody's business here."""

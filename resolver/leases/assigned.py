@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Lease
     from resolver.model import PortRequest
-    from resolver.project.model import Project, Service
+    from resolver.project.model import Project
 
 ORIGIN = "a lease of this project"
 
@@ -44,13 +44,13 @@ def with_leases(project: Project, environ: Mapping[str, str]) -> Project:
     except StoreError as error:
         note = f"what was assigned to this project is not known: {error}"
         return replace(project, notes=(*project.notes, note))
-    return replace(project, services=tuple(_placed(each, found) for each in project.services))
-
-
-def _placed(service: Service, found: Mapping[str, PortRequest]) -> Service:
-    if service.by_environment or service.name not in found:
-        return service
-    return replace(service, request=found[service.name], origin=ORIGIN)
+    services = (
+        each
+        if each.by_environment or each.name not in found
+        else replace(each, request=found[each.name], origin=ORIGIN)
+        for each in project.services
+    )
+    return replace(project, services=tuple(services))
 
 
 def leased(environ: Mapping[str, str], project: Project, name: str = "") -> dict[str, PortRequest]:

@@ -37,17 +37,10 @@ class Moment(Struct, frozen=True):
     since_boot: float
 
 
-class Granted(Struct, frozen=True):
-    """What a store has to do for an acquisition: to forget some leases, and to keep others."""
-
-    forgotten: tuple[Lease, ...]
-    entries: tuple[Entry, ...]
-
-
 def grant(
     claims: Sequence[Claim], known: Iterable[Entry], last_token: int, where: Here, now: Moment
-) -> Granted:
-    """Grants all the claims or none.
+) -> tuple[tuple[Lease, ...], tuple[Entry, ...]]:
+    """Grants all the claims or none: the leases that a store has to forget, and what it keeps.
 
     Args:
         claims: what is wanted.
@@ -71,7 +64,7 @@ def grant(
     # tokens grow, even where a store had to begin anew: milliseconds since 1970
     first = max(last_token + 1, int(now.wall * 1000))
     entries = [_entry(claim, first + number, where, now) for number, claim in enumerate(claims)]
-    return Granted(tuple(forgotten), tuple(entries))
+    return tuple(forgotten), tuple(entries)
 
 
 def in_the_way(claim: Claim, lease: Lease) -> bool:

@@ -49,15 +49,12 @@ def objection(path: Path, start: Path) -> str:
         return f"everybody may write to {path.parent}"
     try:
         owners = {path.stat().st_uid, path.lstat().st_uid}
-        known = _known_users() | (set() if open_to_all else {start.stat().st_uid})
+        caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
+        known = {0, os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
+        known |= set() if open_to_all else {start.stat().st_uid}
     except OSError:
         return ""  # it cannot be looked at: reading it will say why
     return "" if owners <= known else "it belongs to another user"
-
-
-def _known_users() -> set[int]:
-    caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
-    return {0, os.geteuid(), *([int(caller)] if caller.isdecimal() else [])}
 
 
 def exists(path: Path) -> bool:

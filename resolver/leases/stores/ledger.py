@@ -92,10 +92,11 @@ class Ledger:
             if count > _MANY:
                 self._prune(database, now)
             known = rows.entries(database, {claim.port for claim in claims})
-            granted = rules.grant(claims, known, rows.last_token(database), self._here, now)
-            rows.delete(database, granted.forgotten)
-            rows.insert(database, granted.entries)
-        leases = tuple(entry.lease for entry in granted.entries)
+            last = rows.last_token(database)
+            forgotten, entries = rules.grant(claims, known, last, self._here, now)
+            rows.delete(database, forgotten)
+            rows.insert(database, entries)
+        leases = tuple(entry.lease for entry in entries)
         for lease in leases:
             log.info("reserved %s for %s, token %s", lease.request, lease.service, lease.token)
         return leases

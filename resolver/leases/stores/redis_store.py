@@ -123,7 +123,7 @@ class RedisStore:
             leases = [entry.lease for entry in entries]
             if answer == "granted":
                 return tuple(leases)
-            forgotten = rules.grant(claims, entries, 0, self._here, _moment(now)).forgotten
+            forgotten, _ = rules.grant(claims, entries, 0, self._here, _moment(now))
             verdicts = [
                 f"{'-' if lease in forgotten else '+'}{_port(lease)} {lease.token}"
                 for lease in leases
