@@ -31,7 +31,9 @@ class Known(Struct, frozen=True):
     `command` has `{port}`, `{transport}` and `{host}` (an address, empty for every one) where these
     go. `terminal`: only where its standard
     input is one, so that somebody may type into it. `clients`: refused only
-    where it has any; `others`: only where it serves other ports, too.
+    where it has any; `others`: only where it serves other ports, too. `named` finds what else
+    `command` needs, by named groups, in the command line or the path of an open file; what is not
+    found stands there in capitals, and the comment says where to look.
     """
 
     kind: CollateralKind
@@ -45,6 +47,7 @@ class Known(Struct, frozen=True):
     terminal: bool = False
     clients: bool = False
     others: bool = False
+    named: str = ""
 
     def is_(self, process: Process) -> bool:
         """Whether a process is this program."""
@@ -86,8 +89,9 @@ KNOWN: tuple[Known, ...] = (
         "VBoxHeadless VirtualBoxVM VirtualBox VBoxNetNAT VBoxSVC",
         "a virtual machine, as a power cut would",
         "https://www.virtualbox.org/manual/topics/vboxmanage.html",
-        ("VBoxManage", "controlvm", "NAME", "natpf1", "delete", "RULE"),
-        "takes this forward away alone; VBoxManage showvminfo NAME lists them",
+        ("VBoxManage", "controlvm", "{machine}", "natpf1", "delete", "RULE"),
+        "takes this forward away alone; VBoxManage showvminfo lists the machine's rules",
+        named=r" --startvm (?P<machine>[\w][\w.-]*)",
     ),
     Known(
         _MACHINE,
@@ -306,9 +310,10 @@ KNOWN: tuple[Known, ...] = (
         "lxd incusd",
         "the way into an instance, which comes back with that instance only",
         "https://linuxcontainers.org/incus/docs/main/reference/devices_proxy/",
-        ("incus", "config", "device", "remove", "INSTANCE", "DEVICE"),
-        "takes this proxy away",
+        ("incus", "config", "device", "remove", "{instance}", "{device}"),
+        "takes this proxy away; it prints into a file that is called after both",
         words=r"\bforkproxy\b",
+        named=r"/(?P<instance>[\w][\w-]*)/proxy\.(?P<device>[\w][\w.-]*)\.log\b",
     ),
     Known(
         _NETWORK,
@@ -374,8 +379,6 @@ KNOWN: tuple[Known, ...] = (
 
 def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collateral]:
     """What is lost with programs that are known by name; evidence has `told` of those kinds."""
-    binding = family.holder.binding
-    host = "" if binding.address in {ANY_IPV4, ANY_IPV6} else binding.address
     told = set(told)
     for row in KNOWN:
         process = next(filter(row.is_, family.members), None)
@@ -383,17 +386,28 @@ def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collat
             continue
         told.add(row.kind)
         clients = names_of_clients(family.clients) if row.clients else ""
-        words = tuple(
-            word.format(port=binding.port, transport=binding.transport, host=host)
-            for word in row.command
-        )
         yield Collateral(
             row.kind,
             _degree(row, clients, family),
             f"{row.text}, with {clients}" if clients else row.text,
             f"{process}: {' '.join(process.command)}",
-            (Command(words, row.comment),) if words else (),
+            _commands(row, process, family),
         )
+
+
+def _commands(row: Known, process: Process, family: Family) -> tuple[Command, ...]:
+    """What takes the port off it; none where nothing is known to."""
+    if not row.command:
+        return ()
+    binding = family.holder.binding
+    host = "" if binding.address in {ANY_IPV4, ANY_IPV6} else binding.address
+    places = {"port": binding.port, "transport": binding.transport, "host": host}
+    for name in re.compile(row.named).groupindex:
+        places[name] = name.upper()
+    texts = (" ".join(process.command), *(e.target for e in family.descriptors))
+    found = next(filter(None, (re.search(row.named, text) for text in texts)), None)
+    places |= found.groupdict() if found else {}
+    return (Command(tuple(word.format(**places) for word in row.command), row.comment),)
 
 
 def _degree(row: Known, clients: str, family: Family) -> Degree:

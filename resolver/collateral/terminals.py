@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.collateral.family import terminal_of
@@ -55,15 +56,24 @@ def _shared(family: Family) -> Iterator[Collateral]:
         count = sum(each.connected and each.path == path for each in family.sockets.unix)
         if count:
             control = re.sub(_TEMPORARY, "", path)
-            forward = f"{family.holder.binding.port}:HOST:PORT"
+            forward, why = _forward(masters[0], family.holder.binding.port)
             cancel = ("ssh", "-S", control, "-O", "cancel", "-L", forward, "localhost")
             yield Collateral(
                 CollateralKind.SESSION,
                 Degree.REFUSED,
                 f"{count} session{'s' if count > 1 else ''} of other terminals through {control}",
                 f"{masters[0]} listens there for them",
-                (Command(cancel, "with the forward as it was given"),),
+                (Command(cancel, why),),
             )
+
+
+def _forward(master: Process, port: int) -> tuple[str, str]:
+    """The forward of a port as it was given, which is how it is cancelled (ssh(1), -O)."""
+    for before, word in pairwise((*master.command, "")):
+        given = word if before == "-L" else before.removeprefix("-L")
+        if (before == "-L" or given != before) and re.search(rf"(?:^|[:/]){port}:", given):
+            return given, "takes this forward away alone"
+    return f"{port}:HOST:PORT", "with the forward as its configuration has it"
 
 
 def _is_service(process: Process) -> bool:

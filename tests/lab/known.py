@@ -219,6 +219,24 @@ def _synchronises(connection: socket.socket) -> None:
     connection.sendall(b"@RSYNCD: 31.0\n")  # what it wants, it will say
 
 
+def mariadb(port: int, folder: Path) -> Program:
+    """Without tables of its own, and so without users."""
+    (folder / "data").mkdir()
+    files = (f"--datadir={folder}/data", f"--socket={folder}/socket", "--user=root")
+    where = (f"--port={port}", "--bind-address=127.0.0.1", "--skip-grant-tables")
+    return Program((real("mariadbd"), "--no-defaults", *files, *where))
+
+
+def redis(port: int, folder: Path) -> Program:
+    words = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+    return Program((real("redis-server"), *words))
+
+
+def prometheus(port: int, folder: Path) -> Program:
+    files = (f"--config.file={os.devnull}", f"--storage.tsdb.path={folder}/data")
+    return Program((real("prometheus"), *files, f"--web.listen-address=127.0.0.1:{port}"))
+
+
 # --- real interpreters, which run a stand-in ------------------------------------------------------
 
 
@@ -237,16 +255,22 @@ def vscode_server(port: int, folder: Path) -> Program:
     return Program((real("node"), str(script)))
 
 
-def intellij(port: int, folder: Path) -> Program:
-    source = folder / "com" / "intellij" / "idea" / "Main.java"
-    source.parent.mkdir(parents=True)
-    source.write_text(
-        "package com.intellij.idea;\npublic class Main {\n"
-        "  public static void main(String[] a) throws Exception {\n"
-        f"    new java.net.ServerSocket({port}).accept();\n  }}\n}}\n"
-    )
-    subprocess.run([real("javac"), str(source)], check=True)
-    return Program((real("java"), "-cp", str(folder), "com.intellij.idea.Main"))
+def _java(name: str) -> Callable[[int, Path], Program]:
+    """A Java whose main class is called so."""
+
+    def start(port: int, folder: Path) -> Program:
+        package, _, plain = name.rpartition(".")
+        source = folder.joinpath(*package.split("."), f"{plain}.java")
+        source.parent.mkdir(parents=True)
+        source.write_text(
+            f"package {package};\npublic class {plain} {{\n"
+            "  public static void main(String[] a) throws Exception {\n"
+            f"    new java.net.ServerSocket({port}).accept();\n  }}\n}}\n"
+        )
+        subprocess.run([real("javac"), str(source)], check=True)
+        return Program((real("java"), "-cp", str(folder), name))
+
+    return start
 
 
 # --- stand-ins ------------------------------------------------------------------------------------
@@ -264,6 +288,14 @@ def _standing_in(
         return Program(command, client=_talks)
 
     return start
+
+
+def incus_proxy(port: int, folder: Path) -> Program:
+    """It prints into a file that is called after its instance and device."""
+    (folder / "web1").mkdir()
+    started = _standing_in("incusd", "forkproxy", "--", "1")(port, folder)
+    words = ("sh", "-c", f'exec "$@" >{folder}/web1/proxy.http.log', "sh", *started.command)
+    return Program(words, client=_talks)
 
 
 def _talks(connection: socket.socket) -> None:
@@ -296,7 +328,7 @@ REAL: dict[str, Callable[[int, Path], Program]] = {
     "rsync": rsync,
 }
 STAND_INS: dict[str, Callable[[int, Path], Program]] = {
-    "VBoxHeadless": _standing_in("VBoxHeadless", "--startvm", "guest"),
+    "VBoxHeadless": _standing_in("VBoxHeadless", "--comment", "it", "--startvm", "guest"),
     "vmware-vmx": _standing_in("vmware-vmx", "guest.vmx"),
     "firecracker": _standing_in("firecracker", "--api-sock", "guest.socket"),
     "chrome": _standing_in("slack"),
@@ -305,15 +337,27 @@ STAND_INS: dict[str, Callable[[int, Path], Program]] = {
     "consul": _standing_in("consul", "agent"),
     "torchrun": _standing_in("torchrun", "train.py"),
     "python torch": torch,
-    "lxd": _standing_in("incusd", "forkproxy", "--", "1"),
+    "lxd": incus_proxy,
     "mutagen": _standing_in("mutagen", "daemon", "run"),
     "vault": _standing_in("vault", "server"),
     "code": _standing_in("code-server"),
     "node": vscode_server,
-    "java idea": intellij,
+    "java idea": _java("com.intellij.idea.Main"),
+}
+# Databases, by their names in that table
+DATABASES: dict[str, Callable[[int, Path], Program]] = {
+    "MariaDB or MySQL": mariadb,
+    "Redis": redis,
+    "a database": prometheus,
+    # stand-ins
+    "MongoDB": _standing_in("mongod"),
+    "RabbitMQ": _standing_in("beam.smp", "-s", "rabbit", "boot"),
+    "Elasticsearch or OpenSearch": _java("org.elasticsearch.bootstrap.Elasticsearch"),
+    "a Java database or broker": _java("kafka.Kafka"),
 }
 # Rows whose real program has a scenario of its own
 ELSEWHERE = {
+    "PostgreSQL": "test_postgresql_is_shut_down_its_own_way",
     "ssh": "test_a_session_that_also_forwards",
     "inetd": "test_a_server_of_many_services",
 }

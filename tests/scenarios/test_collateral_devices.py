@@ -220,7 +220,10 @@ def test_a_session_that_others_share(lab: Lab, daemon: Sshd) -> None:
     [loss] = losses(port)
 
     assert control in loss["text"]
-    assert loss["command_lines"][0].startswith(f"ssh -S {control} -O cancel -L {port}:")
+    cancel = ["ssh", "-S", control, "-O", "cancel", "-L", forward[1], "localhost"]
+    assert loss["commands"] == [cancel]
+    subprocess.run(cancel, check=True, capture_output=True)
+    wait_until(lambda: is_free(port), "the forward is cancelled, and nothing else")
     assert other.poll() is None
 
 

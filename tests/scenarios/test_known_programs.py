@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resolver.collateral.databases import DATABASES
 from resolver.collateral.known import KNOWN, Known
 from tests.lab import known
 from tests.lab.cli import ultra
@@ -21,7 +22,9 @@ from tests.lab.processes import Lab, wait_until
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    Start = Callable[[int, Path], known.Program]
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,7 +51,8 @@ def row_of(case: str) -> Known:
 
 
 def test_every_row_has_a_scenario() -> None:
-    covered = [row_of(case) for case in (*STARTERS, *known.ELSEWHERE)]
+    assert {row.name for row in DATABASES} == {*known.DATABASES, "PostgreSQL"}
+    covered = [row_of(case) for case in (*STARTERS, *known.ELSEWHERE) if case != "PostgreSQL"]
     assert {id(row) for row in covered} == {id(row) for row in KNOWN}
     assert len(covered) == len(KNOWN)
     tests = "".join(each.read_text() for each in Path(__file__).parent.glob("test_*.py"))
@@ -60,23 +64,31 @@ def _serves(popen: subprocess.Popen[bytes], port: int, transport: str) -> bool:
     return not is_free(port, transport)
 
 
+def started(
+    lab: Lab, starters: Mapping[str, Start], ports: Mapping[str, int], home: Path
+) -> tuple[dict[str, known.Program], dict[str, subprocess.Popen[bytes]]]:
+    """All of them, which serve now."""
+    programs, running = {}, {}
+    for number, (case, start) in enumerate(starters.items()):
+        folder = home / str(number)
+        folder.mkdir()
+        programs[case] = start(ports[case], folder)
+        running[case] = known.run(lab, programs[case])
+    for case, program in programs.items():
+        serves = partial(_serves, running[case], ports[case], program.transport)
+        wait_until(serves, f"{case} serves", 60)
+    return programs, running
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
     """What is said of each: the report of its port. Nothing may be touched meanwhile."""
     home = tmp_path_factory.mktemp("known")
     ports = {case: free_port() for case in STARTERS}
     with Lab(home) as lab, contextlib.ExitStack() as connections:
-        programs, running = {}, {}
-        for number, (case, start) in enumerate(STARTERS.items()):
-            folder = home / str(number)
-            folder.mkdir()
-            programs[case] = start(ports[case], folder)
-            running[case] = known.run(lab, programs[case])
+        programs, running = started(lab, STARTERS, ports, home)
         for case, program in programs.items():
-            port = ports[case]
-            serves = partial(_serves, running[case], port, program.transport)
-            wait_until(serves, f"{case} serves", 60)
-            connections.enter_context(known.connected(program, port))
+            connections.enter_context(known.connected(program, ports[case]))
         words = [f"{port}/{programs[case].transport}" for case, port in ports.items()]
         run = ultra("resolve", "--json", "--no-docker", "--grace", "2", *words)
         assert run.status == 3, run.stdout
@@ -96,5 +108,23 @@ def test_what_is_more_than_its_port_is_refused(found: dict[str, dict[str, Any]],
     assert loss["degree"] == "refused"
     binding = report["holders"][0]["binding"]
     places = {"port": binding["port"], "transport": binding["transport"], "host": "127.0.0.1"}
+    places |= {"machine": "guest", "instance": "web1", "device": "http"}
     command = [word.format(**places) for word in row.command]
     assert loss["commands"][:1] == ([command] if command else [])
+
+
+def test_a_database_ends_its_own_way(lab: Lab, tmp_path: Path) -> None:
+    ports = {case: free_port() for case in known.DATABASES}
+    _, running = started(lab, known.DATABASES, ports, tmp_path)
+
+    run = ultra("resolve", "--json", "--no-docker", "--settle", "0.3", *map(str, ports.values()))
+
+    assert run.status == 0, run.stdout
+    for case, port in ports.items():
+        holders = run.port(f"{port}/tcp")["holders"]
+        losses = [loss for loss in holders[0]["collateral"] if loss["kind"] == "data"]
+        assert [loss["text"] for loss in losses] == [case]
+        assert [loss["degree"] for loss in losses] == ["mentioned"]
+        actions = [each for holder in holders for each in holder["outcome"]["actions"]]
+        assert all(each.startswith("SIGTERM to ") for each in actions), actions
+        running[case].wait(60)
