@@ -134,12 +134,8 @@ def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
 
 
 def _journal(unit: _Unit, run: CommandRunner) -> str:
-    """What it printed of late, and not what systemd says of it; empty where that may not be read.
-
-    systemd.journal-fields(7).
-    """
-    which = "_SYSTEMD_UNIT" if unit.uid is None else "_SYSTEMD_USER_UNIT"
-    match = f"{which}={unit.name}"
+    """What it printed itself of late (systemd.journal-fields(7)); empty where that is hidden."""
+    match = f"_SYSTEMD_{'UNIT' if unit.uid is None else 'USER_UNIT'}={unit.name}"
     words = ("journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", "30", match)
     try:
         return ask_text(run, words)

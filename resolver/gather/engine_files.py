@@ -79,16 +79,23 @@ def _saved(process: Process) -> Iterator[Container]:
         )
     except (OSError, UntrustedError, JsonError):
         return
-    if saved.id == known and saved.name:
-        name, image = saved.name.removeprefix("/"), saved.config.image
-        start = start_of_engine(_cgroups_above(process, saved.id), folder[1], _services_root())
+    if known and saved.id == known and saved.name:
+        start, client = ways_to_engine(_cgroups_above(process, known), folder[1], _services_root())
         yield Container(
-            saved.id, name, engine="", image=image, state=UNATTENDED, engine_start=start
+            known,
+            saved.name.removeprefix("/"),
+            engine="",
+            image=saved.config.image,
+            state=UNATTENDED,
+            client=client,
+            engine_start=start,
         )
 
 
-def start_of_engine(shim: str, root: str, services_root: str) -> tuple[str, ...]:
-    """The command that starts an engine again. Pure.
+def ways_to_engine(
+    shim: str, root: str, services_root: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The command that starts an engine again, and how those begin that reach it then. Pure.
 
     Args:
         shim: the cgroups of the container's shim, as /proc has them.
@@ -97,12 +104,13 @@ def start_of_engine(shim: str, root: str, services_root: str) -> tuple[str, ...]
     """
     unit = re.search(_UNIT, shim)
     if unit and unit["name"].startswith("snap."):
-        return ("snap", "start", "docker")
-    if unit:
-        return ("systemctl", *(("--user",) if unit["uid"] else ()), "start", unit["name"])
-    if root == services_root:
-        return ("systemctl", "start", "docker")
-    return ("dockerd", "--data-root", root)
+        return ("snap", "start", "docker"), ("snap", "run", "docker")
+    if unit and unit["uid"]:
+        socket = f"unix:///run/user/{unit['uid']}/docker.sock"
+        return ("systemctl", "--user", "start", unit["name"]), ("docker", "--host", socket)
+    if unit or root == services_root:
+        return ("systemctl", "start", unit["name"] if unit else "docker"), ("docker",)
+    return ("dockerd", "--data-root", root), ("docker",)
 
 
 def _cgroups_above(process: Process, container_id: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 from resolver.classify import container, orphan
 from resolver.gather import engines
 from resolver.gather.containers import parse_container
-from resolver.gather.engine_files import start_of_engine
+from resolver.gather.engine_files import ways_to_engine
 from resolver.host.runner import run_command
 from resolver.model import (
     AdviseStep,
@@ -325,25 +325,34 @@ def test_a_timeout_is_one_that_can_be_waited_for(told: int, kept: int) -> None:
     assert found.stop_timeout_seconds == kept
 
 
+SNAP = "0::/system.slice/snap.docker.dockerd.service"
+ROOTLESS = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service"
+
+
 @pytest.mark.parametrize(
-    ("shim", "root", "command"),
+    ("shim", "root", "start", "client"),
     [
-        ("1:name=systemd:/system.slice/docker.service", "/srv/docker", "systemctl start docker"),
-        ("0::/system.slice/containerd.service", "/var/lib/docker", "systemctl start docker"),
-        ("0::/system.slice/containerd.service", "/srv/docker", "dockerd --data-root /srv/docker"),
-        ("", "/mnt/data", "dockerd --data-root /mnt/data"),
         (
-            "0::/system.slice/snap.docker.dockerd.service",
-            "/var/snap/docker/common/var-lib-docker",
-            "snap start docker",
+            "1:name=systemd:/system.slice/docker.service",
+            "/srv/docker",
+            "systemctl start docker",
+            "",
         ),
+        ("0::/system.slice/containerd.service", "/var/lib/docker", "systemctl start docker", ""),
+        ("0::/system.slice/containerd.service", "/srv/d", "dockerd --data-root /srv/d", ""),
+        ("", "/mnt/data", "dockerd --data-root /mnt/data", ""),
+        (SNAP, "/var/snap/docker/common/var-lib-docker", "snap start docker", "snap run docker"),
         (
-            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service",
+            ROOTLESS,
             "/home/me/.local/share/docker",
             "systemctl --user start docker",
+            "docker --host unix:///run/user/1000/docker.sock",
         ),
     ],
 )
-def test_how_an_engine_that_is_down_is_started(shim: str, root: str, command: str) -> None:
+def test_how_an_engine_that_is_down_is_started(
+    shim: str, root: str, start: str, client: str
+) -> None:
     """Recorded: the cgroups that Docker's packages, its snap and rootless Docker leave shims in."""
-    assert " ".join(start_of_engine(shim, root, "/var/lib/docker")) == command
+    found = ways_to_engine(shim, root, "/var/lib/docker")
+    assert [" ".join(words) for words in found] == [start, client or "docker"]
