@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 RESOLVE = "docker ports resolve"
 _MOST = 3  # holders or findings that are named; the CLI prints no more than 10 lines
-_OF_ANOTHER_PROJECT = {
-    *("f", "file", "p", "project-name", "project-directory", "profile", "env-file")
-}
+_ELSEWHERE = {"f", "file", "p", "project-name", "project-directory", "profile", "env-file"}
 
 
 def answer(wanted: Sequence[str], flags: Collection[str], command: str) -> list[str]:
@@ -55,9 +53,8 @@ def _held(wanted: Sequence[str], command: str) -> list[str]:
 def _story(text: str, port: PortReport) -> list[str]:
     holders = dict.fromkeys(map(chain, port.holders))
     lines = [f"{port.request} is held by {each}" for each in holders][:_MOST]
-    if not lines:
-        lines = [f"{port.request} {port.verdict}: {escape(port.reason)}"]
-    return [*lines, *(f"  {line}" for line in _commands(text, port))]
+    unknown = f"{port.request} {port.verdict}: {escape(port.reason)}"
+    return [*(lines or [unknown]), *(f"  {line}" for line in _commands(text, port))]
 
 
 def _commands(text: str, port: PortReport) -> list[str]:
@@ -71,7 +68,7 @@ def _commands(text: str, port: PortReport) -> list[str]:
 
 def _project(flags: Collection[str]) -> list[str]:
     """What is in the way of the compose project of the working directory."""
-    if not _OF_ANOTHER_PROJECT.isdisjoint(flags):
+    if not _ELSEWHERE.isdisjoint(flags):
         return []
     hint = f"{RESOLVE} --compose"
     found = preflight(ComposeCommand(ComposeArguments()), hint=hint)

@@ -218,11 +218,7 @@ def _configure(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
 
 def _known(file: Path) -> DockerConfig:
-    """What the configuration says of plug-ins.
-
-    Raises:
-        UsageError: it makes no sense, or is somebody else's.
-    """
+    """What the configuration says of plug-ins; raises as `_configure` does."""
     return convert(_config(replace_file.read(file) if file.exists() else b"", file), DockerConfig)
 
 

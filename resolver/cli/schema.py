@@ -70,5 +70,4 @@ def schema_of(name: str) -> dict[str, object]:
     text, shape = SHAPES[name]
     made = json.encode({"$schema": _DIALECT, "title": text, **json.schema(shape)})
     # The end of a text is \Z for Python, and $ for JSON Schema (ECMA-262)
-    found: dict[str, object] = json.decode(made.replace(rb'\\Z"', b'$"'))
-    return found
+    return json.decode(made.replace(rb'\\Z"', b'$"'), type=dict[str, object])

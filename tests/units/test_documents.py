@@ -73,6 +73,7 @@ def test_the_doors_are_small() -> None:
         "mcp",
         "mcp_server",
         "schema",
+        "man",
     )
     files = [ROOT / "resolver" / "cli" / f"{name}.py" for name in cli]
     files += [ROOT / "action.yml", ROOT / ".pre-commit-hooks.yaml", *(ROOT / "templates").iterdir()]
