@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -210,11 +211,19 @@ def test_a_network_interface(lab: Lab) -> None:
     accepted(port)
 
 
-def test_siblings_that_a_runner_ends_too(lab: Lab) -> None:
-    concurrently = install("concurrently")
+@pytest.mark.parametrize("runner", ["concurrently", "run-p", "parallel"])
+def test_siblings_that_a_runner_ends_too(lab: Lab, tmp_path: Path, runner: str) -> None:
     port, other = free_port(), free_port()
     serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
-    lab.command(str(concurrently), "-k", f"{serve} {port}", f"{serve} {other}")
+    both = (f"{serve} {port}", f"{serve} {other}")
+    if runner == "concurrently":
+        lab.command(str(install("concurrently")), "-k", *both)
+    elif runner == "parallel":
+        lab.command(known.real("parallel"), "--halt", "now,done=1", ":::", *both)
+    else:
+        scripts = {"scripts": dict(zip(("web", "api"), both, strict=True))}
+        (tmp_path / "package.json").write_text(json.dumps(scripts))
+        lab.command(str(install("npm-run-all", "run-p")), "web", "api")
     listening(port)
     listening(other)
 
