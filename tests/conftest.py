@@ -51,10 +51,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("way", ["native", "psutil"], indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Chooses whose commands are measured for coverage: to measure takes as long as they do."""
+    """Chooses whose commands are measured for coverage: to measure takes as long as they do.
+
+    What needs the second engine goes to one worker: one is enough for all of them.
+    """
     files: dict[Path, dict[str, None]] = {}
     for item in items:
+        if "second_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("second engine"))
         files.setdefault(item.path, {})[bare(item)] = None
     for names in files.values():
         MEASURED.update(list(names)[:FIRST], list(names)[FIRST::SHARE])

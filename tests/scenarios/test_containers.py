@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-WITHOUT_PROXY = pytest.mark.xdist_group("second engine")  # one is enough for all workers
 
 FAST = ("--settle", "0.3")
 # Its last words take 2 s, and end with a file that only a graceful stop can leave.
@@ -411,7 +410,6 @@ def _has(container: Container, path: str) -> bool:
     return f"A {path}" in container.engine("diff", container.name).splitlines()
 
 
-@WITHOUT_PROXY
 def test_an_engine_that_holds_the_port_itself(engine_without_proxy: Engine) -> None:
     engine = engine_without_proxy
     port = free_port()
@@ -429,7 +427,6 @@ def test_an_engine_that_holds_the_port_itself(engine_without_proxy: Engine) -> N
     assert again.port(f"{port}/tcp")["verdict"] == "free"
 
 
-@WITHOUT_PROXY
 def test_without_its_engine_an_engine_that_holds_the_port_is_refused(
     engine_without_proxy: Engine,
 ) -> None:

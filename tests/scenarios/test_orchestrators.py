@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tests.lab.engine import Container, Engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-SECOND = pytest.mark.xdist_group("second engine")  # one is enough for all workers
 
 FAST = ("--settle", "0.3", "--json")
 POD, UID = "web-7d9f8c6b5d-x2x4z", "6f1c2a52-8a39-4f0e-9f43-1f0d9c1f2a11"
@@ -75,7 +74,6 @@ def in_node(node: Engine, command: str) -> None:
     node(*shlex.split(command)[1:])
 
 
-@SECOND
 def test_a_swarm_service_is_not_stopped_behind_swarms_back(node: Engine) -> None:
     port = free_port()
     publish = f"mode=host,published={port},target=80"
@@ -99,7 +97,6 @@ def test_a_swarm_service_is_not_stopped_behind_swarms_back(node: Engine) -> None
         assert web.replicas == 2
 
 
-@SECOND
 def test_a_swarm_service_is_scaled_to_nothing_when_asked_to(node: Engine) -> None:
     port, other = free_port(), free_port()
     publish = "mode=host,published={},target=80"
@@ -124,7 +121,6 @@ def test_a_swarm_service_is_scaled_to_nothing_when_asked_to(node: Engine) -> Non
         web.wait(1)
 
 
-@SECOND
 def test_a_global_service_leaves_this_node_out(node: Engine) -> None:
     port = free_port()
     publish = f"mode=host,published={port},target=80"
@@ -145,7 +141,6 @@ def test_a_global_service_leaves_this_node_out(node: Engine) -> None:
         web.wait(1)
 
 
-@SECOND
 def test_an_engine_that_is_not_the_default_one_is_named_in_the_command(node: Engine) -> None:
     """It is found by the port: by the `--host` of the dockerd that holds it."""
     port = free_port()
@@ -161,7 +156,6 @@ def test_an_engine_that_is_not_the_default_one_is_named_in_the_command(node: Eng
         web.wait(0)
 
 
-@SECOND
 @pytest.mark.parametrize("mode", ["replicated", "global"])
 def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path, mode: str) -> None:
     """The mesh needs IPVS, which not every kernel has: a process that is called dockerd stands in.
@@ -193,7 +187,6 @@ def test_a_port_of_the_routing_mesh(node: Engine, tmp_path: Path, mode: str) -> 
         assert web.replicas == 1
 
 
-@SECOND
 def test_what_dockerd_itself_listens_for_is_no_service(node: Engine, tmp_path: Path) -> None:
     """Its own API, say. A stand-in, as above."""
     port, other = free_port(), free_port()
@@ -208,7 +201,6 @@ def test_what_dockerd_itself_listens_for_is_no_service(node: Engine, tmp_path: P
         assert [each["kind"] for each in run.port(f"{port}/tcp")["holders"]] == ["forwarder"]
 
 
-@SECOND
 def test_a_port_of_the_routing_mesh_on_a_worker(tmp_path: Path) -> None:
     """Two nodes of a swarm; the worker knows of no service. The listener is a stand-in."""
     port = free_port()

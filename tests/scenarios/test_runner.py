@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.lab.runner import Runner
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-SECOND = pytest.mark.xdist_group("second engine")  # one is enough for all workers
 
 FAST = ("--settle", "0.3", "--json")
 PROJECT, SERVICE = "--label=com.docker.compose.project=", "--label=com.docker.compose.service="
@@ -223,7 +222,6 @@ def inside(engine: Engine, *arguments: str, **env: str) -> Run:
     return ultra(*arguments, env=env, prefix=engine.enter)
 
 
-@SECOND
 def test_an_engine_over_tcp_with_ports_of_its_own(engine_without_proxy: Engine, lab: Lab) -> None:
     """As with DOCKER_HOST=tcp://docker:2375: what it publishes is not what is bound here."""
     port = free_port()
@@ -269,7 +267,6 @@ def test_one_engine_by_two_paths_stops_a_container_once(engine: Engine) -> None:
     assert [each["binding"]["address"] for each in holders(run, port)] == ["0.0.0.0", "::"]
 
 
-@SECOND
 def test_a_context_chooses_the_engine(engine_without_proxy: Engine, tmp_path: Path) -> None:
     engine, port = engine_without_proxy, free_port()
     web = engine.publish(f"{port}:80", options=["--stop-timeout=1"])
@@ -286,7 +283,6 @@ def test_a_context_chooses_the_engine(engine_without_proxy: Engine, tmp_path: Pa
     assert web.state == "exited"
 
 
-@SECOND
 def test_the_engine_behind_the_port_is_found_by_its_daemon(engine_without_proxy: Engine) -> None:
     engine, port = engine_without_proxy, free_port()
     web = engine.publish(f"{port}:80", options=["--stop-timeout=1"])
@@ -299,7 +295,6 @@ def test_the_engine_behind_the_port_is_found_by_its_daemon(engine_without_proxy:
     assert web.state == "exited"
 
 
-@SECOND
 @pytest.mark.parametrize(
     ("name", "client"), [("docker.sock", "docker -H"), ("podman/podman.sock", "podman --url")]
 )
@@ -326,7 +321,6 @@ def test_a_users_own_engine_is_found_by_its_socket(
     assert web.state == "exited"
 
 
-@SECOND
 def test_an_engine_that_was_merely_found_and_publishes_elsewhere_is_let_be(
     engine_without_proxy: Engine, tmp_path: Path
 ) -> None:
