@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host import trust
+from resolver.host.processes import descendants
 from resolver.model import UNATTENDED, Command
 from resolver.programs import SESSION_HOSTS, known_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from resolver.model import Container, Holder, Process, Snapshot
+    from resolver.model import Container, Holder, Pid, Process, Snapshot
 
 # They start again what they have started; the nearest one above a process is the one to ask.
 SUPERVISORS = frozenset(
@@ -84,6 +85,16 @@ def known_by_name(process: Process, names: frozenset[str]) -> bool:
     """Whether it is one of `names`: by its own name, its file, or the script that a Python runs."""
     words = {word.rsplit("/", 1)[-1] for word in process.command[:3]}
     return known_as(process, names) or bool(words & names & _SCRIPTS)
+
+
+def others_below(top: Process, line: Iterable[Process], holder: Holder) -> list[Pid]:
+    """Who else descends from a process that is above the holder by way of `line`.
+
+    What the holder itself has started goes with it, or not, as it would anyway.
+    """
+    known = {process.pid for process in (*line, *holder.processes)}
+    below = {pid for process in holder.processes for pid in descendants(process.pid)}
+    return sorted(descendants(top.pid) - known - below)
 
 
 def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:

@@ -5,12 +5,13 @@ Nothing here knows any manager.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec import Struct
 
 from resolver import json_text
 from resolver.errors import CommandFailedError
+from resolver.host import trust
 from resolver.model import Account, Classification, Command, Confidence, Kind, Manager, Respawn
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
@@ -35,10 +36,10 @@ class ManagedService(Struct, frozen=True, kw_only=True):
     manager: str
     name: str
     title: str
-    policy: str
-    respawn: Respawn
     keeper: str
     evidence: tuple[str, ...]
+    policy: str = "restart policy unknown"
+    respawn: Respawn = Respawn.UNKNOWN
     confidence: Confidence = Confidence.CONFIRMED
     stop: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
@@ -49,8 +50,64 @@ class ManagedService(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Daemon(Struct, frozen=True):
+    """A manager that runs here, the words that reach it, and the user as whom it is asked.
+
+    `account` is None where that is the caller himself. `file` is what its command reads, as far as
+    that is known: a configuration, or a directory.
+    """
+
+    manager: str
+    process: Process
+    control: tuple[str, ...]
+    account: Account | None
+    file: str | None = None
+
+    @classmethod
+    def of(cls, manager: str, process: Process, *control: str, file: str | None = None) -> Self:
+        """One that is asked as its owner."""
+        return cls(manager, process, control, trust.owner_account(process.uid), file)
+
+    def check(self, about: Process | None) -> None:
+        """Sees to it that it may be asked about a process.
+
+        Raises:
+            UntrustedError: it may not, or others could change the file that the caller would read.
+        """
+        trust.account_for(self.process, about)
+        if self.file and self.account is None:
+            trust.check_file(self.file)
+
+    def ask(self, run: CommandRunner, *words: str) -> Completed:
+        """What its own command says, whatever its status.
+
+        Raises:
+            CommandFailedError: it could not be run, or did not end in time.
+        """
+        return ask(run, (*self.control, *words), self.account)
+
+    def command(self, *words: str, comment: str = "") -> Command:
+        """A command line for people."""
+        prefix = self.account.prefix if self.account else ()
+        return Command((*prefix, *self.control, *words), comment)
+
+    def service(self, name: str, *target: str, **facts: Any) -> ManagedService:  # noqa: ANN401 - its fields
+        """What it keeps running: its commands stop and start the `target`, or else the name."""
+        words = target or (name,)
+        known = {
+            "manager": self.manager,
+            "name": name,
+            "keeper": str(self.process),
+            "stop": (*self.control, "stop", *words),
+            "start": (*self.control, "start", *words),
+            "prefix": sudo_for(self.process),
+            "account": self.account,
+        }
+        return ManagedService(**(known | facts))
+
+
 def classification(
-    holder: Holder, line: Iterable[Process], service: ManagedService
+    holder: Holder, line: Iterable[object], service: ManagedService
 ) -> Classification:
     """A holder that is a manager's service; `line` runs from its master up to what was started."""
     manager = Manager(

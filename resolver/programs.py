@@ -5,10 +5,12 @@ Facts from the projects' own documentation, and from watching them hold ports.
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from resolver.model import Process
 
@@ -189,6 +191,18 @@ def _interprets(program: str) -> bool:
 
 def _base(path: str) -> str:
     return path.rsplit("/", 1)[-1]
+
+
+def options(words: Iterable[str], *names: str) -> Iterator[str]:
+    """The values of an option of a command line, whatever it is called.
+
+    As in `--name VALUE`, `--name=VALUE`, `-n VALUE` and `-nVALUE`.
+    """
+    spellings = (rf"{name}(?:=|\Z)" if name.startswith("--") else f"{name}=?" for name in names)
+    pattern = re.compile(f"(?:{'|'.join(spellings)})(.*)", re.DOTALL)
+    for word, following in pairwise((*words, "")):
+        if match := pattern.fullmatch(word):
+            yield match[1] or following
 
 
 def untouchable(process: Process, spared: Collection[str] = ()) -> bool:

@@ -122,7 +122,7 @@ class Round(Struct, frozen=True):
 
         An engine that did not answer is not asked again for a port that nothing local explains.
         """
-        silent = any(engine.silent for engine in self.before.snapshot.engines)
+        silent = self.before.snapshot.silent_engine
         held = [each for each in self.requests if self.proofs[each].free is False]
         unsure = {e for e in held if self.tried(e) or not (silent or self.holders_before(e))}
         return [e for e in self.requests if e in unsure or self.only_an_engine_can_tell(e)]
@@ -217,7 +217,7 @@ class Round(Struct, frozen=True):
 
     def _unproven(self, request: PortRequest) -> tuple[str, ...]:
         """Which engines a port's freedom rests on, since it was not here to be bound."""
-        away = {engine.endpoint for engine in self.before.snapshot.engines if engine.elsewhere}
+        away = self.before.snapshot.engines_elsewhere
         published = _published(self.holders_before(request))
         containers = [each.classification.holder.container for each in published]
         return tuple(

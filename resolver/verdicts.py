@@ -49,9 +49,7 @@ _WORST_FIRST = (
     ExitStatus.ADVISED,
     ExitStatus.FREE,
 )
-_NARROW = {
-    Scan.CGROUP: "owners were looked for in the cgroup of each socket",
-}
+_NARROW = "owners were looked for in the cgroup of each socket; --complete looks into every process"
 _ENGINES_TO_TELL = {Kind.HIDDEN, Kind.FORWARDER, Kind.UNKNOWN, Kind.REDIRECT}
 _SPARED = "{} was not queried (not needed): every owner is known; --complete queries it"
 
@@ -123,8 +121,8 @@ def _verbose_notes(snapshot: Snapshot) -> Iterator[str]:
     for engine in snapshot.engines:
         if engine.error and (engine.unremarkable or engine.forbidden):
             yield engine.error
-    if snapshot.scan in _NARROW:
-        yield f"{_NARROW[snapshot.scan]}; --complete looks into every process"
+    if snapshot.scan is Scan.CGROUP:
+        yield _NARROW
     for engine in snapshot.engines:
         if not (engine.asked or engine.error):
             yield _SPARED.format(engine.title)
@@ -254,7 +252,7 @@ def unexplained(
     if proof.free is None:
         return Verdict.HIDDEN, _or_with_sudo(proof.reason, policy)
     used = f"{proof.where} is in use"
-    if silent := next((engine for engine in snapshot.engines if engine.silent), None):
+    if silent := snapshot.silent_engine:
         return Verdict.UNDECIDED, f"{used}, nothing here explains it, and {silent.error}"
     if policy.euid:
         return Verdict.HIDDEN, _or_with_sudo(f"{used}, and this user cannot see by whom", policy)

@@ -12,13 +12,12 @@ import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
-from resolver.unit_facts import policy_of, triggers_of
+from resolver.unit_facts import policy_of, properties, triggers_of
 
 if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
@@ -92,9 +91,8 @@ def classify(holder: Holder, _snapshot: Snapshot, run: CommandRunner) -> Classif
 
 
 def _advised(holder: Holder, container: Container, agent: _Agent, value: str) -> Classification:
-    words = tuple(
-        word.format(value=value if re.match(_NAME, value) else "…") for word in agent.command
-    )
+    shown = value if re.match(_NAME, value) else "…"
+    words = tuple(word.format(value=shown) for word in agent.command)
     stop = Command((*container.client, "stop", container.handle), f"until {agent.name} acts again")
     advice = (Command(words, agent.comment), stop) if words else (stop,)
     return Classification(
@@ -135,8 +133,7 @@ def _quadlet(holder: Holder, container: Container, unit: str, run: CommandRunner
         patience_seconds=float(container.stop_timeout_seconds),
         reason=f"{container.title} of {unit} of systemd ({policy})",
     )
-    found = classification(holder, (), service)
-    return replace(found, chain=(container.title, *found.chain))
+    return classification(holder, (container.title,), service)
 
 
 def _confirmed(
@@ -144,10 +141,9 @@ def _confirmed(
 ) -> tuple[dict[str, str], str]:
     """What systemd says of the unit; empty, and why, where it may not be the container's."""
     try:
-        lines = ask_text(run, argv, container.account).splitlines()
+        facts = properties(ask_text(run, argv, container.account))
     except CommandFailedError as error:
         return {}, f"systemd could not be asked: {error}"
-    facts = {name: text for name, _, text in (line.partition("=") for line in lines)}
     if container.conmon_pid and facts.get("MainPID") == str(container.conmon_pid):
         return facts, ""
     return {}, f"its conmon is not the unit's MainPID, which is {facts.get('MainPID') or 'unknown'}"

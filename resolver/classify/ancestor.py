@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.model import Classification, Command, Kind
 
 if TYPE_CHECKING:
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 
@@ -32,17 +32,12 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     if not own:
         return None
     first = own[0]
+    line = [snapshot.process(identity) for identity in snapshot.own]
     return Classification(
         holder,
         Kind.ANCESTOR,
-        chain=tuple(str(process) for process in _line(snapshot) if process.pid > 1),
+        chain=tuple(str(each) for each in reversed(line) if each and each.pid > 1),
         evidence=(f"process {first.pid} is an ancestor of this command",),
         reason=f"{first} started this command; ending it would end this command too",
         commands=(Command(("kill", str(first.pid)), "from another terminal"),),
     )
-
-
-def _line(snapshot: Snapshot) -> list[Process]:
-    """The caller's own line, from the top down."""
-    found = (snapshot.process(identity) for identity in reversed(snapshot.own))
-    return [process for process in found if process is not None]

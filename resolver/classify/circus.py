@@ -16,23 +16,25 @@ from msgspec import Struct
 from resolver.ancestry import Supervised, known_by_name, seen_from, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, ask_json, classification, sudo_for
-from resolver.model import Classification, Command, Confidence, Kind, Respawn
+from resolver.managed import Daemon, ManagedService, ask_json, classification
+from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Account, Holder, Process, Snapshot
+    from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _PROGRAMS = frozenset({"circusd"})
+_SCRIPTS = {"circusd", "circus.circusd"}
 _DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 _VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}
 _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its processes
 _ANSWER_SECONDS = "3"
 _YOUNG_SECONDS = 10.0  # what ends at once is started again within check_delay, which is 5 s
+_RESPAWNS = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}
 
 
 class _Stats(Struct):
@@ -60,14 +62,6 @@ class _WatcherOptions(Struct):
     status: Literal["ok"]
 
 
-class _CircusWatcher(Struct, frozen=True):
-    """What circusd says of the watcher that started a process."""
-
-    name: str
-    respawn: bool | None
-    singleton: bool
-
-
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A process that circusd started, and may start again; or circusd itself."""
     daemon = next((each for each in holder.processes if known_by_name(each, _PROGRAMS)), None)
@@ -76,14 +70,12 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     found = supervised(holder, snapshot, _PROGRAMS)
     if found is None:
         return None
-    control = _control(found.supervisor)
+    circusd = _daemon(found.supervisor)
     try:
-        account = trust.account_for(found.supervisor, holder.master)
-        watcher = _ask(control, found, account, run)
-        started = f"started process {found.root.pid}"
-        service = _confirmed(control, found, watcher, account, started)
+        circusd.check(holder.master)
+        service = _confirmed(circusd, found, run)
     except CommandFailedError as error:
-        service = _suspected(control, found, str(error))
+        service = _suspected(circusd, str(error))
     return classification(holder, found.line, service)
 
 
@@ -94,17 +86,21 @@ def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Wai
     """
     if not known_by_name(daemon, _PROGRAMS):
         return
-    control = _control(daemon)
-    asking = (*control, "--timeout", _ANSWER_SECONDS, "--json")
+    circusd = _daemon(daemon)
     try:
-        account = trust.account_for(daemon, holder.master)
-        _check_configuration(daemon)
-        infos = ask_json(run, (*asking, "stats"), _Stats, account).infos
+        circusd.check(holder.master)
+        infos = _stats(circusd, run)
         for name in (each for each in infos if not each.startswith("-")):
-            settings = ask_json(run, (*asking, "options", name), _WatcherOptions, account).options
+            settings = _settings(circusd, name, run)
             if _comes_and_goes(settings, infos[name]):
-                found = Supervised(daemon, ())
-                yield _waiting(control, found, _watcher(name, settings), settings, account)
+                args = settings.args if isinstance(settings.args, list) else [settings.args]
+                env = settings.env if isinstance(settings.env, dict) else {}
+                yield Waiting(
+                    _service(circusd, name, settings, "never older than seconds"),
+                    "started again and again",
+                    " ".join(map(str, (settings.cmd, *args))),
+                    tuple(f"{key}={value}" for key, value in env.items()),
+                )
     except CommandFailedError:
         return
 
@@ -118,44 +114,23 @@ def _comes_and_goes(settings: _WatcherSettings, processes: object) -> bool:
     return all(isinstance(age, (int, float)) and age < _YOUNG_SECONDS for age in ages)
 
 
-def _waiting(
-    control: tuple[str, ...],
-    found: Supervised,
-    watcher: _CircusWatcher,
-    settings: _WatcherSettings,
-    account: Account | None,
-) -> Waiting:
-    args = settings.args if isinstance(settings.args, list) else [settings.args]
-    env = settings.env if isinstance(settings.env, dict) else {}
-    service = _confirmed(control, found, watcher, account, "never older than seconds")
-    return Waiting(
-        service,
-        "started again and again",
-        " ".join(map(str, (settings.cmd, *args))),
-        tuple(f"{name}={value}" for name, value in env.items()),
-    )
+def _daemon(circusd: Process) -> Daemon:
+    control = (tool("circusctl", circusd), "--endpoint", endpoint(circusd))
+    return Daemon.of("circus", circusd, *control, file=_configuration(circusd))
 
 
-def _circusd(holder: Holder, daemon: Process) -> Classification:
+def _circusd(holder: Holder, circusd: Process) -> Classification:
     """It holds its endpoints, and the sockets that its watchers share."""
-    account = trust.owner_account(daemon.uid)
-    quit_it = Command(
-        (*(account.prefix if account else ()), *_control(daemon), "quit"),
-        "ends circusd with all of its watchers",
-    )
+    comment = "ends circusd with all of its watchers"
     return Classification(
         holder,
         Kind.PROTECTED,
         respawn=Respawn.UNKNOWN,
-        chain=(str(daemon),),
+        chain=(str(circusd),),
         evidence=("circusd holds its endpoints and the [socket:…] sections of its file itself",),
-        reason=f"{daemon} supervises others: all of its watchers end with it",
-        commands=(quit_it,),
+        reason=f"{circusd} supervises others: all of its watchers end with it",
+        commands=(_daemon(circusd).command("quit", comment=comment),),
     )
-
-
-def _control(daemon: Process) -> tuple[str, ...]:
-    return (tool("circusctl", daemon), "--endpoint", endpoint(daemon))
 
 
 def endpoint(daemon: Process) -> str:
@@ -172,54 +147,62 @@ def endpoint(daemon: Process) -> str:
 
 def _configuration(daemon: Process) -> str | None:
     """The one positional argument of circusd."""
-    words = list(daemon.command)
-    script = next((at for at, word in enumerate(words[:3]) if _script(word)), None)
-    if script is None:
-        return None
+    words = daemon.command
+    scripts = (at for at, word in enumerate(words[:3]) if word.rsplit("/", 1)[-1] in _SCRIPTS)
     previous = ""
-    for word in words[script + 1 :]:
+    for word in words[next(scripts, len(words)) + 1 :]:
         if not word.startswith("-") and previous not in _VALUED:
             return seen_from(daemon.cwd or "/", word)
         previous = word
     return None
 
 
-def _script(word: str) -> bool:
-    return word.rsplit("/", 1)[-1] in {"circusd", "circus.circusd"}
+def _stats(circusd: Daemon, run: CommandRunner) -> dict[str, Any]:
+    """The processes of each watcher, by their PIDs.
+
+    Raises:
+        CommandFailedError: circusd did not say.
+    """
+    words = (*circusd.control, "--timeout", _ANSWER_SECONDS, "--json", "stats")
+    return ask_json(run, words, _Stats, circusd.account).infos
 
 
-def _ask(
-    control: tuple[str, ...], found: Supervised, account: Account | None, run: CommandRunner
-) -> _CircusWatcher:
+def _settings(circusd: Daemon, name: str, run: CommandRunner) -> _WatcherSettings:
+    """The options of one watcher.
+
+    Raises:
+        CommandFailedError: circusd did not say.
+    """
+    words = (*circusd.control, "--timeout", _ANSWER_SECONDS, "--json", "options", name)
+    return ask_json(run, words, _WatcherOptions, circusd.account).options
+
+
+def _confirmed(circusd: Daemon, found: Supervised, run: CommandRunner) -> ManagedService:
     """The watcher that started the holder.
 
     Raises:
-        CommandFailedError: circusd did not say, or others could have told us where it listens.
+        CommandFailedError: circusd did not say.
     """
-    _check_configuration(found.supervisor)
-    control = (*control, "--timeout", _ANSWER_SECONDS, "--json")
-    name = watcher_of(found.root.pid, ask_json(run, (*control, "stats"), _Stats, account).infos)
+    pid = found.root.pid
+    name = watcher_of(pid, _stats(circusd, run))
     if name is None:
-        raise CommandFailedError(f"circusctl stats does not know process {found.root.pid}")
-    settings = ask_json(run, (*control, "options", name), _WatcherOptions, account).options
-    return _watcher(name, settings)
+        raise CommandFailedError(f"circusctl stats does not know process {pid}")
+    return _service(circusd, name, _settings(circusd, name, run), f"started process {pid}")
 
 
-def _check_configuration(daemon: Process) -> None:
-    """The file that says where circusd listens is in nobody else's hands.
-
-    Raises:
-        UntrustedError: it is not.
-    """
-    if daemon.uid in trust.trusted_users() and (path := _configuration(daemon)):
-        trust.check_file(path)
-
-
-def _watcher(name: str, settings: _WatcherSettings) -> _CircusWatcher:
-    return _CircusWatcher(
-        name=name,
-        respawn=settings.respawn if isinstance(settings.respawn, bool) else None,
-        singleton=settings.singleton is True,
+def _service(
+    circusd: Daemon, name: str, settings: _WatcherSettings, evidence: str
+) -> ManagedService:
+    respawn = settings.respawn if isinstance(settings.respawn, bool) else None
+    policy = "respawn unknown" if respawn is None else f"respawn={str(respawn).lower()}"
+    return circusd.service(
+        name,
+        title=f"service {name}",
+        policy=policy + (", singleton" if settings.singleton is True else ""),
+        respawn=_RESPAWNS[respawn],
+        evidence=(f"circusctl stats: watcher {name} {evidence}",),
+        stop=(*circusd.control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", name),
+        patience_seconds=PATIENCE_SECONDS,
     )
 
 
@@ -231,46 +214,16 @@ def watcher_of(pid: int, infos: dict[str, Any]) -> str | None:
     return None
 
 
-def _confirmed(
-    control: tuple[str, ...],
-    found: Supervised,
-    watcher: _CircusWatcher,
-    account: Account | None,
-    evidence: str,
-) -> ManagedService:
-    respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[watcher.respawn]
-    policy = "respawn unknown"
-    if watcher.respawn is not None:
-        policy = f"respawn={str(watcher.respawn).lower()}"
-    return ManagedService(
-        manager="circus",
-        name=watcher.name,
-        title=f"service {watcher.name}",
-        policy=policy + (", singleton" if watcher.singleton else ""),
-        respawn=respawn,
-        keeper=str(found.supervisor),
-        evidence=(f"circusctl stats: watcher {watcher.name} {evidence}",),
-        stop=(*control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", watcher.name),
-        start=(*control, "start", watcher.name),
-        prefix=sudo_for(found.supervisor),
-        account=account,
-        patience_seconds=PATIENCE_SECONDS,
-    )
-
-
-def _suspected(control: tuple[str, ...], found: Supervised, why: str) -> ManagedService:
+def _suspected(circusd: Daemon, why: str) -> ManagedService:
     """Which watcher it is, is not known: there is nothing to stop but circusd itself."""
-    account = trust.owner_account(found.supervisor.uid)
-    status = Command((*(account.prefix if account else ()), *control, "status"), "names them")
-    return ManagedService(
-        manager="circus",
-        name="of an unknown watcher",
+    return circusd.service(
+        "of an unknown watcher",
         title="service of an unknown watcher",
         policy="respawn unknown",
-        respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
-        keeper=str(found.supervisor),
         evidence=("its nearest supervisor is a circusd", f"circus could not be asked: {why}"),
+        stop=(),
+        start=(),
         reason="probably service of an unknown watcher of circus (respawn unknown)",
-        commands=(status,),
+        commands=(circusd.command("status", comment="names them"),),
     )

@@ -10,8 +10,6 @@ from resolver.model.compose_labels import PROJECT
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.model import Container, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
@@ -36,6 +34,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     if container is None:
         return None
     known = bool(container.engine)
+    paths = " ".join(path for process in holder.processes for path in process.cgroups)
     return Classification(
         holder,
         Kind.CONTAINER,
@@ -44,7 +43,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         chain=_chain(holder, container),
         evidence=_evidence(holder, container, snapshot),
         reason=_reason(container, snapshot),
-        commands=() if known else stop_of_container(_paths(holder), container),
+        commands=() if known else stop_of_container(paths, container),
         spared=_spared(container, snapshot),
         restart=_restart(container) if known else "",
     )
@@ -56,20 +55,15 @@ def _spared(container: Container, snapshot: Snapshot) -> str:
     A runner's engine is next door by design; a remote one that a developer's context points to may
     well be the production's.
     """
-    away = {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
-    if container.engine in away and not snapshot.contained:
+    if container.engine in snapshot.engines_elsewhere and not snapshot.contained:
         return f"its engine {container.engine} is not this machine's"
-    own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
+    own = snapshot.home
     project = own.label(PROJECT) if own else None
     if own is None or project is None or own.engine != container.engine:
         return ""
     if container.label(PROJECT) != project:
         return ""
     return f"this command runs in {own.name}, of the same compose project {project}"
-
-
-def _paths(holder: Holder) -> str:
-    return " ".join(path for process in holder.processes for path in process.cgroups)
 
 
 def _respawn(container: Container) -> Respawn:
@@ -110,13 +104,9 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
         found.append(_no_socket(container, snapshot))
     if container.state in {"paused", "restarting"}:
         found.append(f"the container is {container.state}, and keeps its ports")
-    return (*found, *_consequences(container))
-
-
-def _consequences(container: Container) -> Iterator[str]:
-    """What a stop comes to: when it comes back."""
     if _respawn(container) is Respawn.YES:
-        yield _restart(container)
+        found.append(_restart(container))
+    return tuple(found)
 
 
 def _restart(container: Container) -> str:

@@ -14,7 +14,7 @@ from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
-    from resolver.model import Container, Holder, Snapshot
+    from resolver.model import Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 
@@ -31,18 +31,14 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     own = {each.pid for each in holder.processes}
     if container.main_pid in line | own or not runs_here(container):
         return None
-    above = (snapshot.process(identity) for identity in reversed(master.ancestors))
-    chain = [str(each) for each in above if each and _is_inside(each.cgroups, container)]
+    above = reversed(snapshot.above(master))
+    inside = [str(e) for e in above if any(container.id in path for path in e.cgroups)]
     return Classification(
         holder,
         Kind.LOCAL,
-        chain=(f"container {container.name}", *chain, str(master)),
+        chain=(f"container {container.name}", *inside, str(master)),
         evidence=(
             f"{container.name}'s main process {container.main_pid} is not above it, and lives on",
         ),
         reason=f"process {master}, exec'd into container {container.name}",
     )
-
-
-def _is_inside(paths: tuple[str, ...], container: Container) -> bool:
-    return any(container.id in path for path in paths)

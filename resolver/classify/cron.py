@@ -8,6 +8,7 @@ may. It is asked late, after the reloaders: a job may be a loop.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -45,12 +46,10 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
     master = holder.master
     if master is None:
         return None
-    above = [snapshot.process(identity) for identity in master.ancestors]
-    for place, process in enumerate(above):
-        if process is not None and _starts_jobs(process):
-            job = (master, *filter(None, above[:place]))
-            daemons = [found for found in above[place:] if found and _starts_jobs(found)]
-            return _classification(holder, job, daemons[-1], run)
+    above = snapshot.above(master)
+    if daemons := list(filter(_starts_jobs, above)):
+        job = (master, *above[: above.index(daemons[0])])
+        return _classification(holder, job, daemons[-1], run)
     return _kept_up(holder, master, run) if [each.pid for each in master.ancestors] == [1] else None
 
 
@@ -69,12 +68,9 @@ def _kept_up(holder: Holder, master: Process, run: CommandRunner) -> Classificat
 
 
 def _starts_jobs(process: Process) -> bool:
-    return known_as(process, _CRONS | _ONCE) or _is_busybox(process)
-
-
-def _is_busybox(process: Process) -> bool:
     words = [word.rsplit("/", 1)[-1] for word in process.command[:2]]
-    return words in (["busybox", "crond"], ["busybox", "anacron"])
+    applet = words in (["busybox", "crond"], ["busybox", "anacron"])
+    return applet or known_as(process, _CRONS | _ONCE)
 
 
 def _classification(
@@ -96,9 +92,8 @@ def _classification(
 def _when(job: tuple[Process, ...], run: CommandRunner) -> str:
     """When its time comes again, as far as the tables tell."""
     entry = next((found for found in _entries(job[-1], run) if _runs(found, job)), None)
-    if entry is None:
-        return "started by cron: it may come back at its next time (crontab -l, /etc/cron.d)"
-    return _again(entry)
+    unknown = "started by cron: it may come back at its next time (crontab -l, /etc/cron.d)"
+    return _again(entry) if entry else unknown
 
 
 def _again(entry: _CronEntry) -> str:
@@ -128,17 +123,10 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_CronEntry]:
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")
     for place in _SYSTEM_TABLES:
         for file in trust.named_files(place, 0):
-            for entry in _parsed(file, _text(file)):
-                _, _, command = entry.command.partition(" ")
-                yield replace(entry, command=command.strip())
-
-
-def _text(table: str) -> str:
-    """What a table of the system says; empty where it may not be read."""
-    try:
-        return trust.read_named(table, 0).decode(errors="replace")
-    except OSError:
-        return ""
+            with suppress(OSError):
+                for entry in _parsed(file, trust.read_named(file, 0).decode(errors="replace")):
+                    _, _, command = entry.command.partition(" ")
+                    yield replace(entry, command=command.strip())
 
 
 def _parsed(table: str, text: str) -> Iterator[_CronEntry]:

@@ -118,7 +118,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 def _classification(
     holder: Holder, process: Process, product: _Product, snapshot: Snapshot
 ) -> Classification:
-    silent = next((engine for engine in snapshot.engines if engine.silent), None)
+    silent = snapshot.silent_engine
     reason = f"{process} holds this port for {product.name}: {product.behind}"
     values = {
         "port": holder.binding.port,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pwd
 from typing import TYPE_CHECKING
 
+from resolver.host import trust
 from resolver.model import Classification, Confidence, Kind, Respawn
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             evidence=("the socket has no inode, so no process has it open",),
             reason=holder.hidden,
         )
-    user = _user(holder.uid)
+    user = None if holder.uid is None else trust.user_name(holder.uid)
     facts = [f"the socket belongs to user {user}"] if user else []
     if holder.cgroup:
         facts.append(f"its cgroup is {holder.cgroup}")
-    silent = next((engine for engine in snapshot.engines if engine.silent), None)
+    silent = snapshot.silent_engine
+    doubt = "; it may be a container" if any(each.forbidden for each in snapshot.engines) else ""
     return Classification(
         holder,
         Kind.UNKNOWN if silent else Kind.HIDDEN,
@@ -36,20 +37,6 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         confidence=Confidence.SUSPECTED,
         chain=(f"a process of user {user}",) if user else (),
         evidence=tuple(facts),
-        reason=f"held by {user or 'somebody'} ({holder.hidden}{_doubt(snapshot)})"
+        reason=f"held by {user or 'somebody'} ({holder.hidden}{doubt})"
         + (f", and {silent.error}" if silent else ""),
     )
-
-
-def _doubt(snapshot: Snapshot) -> str:
-    """Whether an engine that this user may not ask could explain it."""
-    return "; it may be a container" if any(e.forbidden for e in snapshot.engines) else ""
-
-
-def _user(uid: int | None) -> str | None:
-    if uid is None:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"

@@ -12,8 +12,6 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from resolver.errors import CommandFailedError
 from resolver.managed import ask, ask_text
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
@@ -36,15 +34,6 @@ _PLIST = r"(?m)^\s*path = (/.*\.plist)$"
 _PROPERTIES = r"(?m)^\s*properties = (.*)$"
 
 
-class _Job(Struct, frozen=True):
-    """A job of launchd; `target` is the name by which launchctl(1) wants it (`gui/501/LABEL`)."""
-
-    label: str
-    target: str
-    plist: str | None
-    keep_alive: bool | None
-
-
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A job of launchd, or None where launchd is not PID 1 or does not know it as a service."""
     master = holder.master
@@ -53,11 +42,14 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return None
     if master.name == _AIRPLAY and holder.binding.port in _AIRPLAY_PORTS:
         return _airplay(holder, master)
+    uid = os.geteuid() or master.uid or 0  # root asks for another's session
+    domain = f"gui/{uid}" if uid else "system"
     try:
-        job = _job(master, run)
+        label = _label(master, uid, run)
+        said = _description(f"{domain}/{label}", run) if label else ""
     except CommandFailedError as error:
         return _suspected(holder, master, str(error)) if master.parent == init.identity else None
-    return _service(holder, job) if job else None
+    return _service(holder, label, domain, said) if label else None
 
 
 def _airplay(holder: Holder, master: Process) -> Classification:
@@ -72,65 +64,60 @@ def _airplay(holder: Holder, master: Process) -> Classification:
     )
 
 
-def _job(master: Process, run: CommandRunner) -> _Job | None:
-    """The service whose process is the holder, or is above it.
+def _label(master: Process, uid: int, run: CommandRunner) -> str:
+    """The service whose process is the holder, or is above it; empty where there is none.
 
     Raises:
         CommandFailedError: launchctl is missing, or did not answer.
     """
     line = {str(master.pid), *(str(each.pid) for each in master.ancestors if each.pid > 1)}
-    uid = os.geteuid()
-    words: tuple[str, ...] = ("launchctl", "list")
-    if not uid and master.uid:  # root asks for another's session
-        uid = master.uid
-        words = ("launchctl", "asuser", str(uid), *words)
-    for row in ask_text(run, words).splitlines():
+    asuser = ("asuser", str(uid), "launchctl") if uid != os.geteuid() else ()
+    for row in ask_text(run, ("launchctl", *asuser, "list")).splitlines():
         pid, _, rest = row.partition("\t")
         label = rest.partition("\t")[2].strip()
         if pid in line and label and not label.startswith(_OPENED):
-            return _described(label, uid, run)
-    return None
+            return label
+    return ""
 
 
-def _described(label: str, uid: int, run: CommandRunner) -> _Job:
-    target = f"gui/{uid}/{label}" if uid else f"system/{label}"
+def _description(target: str, run: CommandRunner) -> str:
+    """What `launchctl print` says of a job; empty where it will not."""
     answer = ask(run, ("launchctl", "print", target))
-    if answer.status != 0:
-        return _Job(label, target, None, None)
-    plist = re.search(_PLIST, answer.stdout)
-    properties = re.search(_PROPERTIES, answer.stdout)
-    keep = None if properties is None else "keepalive" in properties[1].lower()
-    if "\tsemaphores = {" in answer.stdout:  # KeepAlive with conditions, such as SuccessfulExit
-        keep = True
-    return _Job(label, target, plist[1] if plist else None, keep)
+    return answer.stdout if answer.status == 0 else ""
 
 
-def _service(holder: Holder, job: _Job) -> Classification:
-    policy = {True: "KeepAlive", False: "no KeepAlive", None: "KeepAlive unknown"}[job.keep_alive]
-    respawn = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}[job.keep_alive]
-    domain = job.target.removesuffix(f"/{job.label}")
-    start: tuple[str, ...] = ("launchctl", "kickstart", job.target)
-    if job.plist and respawn is not Respawn.NO:  # bootout has unloaded it
-        start = ("launchctl", "bootstrap", domain, job.plist)
-    brew = job.label.removeprefix(_HOMEBREW) if job.label.startswith(_HOMEBREW) else None
+def _service(holder: Holder, label: str, domain: str, said: str) -> Classification:
+    """A job as launchctl(1) describes it."""
+    target, plist = f"{domain}/{label}", re.search(_PLIST, said)
+    policy, respawn = "KeepAlive unknown", Respawn.UNKNOWN
+    properties = re.search(_PROPERTIES, said)
+    # with conditions, such as SuccessfulExit
+    if "\tsemaphores = {" in said or (properties and "keepalive" in properties[1].lower()):
+        policy, respawn = "KeepAlive", Respawn.YES
+    elif properties:
+        policy, respawn = "no KeepAlive", Respawn.NO
+    start: tuple[str, ...] = ("launchctl", "kickstart", target)
+    if plist and respawn is not Respawn.NO:  # bootout has unloaded it
+        start = ("launchctl", "bootstrap", domain, plist[1])
+    brew = label.removeprefix(_HOMEBREW) if label.startswith(_HOMEBREW) else None
     return Classification(
         holder,
         Kind.SERVICE,
         respawn=respawn,
         manager=Manager(
             kind="launchd",
-            name=job.label,
+            name=label,
             policy=policy,
-            stop=(("launchctl", "bootout", job.target),),
+            stop=(("launchctl", "bootout", target),),
             start=(start,),
         ),
-        chain=(str(holder.master), job.label, policy, "launchd"),
+        chain=(str(holder.master), label, policy, "launchd"),
         evidence=(
-            f"launchctl list: {job.label}",
-            *((f"{job.plist} brings it back at the next login or start",) if job.plist else ()),
+            f"launchctl list: {label}",
+            *((f"{plist[1]} brings it back at the next login or start",) if plist else ()),
             *((f"Homebrew's own way: brew services stop {brew}",) if brew else ()),
         ),
-        reason=f"service {job.label} of launchd ({policy})",
+        reason=f"service {label} of launchd ({policy})",
     )
 
 

@@ -19,8 +19,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     master = holder.master
     if master is None:
         return Classification(holder, Kind.UNKNOWN, reason="its owner ended during the scan")
-    known = (snapshot.process(identity) for identity in master.ancestors)
-    above = [process for process in known if process is not None and process.pid > 1]
+    above = [process for process in snapshot.above(master) if process.pid > 1]
     chain = [*map(str, reversed(above)), str(master)]
     workers = len(holder.processes) - 1
     if workers:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from resolver.host.files import text_of
+from resolver.host.files import status_words
 from resolver.managed import ManagedService, classification, sudo_for
-from resolver.model import Command, Confidence, Respawn
+from resolver.model import Command, Confidence
 
 if TYPE_CHECKING:
     from resolver.model import Classification, Holder, Process, Snapshot
@@ -25,8 +25,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     master, container = holder.master, holder.container
     if master is None or (container is not None and container.engine):
         return None
-    line = [snapshot.process(identity) for identity in master.ancestors]
-    init = next((each for each in line if each and _is_init(each)), None)
+    init = next(filter(_is_init, snapshot.above(master)), None)
     if init is None:
         return None
     path = next((path for path in master.cgroups if path.endswith(".service")), "")
@@ -41,8 +40,6 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         manager="systemd",
         name=unit or str(master.pid),
         title=title,
-        policy="restart policy unknown",
-        respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         keeper=f"{init}, which is PID 1 there",
         stop=(*enter, "stop", unit) if unit else (),
@@ -66,6 +63,5 @@ def _is_init(process: Process) -> bool:
 
 def _inner_pid(process: Process) -> str:
     """Its number in its own PID namespace, where that is below ours (NSpid, proc_pid_status(5))."""
-    lines = text_of(f"/proc/{process.pid}/status").splitlines()
-    numbers = next((each.split()[1:] for each in lines if each.startswith("NSpid:")), [])
+    numbers = status_words(process.pid, "NSpid")
     return numbers[-1] if len(numbers) > 1 else ""

@@ -10,27 +10,26 @@ manager stops, monit starts again. What monit would not start again is left to t
 from __future__ import annotations
 
 import re
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from msgspec import Struct
-from msgspec.structs import replace
 
 from resolver.ancestry import own_line, seen_from
 from resolver.errors import CommandFailedError, StateChangedError
 from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.host.processes import pids_of
-from resolver.managed import ManagedService, ask_text, classification, sudo_for
+from resolver.managed import Daemon, ManagedService, ask_text, classification
 from resolver.model import Command, Confidence, Pid, Process, Respawn
+from resolver.programs import options
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from resolver.model import Account, Classification, Holder, Snapshot
+    from resolver.model import Classification, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 _MARK = "MONIT_SERVICE"  # in the environment of what monit has started
@@ -42,24 +41,13 @@ _YOUNG = "0m"  # the uptime of what has run for less than a minute
 _TESTED = r"\bfailed \[[^]]*\]:(\d+)\b"
 
 
-class _MonitDaemon(Struct, frozen=True):
-    """A running monit, its control file if it was given one, and as whom it is asked."""
-
-    process: Process
-    file: str | None
-    account: Account | None = None
-
-    @property
-    def control(self) -> tuple[str, ...]:
-        """The words that reach it."""
-        return ("monit", *(("-c", self.file) if self.file else ()))
-
-
 class _Check(Struct, frozen=True):
-    """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it."""
+    """A `check process` of monit's, with what `monit status` and `monit -t -v` say of it.
+
+    `evidence` says how its process is known to be the holder's; empty where only its name is.
+    """
 
     name: str
-    daemon: _MonitDaemon
     status: dict[str, str]
     settings: dict[str, str]
     evidence: str
@@ -71,10 +59,17 @@ class _Check(Struct, frozen=True):
         return said.partition(" then ")[2].partition(" else ")[0].strip()
 
     @property
-    def watched(self) -> bool:
-        """Whether monit does anything about it: it is monitored, and not passively."""
+    def starts(self) -> bool:
+        """Whether monit would start it: it is monitored, and not passively."""
         active = self.status.get("monitoring mode", "active") != "passive"
-        return active and not self.status.get("monitoring status", "").startswith("Not")
+        watched = active and not self.status.get("monitoring status", "").startswith("Not")
+        acts = self.action in _STARTS or self.action.startswith("exec")
+        return watched and acts and "Start program" in self.settings
+
+    @property
+    def stoppable(self) -> bool:
+        """Without a stop program `monit stop` ends nothing; and `all` means every service."""
+        return "Stop program" in self.settings and self.name != "all"
 
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -85,58 +80,56 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return None
     if any(process.identity in snapshot.own for process in line):
         return None
-    unsure: list[Classification | None] = []
-    for found in _daemons():
+    unsure: list[Classification] = []
+    for daemon in _daemons():
         try:
-            daemon = _reachable(found, line[0])
+            daemon.check(line[0])
             check = _find(daemon, line, mark, run)
         except CommandFailedError as error:
-            unsure.append(_suspected(holder, found, mark, str(error)) if mark else None)
+            if mark:
+                unsure.append(_suspected(holder, daemon, mark, str(error)))
             continue
-        if check is not None and check.evidence:
-            return _judged(holder, line, check)
-        unsure.append(_judged(holder, line, check) if check else None)
-    return next(filter(None, unsure), None)
+        judged = None
+        if check and check.starts:
+            judged = classification(holder, line, _service(holder, daemon, check))
+        if check and check.evidence:
+            return judged
+        unsure += [judged] if judged else []
+    return next(iter(unsure), None)
 
 
 def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Waiting]:
     """The checks of one monit whose process is missing, or ends as soon as it is started."""
-    found = _daemon(process.pid)
-    if found is None:
+    daemon = _daemon(process.pid)
+    if daemon is None:
         return
     try:
-        daemon = _reachable(found, process if holder.master is None else holder.master)
-        statuses = blocks(_answer(daemon, ("-B", "status"), run))
-        settings = blocks(_answer(daemon, ("-t", "-v"), run))
+        daemon.check(holder.master or process)
+        statuses = _blocks_of(daemon, run, "-B", "status")
+        settings = _blocks_of(daemon, run, "-t", "-v")
     except CommandFailedError:
         return
     for name, status in statuses.items():
-        state = status.get("status", "")
-        check = _Check(name, daemon, status, settings.get(name, {}), f"monit status: {state}")
+        state, mine = status.get("status", ""), settings.get(name, {})
+        check = _Check(name, status, mine, f"monit status: {state}")
         comes_and_goes = "pid" not in status or status.get("uptime") == _YOUNG
-        if comes_and_goes and _is_started(check):
-            start = check.settings["Start program"]
-            tests = " ".join(check.settings.values())
-            tested = frozenset(map(int, re.findall(_TESTED, tests)))
-            yield Waiting(_service(holder, check), state, start, tested=tested)
+        if comes_and_goes and check.starts and check.action in _STARTS:
+            tested = frozenset(map(int, re.findall(_TESTED, " ".join(mine.values()))))
+            service = _service(holder, daemon, check)
+            yield Waiting(service, state, mine["Start program"], tested=tested)
 
 
-def _is_started(check: _Check) -> bool:
-    """Whether monit starts its process where that is missing."""
-    return check.watched and "Start program" in check.settings and check.action in _STARTS
-
-
-def _daemons() -> list[_MonitDaemon]:
-    """Every monit that runs here, with its control file."""
+def _daemons() -> list[Daemon]:
+    """Every monit that runs here."""
     return [found for pid in pids_of("monit") if (found := _daemon(pid)) is not None]
 
 
-def _daemon(pid: int) -> _MonitDaemon | None:
+def _daemon(pid: int) -> Daemon | None:
     """One monit; None where it has ended, or is hidden from this user."""
     try:
         source = psutil.Process(pid)
         with source.oneshot():
-            path, users = control_file(source.cmdline()), source.uids()
+            path, users = next(options(source.cmdline(), "-c"), None), source.uids()
             if path and not path.startswith("/"):
                 path = seen_from(source.cwd(), path)
             program = source.exe()
@@ -149,51 +142,34 @@ def _daemon(pid: int) -> _MonitDaemon | None:
         )
     except (psutil.Error, StateChangedError):
         return None
-    return _MonitDaemon(process, path, trust.owner_account(process.uid))
+    return Daemon.of("monit", process, "monit", *(("-c", path) if path else ()), file=path)
 
 
-def _reachable(daemon: _MonitDaemon, about: Process) -> _MonitDaemon:
-    """The same, with the user as whom it is asked about a process.
+def _blocks_of(daemon: Daemon, run: CommandRunner, *words: str) -> dict[str, dict[str, str]]:
+    """What monit says of each process.
 
     Raises:
-        UntrustedError: it may not be asked from here.
+        CommandFailedError: it does not answer.
     """
-    account = trust.account_for(daemon.process, about)
-    if account is None and daemon.file:
-        trust.check_file(daemon.file)
-    return replace(daemon, account=account)
-
-
-def control_file(words: list[str]) -> str | None:
-    """The value of monit's option `-c`; None where monit looks for its file itself."""
-    for word, following in pairwise((*words[1:], "")):  # a process that ends has no words
-        if word == "-c":
-            return following
-        if word.startswith("-c"):
-            return word[2:]
-    return None
+    return blocks(ask_text(run, (*daemon.control, *words), daemon.account))
 
 
 def _find(
-    daemon: _MonitDaemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
+    daemon: Daemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
 ) -> _Check | None:
     """The check whose process is in the line."""
-    statuses = blocks(_answer(daemon, ("-B", "status"), run))
-    settings = blocks(_answer(daemon, ("-t", "-v"), run))
+    statuses = _blocks_of(daemon, run, "-B", "status")
+    settings = _blocks_of(daemon, run, "-t", "-v")
     pids = {str(process.pid) for process in line}
     for name, status in statuses.items():
         mine = settings.get(name, {})
         if status.get("pid") in pids:
-            return _Check(name, daemon, status, mine, f"monit status: pid {status['pid']}")
+            return _Check(name, status, mine, f"monit status: pid {status['pid']}")
         if _pid_in(mine.get("Pid file"), daemon.process.uid) in pids:
-            return _Check(name, daemon, status, mine, f"monit's PID file {mine['Pid file']}")
+            return _Check(name, status, mine, f"monit's PID file {mine['Pid file']}")
         if name == mark and "pid" not in status:
-            return _Check(name, daemon, status, mine, "")
+            return _Check(name, status, mine, "")
     return None
-
-
-def _answer(daemon: _MonitDaemon, words: tuple[str, ...], run: CommandRunner) -> str:
-    return ask_text(run, (*daemon.control, *words), daemon.account)
 
 
 def blocks(said: str) -> dict[str, dict[str, str]]:
@@ -221,34 +197,24 @@ def _pid_in(path: str | None, uid: int | None) -> str | None:
         return None
 
 
-def _judged(holder: Holder, line: Iterable[Process], check: _Check) -> Classification | None:
-    if not check.watched or "Start program" not in check.settings:
-        return None
-    if check.action not in _STARTS and not check.action.startswith("exec"):
-        return None
-    return classification(holder, line, _service(holder, check))
-
-
-def _service(holder: Holder, check: _Check) -> ManagedService:
+def _service(holder: Holder, daemon: Daemon, check: _Check) -> ManagedService:
     sure = check.action in _STARTS and bool(check.evidence)
     policy = f"monitored, if does not exist then {check.action}"
-    control, stoppable = check.daemon.control, _stoppable(check)
-    return ManagedService(
-        manager="monit",
-        name=check.name,
+    facts: dict[str, Any] = {}
+    if not check.stoppable:
+        unmonitor = daemon.command("unmonitor", check.name, comment="it has no stop program")
+        kill = (Command(("kill", str(holder.master.pid))),) if holder.master else ()
+        facts = {"stop": (), "commands": (unmonitor, *kill)}
+    return daemon.service(
+        check.name,
         title=f"check {check.name}",
         policy=policy,
         respawn=Respawn.YES if sure else Respawn.UNKNOWN,
         confidence=Confidence.CONFIRMED if check.evidence else Confidence.SUSPECTED,
-        keeper=str(check.daemon.process),
         evidence=tuple(_evidence(check)),
-        stop=(*control, "stop", check.name) if stoppable else (),
-        start=(*control, "start", check.name),
-        prefix=sudo_for(check.daemon.process),
-        account=check.daemon.account,
         patience_seconds=PATIENCE_SECONDS,
-        commands=() if stoppable else _unmonitor(holder, check),
         reason=f"process {check.name} of monit ({policy})",
+        **facts,
     )
 
 
@@ -259,33 +225,13 @@ def _evidence(check: _Check) -> Iterator[str]:
         yield "on reboot it is not started"
 
 
-def _stoppable(check: _Check) -> bool:
-    """Without a stop program `monit stop` ends nothing; and `all` means every service."""
-    return "Stop program" in check.settings and check.name != "all"
-
-
-def _unmonitor(holder: Holder, check: _Check) -> tuple[Command, ...]:
-    account = check.daemon.account
-    words = (*(account.prefix if account else ()), *check.daemon.control, "unmonitor", check.name)
-    kill = (Command(("kill", str(holder.master.pid))),) if holder.master else ()
-    return (Command(words, "it has no stop program"), *kill)
-
-
-def _suspected(holder: Holder, daemon: _MonitDaemon, name: str, why: str) -> Classification:
-    service = ManagedService(
-        manager="monit",
-        name=name,
+def _suspected(holder: Holder, daemon: Daemon, name: str, why: str) -> Classification:
+    service = daemon.service(
+        name,
         title=f"check {name}",
-        policy="restart policy unknown",
-        respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
-        keeper=str(daemon.process),
         evidence=(f"{_MARK}={name} in its environment", f"monit could not be asked: {why}"),
-        stop=(*daemon.control, "stop", name),
-        start=(*daemon.control, "start", name),
-        prefix=sudo_for(daemon.process),
-        account=daemon.account,
         patience_seconds=PATIENCE_SECONDS,
         reason=f"probably process {name} of monit, which could not be asked: {why}",
     )
-    return classification(holder, filter(None, [holder.master]), service)
+    return classification(holder, holder.processes[:1], service)

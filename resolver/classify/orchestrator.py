@@ -10,9 +10,9 @@ always, the others by `extra_labels`) and `nomad alloc status -json`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
@@ -24,7 +24,7 @@ from resolver.programs import ENGINES, FORWARDERS, known_as
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.model import Binding, Container, EngineState, Holder, Snapshot
+    from resolver.model import Container, EngineState, Holder, Snapshot
     from resolver.protocols import CommandRunner
 
 _SERVICE, _SERVICE_NAME = "com.docker.swarm.service.id", "com.docker.swarm.service.name"
@@ -39,6 +39,8 @@ _GUESSES = (
     ("statefulset", re.compile(r"(.+)-\d+")),
     ("daemonset", re.compile(rf"(.+)-{_SAFE}{{5}}")),
 )
+
+_Name = Annotated[str, Meta(pattern=rf"\A{_LABEL}\Z")]  # may become a word of a command
 
 
 class _PublishedPort(Struct, frozen=True, rename="pascal"):
@@ -64,6 +66,35 @@ class _SwarmService(Struct, frozen=True, rename="pascal"):
 
     spec: _Spec = _Spec()
     endpoint: _Endpoint = _Endpoint()
+
+
+class _OwnerReference(Struct, frozen=True):
+    kind: _Name
+    name: _Name
+    controller: bool = False
+
+
+class _ObjectMetadata(Struct, frozen=True, rename="camel"):
+    uid: str = ""
+    owner_references: tuple[_OwnerReference, ...] = ()
+
+
+class _Scale(Struct, frozen=True):
+    replicas: Any = None
+
+
+class _Object(Struct, frozen=True):
+    """An object of Kubernetes' API."""
+
+    metadata: _ObjectMetadata = _ObjectMetadata()
+    spec: _Scale | None = None
+
+
+class _NomadAllocation(Struct, frozen=True):
+    """An allocation of Nomad's; a job's name begins like a name, and not like an option."""
+
+    job: Annotated[str, Meta(pattern=r"\A[^-]")] = field(name="JobID")
+    namespace: str | None = field(name="Namespace", default=None)
 
 
 class _Work(Struct, frozen=True):
@@ -110,32 +141,9 @@ def _word(container: Container, label: str) -> str:
     return value if re.fullmatch(_LABEL, value) else ""
 
 
-def _plain(found: object) -> str:
-    """A name that an orchestrator said, which is to become a word of a command.
-
-    Raises:
-        CommandFailedError: it is none: it could be an option.
-    """
-    if not isinstance(found, str) or not re.fullmatch(_LABEL, found):
-        raise CommandFailedError(f"this is no name: {str(found)[:60]!a}")
-    return found
-
-
-def _no_option(found: object) -> str:
-    """The name of a job, which may have any characters, but begins like a name.
-
-    Raises:
-        CommandFailedError: it could be an option.
-    """
-    if str(found).startswith("-"):
-        raise CommandFailedError(f"this is no name: {str(found)[:60]!a}")
-    return str(found)
-
-
 def _own(holder: Holder, work: _Work, snapshot: Snapshot) -> Classification | None:
     """The very service, pod or allocation that this command runs in."""
-    own = next((each for each in snapshot.containers if each.id == snapshot.own_container), None)
-    container = holder.container
+    own, container = snapshot.home, holder.container
     if own is None or container is None:
         return None
     if not any(own.label(each) and own.label(each) == container.label(each) for each in _SAME_WORK):
@@ -190,31 +198,24 @@ def _evidence(holder: Holder, work: _Work) -> Iterator[str]:
 
 
 def _swarm(container: Container, run: CommandRunner) -> _Work:
-    name = _word(container, _SERVICE_NAME)
+    client, name = container.client, _word(container, _SERVICE_NAME)
     stack = container.label(_STACK)
-    work = _swarm_service(
-        container.client, _word(container, _SERVICE) or name, name, _word(container, _NODE), run
-    )
-    return replace(work, links=(f"stack {stack}",) if stack else ())
-
-
-def _swarm_service(
-    client: tuple[str, ...], service: str, name: str, node: str, run: CommandRunner
-) -> _Work:
-    """A service by its id; `node` is where the port is held."""
-    words = ("service", "inspect", service, "--format", "{{json .Spec.Mode}}")
+    links = (f"stack {stack}",) if stack else ()
+    words = ("service", "inspect", _word(container, _SERVICE) or name)
     try:
-        mode = ask_json(run, (*client, *words), dict[str, Any])
+        asked = (*client, *words, "--format", "{{json .Spec.Mode}}")
+        mode = ask_json(run, asked, dict[str, Any])
     except CommandFailedError as error:
         advice = Command((*client, "service", "scale", f"{name}=0"), "on a manager")
         why = f"the service could not be asked about: {error}"
-        return _Work("swarm", name, "replicas unknown", why, advice=(advice,))
+        return _Work("swarm", name, "replicas unknown", why, advice=(advice,), links=links)
     said = f"docker service inspect: {encode(mode, indent=None)}"
-    work = _scaled(client, name, mode, said)
+    work = replace(_scaled(client, name, mode, said), links=links)
     if work.stop:
         return work
     # Not scaled, one on each node: this node is left out. Waiting for that would never end.
-    update, rule = (*client, "service", "update", "--detach"), f"node.id!={node}"
+    update = (*client, "service", "update", "--detach")
+    rule = f"node.id!={_word(container, _NODE)}"
     stop, start = (("--constraint-add", rule), ("--constraint-rm", rule))
     return replace(work, stop=((*update, *stop, name),), start=((*update, *start, name),))
 
@@ -238,32 +239,28 @@ def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return None
     for engine in snapshot.engines:
         if engine.error is None and not (engine.elsewhere or engine.foreign):
-            found = _mesh_service(engine, holder.binding, run)
-            if found is not None:
-                return _classification(holder, _mesh_work(engine, *found))
+            for service, port in _mesh(engine, run):
+                bound = (port.published_port, port.protocol)
+                if bound == (holder.binding.port, holder.binding.transport):
+                    return _classification(holder, _mesh_work(engine, service, port))
     return None
 
 
-def _mesh_service(
-    engine: EngineState, binding: Binding, run: CommandRunner
-) -> tuple[_SwarmService, _PublishedPort] | None:
-    """The service that publishes a port on every node, and how it does; `GET /services`."""
+def _mesh(
+    engine: EngineState, run: CommandRunner
+) -> Iterator[tuple[_SwarmService, _PublishedPort]]:
+    """The services that publish ports on every node, and which; none where it does not say."""
     try:
         ids = ask_text(run, (*engine.client, "service", "ls", "--quiet")).split()
         ids = [each for each in ids if re.fullmatch(_LABEL, each)]
         inspect = (*engine.client, "service", "inspect", *ids)
         services = ask_json(run, inspect, tuple[_SwarmService, ...]) if ids else ()
     except CommandFailedError:
-        return None
-    found = (
-        (service, port)
-        for service in services
-        if re.fullmatch(_LABEL, service.spec.name)
-        for port in service.endpoint.ports
-        if port.publish_mode == "ingress"
-        and (port.published_port, port.protocol) == (binding.port, binding.transport)
-    )
-    return next(found, None)
+        return
+    for service in services:
+        if re.fullmatch(_LABEL, service.spec.name):
+            ports = service.endpoint.ports
+            yield from ((service, port) for port in ports if port.publish_mode == "ingress")
 
 
 def _mesh_work(engine: EngineState, service: _SwarmService, port: _PublishedPort) -> _Work:
@@ -287,60 +284,49 @@ def _mesh_work(engine: EngineState, service: _SwarmService, port: _PublishedPort
 def _kubernetes(container: Container, run: CommandRunner) -> _Work:
     pod = _word(container, _POD)
     kubectl = ("kubectl", "-n", _word(container, "io.kubernetes.pod.namespace") or "default")
-    links = (f"pod {pod}",)
+    replicas: int | None = None
     try:
-        found = _pod(kubectl, pod, container.label(_POD_UID), run)
-        kind, name, owner = _owner("pod", pod, found, kubectl, run)
-    except (CommandFailedError, KeyError, TypeError) as error:
+        kind, name, replicas = _owner(kubectl, pod, container.label(_POD_UID), run)
+    except CommandFailedError as error:
         kind, name = _guess(container, pod)
-        why = f"its labels name pod {pod}, and kubectl could not confirm it: {error}"
-        advice = _take_away(kubectl, kind, name)
-        return _Work(
-            "kubernetes", f"{kind}/{name}", "owner guessed", why, advice=advice, links=links
-        )
-    replicas = (owner.get("spec") or {}).get("replicas")
-    said = f"kubectl get {kind} {name}: replicas {replicas}"
-    if not isinstance(replicas, int):
-        advice = _take_away(kubectl, kind, name)
-        return _Work("kubernetes", f"{kind}/{name}", "not scaled", said, advice=advice, links=links)
+        policy = "owner guessed"
+        evidence = f"its labels name pod {pod}, and kubectl could not confirm it: {error}"
+    else:
+        policy = "not scaled" if replicas is None else f"replicas: {replicas}"
+        evidence = f"kubectl get {kind} {name}: replicas {replicas}"
     scale = (*kubectl, "scale", f"{kind}/{name}")
     return _Work(
         "kubernetes",
         f"{kind}/{name}",
-        f"replicas: {replicas}",
-        said,
-        stop=((*scale, "--replicas=0"),),
+        policy,
+        evidence,
+        stop=() if replicas is None else ((*scale, "--replicas=0"),),
         start=((*scale, f"--replicas={replicas}"),) if replicas else (),
-        links=links,
+        advice=_take_away(kubectl, kind, name) if replicas is None else (),
+        links=(f"pod {pod}",),
     )
 
 
-def _pod(
-    kubectl: tuple[str, ...], name: str, uid: str | None, run: CommandRunner
-) -> dict[str, Any]:
-    """The pod that kubectl knows by this name, if it is the same one.
+def _owner(
+    kubectl: tuple[str, ...], pod: str, uid: str | None, run: CommandRunner
+) -> tuple[str, str, int | None]:
+    """The topmost controller of a pod, whose ReplicaSet belongs to a Deployment, and its replicas.
 
     Raises:
-        CommandFailedError: it is another one, or kubectl could not say.
+        CommandFailedError: kubectl could not say, or knows another pod by this name.
     """
-    found = ask_json(run, (*kubectl, "get", "pod", name, "-o", "json"), dict[str, Any])
-    if found["metadata"]["uid"] != uid:
+    kind, name = "pod", pod
+    found = ask_json(run, (*kubectl, "get", kind, name, "-o", "json"), _Object)
+    if found.metadata.uid != uid:
         raise CommandFailedError("it talks to another cluster, whose pod of this name is another")
-    return found
-
-
-def _owner(
-    kind: str, name: str, found: dict[str, Any], kubectl: tuple[str, ...], run: CommandRunner
-) -> tuple[str, str, dict[str, Any]]:
-    """The topmost controller: a pod's ReplicaSet belongs to a Deployment."""
     for _ in range(3):
-        owners = found["metadata"].get("ownerReferences") or ()
-        above = next((each for each in owners if each.get("controller")), None)
-        if above is None or above["kind"] == "Node":  # a static pod mirrors a file of its node
+        above = next((each for each in found.metadata.owner_references if each.controller), None)
+        if above is None or above.kind == "Node":  # a static pod mirrors a file of its node
             break
-        kind, name = _plain(above["kind"]).lower(), _plain(above["name"])
-        found = ask_json(run, (*kubectl, "get", kind, name, "-o", "json"), dict[str, Any])
-    return kind, name, found
+        kind, name = above.kind.lower(), above.name
+        found = ask_json(run, (*kubectl, "get", kind, name, "-o", "json"), _Object)
+    replicas = found.spec.replicas if found.spec else None
+    return kind, name, replicas if isinstance(replicas, int) else None
 
 
 def _guess(container: Container, pod: str) -> tuple[str, str]:
@@ -367,9 +353,8 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
     allocation = _word(container, _ALLOCATION)
     links = (f"allocation {allocation[:8]}",)
     try:
-        found = ask_json(run, ("nomad", "alloc", "status", "-json", allocation), dict[str, Any])
-        job, namespace = _no_option(found["JobID"]), str(found.get("Namespace") or "default")
-    except (CommandFailedError, KeyError) as error:
+        found = ask_json(run, ("nomad", "alloc", "status", "-json", allocation), _NomadAllocation)
+    except CommandFailedError as error:
         job = _word(container, _JOB) or _word(container, "com.hashicorp.nomad.job_name")
         why = f"its labels name allocation {allocation}, and nomad could not confirm it: {error}"
         known = Command(("nomad", "job", "stop", job or "JOB"))
@@ -377,13 +362,14 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
         advice = (known,) if job else (look, known)
         name = job or f"allocation {allocation[:8]}"
         return _Work("nomad", name, "job unconfirmed", why, advice=advice, links=links)
-    where = () if namespace == "default" else (f"-namespace={namespace}",)
+    namespace = found.namespace or "default"
+    words = (*(() if namespace == "default" else (f"-namespace={namespace}",)), found.job)
     return _Work(
         "nomad",
-        job,
+        found.job,
         "rescheduled, as `nomad alloc stop` would do too",
-        f"nomad alloc status: job {job}",
-        stop=(("nomad", "job", "stop", *where, job),),
-        start=(("nomad", "job", "start", *where, job),),
+        f"nomad alloc status: job {found.job}",
+        stop=(("nomad", "job", "stop", *words),),
+        start=(("nomad", "job", "start", *words),),
         links=links,
     )

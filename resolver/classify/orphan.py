@@ -13,10 +13,11 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.host.files import read
+from resolver.host.engine_client import socket_path
+from resolver.host.identity import age_seconds
 from resolver.host.peer import listener_pid
 from resolver.host.podman import NAME
-from resolver.host.processes import descendants, pids
+from resolver.host.processes import descendants, network_of, pids
 from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, OUTLIVING, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -37,7 +38,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
 
 
 def _of_docker(holder: Holder, proxy: Process, snapshot: Snapshot) -> Classification | None:
-    if not snapshot.engines or any(engine.silent for engine in snapshot.engines):
+    if not snapshot.engines or snapshot.silent_engine:
         return None
     parent = snapshot.process(proxy.parent)
     if parent is None:
@@ -67,8 +68,8 @@ def _of_podman(holder: Holder, proxy: Process, snapshot: Snapshot) -> Classifica
 
 def _is_podman_of(engine: EngineState, proxy: Process) -> bool:
     """Whether this is the podman of a forwarder's user, and it has answered."""
-    named = engine.client[-1:] == (NAME,) and not engine.endpoint.startswith("unix://")
-    return named and engine.uid == proxy.uid and engine.asked and engine.error is None
+    named = engine.client[-1:] == (NAME,) and not socket_path(engine.endpoint)
+    return named and engine.uid == proxy.uid and engine.answered
 
 
 def _is_of_this_root(proxy: Process) -> bool:
@@ -82,40 +83,24 @@ def _is_of_this_root(proxy: Process) -> bool:
 def _neighbours(proxy: Process) -> bool:
     """Whether anybody but rootlessport lives in the network namespaces that it forwards to."""
     family = {proxy.pid, *descendants(proxy.pid)}
-    ours = _network("self")
-    theirs = {_network(str(pid)) for pid in family} - {ours}
+    theirs = set(map(network_of, family)) - {network_of("self")}
     if not theirs or None in theirs:
         return True
-    return any(_network(str(pid)) in theirs for pid in pids() if pid not in family)
-
-
-def _network(pid: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(f"/proc/{pid}/ns/net")
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    return any(network_of(pid) in theirs for pid in pids() if pid not in family)
 
 
 def _is_settled(proxy: Process) -> bool:
     """Whether it is old enough: an engine starts it before it lists its container as running."""
-    try:
-        uptime = float(read("/proc/uptime").split()[0])
-    except (OSError, ValueError):
-        return False
-    return uptime - proxy.identity.start_time / os.sysconf("SC_CLK_TCK") > _SETTLED_SECONDS
+    return age_seconds(proxy.identity) > _SETTLED_SECONDS
 
 
 def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
     """Whether this very engine said which containers it has."""
     return any(
-        state.asked
-        and not state.foreign
-        and state.error is None
-        and state.elsewhere is None
-        and state.endpoint.startswith("unix://")
-        and listener_pid(state.endpoint.removeprefix("unix://"), COMMAND_TIMEOUT_SECONDS)
-        == engine.pid
+        state.answered
+        and not (state.foreign or state.elsewhere)
+        and (path := socket_path(state.endpoint))
+        and listener_pid(path, COMMAND_TIMEOUT_SECONDS) == engine.pid
         for state in snapshot.engines
     )
 

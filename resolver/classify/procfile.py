@@ -9,18 +9,18 @@ no command that stops them: a SIGTERM ends them with all that they run, as Ctrl-
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.ancestry import others_below
 from resolver.errors import CommandFailedError
-from resolver.host import trust
-from resolver.host.processes import descendants
-from resolver.managed import ask
+from resolver.managed import Daemon
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
 
 if TYPE_CHECKING:
-    from resolver.model import Account, Holder, Process, Snapshot
+    from resolver.model import Holder, Pid, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 # The variable in which each of them tells a process its name
@@ -42,27 +42,22 @@ class _ProcfileRunner(Struct, frozen=True):
     process: Process
     name: str
 
+    def __str__(self) -> str:
+        return f"process {self.name} of {self.kind}" if self.name else f"a process of {self.kind}"
+
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A process of a Procfile, or None where no runner is above it."""
-    line = _line(holder, snapshot)
+    line = [holder.master, *snapshot.above(holder.master)] if holder.master else []
     runner = _suspect(line)
     if runner is None:
         return None
-    others = _others(runner, line, holder)
+    others = others_below(runner.process, line, holder)
     if runner.process.identity in snapshot.own:
         return _callers(holder, runner, others)
     if runner.kind == "process-compose":
         return _process_compose(holder, runner, run)
     return _whole(holder, runner, others)
-
-
-def _line(holder: Holder, snapshot: Snapshot) -> list[Process]:
-    """The holder's master and all that is above it."""
-    if holder.master is None:
-        return []
-    above = (snapshot.process(identity) for identity in holder.master.ancestors)
-    return [holder.master, *(process for process in above if process is not None)]
 
 
 def _suspect(line: list[Process]) -> _ProcfileRunner | None:
@@ -85,28 +80,21 @@ def _kind(process: Process) -> str | None:
     return None if kind in _STARTING and "start" not in words else kind
 
 
-def _others(runner: _ProcfileRunner, line: list[Process], holder: Holder) -> list[int]:
-    """Whoever else descends from the runner, and would be ended with the holder."""
-    known = {process.pid for process in (*line, *holder.processes)}
-    below = {pid for process in holder.processes for pid in descendants(process.pid)}
-    return sorted(descendants(runner.process.pid) - known - below)
-
-
-def _harm(runner: _ProcfileRunner, others: list[int]) -> str:
+def _harm(runner: _ProcfileRunner, others: list[Pid]) -> str:
     if not others:
         return ""
     listed = ", ".join(map(str, others[:_MANY])) + (", …" if len(others) > _MANY else "")
     return f"{runner.kind} ends all of its processes when one ends, {listed} too"
 
 
-def _callers(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Classification:
+def _callers(holder: Holder, runner: _ProcfileRunner, others: list[Pid]) -> Classification:
     """The runner has started this very command, too."""
     return Classification(
         holder,
         Kind.SERVICE,
         chain=_chain(holder, runner),
         evidence=(f"{runner.process} is an ancestor of this command",),
-        reason=f"{_what(runner)}, which also runs this command; {_harm(runner, others)}",
+        reason=f"{runner}, which also runs this command; {_harm(runner, others)}",
         commands=(
             Command(("kill", "-INT", str(runner.process.pid)), "ends all of it, this command too"),
         ),
@@ -114,12 +102,11 @@ def _callers(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Clas
     )
 
 
-def _whole(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Classification:
+def _whole(holder: Holder, runner: _ProcfileRunner, others: list[Pid]) -> Classification:
     """One that can only be ended as a whole, in the way in which Ctrl-C ends it."""
     process = runner.process
     # foreman gives itself a title, which hides how it was started
     command = ("foreman", "start") if runner.kind == "foreman" else process.command
-    start = (("env", "-C", process.cwd, *command),) if process.cwd else (command,)
     return Classification(
         holder,
         Kind.SERVICE,
@@ -128,34 +115,34 @@ def _whole(holder: Holder, runner: _ProcfileRunner, others: list[int]) -> Classi
             kind=runner.kind,
             name=runner.name or str(process),
             policy="all end when one ends",
-            start=start,
+            start=(("env", "-C", process.cwd, *command) if process.cwd else command,),
             prefix=() if process.signalable else ("sudo",),
         ),
         runner=process,
         commands=(Command(("kill", "-INT", str(process.pid))),),
         chain=_chain(holder, runner),
-        evidence=(_evidence(runner, others),),
-        reason=_what(runner),
+        evidence=(
+            f"{process} runs {f'{len(others)} other processes' if others else 'nothing else'}",
+        ),
+        reason=str(runner),
         harm=_harm(runner, others),
     )
 
 
 def _process_compose(holder: Holder, runner: _ProcfileRunner, run: CommandRunner) -> Classification:
     """It has a restart policy for each process, in a file that is not read here."""
-    words = runner.process.command
     where = tuple(
         part
-        for word, following in zip(words, (*words[1:], ""), strict=True)
+        for word, following in pairwise((*runner.process.command, ""))
         if word in {"-p", "--port", "-u", "--unix-socket", "-a", "--address"}
         for part in (word, following)
     )
-    control = ("process-compose", *where, "process")
-    account = trust.owner_account(runner.process.uid)
+    daemon = Daemon.of(runner.kind, runner.process, "process-compose", *where, "process")
     try:
-        account = trust.account_for(runner.process, holder.master)
-        confidence, evidence = _ask(holder, (*control, "list", "-o", "json"), account, run)
+        daemon.check(holder.master)
+        confidence, evidence = _named(holder, daemon.ask(run, "list", "-o", "json").stdout)
     except CommandFailedError as error:
-        confidence, evidence = Confidence.SUSPECTED, f"{control[0]} could not be asked: {error}"
+        confidence, evidence = Confidence.SUSPECTED, f"process-compose could not be asked: {error}"
     return Classification(
         holder,
         Kind.SERVICE,
@@ -165,43 +152,24 @@ def _process_compose(holder: Holder, runner: _ProcfileRunner, run: CommandRunner
             kind=runner.kind,
             name=runner.name,
             policy="availability.restart unknown",
-            stop=((*control, "stop", runner.name),),
-            start=((*control, "start", runner.name),),
-            account=account,
+            stop=((*daemon.control, "stop", runner.name),),
+            start=((*daemon.control, "start", runner.name),),
+            account=daemon.account,
         ),
         chain=_chain(holder, runner),
         evidence=(f"started by {runner.process}", evidence),
-        reason=_what(runner),
+        reason=str(runner),
     )
 
 
-def _ask(
-    holder: Holder, question: tuple[str, ...], account: Account | None, run: CommandRunner
-) -> tuple[Confidence, str]:
-    """Whether the runner names a process of the holder's line: as a number, in table or JSON.
-
-    Raises:
-        CommandFailedError: it did not answer.
-    """
-    answer = ask(run, question, account)
+def _named(holder: Holder, said: str) -> tuple[Confidence, str]:
+    """Whether the runner names a process of the holder's line: as a number, in table or JSON."""
     line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
-    numbers = set(map(int, re.findall(_NUMBER, answer.stdout)))
+    numbers = set(map(int, re.findall(_NUMBER, said)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)
     if pid is None:
-        return Confidence.SUSPECTED, f"{question[0]} does not name it"
-    return Confidence.CONFIRMED, f"{question[0]} names process {pid}"
-
-
-def _what(runner: _ProcfileRunner) -> str:
-    return (
-        f"process {runner.name} of {runner.kind}" if runner.name else f"a process of {runner.kind}"
-    )
-
-
-def _evidence(runner: _ProcfileRunner, others: list[int]) -> str:
-    if others:
-        return f"{runner.process} runs {len(others)} other processes"
-    return f"{runner.process} runs nothing else"
+        return Confidence.SUSPECTED, "process-compose does not name it"
+    return Confidence.CONFIRMED, f"process-compose names process {pid}"
 
 
 def _chain(holder: Holder, runner: _ProcfileRunner) -> tuple[str, ...]:

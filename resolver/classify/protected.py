@@ -6,13 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from resolver.host import trust
+from resolver.host.engine_client import socket_path
 from resolver.host.peer import listener_pid
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import ENGINES, FORWARDERS, PROXY, SYSTEM, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from resolver.model import EngineState, Holder, Process, Snapshot
+    from resolver.model import Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _UNIX = "unix://"
@@ -37,7 +38,6 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         return _of_another_engine(holder, process, parent)
     troubled = (engine for engine in snapshot.engines if not engine.unremarkable)
     error = next((engine.error for engine in troubled if engine.error), None)
-    silent = any(engine.silent for engine in snapshot.engines)
     if not snapshot.engines:
         error = "no engine was asked"
     published = f"{holder.binding.port}/{holder.binding.transport}"
@@ -47,7 +47,7 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         reason = f"{process} {what} this port for a container engine; which container: {error}"
     return Classification(
         holder,
-        Kind.UNKNOWN if silent else Kind.FORWARDER,
+        Kind.UNKNOWN if snapshot.silent_engine else Kind.FORWARDER,
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         chain=(str(process), "a container"),
@@ -67,20 +67,12 @@ def _answers_nowhere(parent: Process, snapshot: Snapshot) -> bool:
 
     systemd may have made an engine's socket, and listens in its place (systemd.socket(5)).
     """
-    if not known_as(parent, ENGINES) or not any(map(_has_answered, snapshot.engines)):
+    answered = (socket_path(each.endpoint) for each in snapshot.engines if each.answered)
+    paths = list(filter(None, answered))
+    if not known_as(parent, ENGINES) or not paths or snapshot.silent_engine:
         return False
-    if any(engine.silent for engine in snapshot.engines):
-        return False
-    listeners = {
-        listener_pid(engine.endpoint.removeprefix(_UNIX), COMMAND_TIMEOUT_SECONDS)
-        for engine in snapshot.engines
-        if _has_answered(engine)
-    }
+    listeners = {listener_pid(path, COMMAND_TIMEOUT_SECONDS) for path in paths}
     return listeners.isdisjoint({parent.pid, 0, 1, None})
-
-
-def _has_answered(engine: EngineState) -> bool:
-    return engine.asked and engine.error is None and engine.endpoint.startswith(_UNIX)
 
 
 def _of_another_engine(holder: Holder, proxy: Process, parent: Process) -> Classification:

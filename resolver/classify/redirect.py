@@ -26,34 +26,21 @@ class _Maker(Struct, frozen=True):
     names: str
     name: str
     command: tuple[str, ...]
-    source: str
 
 
+# As documented: kubernetes.io (virtual IPs), firewall-cmd(1), Incus (proxy devices),
+# Istio (application requirements)
 _MAKERS = (
     _Maker(
         r"\bKUBE-|\bkube-proxy\b",
         "Kubernetes",
         ("kubectl", "get", "services", "-A", "-o", "wide"),
-        "https://kubernetes.io/docs/reference/networking/virtual-ips/",
     ),
     _Maker(
-        r"\bfirewalld\b|\bPRE_\w+_allow\b",
-        "firewalld",
-        ("firewall-cmd", "--list-forward-ports"),
-        "https://firewalld.org/documentation/man-pages/firewall-cmd.html",
+        r"\bfirewalld\b|\bPRE_\w+_allow\b", "firewalld", ("firewall-cmd", "--list-forward-ports")
     ),
-    _Maker(
-        r"\b(?:lxd|incus)\b",
-        "Incus or LXD",
-        ("incus", "list", "-c", "ns4"),
-        "https://linuxcontainers.org/incus/docs/main/reference/devices_proxy/",
-    ),
-    _Maker(
-        r"\bISTIO_",
-        "Istio",
-        ("istioctl", "proxy-status"),
-        "https://istio.io/latest/docs/ops/deployment/application-requirements/",
-    ),
+    _Maker(r"\b(?:lxd|incus)\b", "Incus or LXD", ("incus", "list", "-c", "ns4")),
+    _Maker(r"\bISTIO_", "Istio", ("istioctl", "proxy-status")),
 )
 _SERVICE = r"([\w][\w-]*)/([\w][\w-]*)(?::[\w-]+)?\Z"  # kube-proxy's comments
 
@@ -63,7 +50,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     rule = holder.redirect
     if rule is None:
         return None
-    receiver = _receiver(rule, snapshot)
+    receiver = snapshot.process(dict(snapshot.receivers).get(rule.leads))
     whose, commands = _whose(holder, rule, receiver)
     if rule.leads in snapshot.unclear:
         whose, commands = _unclear(rule, whose, commands)
@@ -77,10 +64,6 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         + (f", {whose}" if whose else ""),
         commands=commands,
     )
-
-
-def _receiver(rule: Redirect, snapshot: Snapshot) -> Process | None:
-    return snapshot.process(dict(snapshot.receivers).get(rule.leads))
 
 
 def _evidence(rule: Redirect, receiver: Process | None, snapshot: Snapshot) -> list[str]:

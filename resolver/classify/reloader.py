@@ -13,7 +13,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.host.processes import descendants
+from resolver.ancestry import others_below
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import STARTERS, is_interactive, is_shell, known_as, untouchable
 
@@ -44,8 +44,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     master = holder.master
     if master is None:
         return None
-    above = [snapshot.process(identity) for identity in master.ancestors]
-    near = [process for process in above if process is not None and process.pid > 1]
+    near = [process for process in snapshot.above(master) if process.pid > 1]
     observed = _observed(master, near, snapshot)
     respawner = observed or _suspected(master, near[:_NEAR])
     if respawner is None:
@@ -143,13 +142,6 @@ def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> s
         return f"{respawner} is somebody's shell, terminal or tool"
     if untouchable(respawner):
         return f"{respawner} is never ended from here"
-    known = {process.pid for process in (*line, *holder.processes)}
-    others = sorted(descendants(respawner.pid) - known - _below(holder))
-    if others:
+    if others := others_below(respawner, line, holder):
         return f"{respawner} has other children, which would suffer: {', '.join(map(str, others))}"
     return None
-
-
-def _below(holder: Holder) -> set[int]:
-    """What the holder itself has started goes with it, or not, as it would anyway."""
-    return {pid for process in holder.processes for pid in descendants(process.pid)}

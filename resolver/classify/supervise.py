@@ -12,34 +12,27 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from resolver.ancestry import (
-    Supervised,
-    service_directory,
-    service_name,
-    supervised,
-    tool,
-)
+from resolver.ancestry import Supervised, service_directory, service_name, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.managed import ManagedService, ask, classification, sudo_for
+from resolver.managed import Daemon, ManagedService, classification
 from resolver.model import Confidence, Respawn
 from resolver.programs import known_as
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from resolver.model import Account, Classification, Holder, Process, Snapshot
+    from resolver.model import Classification, Completed, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
-_RUNSV_STATUS = r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)"
-_S6_STATUS = r"up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)"
-_DAEMONTOOLS_STATUS = r"up \(pid (\d+)\) \d+ seconds"
 # The wanted state in daemontools' supervise/status: `u`, `d`, or 0 after `svc -o` (svstat.c does
 # not tell a service that was started once from one that is started again)
 _WANTED_BYTE = 17
+_WANTED = {b"u": True, b"d": False, b"\0": False}
 _AGE = r"\b(\d+) ?s(?:econds?)?\b"
 _YOUNG = 3  # seconds
 
@@ -56,11 +49,12 @@ class ServiceState(Struct, frozen=True):
     words: str
 
 
-class _SuperviseFamily(Struct, frozen=True):
-    """One kind of supervisor.
+class SuperviseFamily(Struct, frozen=True):
+    """One kind of supervisor, whose program is `program`.
 
     `status` prints the state of a service directory and `control` changes it; `stop`, `up` and
-    `once` are what `control` is given before the directory. `read` finds the processes that run.
+    `once` are what `control` is given before the directory. `running` matches what is printed of
+    each process that runs; `in_file` says that the wanted state is in a file, and not printed.
     """
 
     name: str
@@ -70,43 +64,24 @@ class _SuperviseFamily(Struct, frozen=True):
     stop: tuple[str, ...]
     up: tuple[str, ...]
     once: tuple[str, ...]
-    read: Callable[[str, str], tuple[ServiceState, ...]]
+    running: str
+    in_file: bool = False
 
-
-def runit_states(said: str, folder: str) -> tuple[ServiceState, ...]:
-    """The processes in `run: DIR: (pid 7) 1s, want down; run: log: (pid 6) 1s`.
-
-    runsv runs a log service of its own, which `sv` knows as `DIR/log`.
-    """
-    return tuple(
-        ServiceState(
-            folder=f"{folder}/log" if match["name"] == "log" else folder,
-            pid=int(match["pid"]),
-            want_up="want down" not in match["words"],
-            words=match["words"].strip(", "),
+    def states(self, said: str, folder: str) -> tuple[ServiceState, ...]:
+        """The processes that run; runsv has a log service of its own, `DIR/log` for `sv`."""
+        return tuple(
+            ServiceState(
+                folder=f"{folder}/log" if match["name"] == "log" else folder,
+                pid=int(match["pid"]),
+                want_up=None if self.in_file else "want down" not in match["words"],
+                words=match["words"].strip(", "),
+            )
+            for match in re.finditer(self.running, said)
         )
-        for match in re.finditer(_RUNSV_STATUS, said)
-    )
 
 
-def s6_states(said: str, folder: str) -> tuple[ServiceState, ...]:
-    """The process in `up (pid 7) 1 seconds, normally down, want down`, newer with `pgid`."""
-    match = re.match(_S6_STATUS, said)
-    if match is None:
-        return ()
-    words = match["words"].strip(", ")
-    return (ServiceState(folder, int(match["pid"]), "want down" not in words, words),)
-
-
-def daemontools_states(said: str, folder: str) -> tuple[ServiceState, ...]:
-    """The process in `DIR: up (pid 7) 1 seconds, normally down`; the wanted state is in a file."""
-    words = said.strip().removeprefix(f"{folder}: ")
-    match = re.match(_DAEMONTOOLS_STATUS, words)
-    return (ServiceState(folder, int(match[1]), None, words),) if match else ()
-
-
-_FAMILIES = (
-    _SuperviseFamily(
+FAMILIES = (
+    SuperviseFamily(
         "runit",
         "runsv",
         status=("sv", "status"),
@@ -114,9 +89,10 @@ _FAMILIES = (
         stop=("-w", "60", "stop"),  # seconds: `sv stop` waits for it
         up=("up",),
         once=("once",),
-        read=runit_states,
+        # `run: DIR: (pid 7) 1s, want down; run: log: (pid 6) 1s`
+        running=r"run: (?P<name>.+?): \(pid (?P<pid>\d+)\) \d+s(?P<words>[^;\n]*)",
     ),
-    _SuperviseFamily(
+    SuperviseFamily(
         "s6",
         "s6-supervise",
         status=("s6-svstat",),
@@ -124,9 +100,10 @@ _FAMILIES = (
         stop=("-wD", "-T", "60000", "-d"),  # until it is really down, its finish script included
         up=("-u",),
         once=("-o",),
-        read=s6_states,
+        # `up (pid 7) 1 seconds, normally down, want down`, newer with `pgid`
+        running=r"\A(?P<name>)up \(pid (?P<pid>\d+)[^)]*\) \d+ seconds?(?P<words>.*)",
     ),
-    _SuperviseFamily(
+    SuperviseFamily(
         "daemontools",
         "supervise",
         status=("svstat",),
@@ -134,17 +111,24 @@ _FAMILIES = (
         stop=("-d",),
         up=("-u",),
         once=("-o",),
-        read=daemontools_states,
+        # `DIR: up (pid 7) 1 seconds, normally down`
+        running=r"\A(?P<name>.*?): (?P<words>up \(pid (?P<pid>\d+)\) \d+ seconds.*)",
+        in_file=True,
     ),
 )
 
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A service that one of them started, and may start again."""
-    for family in _FAMILIES:
+    for family in FAMILIES:
         found = supervised(holder, snapshot, frozenset({family.program}))
         if found is not None:
-            return _classification(holder, found, family, snapshot, run)
+            folder = service_directory(found, snapshot)
+            try:
+                service = _confirmed(family, found, folder, holder.master, run)
+            except CommandFailedError as error:
+                service = _suspected(family, found.supervisor, folder, str(error))
+            return classification(holder, found.line, service)
     return None
 
 
@@ -153,88 +137,84 @@ def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator
 
     None of them backs off by more than a second or so: what fails is always young.
     """
-    family = next(
-        (each for each in _FAMILIES if known_as(supervisor, frozenset({each.program}))), None
-    )
-    folder = supervisor.cwd
+    known = (each for each in FAMILIES if known_as(supervisor, frozenset({each.program})))
+    family, folder = next(known, None), supervisor.cwd
     above = holder.master.ancestors if holder.master else ()
     if family is None or folder is None or supervisor.identity in above:  # then it has the port
         return
     try:
-        account = trust.account_for(supervisor, holder.master)
-        if account is None:
-            trust.check_file(folder)
-        program, *words = family.status
-        said = ask(run, (tool(program, supervisor), *words, folder), account).stdout.strip()
+        said = _status(family, supervisor, folder, holder.master, run).stdout.strip()
         script = trust.read_named(f"{folder}/run", supervisor.uid).decode(errors="replace")
     except (CommandFailedError, OSError):
         return
     age = re.search(_AGE, said)
     if age is None or int(age[1]) > _YOUNG or "want down" in said:
         return
-    control = tool(family.control, supervisor)
+    evidence = (f"{' '.join(family.status)}: {said}",)
     service = _service(
-        family,
-        Supervised(supervisor, ()),
-        folder,
-        policy="want up",
-        respawn=Respawn.YES,
-        confidence=Confidence.CONFIRMED,
-        evidence=(f"{' '.join(family.status)}: {said}",),
-        stop=(control, *family.stop, folder),
-        start=(control, *family.up, folder),
-        account=account,
+        family, supervisor, folder, policy="want up", respawn=Respawn.YES, evidence=evidence
     )
     started = next((line for line in reversed(script.splitlines()) if line.strip()), "")
     settings = tuple(line.strip().removeprefix("export ") for line in script.splitlines())
     yield Waiting(service, "started again and again", started, settings)
 
 
-def _classification(
-    holder: Holder,
-    found: Supervised,
-    family: _SuperviseFamily,
-    snapshot: Snapshot,
-    run: CommandRunner,
-) -> Classification:
-    folder = service_directory(found, snapshot)
-    try:
-        account = trust.account_for(found.supervisor, holder.master)
-        service = _confirmed(family, found, _ask(family, folder, found, account, run), account)
-    except CommandFailedError as error:
-        service = _suspected(family, folder, found, str(error))
-    return classification(holder, found.line, service)
-
-
-def _ask(
-    family: _SuperviseFamily,
+def _status(
+    family: SuperviseFamily,
+    supervisor: Process,
     folder: str | None,
-    found: Supervised,
-    account: Account | None,
+    about: Process | None,
     run: CommandRunner,
-) -> ServiceState:
-    """The state of the process that this supervisor started.
+) -> Completed:
+    """What its status command says of a service directory.
+
+    Raises:
+        CommandFailedError: it could not be asked.
+    """
+    program, *words = family.status
+    control = (tool(program, supervisor), *words)
+    daemon = Daemon.of(family.name, supervisor, *control, file=folder)
+    daemon.check(about)
+    if folder is None:
+        raise CommandFailedError("the service directory is hidden from this user")
+    return daemon.ask(run, folder)
+
+
+def _confirmed(
+    family: SuperviseFamily,
+    found: Supervised,
+    folder: str | None,
+    about: Process | None,
+    run: CommandRunner,
+) -> ManagedService:
+    """The service of the process that this supervisor started.
 
     Raises:
         CommandFailedError: it could not be asked, or speaks of other processes.
     """
-    if folder is None:
-        raise CommandFailedError("the service directory is hidden from this user")
-    if account is None:
-        trust.check_file(folder)
-    program, *words = family.status
-    argv = (tool(program, found.supervisor), *words, folder)
-    answer = ask(run, argv, account)
-    states = family.read(answer.stdout, folder)
-    mine = next((state for state in states if state.pid == found.root.pid), None)
-    if mine is None:
+    answer = _status(family, found.supervisor, folder, about, run)
+    status, states = " ".join(family.status), family.states(answer.stdout, folder or "")
+    state = next((each for each in states if each.pid == found.root.pid), None)
+    if state is None:
         said = (answer.stdout.strip() or answer.stderr.strip()).partition("\n")[0]
-        raise CommandFailedError(f"{' '.join(family.status)} said: {said}")
-    if mine.want_up is not None:
-        return mine
-    wanted = wanted_state(folder, found.supervisor.uid)
-    return ServiceState(
-        folder, mine.pid, {b"u": True, b"d": False, b"\0": False}.get(wanted), mine.words
+        raise CommandFailedError(f"{status} said: {said}")
+    evidence = [f"{status} {state.folder}: pid {state.pid}, {state.words or 'want up'}"]
+    if "normally down" in state.words:
+        evidence.append(f"{state.folder}/down exists: it is not started at boot")
+    want_up = state.want_up
+    if family.in_file:
+        want_up = _WANTED.get(wanted_state(state.folder, found.supervisor.uid))
+    facts: dict[bool | None, dict[str, Any]] = {
+        True: {"policy": "want up", "respawn": Respawn.YES},
+        False: {
+            "policy": f"want down, as after `{' '.join((family.control, *family.once))}`",
+            "respawn": Respawn.NO,
+            "up": family.once,
+        },
+        None: {"confidence": Confidence.SUSPECTED},
+    }
+    return _service(
+        family, found.supervisor, state.folder, evidence=tuple(evidence), **facts[want_up]
     )
 
 
@@ -247,77 +227,33 @@ def wanted_state(folder: str, uid: int | None) -> bytes:
     return status[_WANTED_BYTE : _WANTED_BYTE + 1]
 
 
-def _confirmed(
-    family: _SuperviseFamily, found: Supervised, state: ServiceState, account: Account | None
-) -> ManagedService:
-    evidence = [
-        f"{' '.join(family.status)} {state.folder}: pid {state.pid}, {state.words or 'want up'}"
-    ]
-    if "normally down" in state.words:
-        evidence.append(f"{state.folder}/down exists: it is not started at boot")
-    policy, respawn = {
-        True: ("want up", Respawn.YES),
-        False: (f"want down, as after `{' '.join((family.control, *family.once))}`", Respawn.NO),
-        None: ("restart policy unknown", Respawn.UNKNOWN),
-    }[state.want_up]
-    control = tool(family.control, found.supervisor)
-    start = family.once if state.want_up is False else family.up
-    confidence = Confidence.SUSPECTED if state.want_up is None else Confidence.CONFIRMED
-    return _service(
-        family,
-        found,
-        state.folder,
-        policy=policy,
-        respawn=respawn,
-        confidence=confidence,
-        evidence=tuple(evidence),
-        stop=(control, *family.stop, state.folder),
-        start=(control, *start, state.folder),
-        account=account,
-    )
-
-
 def _suspected(
-    family: _SuperviseFamily, folder: str | None, found: Supervised, why: str
+    family: SuperviseFamily, supervisor: Process, folder: str | None, why: str
 ) -> ManagedService:
-    control = tool(family.control, found.supervisor)
-    return _service(
-        family,
-        found,
-        folder,
-        policy="restart policy unknown",
-        respawn=Respawn.UNKNOWN,
-        confidence=Confidence.SUSPECTED,
-        evidence=(
-            f"its nearest supervisor is {found.supervisor}",
-            f"{family.name} could not be asked: {why}",
-        ),
-        stop=(control, *family.stop, folder) if folder else (),
-        start=(control, *family.up, folder) if folder else (),
-        account=trust.owner_account(found.supervisor.uid),
+    evidence = (
+        f"its nearest supervisor is {supervisor}",
+        f"{family.name} could not be asked: {why}",
     )
+    return _service(family, supervisor, folder, confidence=Confidence.SUSPECTED, evidence=evidence)
 
 
 def _service(
-    family: _SuperviseFamily,
-    found: Supervised,
+    family: SuperviseFamily,
+    supervisor: Process,
     folder: str | None,
-    *,
-    policy: str,
-    confidence: Confidence,
+    up: tuple[str, ...] = (),
     **facts: Any,  # noqa: ANN401 - its fields
 ) -> ManagedService:
-    title = f"service {service_name(folder)}"
-    doubt = "" if confidence is Confidence.CONFIRMED else "probably "
-    return ManagedService(
-        manager=family.name,
-        name=service_name(folder),
-        title=title,
-        policy=policy,
-        confidence=confidence,
-        keeper=str(found.supervisor),
-        prefix=sudo_for(found.supervisor),
+    """Its manager's business; `up` is what starts it again, where that is not as usual."""
+    name, control = service_name(folder), tool(family.control, supervisor)
+    service = Daemon.of(family.name, supervisor, control).service(
+        name,
+        title=f"service {name}",
+        stop=(control, *family.stop, folder) if folder else (),
+        start=(control, *(up or family.up), folder) if folder else (),
         patience_seconds=PATIENCE_SECONDS,
-        reason=f"{doubt}{title} of {family.name} ({policy})",
         **facts,
     )
+    doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
+    reason = f"{doubt}{service.title} of {family.name} ({service.policy})"
+    return replace(service, reason=reason)

@@ -114,14 +114,7 @@ def _starting(uid: int | None, run: CommandRunner) -> list[dict[str, str]]:
 
 
 def _waiting(unit: _Unit, facts: dict[str, str], run: CommandRunner) -> Waiting:
-    triggers = triggers_of(facts)
-    service = _managed(
-        unit,
-        [*triggers, unit.name],
-        policy=policy_of(facts),
-        respawn=Respawn.YES,
-        evidence=tuple(_service_evidence(unit, facts)),
-    )
+    service = _service_of(unit, facts)
     if re.fullmatch(_NEVER, unit.name):  # it is named, and not stopped from here
         service = replace(service, stop=(), start=())
     return Waiting(
@@ -156,8 +149,8 @@ def _suspect(paths: Iterable[str]) -> _Unit | None:
 
 def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
     """The units that this very command runs in, such as that of a CI agent: never to be stopped."""
-    line = (snapshot.process(identity) for identity in snapshot.own)
-    return {_suspect(process.cgroups) for process in line if process is not None}
+    line = filter(None, map(snapshot.process, snapshot.own))
+    return {_suspect(process.cgroups) for process in line}
 
 
 def _service(
@@ -172,20 +165,16 @@ def _service(
         return None if never or unit.name in _HOSTS else _left_over(holder, unit, facts)
     if never:
         return _never(holder, unit)
-    triggers = triggers_of(facts)
-    policy = policy_of(facts)
-    service = _managed(
-        unit,
-        [*triggers, unit.name],
-        policy=policy,
-        respawn=Respawn.NO if policy == "Restart=no" else Respawn.YES,
+    seen = (f"the socket's cgroup is {holder.cgroup}",) if holder.cgroup else ()
+    service = _service_of(unit, facts, *seen)
+    service = replace(
+        service,
+        respawn=Respawn.NO if service.policy == "Restart=no" else Respawn.YES,
         confidence=Confidence.CONFIRMED if holder.master else Confidence.SUSPECTED,
-        evidence=(*_seen(holder), *_service_evidence(unit, facts)),
-        reason=f"service {unit.name} of systemd ({policy})",
+        reason=f"service {unit.name} of systemd ({service.policy})",
+        start=() if is_transient(facts) else service.start,  # to start it is no way back
     )
-    if is_transient(facts):  # to start it is no way back
-        service = replace(service, start=())
-    return classification(holder, filter(None, [holder.master]), service)
+    return classification(holder, holder.processes[:1], service)
 
 
 def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:
@@ -216,20 +205,10 @@ def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classifica
     restart = facts.get("Restart", "no")
     if restart == "no" or not (waits or failing):
         return None
-    triggers = triggers_of(facts)
-    policy = policy_of(facts)
-    service = _managed(
-        unit,
-        [*triggers, unit.name],
-        policy=policy,
-        respawn=Respawn.YES,
-        evidence=(
-            f"{holder.master} is left over of an earlier run of {unit.name}",
-            *_service_evidence(unit, facts),
-        ),
-        reason=f"{unit.name} of systemd ({policy}) wants this port, and is started again for it",
-    )
-    judged = classification(holder, filter(None, [holder.master]), service)
+    seen = f"{holder.master} is left over of an earlier run of {unit.name}"
+    service = _service_of(unit, facts, seen)
+    why = f"{unit.name} of systemd ({service.policy}) wants this port, and is started again for it"
+    judged = classification(holder, holder.processes[:1], replace(service, reason=why))
     if judged.manager is None:
         return judged
     rest = (*_systemctl(unit.uid), "kill", unit.name)  # what it left behind, too
@@ -262,22 +241,15 @@ def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
     service = _managed(
         unit,
         [unit.name],
-        policy="restart policy unknown",
-        respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         evidence=(f"its cgroup is that of {unit.name}", f"systemd could not be asked: {why}"),
         reason=f"probably service {unit.name} of systemd, which could not be asked: {why}",
     )
-    return classification(holder, filter(None, [holder.master]), service)
+    return classification(holder, holder.processes[:1], service)
 
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
-
-
-def _seen(holder: Holder) -> tuple[str, ...]:
-    """How a hidden owner's unit is known."""
-    return (f"the socket's cgroup is {holder.cgroup}",) if holder.cgroup else ()
 
 
 def _service_evidence(unit: _Unit, facts: dict[str, str]) -> Iterator[str]:
@@ -354,6 +326,17 @@ def _listens(text: str, like: Binding) -> Iterator[Binding]:
         yield found
         if found.address == ANY_IPV6 and like.address == "0.0.0.0":  # noqa: S104 - IPv6 switched off
             yield Binding(transport, like.address, found.port)
+
+
+def _service_of(unit: _Unit, facts: dict[str, str], *seen: str) -> ManagedService:
+    """A service with what starts it; `seen` is evidence of ours."""
+    return _managed(
+        unit,
+        [*triggers_of(facts), unit.name],
+        policy=policy_of(facts),
+        respawn=Respawn.YES,
+        evidence=(*seen, *_service_evidence(unit, facts)),
+    )
 
 
 def _managed(unit: _Unit, names: list[str], **facts: Any) -> ManagedService:  # noqa: ANN401 - its fields

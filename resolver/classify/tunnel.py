@@ -8,14 +8,18 @@ that others share (ControlMaster), and an autossh that starts its ssh again.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from getopt import GetoptError, getopt
+from itertools import pairwise
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver.errors import CommandFailedError
-from resolver.host import trust
-from resolver.managed import ask
+from resolver.managed import Daemon
 from resolver.model import Classification, Confidence, Kind, Manager, Respawn
+from resolver.programs import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,7 @@ _SHORT = 2  # PORT:/remote/socket; longer ones are [ADDRESS:]PORT:HOST:HOSTPORT
 _PARTS = r":(?![^\[]*\])|/(?=\d+$)"  # of [HOST:]PORT:HOST:PORT, [::1] included
 _MASTER = r"ssh: (/.*) \[mux\]"  # the title of a ControlPersist master (ssh.c)
 _WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"  # ssh(1): the options that take an argument
+_OPTIONS = "".join(f"{each}:" if each in _WITH_VALUE else each for each in ascii_letters + digits)
 _KUBE_VALUES = frozenset(
     {"-n", "--namespace", "-s", "--server", "--context", "--cluster", "--kubeconfig", "--user",
      "--token", "--address", "--as", "--request-timeout", "--pod-running-timeout", "-v"}
@@ -37,17 +42,14 @@ _KUBE_VALUES = frozenset(
 
 
 class _Ssh(Struct, frozen=True):
-    """The words of an ssh command line that matter; `forwards` has (`L` or `D`, value) pairs."""
+    """The words of an ssh command line that matter; `forwards` has (`L` or `D`, value) pairs.
+
+    `session`: it has a login session or a command besides its forwards (`-N`: it has none).
+    """
 
     host: str
     forwards: tuple[tuple[str, str], ...]
-    flags: frozenset[str]
-    command: tuple[str, ...]
-
-    @property
-    def session(self) -> bool:
-        """Whether it has a login session or a command besides its forwards (`-N`: it has none)."""
-        return bool(self.command) or "N" not in self.flags
+    session: bool
 
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -83,44 +85,40 @@ def _ssh(holder: Holder, master: Process, snapshot: Snapshot) -> Classification:
     if line.session:
         evidence.append(f"it is also a session on {line.host}, which ends with it")
     parent = snapshot.process(master.parent)
-    if parent is not None and _runs(parent, _AUTOSSH) and parent.identity not in snapshot.own:
-        return _autossh(holder, parent, name, tuple(evidence))
-    return _local(holder, name, tuple(evidence))
+    kept = parent is not None and _runs(parent, _AUTOSSH) and parent.identity not in snapshot.own
+    return _local(holder, name, tuple(evidence), parent if kept else None)
 
 
-def _autossh(
-    holder: Holder, parent: Process, name: str, evidence: tuple[str, ...]
+def _local(
+    holder: Holder, name: str, evidence: tuple[str, ...], autossh: Process | None = None
 ) -> Classification:
-    """Ended together with its one child: a signal to ssh alone ends autossh 1.4, too."""
+    """A tunnel, ended with its autossh: a signal to ssh alone ends autossh 1.4, too."""
+    if autossh is None:
+        return Classification(
+            holder,
+            Kind.LOCAL,
+            chain=(str(holder.master), name),
+            evidence=evidence,
+            reason=f"process {holder.master}, a {name}",
+        )
     return Classification(
         holder,
         Kind.LOCAL,
         respawn=Respawn.YES,
-        chain=(str(parent), str(holder.master), name),
-        evidence=(*evidence, f"{parent} starts its ssh again when the connection breaks"),
-        reason=f"process {holder.master}, a {name}, with {parent}, which keeps it up",
-        respawners=(parent,),
-    )
-
-
-def _local(holder: Holder, name: str, evidence: tuple[str, ...]) -> Classification:
-    return Classification(
-        holder,
-        Kind.LOCAL,
-        chain=(str(holder.master), name),
-        evidence=evidence,
-        reason=f"process {holder.master}, a {name}",
+        chain=(str(autossh), str(holder.master), name),
+        evidence=(*evidence, f"{autossh} starts its ssh again when the connection breaks"),
+        reason=f"process {holder.master}, a {name}, with {autossh}, which keeps it up",
+        respawners=(autossh,),
     )
 
 
 def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> Classification:
     """The master of shared connections: sessions of other terminals run through it."""
-    control = ("ssh", "-S", path, "-O")
+    daemon = Daemon.of("ssh", master, "ssh", "-S", path, "-O")
     confidence, evidence = Confidence.SUSPECTED, f"command line: {master.command[0]}"
-    account = trust.owner_account(master.uid)
     try:
-        account = trust.account_for(master, master)
-        answer = ask(run, (*control, "check", "localhost"), account)
+        daemon.check(master)
+        answer = daemon.ask(run, "check", "localhost")
         said = f"{answer.stdout} {answer.stderr}".strip()
     except CommandFailedError as error:
         said = str(error)
@@ -135,8 +133,8 @@ def _shared(holder: Holder, master: Process, path: str, run: CommandRunner) -> C
             kind="ssh",
             name=path,
             policy="ControlMaster",
-            stop=((*control, "exit", "localhost"),),
-            account=account,
+            stop=((*daemon.control, "exit", "localhost"),),
+            account=daemon.account,
         ),
         chain=(str(master), f"shared connection {path}"),
         evidence=(evidence,),
@@ -149,10 +147,11 @@ def _port_forward(holder: Holder, master: Process) -> Classification:
     words = master.command
     after = list(_plain(words[words.index("port-forward") + 1 :]))
     resource = after[0] if after else "?"
-    ports = [each for each in after[1:] if _local_port(each) == str(holder.binding.port)]
+    local = str(holder.binding.port)  # `LOCAL:REMOTE`, or one number for both
+    ports = [each for each in after[1:] if each.partition(":")[0] == local]
     remote = f" port {ports[0].rpartition(':')[2]}" if ports else ""
-    space = _option(words, "-n", "--namespace")
-    context = _option(words, "--context")
+    space = next(options(words, "-n", "--namespace"), "")
+    context = next(options(words, "--context"), "")
     name = f"{master.name} port-forward to {resource}{remote}"
     name += f" in namespace {space}" if space else ""
     name += f" of context {context}" if context else ""
@@ -161,66 +160,36 @@ def _port_forward(holder: Holder, master: Process) -> Classification:
 
 def _plain(words: tuple[str, ...]) -> Iterator[str]:
     """The words that are neither options nor their values."""
-    skip = False
-    for word in words:
-        if not skip and not word.startswith("-"):
+    for before, word in pairwise(("", *words)):
+        if before not in _KUBE_VALUES and not word.startswith("-"):
             yield word
-        skip = word in _KUBE_VALUES
 
 
-def _local_port(mapping: str) -> str:
-    """`LOCAL:REMOTE`, or one number for both; `:REMOTE` lets kubectl choose."""
-    return mapping.partition(":")[0]
+def _parsed(words: tuple[str, ...]) -> _Ssh:
+    """As ssh reads it: options may also follow the host, and the command comes last."""
+    given: list[tuple[str, str]] = []
+    host, command = "", list[str]()
+    with suppress(GetoptError):  # ssh itself has understood it, or would not run
+        given, rest = getopt(list(words[1:]), _OPTIONS)
+        host = rest[0] if rest else ""
+        more, command = getopt(rest[1:], _OPTIONS)
+        given = [*given, *more]
+    return _Ssh(
+        host,
+        tuple(each for flag, value in given for each in _forwards(flag, value)),
+        session=bool(command) or ("-N", "") not in given,
+    )
 
 
-def _option(words: tuple[str, ...], *names: str) -> str:
-    for word, following in zip(words, (*words[1:], ""), strict=True):
-        if word in names:
-            return following
-        if word.partition("=")[0] in names and "=" in word:
-            return word.partition("=")[2]
-        if word.startswith("-n") and "-n" in names and not word.startswith("--"):
-            return word[2:].removeprefix("=")
-    return ""
-
-
-def _parsed(command: tuple[str, ...]) -> _Ssh:
-    """getopt(3) as ssh uses it: options may also follow the host, and the command comes last."""
-    host = ""
-    forwards: list[tuple[str, str]] = []
-    flags: set[str] = set()
-    words = list(command[1:])
-    while words:
-        word = words.pop(0)
-        if word == "--" or not word.startswith("-"):
-            if host:
-                return _Ssh(host, tuple(forwards), frozenset(flags), (word, *words))
-            host = word if word != "--" else (words.pop(0) if words else "")
-            continue
-        flag, value = _split(word, words)
-        flags.update(flag)
-        if flag[-1:] in {"L", "D"}:
-            forwards.append((flag[-1], value))
-        elif flag[-1:] == "o":
-            forwards.extend(_from_setting(value))
-    return _Ssh(host, tuple(forwards), frozenset(flags), ())
-
-
-def _split(word: str, words: list[str]) -> tuple[str, str]:
-    """The flags of one word (`-fNL`), and the value of the last: attached, or the next word."""
-    for place, letter in enumerate(word[1:], 1):
-        if letter in _WITH_VALUE:
-            attached = word[place + 1 :]
-            return word[1 : place + 1], attached or (words.pop(0) if words else "")
-    return word[1:], ""
-
-
-def _from_setting(setting: str) -> Iterator[tuple[str, str]]:
-    key, _, value = setting.replace("=", " ", 1).partition(" ")
-    if key.lower() == "localforward":
-        yield "L", ":".join(value.split())
-    elif key.lower() == "dynamicforward":
-        yield "D", value.strip()
+def _forwards(flag: str, value: str) -> Iterator[tuple[str, str]]:
+    """The forwards of one option; those of `-o` are in the words of ssh_config(5)."""
+    key, _, setting = value.replace("=", " ", 1).partition(" ")
+    if flag in {"-L", "-D"}:
+        yield flag[1], value
+    elif flag == "-o" and key.lower() == "localforward":
+        yield "L", ":".join(setting.split())
+    elif flag == "-o" and key.lower() == "dynamicforward":
+        yield "D", setting.strip()
 
 
 def _target(line: _Ssh, binding: Binding) -> str:

@@ -22,6 +22,7 @@ from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
+from resolver.host.engine_client import socket_path
 from resolver.host.peer import listener_uid
 from resolver.model import ExitStatus, Report
 
@@ -209,8 +210,8 @@ def host_limits(endpoint: str) -> HostLimits:
     """What makes a port a risk on this machine, for the engine at the endpoint."""
     ephemeral, reserved = ephemeral_ports()
     uid = None
-    if endpoint.startswith("unix://"):
-        uid = listener_uid(endpoint.removeprefix("unix://"), _CONNECT_SECONDS)
+    if path := socket_path(endpoint):
+        uid = listener_uid(path, _CONNECT_SECONDS)
     return HostLimits(ephemeral, reserved, _first_unprivileged(), uid)
 
 

@@ -39,13 +39,8 @@ def gather(
     """Everything that holds any of the requested ports; None asks for every port.
 
     What could not be learned is in the engines' `error`, or shows as a socket without owners.
-
-    Args:
-        requests: what was asked.
-        policy: whether to ask an engine, and for how long.
-        free: requests that were bound just now, which need no look at sockets and processes; an
-            engine may still mean to publish them.
-        run: reads the packet filter's rules.
+    `free` were bound just now, and need no look at sockets and processes; an engine may still mean
+    to publish them.
     """
     held = None if requests is None else [each for each in requests if each not in free]
     sockets, scan = with_owners(occupying(held), complete=policy.complete)

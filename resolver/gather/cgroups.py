@@ -47,13 +47,11 @@ def members_of(ids: Collection[int]) -> tuple[Pid, ...] | None:
     folders = [f"{mount}{path}" for path in paths.values()]
     while folders:
         folder = folders.pop()
+        # removed meanwhile, a threaded one, which names no processes, or mounted outside of /sys
         try:
             text = read(f"{folder}/cgroup.procs").decode("ascii")
-        except (
-            OSError,
-            ValueError,
-        ):  # removed meanwhile; a threaded one, which names no processes;
-            return None  # or a hierarchy that is mounted outside of /sys
+        except (OSError, ValueError):
+            return None
         found.update(Pid(int(line)) for line in text.split() if line != "0")
         folders += [f"{folder}/{name}" for name, _ in folders_in(folder)]
     return tuple(sorted(found))

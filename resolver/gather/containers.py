@@ -7,13 +7,14 @@ no answer, and nothing of it is used.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import replace
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
-from resolver.host.engine_client import EngineClient, is_container_id
+from resolver.host.engine_client import EngineClient
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
 from resolver.model.compose_labels import PREFIX, PROJECT
 
@@ -22,11 +23,103 @@ if TYPE_CHECKING:
 
     from resolver.model import EngineState, PortRequest
 
-
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-_LONGEST = 4096  # characters of a name, an image, a state
-_LARGEST_PORT = 65535
+_MALFORMED = (ValidationError, ValueError, OSError, RecursionError)
 _LONGEST_STOP_SECONDS = 1_000_000  # what a socket can still wait for; over eleven days
+
+Text = Annotated[str, Meta(max_length=4096)]
+ContainerId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+PortField = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class ListedPort(Struct, frozen=True, rename="pascal"):
+    """An entry of `Ports`: one for each host address."""
+
+    ip: Text | None = field(name="IP", default=None)
+    public_port: PortField | None = None
+    type: Text = "tcp"
+
+
+class RestartPolicy(Struct, frozen=True, rename="pascal"):
+    """When the engine starts a container again."""
+
+    name: Text | None = None
+    maximum_retry_count: int | None = None
+
+    def __str__(self) -> str:
+        count = f":{self.maximum_retry_count}" if self.maximum_retry_count else ""
+        return f"{self.name or 'no'}{count}"
+
+
+class HostBinding(Struct, frozen=True, rename="pascal"):
+    """What a container takes when it starts."""
+
+    host_ip: Text | None = None
+    host_port: Text | None = None
+
+
+class HostConfig(Struct, frozen=True, rename="pascal"):
+    """What a container was made with, on the engine's side."""
+
+    network_mode: Text | None = None
+    restart_policy: RestartPolicy | None = None
+    auto_remove: bool | None = None
+    port_bindings: dict[Text, tuple[HostBinding | None, ...] | None] | None = None
+
+
+class ContainerConfig(Struct, frozen=True, rename="pascal"):
+    """The rest of what it was made with."""
+
+    labels: dict[Text, Text] | None = None
+    stop_timeout: int | None = None
+
+
+class ContainerState(Struct, frozen=True, rename="pascal"):
+    """Its processes, as the engine numbers them; conmon is podman's."""
+
+    pid: int | None = None
+    conmon_pid: int | None = None
+
+
+class Details(Struct, frozen=True, rename="pascal"):
+    """`GET /containers/ID/json`, and `podman inspect`."""
+
+    host_config: HostConfig | None = None
+    config: ContainerConfig | None = None
+    state: ContainerState | None = None
+
+
+class ListedContainer(Struct, frozen=True, rename="pascal"):
+    """An entry of `GET /containers/json`."""
+
+    id: ContainerId
+    names: tuple[Text, ...] | None = None
+    image: Text | None = None
+    state: Text | None = None
+    ports: tuple[ListedPort, ...] | None = None
+    labels: dict[Text, Text] | None = None
+    host_config: HostConfig | None = None
+
+    @property
+    def name(self) -> str:
+        """The container's own name; links add names with a further slash."""
+        names = [name.removeprefix("/") for name in self.names or ()]
+        return next((name for name in names if name and "/" not in name), self.id[:12])
+
+    @property
+    def project(self) -> str:
+        """Its compose project; empty where it is of none."""
+        return (self.labels or {}).get(PROJECT, "")
+
+    @property
+    def network_mode(self) -> str:
+        """Whose network it is in."""
+        return (self.host_config and self.host_config.network_mode) or ""
+
+    def bindings(self) -> Iterator[Binding]:
+        """Where it is published."""
+        for port in self.ports or ():
+            if port.public_port:
+                yield from bindings_of(port.ip or "", PortNumber(port.public_port), port.type)
 
 
 def list_containers(
@@ -48,13 +141,10 @@ def list_containers(
         raise EngineError(engine.error)
     with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
         own = None if engine.foreign else own_container_id()
-        rows = client.containers()
         try:
-            _check_rows(rows)
+            rows = convert(client.containers(), list[ListedContainer])
             found = list(_matching(client, rows, requests, ids, own))
-        except (
-            _MALFORMED
-        ) as error:  # half an answer would make the rest look as if it were not there
+        except _MALFORMED as error:  # half an answer would make the rest look as if it was absent
             raise EngineError(f"{engine.endpoint} answers with what no engine says") from error
     found.sort(key=lambda container: (container.name, container.id))
     return tuple(_of(engine, container) for container in found)
@@ -75,41 +165,25 @@ def _of(engine: EngineState, container: Container) -> Container:
     )
 
 
-def _check_rows(rows: Iterable[object]) -> None:
-    """Sees to it that each entry of `GET /containers/json` is one of a container.
-
-    Raises:
-        TypeError: it is no object.
-        ValueError: it has no id that an engine gives.
-    """
-    for row in rows:
-        if not isinstance(row, dict):
-            raise TypeError("a container is an object")
-        if not is_container_id(row.get("Id")):
-            raise ValueError("a container's id has 64 hexadecimal digits")
-
-
 def _matching(
     engine: EngineClient,
-    rows: list[dict[str, Any]],
+    rows: list[ListedContainer],
     requests: Collection[PortRequest] | None,
     ids: Collection[str],
     own: str | None,
 ) -> Iterator[Container]:
     for row in rows:
-        restarting = row.get("State") == "restarting"
-        bindings = tuple(_listed_bindings(row))
-        if row["Id"] == own and not _wanted(bindings, requests):
-            yield parse_container(engine.endpoint, row, {}, rows)  # its labels are all we want
-            continue
-        if not (restarting or row["Id"] in ids or _wanted(bindings, requests)):
-            continue
-        try:
-            container = parse_container(engine.endpoint, row, engine.inspect(row["Id"]), rows)
-        except StateChangedError:  # it went away in between
-            continue
-        if container.id in ids or _wanted(container.published, requests):
-            yield container
+        wanted = _wanted(row.bindings(), requests)
+        if row.id == own and not wanted:
+            yield container_of(engine.endpoint, row, Details(), rows)  # its labels are all we want
+        elif wanted or row.state == "restarting" or row.id in ids:
+            try:
+                details = convert(engine.inspect(row.id), Details)
+            except StateChangedError:  # it went away in between
+                continue
+            container = container_of(engine.endpoint, row, details, rows)
+            if container.id in ids or _wanted(container.published, requests):
+                yield container
 
 
 def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | None) -> bool:
@@ -118,134 +192,66 @@ def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | Non
     return any(request.meets(binding) for binding in bindings for request in requests)
 
 
-def parse_container(
-    endpoint: str, row: dict[str, Any], details: dict[str, Any], rows: list[dict[str, Any]]
+def container_of(
+    endpoint: str, row: ListedContainer, details: Details, rows: Iterable[ListedContainer]
 ) -> Container:
     """One container from its row in the list, its inspection, and all rows (for those that share).
 
-    Args:
-        endpoint: the engine's.
-        row: an entry of `GET /containers/json`.
-        details: `GET /containers/ID/json`.
-        rows: all entries.
+    Raises:
+        ValueError: a port is none.
+        OSError: an address is none.
     """
-    host = details.get("HostConfig") or {}
-    settings = details.get("Config") or {}
-    published = set(_listed_bindings(row))
-    if row.get("State") == "restarting":
-        published |= set(_configured_bindings(host))
-    return Container(
-        id=_text(row["Id"]),
-        name=_name(row),
+    published = set(row.bindings())
+    if row.state == "restarting":
+        published |= set(_configured_bindings(details.host_config or HostConfig()))
+    mode = f"container:{row.id}"
+    labels = (details.config and details.config.labels) or row.labels or {}
+    made = Container(
+        id=row.id,
+        name=row.name,
         engine=endpoint,
-        image=_text(row.get("Image")),
-        state=_text(row.get("State")),
+        image=row.image or "",
+        state=row.state or "",
         published=tuple(sorted(published)),
-        labels=tuple(sorted(_labels(settings.get("Labels") or row.get("Labels") or {}))),
-        network_mode=_text((host or row.get("HostConfig") or {}).get("NetworkMode")),
-        restart_policy=_restart_policy(host.get("RestartPolicy") or {}),
-        auto_remove=host.get("AutoRemove") is True,
-        stop_timeout_seconds=_stop_timeout(settings.get("StopTimeout")),
-        sharing=tuple(sorted(_sharing(row["Id"], rows))),
-        beside=tuple(sorted(_beside(row, rows))),
-        main_pid=_number((details.get("State") or {}).get("Pid") or 0),
+        labels=tuple(sorted(labels.items())),
+        network_mode=row.network_mode,
+        sharing=tuple(sorted(each.name for each in rows if each.network_mode == mode)),
+        beside=tuple(sorted(each.name for each in rows if _is_beside(each, row))),
+    )
+    return with_details(made, details)
+
+
+def with_details(container: Container, details: Details) -> Container:
+    """A container with what an inspection says of it, but for its labels and its ports."""
+    host, state = details.host_config or HostConfig(), details.state or ContainerState()
+    seconds = details.config.stop_timeout if details.config else None
+    if seconds is None:
+        seconds = container.stop_timeout_seconds
+    return replace(
+        container,
+        network_mode=host.network_mode or container.network_mode,
+        restart_policy=str(host.restart_policy or RestartPolicy()),
+        auto_remove=bool(host.auto_remove),
+        stop_timeout_seconds=max(-1, min(seconds, _LONGEST_STOP_SECONDS)),  # -1: never
+        main_pid=state.pid or 0,
+        conmon_pid=state.conmon_pid or 0,
     )
 
 
-def _text(found: object) -> str:
-    """What has to be a text, of a length that somebody could want; empty where it is null.
-
-    Raises:
-        TypeError: it is none.
-        ValueError: it is longer.
-    """
-    if found is None:
-        return ""
-    if not isinstance(found, str):
-        raise TypeError("a text was expected")
-    if len(found) > _LONGEST:
-        raise ValueError("a text is too long")
-    return found
+def _is_beside(other: ListedContainer, row: ListedContainer) -> bool:
+    """Whether it is another running container of the same compose project."""
+    ours = bool(row.project) and other.project == row.project
+    return ours and other.id != row.id and other.state == "running"
 
 
-def _number(found: object) -> int:
-    """What has to be a whole number.
-
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(found, int) or isinstance(found, bool):
-        raise TypeError("a whole number was expected")
-    return found
-
-
-def _port(found: object) -> PortNumber:
-    number = _number(found)
-    if not 0 < number <= _LARGEST_PORT:
-        raise ValueError("a port was expected")
-    return PortNumber(number)
-
-
-def _labels(found: dict[object, object]) -> Iterator[tuple[str, str]]:
-    for name, label in found.items():
-        if not (isinstance(name, str) and isinstance(label, str)):
-            raise TypeError("a label is a text")
-        yield name, label
-
-
-def _stop_timeout(found: object) -> int:
-    """Seconds; any negative number means never."""
-    return 10 if found is None else max(-1, min(_number(found), _LONGEST_STOP_SECONDS))
-
-
-def _name(row: dict[str, Any]) -> str:
-    """The container's own name; links add names with a further slash."""
-    names = [_text(name).removeprefix("/") for name in row.get("Names") or ()]
-    return next((name for name in names if name and "/" not in name), _text(row["Id"])[:12])
-
-
-def _sharing(container_id: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    mode = f"container:{container_id}"
-    for row in rows:
-        if (row.get("HostConfig") or {}).get("NetworkMode") == mode:
-            yield _name(row)
-
-
-def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The other running containers of its compose project."""
-    project = _project(row)
-    for each in rows:
-        is_other = each["Id"] != row["Id"] and each.get("State") == "running"
-        if project and is_other and _project(each) == project:
-            yield _name(each)
-
-
-def _project(row: dict[str, Any]) -> str:
-    return _text((row.get("Labels") or {}).get(PROJECT))
-
-
-def _restart_policy(policy: dict[str, Any]) -> str:
-    name = _text(policy.get("Name")) or "no"
-    count = _number(policy.get("MaximumRetryCount") or 0)
-    return f"{name}:{count}" if count else name
-
-
-def _listed_bindings(row: dict[str, Any]) -> Iterator[Binding]:
-    """`Ports` of `GET /containers/json`: one entry for each host address."""
-    for port in row.get("Ports") or ():
-        if public := port.get("PublicPort"):
-            address, transport = _text(port.get("IP")), _text(port.get("Type", "tcp"))
-            yield from bindings_of(address, _port(public), transport)
-
-
-def _configured_bindings(host: dict[str, Any]) -> Iterator[Binding]:
-    """`HostConfig.PortBindings`: what the container takes when it starts; fixed ports only."""
-    for inner, outers in (host.get("PortBindings") or {}).items():
+def _configured_bindings(host: HostConfig) -> Iterator[Binding]:
+    """What the container takes when it starts; fixed ports only."""
+    for inner, outers in (host.port_bindings or {}).items():
         for outer in filter(None, outers or ()):
-            wanted = _text(outer.get("HostPort"))
+            wanted = outer.host_port or ""
             if wanted.isdecimal() and int(wanted):
-                transport = inner.rpartition("/")[2]
-                yield from bindings_of(_text(outer.get("HostIp")), _port(int(wanted)), transport)
+                port = PortNumber(convert(int(wanted), PortField))
+                yield from bindings_of(outer.host_ip or "", port, inner.rpartition("/")[2])
 
 
 def bindings_of(address: str, port: PortNumber, transport: str) -> Iterator[Binding]:

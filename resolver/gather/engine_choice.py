@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.gather.engines import container_id_in, path_of
+from resolver.gather.engines import container_id_in
 from resolver.gather.namespaces import is_engine_of_ours
 from resolver.gather.sockets import is_served
+from resolver.host.engine_client import socket_path
 from resolver.programs import ENGINES, FORWARDERS, RELAYS, known_as
 from resolver.settings import EXPLAINED_SHARE
 
@@ -64,5 +65,5 @@ def _of_engines(process: Process) -> bool:
 
 
 def _here(endpoint: str) -> bool:
-    path = path_of(endpoint)
+    path = socket_path(endpoint)
     return path is not None and is_engine_of_ours(path)

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
+from resolver.errors import (
+    EngineAbsentError,
+    EngineError,
+    EngineNotPermittedError,
+    UltraPortsError,
+)
 from resolver.gather import engines
 from resolver.gather.containers import list_containers
 from resolver.gather.engine_choice import patience_seconds
 from resolver.gather.namespaces import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
+from resolver.host.background import begin
 from resolver.host.engine_client import is_there, load_sdk
 from resolver.model import EngineState, PortRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
 
     from resolver.model import Container, Policy, Process, Socket
+
+
+class _Inquiry(Struct, frozen=True):
+    """What an engine is asked: containers of these ports, and by id."""
+
+    engine: EngineState
+    requests: Sequence[PortRequest] | None
+    ids: frozenset[str]
 
 
 class _EngineAnswer(Struct, frozen=True):
@@ -53,7 +68,7 @@ def ask_engines(
     if not limit:
         return (), tuple(replace(each, asked=False) for each in known)
     own = engines.own_container_id()
-    inquiries = [_inquiry(each, limit, requests, processes, sockets) for each in known]
+    inquiries = [_inquiry(each, requests, processes, sockets) for each in known]
     told = [_located(each, own, sockets, requests) for each in _ask(inquiries, limit)]
     told = _distinct(told)
     containers = [
@@ -67,7 +82,6 @@ def ask_engines(
 
 def _inquiry(
     engine: EngineState,
-    limit_seconds: float,
     requests: Sequence[PortRequest] | None,
     processes: Sequence[Process],
     sockets: Sequence[Socket],
@@ -81,8 +95,9 @@ def _inquiry(
                 f"{engine.endpoint} was not asked: user {engine.uid}, whose it is, has no such port"
             )
             engine = replace(engine, error=why, forbidden=True, asked=False)
-    ids = _container_ids(processes)
-    return _Inquiry(engine, limit_seconds, requests, ids)
+    paths = (path for process in processes for path in process.cgroups)
+    ids = frozenset(filter(None, map(engines.container_id_in, paths)))
+    return _Inquiry(engine, requests, ids)
 
 
 def _requests_of(
@@ -93,12 +108,6 @@ def _requests_of(
     if requests is None:
         return sorted({PortRequest(each.port, each.transport) for each in bindings})
     return [each for each in requests if any(map(each.meets, bindings))]
-
-
-def _container_ids(processes: Iterable[Process]) -> frozenset[str]:
-    """The containers that the processes run in."""
-    paths = (path for process in processes for path in process.cgroups)
-    return frozenset(filter(None, map(engines.container_id_in, paths)))
 
 
 def _located(
@@ -125,9 +134,8 @@ def _distinct(told: list[_EngineAnswer]) -> list[_EngineAnswer]:
         if known is None:
             found.append(answer)
         elif known.engine.elsewhere and not answer.engine.elsewhere:
-            found[found.index(known)] = _EngineAnswer(
-                replace(known.engine, elsewhere=None), known.containers
-            )
+            near = replace(known.engine, elsewhere=None)
+            found[found.index(known)] = replace(known, engine=near)
     return found
 
 
@@ -141,69 +149,46 @@ def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_EngineAns
     """Every engine's answer, the chosen one's first.
 
     Each is asked in a thread of its own, for as long as all of them together may take: the SDK's
-    own limit is for each read. What comes too late is dropped: the threads do not keep the process
-    alive. Loading the SDK is slow, so that does not count.
+    own limit is for each read. What comes too late is dropped. Loading the SDK is slow, so that
+    does not count.
     """
-    asked = [inquiry for inquiry in inquiries if inquiry.engine.error is None]
-    threads = [
-        threading.Thread(target=each.ask, name=f"engine {each.engine.endpoint}", daemon=True)
-        for each in asked
-    ]
+    asked = [each for each in inquiries if each.engine.error is None]
     deadline = time.monotonic() + limit_seconds
-    if any(is_there(inquiry.engine.endpoint) for inquiry in asked):
+    if any(is_there(each.engine.endpoint) for each in asked):
         deadline += load_sdk()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [inquiry.answer() for inquiry in inquiries]
-
-
-class _Inquiry:
-    """One engine that is asked, unless its `error` says why not, and what it said so far."""
-
-    def __init__(
-        self,
-        engine: EngineState,
-        limit_seconds: float,
-        requests: Sequence[PortRequest] | None,
-        ids: frozenset[str],
-    ) -> None:
-        self.engine = engine
-        self._limit = limit_seconds
-        self._requests = requests
-        self._ids = ids
-        self._over = False
-        self._containers: tuple[Container, ...] | None = None
-        self._error: EngineError | None = None
-
-    def ask(self) -> None:
-        """Asks, and keeps the answer or the error."""
-        try:
-            self._containers = list_containers(self.engine, self._limit, self._requests, self._ids)
-        except EngineError as error:
-            self._error = error
-        finally:
-            self._over = True
-
-    def answer(self) -> _EngineAnswer:
-        """What was said so far; to be called once, when the deadline is over."""
-        state, endpoint = self.engine, self.engine.endpoint
-        if state.error is not None:
-            return _EngineAnswer(state)
-        if not self._over:
-            error = f"{endpoint} did not answer in {self._limit:g} s"
-            return _EngineAnswer(replace(state, error=error))
-        if self._error is None and self._containers is None:  # it broke: silence is no answer
-            return _EngineAnswer(replace(state, error=f"{endpoint} could not be asked"))
-        if self._error is None:
-            return _EngineAnswer(state, self._containers or ())
-        nobody = not state.chosen and isinstance(self._error.__cause__, ConnectionRefusedError)
-        return _EngineAnswer(
-            replace(
-                state,
-                error=str(self._error),
-                absent=nobody or isinstance(self._error, EngineAbsentError),
-                forbidden=isinstance(self._error, EngineNotPermittedError),
-            )
+    calls = {
+        each.engine.endpoint: begin(
+            f"engine {each.engine.endpoint}",
+            partial(list_containers, each.engine, limit_seconds, each.requests, each.ids),
         )
+        for each in asked
+    }
+    return [_answer(each.engine, calls, limit_seconds, deadline) for each in inquiries]
+
+
+def _answer(
+    state: EngineState,
+    calls: dict[str, Future[tuple[Container, ...]]],
+    limit_seconds: float,
+    deadline: float,
+) -> _EngineAnswer:
+    """What an engine says until the deadline, unless its `error` tells why it is not asked."""
+    endpoint = state.endpoint
+    if state.error is not None:
+        return _EngineAnswer(state)
+    try:
+        left = max(0.0, deadline - time.monotonic())
+        return _EngineAnswer(state, calls[endpoint].result(left))
+    except TimeoutError:
+        state = replace(state, error=f"{endpoint} did not answer in {limit_seconds:g} s")
+    except EngineError as error:
+        nobody = not state.chosen and isinstance(error.__cause__, ConnectionRefusedError)
+        state = replace(
+            state,
+            error=str(error),
+            absent=nobody or isinstance(error, EngineAbsentError),
+            forbidden=isinstance(error, EngineNotPermittedError),
+        )
+    except UltraPortsError:  # it broke: silence is no answer
+        state = replace(state, error=f"{endpoint} could not be asked")
+    return _EngineAnswer(state)

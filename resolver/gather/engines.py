@@ -14,16 +14,17 @@ import re
 import stat
 import sys
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from resolver.host.docker_config import context_host, home
-from resolver.host.files import files_in, text_of
+from resolver.host.engine_client import socket_path
+from resolver.host.files import files_in, status_words, text_of
 from resolver.host.peer import listener, owner_uid
 from resolver.model import EngineState
-from resolver.programs import known_as
+from resolver.programs import known_as, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,7 +52,7 @@ _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says no
 def endpoint() -> str:
     """The engine that the docker command line would talk to; else this user's rootless one."""
     chosen = _command_line_endpoint()
-    if chosen != DEFAULT_ENDPOINT or _socket(path_of(chosen) or "/"):
+    if chosen != DEFAULT_ENDPOINT or _socket(socket_path(chosen) or "/"):
         return chosen
     rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
     if not _socket(rootless):
@@ -72,7 +73,7 @@ def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
             its `--host` where it listens.
     """
     first = chosen_engine()
-    found = {_socket(path_of(first.endpoint) or "/") or (0, 0): first}
+    found = {_socket(socket_path(first.endpoint) or "/") or (0, 0): first}
     for path in chain(daemon_sockets(processes), _SYSTEM_SOCKETS, _user_sockets()):
         identity = _socket(path)
         if identity and identity not in found:
@@ -84,7 +85,7 @@ def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
 def chosen_engine() -> EngineState:
     """The engine that the docker command line would talk to; whether it is there is not known."""
     chosen = endpoint()
-    state, path = EngineState(chosen, client=client(chosen)), path_of(chosen)
+    state, path = EngineState(chosen, client=client(chosen)), socket_path(chosen)
     return _judged(state, path) if path else state
 
 
@@ -136,11 +137,6 @@ def _command_line_endpoint() -> str:
     return os.environ.get("DOCKER_HOST") or context_host() or DEFAULT_ENDPOINT
 
 
-def path_of(endpoint: str) -> str | None:
-    """Where a unix endpoint's socket is; None for any other."""
-    return endpoint.removeprefix("unix://") if endpoint.startswith("unix://") else None
-
-
 def _socket(path: str) -> tuple[int, int] | None:
     """What a socket's file is known by, whatever its path; None where it is no socket."""
     try:
@@ -167,8 +163,8 @@ def daemon_sockets(processes: Iterable[Process]) -> Iterator[str]:
     """
     for process in processes:
         if known_as(process, frozenset({"dockerd"})) and _is_trusted(process):
-            for host in _hosts(process.command):
-                path = path_of(DEFAULT_ENDPOINT if host == "fd://" else host)
+            for host in list(options(process.command, "-H", "--host")) or [DEFAULT_ENDPOINT]:
+                path = socket_path(DEFAULT_ENDPOINT if host == "fd://" else host)
                 yield _seen_from_here(process, path or "/")
 
 
@@ -179,20 +175,8 @@ def _is_trusted(process: Process) -> bool:
     """
     uids = {process.uid}
     if sys.platform == "linux":
-        status = text_of(f"/proc/{process.pid}/status").splitlines()
-        line = next((line for line in status if line.startswith("Uid:")), "")
-        uids = {int(word) for word in line.split()[1:]}
+        uids = set(map(int, status_words(process.pid, "Uid")))
     return uids in ({0}, {os.geteuid()})
-
-
-def _hosts(command: tuple[str, ...]) -> Iterator[str]:
-    for word, following in pairwise((*command, "")):
-        if word in {"-H", "--host"}:
-            yield following
-        elif word.startswith(("-H", "--host=")):
-            yield word.removeprefix("--host=").removeprefix("-H").removeprefix("=")
-    if not any(word.startswith(("-H", "--host")) for word in command):
-        yield DEFAULT_ENDPOINT
 
 
 def _seen_from_here(process: Process, path: str) -> str:

@@ -28,44 +28,41 @@ def remarks(
         requests: what was asked.
         elsewhere: those of them that are looked for in other network namespaces, too.
     """
-    ephemeral = _ephemeral(_IPV4)
-    found: dict[PortRequest, dict[str, None]] = {request: {} for request in requests}
+    ephemeral, kept = ephemeral_ports()
+    found: dict[PortRequest, set[str]] = {request: set() for request in requests}
     for request, remark in _neighbours(elsewhere) if elsewhere else ():
-        found[request][remark] = None
+        found[request].add(remark)
     return {
-        request: (*sorted(neighbours), *_about_ephemeral(request, ephemeral))
+        request: (*sorted(neighbours), *_about_ephemeral(request, ephemeral, kept))
         for request, neighbours in found.items()
     }
 
 
 def ephemeral_ports() -> tuple[range, frozenset[int]]:
-    """The ephemeral range, and the ports that the kernel leaves out of it; empty off Linux."""
-    return _ephemeral(_IPV4), frozenset(_reserved(_IPV4))
+    """The ephemeral range, and the ports that the kernel leaves out of it; empty off Linux.
+
+    `ip_local_port_range` (ip(7)) has the first and the last, inclusive;
+    `ip_local_reserved_ports` is a comma list of ports and ranges.
+    """
+    words = text_of(f"{_IPV4}/ip_local_port_range").split()
+    span = range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else range(0)  # noqa: PLR2004
+    kept: set[int] = set()
+    for part in text_of(f"{_IPV4}/ip_local_reserved_ports").strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            kept.update(range(int(first), int(last or first) + 1))
+    return span, frozenset(kept)
 
 
-def _about_ephemeral(request: PortRequest, ephemeral: range) -> tuple[str, ...]:
-    if request.port not in ephemeral or request.port in _reserved(_IPV4):
+def _about_ephemeral(
+    request: PortRequest, ephemeral: range, kept: Collection[int]
+) -> tuple[str, ...]:
+    if request.port not in ephemeral or request.port in kept:
         return ()
     keep = f"sysctl -w net.ipv4.ip_local_reserved_ports={request.port}"
     span = f"the ephemeral range ({ephemeral[0]}-{ephemeral[-1]})"
     why = "the kernel may give it to any outgoing connection"
     return (f"{request.port} is in {span}: {why}; to keep it: {keep}",)
-
-
-def _ephemeral(folder: str) -> range:
-    """`ip_local_port_range` (ip(7)): first and last, inclusive."""
-    words = text_of(f"{folder}/ip_local_port_range").split()
-    return range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else range(0)  # noqa: PLR2004
-
-
-def _reserved(folder: str) -> set[int]:
-    """`ip_local_reserved_ports`: a comma list of ports and ranges."""
-    found: set[int] = set()
-    for part in text_of(f"{folder}/ip_local_reserved_ports").strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            found.update(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _neighbours(

@@ -46,7 +46,7 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
     for binding, sockets in sorted(_by_binding(snapshot.sockets).items()):
         found.extend(_holders_of(binding, sockets, snapshot))
     covered = {holder.binding for holder in found if _is_vouched_for(holder.container)}
-    away = _elsewhere(snapshot)
+    away = snapshot.engines_elsewhere
     for container in filter(_is_vouched_for, snapshot.containers):
         found.extend(
             Holder(binding, SocketState.PUBLISHED, container=container)
@@ -221,7 +221,7 @@ def _container_of(
 def _watched(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
     """The container of the conmon above a process, known to that conmon's user's engine or not."""
     for process in family:
-        for watcher in filter(None, map(snapshot.process, process.ancestors)):
+        for watcher in snapshot.above(process):
             found, name = conmons_container(watcher)
             if found and found != snapshot.own_container:
                 return _known(found, watcher, snapshot) or _unknown(found, name, watcher)
@@ -231,8 +231,8 @@ def _watched(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
 def _machine(family: Iterable[Process], snapshot: Snapshot) -> Container | None:
     """The container without an engine in which a process runs; never the one that we are in."""
     for process in family:
-        line = [each for each in process.ancestors if each not in snapshot.own]
-        if found := machine_above(filter(None, map(snapshot.process, line))):
+        above = (each for each in snapshot.above(process) if each.identity not in snapshot.own)
+        if found := machine_above(above):
             return found
     return None
 
@@ -272,27 +272,15 @@ def _publisher(
     binding: Binding, uids: Collection[int | None], snapshot: Snapshot
 ) -> Container | None:
     """The container that publishes exactly this binding, on an engine that shares our ports."""
-    elsewhere = _elsewhere(snapshot)
-    return next(
-        (
-            container
-            for container in snapshot.containers
-            if binding in container.published
-            and container.engine not in elsewhere
-            and _may_be_of(container, uids)
-        ),
-        None,
-    )
+    elsewhere = snapshot.engines_elsewhere
+    here = (each for each in snapshot.containers if each.engine not in elsewhere)
+    published = (each for each in here if binding in each.published and _may_be_of(each, uids))
+    return next(published, None)
 
 
 def _may_be_of(container: Container, uids: Collection[int | None]) -> bool:
     """Whether the engine's word counts for a holder: `uids` made its sockets, and run it."""
     return not container.foreign or set(uids) == {container.uid}
-
-
-def _elsewhere(snapshot: Snapshot) -> set[str]:
-    """The engines whose published ports are in another network namespace: no socket is theirs."""
-    return {engine.endpoint for engine in snapshot.engines if engine.elsewhere}
 
 
 def _without_connections(found: list[Holder]) -> Iterator[Holder]:

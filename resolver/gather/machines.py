@@ -7,11 +7,10 @@ it is called is only printed.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.model import Container
-from resolver.programs import known_as
+from resolver.programs import known_as, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,14 +50,6 @@ def _client(path: str) -> tuple[str, ...]:
     return (known,) if known else ("lxc-stop", *(() if path == _LXC_PATH else ("-P", path)))
 
 
-def _option(command: tuple[str, ...], *options: str) -> str:
+def _option(command: tuple[str, ...], *names: str) -> str:
     """The value of the first of these options that was given, in their order; empty for none."""
-    for option in options:
-        for word, following in pairwise((*command, "")):
-            key, _, value = word.partition("=")
-            given = "" if option.startswith("--") else word.removeprefix(option)
-            if key == option and (found := value or following):
-                return found
-            if given and given != word:
-                return given
-    return ""
+    return next((value for name in names for value in options(command, name)), "")

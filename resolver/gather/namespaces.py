@@ -6,7 +6,6 @@ nor where the engine is another machine's.
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,9 +13,10 @@ from urllib.parse import urlsplit
 from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container, own_container_id
 from resolver.gather.processes import ancestors_of
-from resolver.host.files import text_of
+from resolver.host.engine_client import socket_path
 from resolver.host.identity import identify, proc_is_ours
 from resolver.host.peer import listener_pid
+from resolver.host.processes import name_of, network_of
 from resolver.programs import ENGINES, RELAYS
 
 if TYPE_CHECKING:
@@ -37,15 +37,12 @@ def elsewhere(
 ) -> str | None:
     """Why the engine's published ports are not ours; None where they are, for all we know.
 
-    Args:
-        endpoint: the engine's.
-        containers: what it told.
-        own: the id of the container that this command runs in.
-        sockets: what was found in our namespace on the requested ports.
-        requests: what was asked.
+    `own` is the id of the container that this command runs in; `sockets` are those in our
+    namespace on the requested ports.
     """
-    if endpoint.startswith("unix://"):
-        same = _same_namespace(endpoint.removeprefix("unix://"))
+    path = socket_path(endpoint)
+    if path is not None:
+        same = _same_namespace(path)
         if same is not None:
             return None if same else "the engine has another network namespace"
     elif away := _far_away(endpoint):
@@ -55,7 +52,7 @@ def elsewhere(
         if home.network_mode == "host":
             return None
         return f"this command runs in container {home.name}, which has a network of its own"
-    if in_container() or not endpoint.startswith("unix://"):
+    if in_container() or path is None:
         return _missing(containers, sockets, requests)
     return None
 
@@ -80,7 +77,7 @@ def is_engine_of_ours(path: str) -> bool:
     pid = listener_pid(path, _CONNECT_SECONDS)
     if not pid or not _shares_ours(pid):
         return False
-    name = _name(pid)
+    name = name_of(pid)
     if own_container_id() is not None:
         return name in ENGINES | {"systemd"}
     return name not in RELAYS | {"sshd", "sshd-session"}
@@ -89,22 +86,16 @@ def is_engine_of_ours(path: str) -> bool:
 def _shares_ours(pid: Pid) -> bool | None:
     if not proc_is_ours():
         return None
-    try:
-        ours = os.stat("/proc/self/ns/net")
-        if _is(pid, ours):
-            return True
-        line = ancestors_of(identify(pid))
-        return any(_is(each.pid, ours) for each in line if _name(each.pid) == "rootlesskit")
-    except (OSError, StateChangedError):
+    ours, its = network_of("self"), network_of(pid)
+    if ours is None or its is None:
         return None
-
-
-def _is(pid: Pid, ours: os.stat_result) -> bool:
-    return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), ours)
-
-
-def _name(pid: Pid) -> str:
-    return text_of(f"/proc/{pid}/comm").strip()
+    if its == ours:
+        return True
+    try:
+        above = [each.pid for each in ancestors_of(identify(pid))]
+    except StateChangedError:
+        return None
+    return any(network_of(each) == ours for each in above if name_of(each) == "rootlesskit")
 
 
 def _far_away(endpoint: str) -> str | None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError, UntrustedError
-from resolver.gather.containers import bindings_of
+from resolver.gather.containers import Details, PortField, Text, bindings_of, with_details
 from resolver.host import trust
 from resolver.host.engine_client import is_container_id
 from resolver.host.podman import NAME
@@ -35,31 +35,29 @@ if TYPE_CHECKING:
 CONMON = "conmon"
 _PROGRAMS = frozenset({CONMON, "rootlessport", "slirp4netns", "pasta", "pasta.avx2"})
 _RUNTIME = "XDG_RUNTIME_DIR"
+_UNIT = "PODMAN_SYSTEMD_UNIT"
 _UP = {"running", "paused", "stopping"}  # define.ContainerStatus of libpod
-
-_Text = Annotated[str, Meta(max_length=4096)]
-_PortField = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class _PodmanPort(Struct, frozen=True):
     """`Ports` of `podman ps`: `range` ports from `host_port` on."""
 
-    host_ip: _Text = ""
-    host_port: _PortField = 0
-    range: _PortField = 1
-    protocol: _Text = "tcp"
+    host_ip: Text = ""
+    host_port: PortField = 0
+    range: PortField = 1
+    protocol: Text = "tcp"
 
 
 class _PodmanRow(Struct, frozen=True, rename="pascal"):
     """An entry of `podman ps --pod --format json`; members of a pod have its infra one's ports."""
 
-    id: _Text
-    names: tuple[_Text, ...] | None = None
-    image: _Text = ""
-    state: _Text = ""
+    id: Text
+    names: tuple[Text, ...] | None = None
+    image: Text = ""
+    state: Text = ""
     ports: tuple[_PodmanPort, ...] | None = None
-    pod: _Text = ""
-    pod_name: _Text = ""
+    pod: Text = ""
+    pod_name: Text = ""
     is_infra: bool = False
 
     @property
@@ -67,34 +65,10 @@ class _PodmanRow(Struct, frozen=True, rename="pascal"):
         return self.names[0] if self.names else self.id[:12]
 
 
-class _RestartPolicy(Struct, frozen=True, rename="pascal"):
-    name: _Text = ""
-    maximum_retry_count: int = 0
-
-
-class _Host(Struct, frozen=True, rename="pascal"):
-    restart_policy: _RestartPolicy = _RestartPolicy()
-    auto_remove: bool = False
-    network_mode: _Text = ""
-
-
-class _PodmanConfig(Struct, frozen=True, rename="pascal"):
-    stop_timeout: Annotated[int, Meta(ge=0)] = 10
-    labels: dict[_Text, _Text] | None = None
-
-
-class _PodmanState(Struct, frozen=True, rename="pascal"):
-    pid: int = 0
-    conmon_pid: int = 0
-
-
-class _Details(Struct, frozen=True, rename="pascal"):
+class _Inspected(Details, frozen=True, kw_only=True, rename="pascal"):
     """An entry of `podman inspect --type container`."""
 
-    id: _Text
-    state: _PodmanState = _PodmanState()
-    config: _PodmanConfig = _PodmanConfig()
-    host_config: _Host = _Host()
+    id: Text
 
 
 def with_podman(
@@ -105,11 +79,7 @@ def with_podman(
 ) -> tuple[tuple[Container, ...], tuple[EngineState, ...]]:
     """The containers that podman's command line adds to those of engines, and how it was asked.
 
-    Args:
-        found: what engines told.
-        sockets: on the requested ports.
-        processes: the owners of these, and who is above them.
-        run: asks.
+    `sockets` are on the requested ports, `processes` their owners, and who is above them.
     """
     known = {each.identity: each for each in processes}
     waiting: dict[int | None, list[_PodmanQuestion]] = {}
@@ -158,11 +128,6 @@ def conmons_container(process: Process) -> tuple[str, str]:
     return (found, options.get("-n", "")) if is_container_id(found) else ("", "")
 
 
-def endpoint_of(account: Account | None) -> str:
-    """What podman is called where it stands in the place of an engine's endpoint."""
-    return f"{NAME} of {account.name}" if account else NAME
-
-
 def _answer(
     questions: Sequence[_PodmanQuestion], run: CommandRunner
 ) -> tuple[tuple[Container, ...], EngineState]:
@@ -185,7 +150,7 @@ def _answer(
             uid=process.uid,
         )
     state = EngineState(
-        endpoint_of(account),
+        f"{NAME} of {account.name}" if account else NAME,
         chosen=False,
         client=(*(account.prefix if account else ()), NAME),
         uid=process.uid,
@@ -194,7 +159,10 @@ def _answer(
     try:
         return tuple(_containers(questions, state, account, run)), state
     except CommandFailedError as error:
-        return (), replace(state, error=f"{state.endpoint}: {error}")
+        why = str(error)
+    except OSError:  # an address is none
+        why = f"{NAME} gave an answer that is not understood"
+    return (), replace(state, error=f"{state.endpoint}: {why}")
 
 
 def _account(process: Process) -> Account | None:
@@ -223,13 +191,11 @@ def _containers(
 
     Raises:
         CommandFailedError: podman did not answer in time, or not as it would.
+        OSError: an address is none.
     """
     listing = (NAME, "ps", "--all", "--pod", "--no-trunc", "--format", "json")
-    rows = [
-        each
-        for each in ask_json(run, listing, tuple[_PodmanRow, ...], account)
-        if is_container_id(each.id)
-    ]
+    listed = ask_json(run, listing, tuple[_PodmanRow, ...], account)
+    rows = [each for each in listed if is_container_id(each.id)]
     ids = {each.id for each in questions}
     bindings = {each.binding for each in questions}
     wanted = [each for each in rows if each.id in ids or not bindings.isdisjoint(_published(each))]
@@ -238,102 +204,77 @@ def _containers(
     if not wanted:
         return
     inspect = (NAME, "inspect", "--type", "container", *(each.id for each in wanted))
-    found = ask_json(run, inspect, tuple[_Details, ...], account)
-    details = {each.id: each for each in found}
-    pairs = [(row, details.get(row.id, _Details(row.id))) for row in wanted]
-    for row, detail in pairs:
-        if row.pod not in pods:
-            yield _container(row, detail, bindings, state, account)
+    found = ask_json(run, inspect, tuple[_Inspected, ...], account)
+    details: dict[str, Details] = {each.id: each for each in found}
+    made = [
+        (row, _container(row, details.get(row.id, Details()), bindings, state, account))
+        for row in wanted
+    ]
+    yield from (container for row, container in made if row.pod not in pods)
     for pod in sorted(filter(is_container_id, pods)):
-        members = [each for each in pairs if each[0].pod == pod]
-        yield _pod(members, bindings, state, account)
+        yield _pod([each for each in made if each[0].pod == pod])
 
 
 def _published(row: _PodmanRow) -> set[Binding]:
-    """The host bindings of a container that runs; podman lists those of ended ones, too.
-
-    Raises:
-        CommandFailedError: an address is none.
-    """
-    try:
-        return {
-            binding
-            for port in (row.ports or () if row.state in _UP else ())
-            for number in range(port.host_port, min(port.host_port + port.range, 1 << 16))
-            if number
-            for binding in bindings_of(port.host_ip, PortNumber(number), port.protocol)
-        }
-    except OSError as error:
-        raise CommandFailedError(f"{NAME} gave an answer that is not understood") from error
+    """The host bindings of a container that runs; podman lists those of ended ones, too."""
+    return {
+        binding
+        for port in (row.ports or () if row.state in _UP else ())
+        for number in range(port.host_port, min(port.host_port + port.range, 1 << 16))
+        if number
+        for binding in bindings_of(port.host_ip, PortNumber(number), port.protocol)
+    }
 
 
 def _container(
     row: _PodmanRow,
-    details: _Details,
+    details: Details,
     bindings: Collection[Binding],
     state: EngineState,
     account: Account | None,
 ) -> Container:
     """One container. No address means all of both families: what has its socket here counts."""
     seen = {(each.transport, each.port) for each in bindings}
-    policy = details.host_config.restart_policy
-    count = f":{policy.maximum_retry_count}" if policy.maximum_retry_count else ""
-    return Container(
+    published = (
+        each
+        for each in _published(row)
+        if each in bindings or (each.transport, each.port) not in seen
+    )
+    labels = (details.config and details.config.labels) or {}
+    # another user's say which unit of that user's it is, and not to whom of ours it belongs
+    told = (each for each in labels.items() if each[0] == _UNIT or not state.foreign)
+    made = Container(
         id=row.id,
         name=row.name,
         engine=state.endpoint,
         image=row.image,
         state=row.state,
-        published=tuple(
-            sorted(
-                each
-                for each in _published(row)
-                if each in bindings or (each.transport, each.port) not in seen
-            )
-        ),
-        labels=tuple(sorted(_labels(details, state))),
-        network_mode=details.host_config.network_mode,
-        restart_policy=f"{policy.name or 'no'}{count}",
-        auto_remove=details.host_config.auto_remove,
-        stop_timeout_seconds=min(details.config.stop_timeout, 1_000_000),
+        published=tuple(sorted(published)),
+        labels=tuple(sorted(told)),
         client=state.client,
         uid=state.uid,
         foreign=state.foreign,
-        main_pid=details.state.pid,
-        conmon_pid=details.state.conmon_pid,
         account=account,
         by_command=True,
     )
+    return with_details(made, details)
 
 
-def _labels(details: _Details, state: EngineState) -> Iterator[tuple[str, str]]:
-    """Another user's say which unit of that user's it is, and not to whom of ours it belongs."""
-    for name, value in (details.config.labels or {}).items():
-        if name == "PODMAN_SYSTEMD_UNIT" or not state.foreign:
-            yield name, value
-
-
-def _pod(
-    members: Sequence[tuple[_PodmanRow, _Details]],
-    bindings: Collection[Binding],
-    state: EngineState,
-    account: Account | None,
-) -> Container:
+def _pod(members: Iterable[tuple[_PodmanRow, Container]]) -> Container:
     """A pod, which is stopped as a whole: its infra container publishes for its members."""
     members = sorted(members, key=lambda each: not each[0].is_infra)
-    all_of_them = [_container(row, details, bindings, state, account) for row, details in members]
-    infra = members[0][0]
+    infra, first = members[0]
     others = [row.name for row, _ in members if not row.is_infra]
-    policies = sorted({each.restart_policy for each in all_of_them} - {"no"})
+    policies = sorted({each.restart_policy for _, each in members} - {"no"})
     return replace(
-        all_of_them[0],
+        first,
         id=infra.pod,
         name=infra.pod_name,
         image=f"of {', '.join(others)}" if others else "with no other container",
         restart_policy=policies[0] if policies else "no",
         auto_remove=False,
-        stop_timeout_seconds=max(each.stop_timeout_seconds for each in all_of_them),
+        stop_timeout_seconds=max(each.stop_timeout_seconds for _, each in members),
         sharing=tuple(sorted(others)),
-        client=(*state.client, "pod"),
+        client=(*first.client, "pod"),
         main_pid=0,
     )

@@ -9,7 +9,7 @@ import psutil
 
 from resolver.errors import StateChangedError
 from resolver.gather.in_flight import keepers
-from resolver.host.files import text_of
+from resolver.host.files import status_words, text_of
 from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
 from resolver.model import Pid, Process, ProcessIdentity
 
@@ -211,6 +211,5 @@ def _signalable(pid: Pid) -> bool:
 
 def _has_capability(number: int) -> bool:
     """Whether this process has a capability (capabilities(7)); True where there are none."""
-    status = text_of("/proc/self/status")
-    effective = next((line for line in status.splitlines() if line.startswith("CapEff:")), None)
-    return effective is None or bool(int(effective.split()[1], 16) >> number & 1)
+    effective = status_words("self", "CapEff")
+    return not effective or bool(int(effective[0], 16) >> number & 1)

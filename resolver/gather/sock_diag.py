@@ -11,13 +11,11 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from resolver.host.netlink import attributes, dump
 from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
 _NETLINK_SOCK_DIAG = 4
@@ -42,21 +40,6 @@ _PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_U
 _FEW = 8  # up to so many ports are asked for one by one
 
 
-class _SockDiagRow(Struct, frozen=True):
-    """One inet_diag_msg with the two attributes that matter."""
-
-    family: int
-    state: int
-    source: bytes
-    peer: bytes
-    source_port: int
-    peer_port: int
-    uid: int
-    inode: int
-    v6only: bool | None
-    cgroup_id: int | None
-
-
 def list_sockets(
     requests: Sequence[PortRequest] | None, *, connections: bool = False
 ) -> tuple[Socket, ...]:
@@ -72,15 +55,16 @@ def list_sockets(
     found: set[Socket] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
         for transport in Transport:
-            ports = None if requests is None else _ports(requests, transport)
+            ports = None
+            if requests is not None:
+                ports = {each.port for each in requests if each.transport == transport}
             states = _ALL_STATES if connections else _HOLDING[transport]
-            for row in _rows(netlink, transport, ports, states):
-                entry = _socket(row, transport)
+            for entry in _entries(netlink, transport, ports, states):
                 if requests is None or any(
                     request.meets(entry.binding, v6only=entry.v6only) for request in requests
                 ):
                     found.add(entry)
-    return tuple(sorted(found, key=_order))
+    return tuple(sorted(found, key=lambda entry: (entry.binding, entry.inode)))
 
 
 def silent_connections() -> frozenset[int]:
@@ -102,79 +86,45 @@ def silent_connections() -> frozenset[int]:
     return frozenset(found)
 
 
-def _order(entry: Socket) -> tuple[Binding, int]:
-    return entry.binding, entry.inode
-
-
-def _ports(requests: Iterable[PortRequest], transport: Transport) -> set[int]:
-    return {request.port for request in requests if request.transport == transport}
-
-
-def _rows(
-    netlink: socket.socket, transport: Transport, ports: set[int] | None, states: int
-) -> Iterator[_SockDiagRow]:
-    """Rows whose port is wanted; the kernel ignores the filter for sockets that do not listen."""
+def _entries(
+    netlink: socket.socket, transport: Transport, ports: Collection[int] | None, states: int
+) -> Iterator[Socket]:
+    """Those whose port is wanted; the kernel ignores the filter for sockets that do not listen."""
     asked = [0] if ports is None or len(ports) > _FEW else sorted(ports)
     for family in (socket.AF_INET, socket.AF_INET6):
         for port in asked:
             for body in _dump(netlink, family, _PROTOCOLS[transport], port, states):
                 number = int.from_bytes(body[_PORT], "big")
                 if number and (ports is None or number in ports):
-                    yield parse_row(body)
+                    yield _socket(body, transport)
 
 
 def _dump(
     netlink: socket.socket, family: int, protocol: int, port: int, states: int, extra: int = 0
 ) -> Iterator[bytes]:
-    request = _REQUEST.pack(
-        family,
-        protocol,
-        extra,
-        states,
-        port.to_bytes(2, "big"),
-        b"",
-        b"",
-        b"",
-        0,
-        _NO_COOKIE,
-        _NO_COOKIE,
-    )
+    ports, anywhere = (port.to_bytes(2, "big"), b""), (b"", b"")
+    cookie = (_NO_COOKIE, _NO_COOKIE)
+    request = _REQUEST.pack(family, protocol, extra, states, *ports, *anywhere, 0, *cookie)
     return dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
 
 
-def parse_row(body: bytes) -> _SockDiagRow:
+def _socket(body: bytes, transport: Transport) -> Socket:
     """One inet_diag_msg: ports in network order, the rest in the machine's own."""
-    fields = _MESSAGE.unpack_from(body)
+    family, state, _, _, port, peer_port, source, peer, *_, uid, inode = _MESSAGE.unpack_from(body)
     found = dict(attributes(body, _MESSAGE.size))
     v6only = found.get(_ATTRIBUTE_V6ONLY)
     cgroup = found.get(_ATTRIBUTE_CGROUP_ID)
-    return _SockDiagRow(
-        family=fields[0],
-        state=fields[1],
-        source=fields[6],
-        peer=fields[7],
-        source_port=socket.ntohs(fields[4]),
-        peer_port=socket.ntohs(fields[5]),
-        uid=fields[14],
-        inode=fields[15],
+    far = None
+    if peer_port:
+        far = str(Binding(transport, _address(family, peer), PortNumber(socket.ntohs(peer_port))))
+    return Socket(
+        binding=Binding(transport, _address(family, source), PortNumber(socket.ntohs(port))),
+        state=_state(state, inode, transport),
+        inode=inode,
+        uid=uid,
         v6only=None if v6only is None else bool(v6only[0]),
         cgroup_id=None if cgroup is None else int.from_bytes(cgroup[:8], "little"),
-    )
-
-
-def _socket(row: _SockDiagRow, transport: Transport) -> Socket:
-    state = _state(row, transport)
-    peer = None
-    if row.peer_port:
-        peer = str(Binding(transport, _address(row.family, row.peer), PortNumber(row.peer_port)))
-    return Socket(
-        binding=Binding(transport, _address(row.family, row.source), PortNumber(row.source_port)),
-        state=state,
-        inode=row.inode,
-        uid=row.uid,
-        v6only=row.v6only,
-        cgroup_id=row.cgroup_id,
-        peer=peer,
+        peer=far,
     )
 
 
@@ -184,11 +134,11 @@ def _address(family: int, raw: bytes) -> str:
     return text.removeprefix("::ffff:") if "." in text else text
 
 
-def _state(row: _SockDiagRow, transport: Transport) -> SocketState:
+def _state(state: int, inode: int, transport: Transport) -> SocketState:
     if transport is Transport.UDP:
-        return SocketState.CONNECTED if row.state == _ESTABLISHED else SocketState.UNCONNECTED
-    if row.state == _LISTEN:
+        return SocketState.CONNECTED if state == _ESTABLISHED else SocketState.UNCONNECTED
+    if state == _LISTEN:
         return SocketState.LISTENING
-    if row.inode == 0:
+    if inode == 0:
         return SocketState.CLOSING
-    return SocketState.BOUND if row.state in {_CLOSE, _BOUND_INACTIVE} else SocketState.CONNECTED
+    return SocketState.BOUND if state in {_CLOSE, _BOUND_INACTIVE} else SocketState.CONNECTED

@@ -19,7 +19,7 @@ from resolver.errors import UltraPortsError
 from resolver.gather import engines
 from resolver.gather.engine_queries import ask_engines
 from resolver.health.signatures import Serving
-from resolver.host.engine_client import EngineClient, is_container_id, is_local
+from resolver.host.engine_client import EngineClient, is_container_id, socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,11 +152,11 @@ class PublishedPorts:
             each for each in engines.known_engines() if not (each.error or each.foreign)
         ]  # another user's engine explains sockets alone, which are seen without it
         for each in found:
-            if is_local(each.endpoint) and each.endpoint not in self._listeners:
+            if socket_path(each.endpoint) and each.endpoint not in self._listeners:
                 self._listeners[each.endpoint] = _EventListener(
                     each.endpoint, each.uid, self._heard
                 )
-        return not all(is_local(each.endpoint) for each in found)
+        return not all(socket_path(each.endpoint) for each in found)
 
     def _ask(self, sockets: tuple[Socket, ...]) -> None:
         containers, asked = ask_engines(self._matcher.requests, (), sockets, self._policy)

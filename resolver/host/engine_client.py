@@ -36,14 +36,15 @@ def is_container_id(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and re.match(_ID, text) is not None
 
 
-def is_local(endpoint: str) -> bool:
-    """Whether the endpoint is a unix socket."""
-    return endpoint.startswith(_UNIX)
+def socket_path(endpoint: str) -> str | None:
+    """Where a unix endpoint's socket is; None for any other."""
+    return endpoint.removeprefix(_UNIX) if endpoint.startswith(_UNIX) else None
 
 
 def is_there(endpoint: str) -> bool:
     """Whether there may be an engine: at a unix endpoint there has to be a file."""
-    return not is_local(endpoint) or os.path.lexists(endpoint.removeprefix(_UNIX))
+    path = socket_path(endpoint)
+    return path is None or os.path.lexists(path)
 
 
 def load_sdk() -> float:

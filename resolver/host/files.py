@@ -78,3 +78,9 @@ def text_of(path: str) -> str:
         return read(path).decode(errors="replace")
     except OSError:
         return ""
+
+
+def status_words(pid: int | str, name: str) -> list[str]:
+    """The words of a field of /proc/PID/status (proc_pid_status(5)); empty where it is hidden."""
+    lines = text_of(f"/proc/{pid}/status").splitlines()
+    return next((line.split()[1:] for line in lines if line.startswith(f"{name}:")), [])

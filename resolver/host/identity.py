@@ -10,7 +10,7 @@ from functools import lru_cache
 import psutil
 
 from resolver.errors import StateChangedError
-from resolver.host.files import read
+from resolver.host.files import read, status_words
 from resolver.model import Pid, ProcessIdentity
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -49,11 +49,7 @@ def _has_inner_number() -> bool:
     `NSpid` has one for each namespace from that of /proc down to our own (proc_pid_status(5)). The
     link /proc/self can agree with our own number by chance.
     """
-    try:
-        lines = read("/proc/self/status").splitlines()
-    except OSError:
-        return False
-    return any(line.startswith(b"NSpid:") and len(line.split()) > 2 for line in lines)  # noqa: PLR2004
+    return len(status_words("self", "NSpid")) > 1
 
 
 def is_process(handle: int, pid: Pid) -> bool:

@@ -79,15 +79,16 @@ def descendants(pid: Pid) -> frozenset[Pid]:
 
 def one_of_each_namespace() -> Iterator[Pid]:
     """A process of every network namespace but ours; others' are hidden from a mere user."""
-    seen = {_link("self")}
+    seen = {network_of("self")}
     for pid in pids() if None not in seen else ():
-        namespace = _link(pid)
+        namespace = network_of(pid)
         if namespace is not None and namespace not in seen:
             seen.add(namespace)
             yield pid
 
 
-def _link(pid: Pid | str) -> str | None:
+def network_of(pid: Pid | str) -> str | None:
+    """The network namespace of a process (namespaces(7)); None where it is hidden."""
     try:
         return os.readlink(f"/proc/{pid}/ns/net")
     except OSError:

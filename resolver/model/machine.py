@@ -239,6 +239,11 @@ class EngineState(Struct, frozen=True):
         return f"{'Podman' if 'podman' in self.client[0] else 'Docker'} at {self.endpoint}"
 
     @property
+    def answered(self) -> bool:
+        """Whether it said which containers it has."""
+        return self.asked and self.error is None
+
+    @property
     def unremarkable(self) -> bool:
         """Whether its trouble is nobody's: nothing there, or merely found and not for this user."""
         return self.absent or (self.forbidden and not self.chosen)
@@ -277,6 +282,25 @@ class Snapshot(Struct, frozen=True, dict=True):
     def process(self, identity: ProcessIdentity | None) -> Process | None:
         """The facts about one process, or None where it was hidden or had gone."""
         return self._by_identity.get(identity) if identity else None
+
+    def above(self, process: Process) -> list[Process]:
+        """What is known of the processes above one, from its parent up."""
+        return [found for each in process.ancestors if (found := self.process(each))]
+
+    @property
+    def home(self) -> Container | None:
+        """The container that this command runs in, where an engine told of it."""
+        return next((each for each in self.containers if each.id == self.own_container), None)
+
+    @property
+    def silent_engine(self) -> EngineState | None:
+        """One that might explain anybody's port, and did not answer."""
+        return next((each for each in self.engines if each.silent), None)
+
+    @property
+    def engines_elsewhere(self) -> frozenset[str]:
+        """Those whose published ports are in another network namespace: no socket is theirs."""
+        return frozenset(each.endpoint for each in self.engines if each.elsewhere)
 
     @cached_property
     def _by_identity(self) -> dict[ProcessIdentity, Process]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from resolver.model import (
     AdviseStep,
     Classification,
+    Collateral,
     CollateralKind,
     Command,
     Confidence,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.model import (
-        Collateral,
         Container,
         Manager,
         Policy,
@@ -54,6 +54,7 @@ _ADVISED = {
     Kind.HIDDEN: Verdict.HIDDEN,
     Kind.UNKNOWN: Verdict.UNDECIDED,
 }
+_NO_DATA = Collateral(CollateralKind.DATA, Degree.MENTIONED, "", shutdown="SIGTERM")
 _RUNNER_SECONDS = 6.0  # honcho and foreman give what they run 5 s, and then kill it
 
 
@@ -64,10 +65,7 @@ def choose(
 ) -> Plan:
     """One step for each holder; holders that end together share it. The order of input is moot.
 
-    Args:
-        classifications: of all holders.
-        policy: what the caller allows.
-        own: the caller's own line, which is never signalled.
+    `own` is the caller's own line, which is never signalled.
     """
     ordered = sorted(classifications, key=_key)
     chosen = [Planned(each, _step(each, policy, frozenset(own))) for each in ordered]
@@ -136,7 +134,9 @@ def _wanted(each: Classification, policy: Policy, own: frozenset[ProcessIdentity
     ):
         return _service_step(each, policy, own)
     if each.kind not in {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN} and not _forced(each, policy):
-        return _advice(each, _ADVISED[each.kind], policy)
+        verdict = _ADVISED[each.kind]
+        again = (_again(policy),) if verdict is Verdict.HIDDEN and policy.euid else ()
+        return _advise(each, verdict, each.reason, (*each.commands, *again))
     return _spared(each, policy, own) or _kill_step(each, policy)
 
 
@@ -147,14 +147,16 @@ def _spared(
     family = (*each.respawners, *each.holder.processes)
     exempt = OUTLIVING if each.kind is Kind.ORPHAN else frozenset[str]()
     if any(found.identity in own or untouchable(found, exempt) for found in family):
-        return _advice(each, Verdict.REFUSED, policy)
+        return _advise(each, Verdict.REFUSED)
     if host := next(filter(_hosts_somebody, family), None):
         why = f"{host} has the socket open, and somebody's work runs in it"
         command = Command(("kill", str(host.pid)), "ends what runs in it, too")
-        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (command,))
-    if not all(process.signalable for process in family):
-        return _not_permitted(each, policy)
-    return None
+        return _advise(each, Verdict.REFUSED, why, (command,))
+    if all(process.signalable for process in family):
+        return None
+    users = sorted({found.user or "?" for found in family if not found.signalable})
+    why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
+    return _advise(each, Verdict.HIDDEN, why, (_again(policy),))
 
 
 def _hosts_somebody(process: Process) -> bool:
@@ -175,12 +177,12 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
     )
     undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
     data = _database(each)
-    shutdown = data.shutdown if data and not each.respawners else "SIGTERM"
+    shutdown = "SIGTERM" if each.respawners else data.shutdown
     return KillStep(
         bindings=(holder.binding,),
         shutdown=shutdown,
         lenient=_lenient(data),
-        patience_seconds=data.patience_seconds if data else 0.0,
+        patience_seconds=data.patience_seconds,
         masters=masters,
         members=tuple(dict.fromkeys((*each.respawners, *holder.processes))),
         inodes=holder.inodes,
@@ -193,14 +195,14 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
     )
 
 
-def _database(each: Classification) -> Collateral | None:
+def _database(each: Classification) -> Collateral:
     """The data that has its own way down, where the holder serves any."""
-    return next((found for found in each.collateral if found.shutdown), None)
+    return next((found for found in each.collateral if found.shutdown), _NO_DATA)
 
 
-def _lenient(data: Collateral | None) -> str:
+def _lenient(data: Collateral) -> str:
     """Why nothing is killed after the grace; empty where it may be."""
-    return f"{data.text} is not killed without --force" if data else ""
+    return f"{data.text} is not killed without --force" if data is not _NO_DATA else ""
 
 
 def _kill_command(processes: Iterable[Process], shutdown: str = "SIGTERM") -> Command:
@@ -225,34 +227,17 @@ def _how_started(process: Process, container: Container | None) -> tuple[Command
     return (Command(words, folder=process.cwd),)
 
 
-def _runner_step(each: Classification, runner: Process, policy: Policy) -> KillStep:
-    """Ends a runner, which ends everything that it runs, as the caller has asked for."""
-    holder, data = each.holder, _database(each)
-    return KillStep(
-        bindings=(holder.binding,),
-        lenient=_lenient(data),
-        masters=(runner,),
-        members=tuple(dict.fromkeys((runner, *holder.processes))),
-        inodes=holder.inodes,
-        respawners=frozenset({runner.identity}),
-        patience_seconds=max(_RUNNER_SECONDS, data.patience_seconds if data else 0.0),
-        why=f"{each.reason}: {each.harm}",
-        undo=_commands(each.manager, each.manager.start, policy) if each.manager else (),
-        commands=(_kill_command((runner,)),),
-    )
-
-
 def _container_step(each: Classification, policy: Policy) -> Step:
     container = each.holder.container
     if container is None or not container.engine:
-        verdict, commands = Verdict.ADVISED, each.commands
-        if each.holder.hidden:
-            verdict, commands = Verdict.HIDDEN, tuple(map(_with_sudo, commands))
-        return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
+        if not each.holder.hidden:
+            return _advise(each, Verdict.ADVISED)
+        commands = (replace(every, argv=("sudo", *every.argv)) for every in each.commands)
+        return _advise(each, Verdict.HIDDEN, each.reason, tuple(commands))
     stop = Command((*container.client, "stop", container.handle))
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
-        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why, (stop,))
+        return _advise(each, Verdict.REFUSED, why, (stop,))
     return _container_stop(each, container)
 
 
@@ -262,7 +247,7 @@ def _container_stop(each: Classification, container: Container) -> StopContainer
         bindings=(each.holder.binding,),
         container=container,
         why=f"{each.reason}: killing a process would not end it",
-        patience_seconds=data.patience_seconds if data else 0.0,
+        patience_seconds=data.patience_seconds,
         lenient=_lenient(data),
         undo=_container_undo(container),
         commands=(Command((*container.client, "stop", container.handle)),),
@@ -276,10 +261,6 @@ def _container_undo(container: Container) -> tuple[Command, ...]:
     return (Command((*container.client, "start", container.handle)),)
 
 
-def _with_sudo(command: Command) -> Command:
-    return replace(command, argv=("sudo", *command.argv))
-
-
 def _again(policy: Policy) -> Command:
     """This very command line, with more privilege."""
     return Command(("sudo", *policy.rerun_command))
@@ -288,7 +269,7 @@ def _again(policy: Policy) -> Command:
 def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     manager = each.manager
     if manager is None:
-        return AdviseStep((each.holder.binding,), Verdict.ADVISED, each.reason, each.commands)
+        return _advise(each, Verdict.ADVISED)
     if each.waited:
         return _waited_step(each, manager, policy, own)
     stop = _commands(manager, manager.stop, policy)
@@ -296,23 +277,23 @@ def _service_step(each: Classification, policy: Policy, own: frozenset[ProcessId
     if each.holder.hidden:
         commands = (*stop, _again(policy)) if policy.euid else stop
         why = f"{each.reason}; {each.holder.hidden}"
-        return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, commands, undo)
+        return _advise(each, Verdict.HIDDEN, why, commands, undo)
     confirmed = each.confidence is Confidence.CONFIRMED
     if policy.stop_services and each.runner and confirmed:
         runner = replace(each, respawners=(each.runner,))
-        return _spared(runner, policy, own) or _runner_step(each, each.runner, policy)
+        step = _kill_step(runner, policy)
+        patience = max(_RUNNER_SECONDS, step.patience_seconds)
+        why = f"{each.reason}: {each.harm}"
+        return _spared(runner, policy, own) or replace(step, why=why, patience_seconds=patience)
     if policy.stop_services and manager.stop and confirmed:
         container = each.holder.container if each.client else None
         contained = _container_stop(each, container) if container else None
         return StopServiceStep(
             (each.holder.binding,), manager, each.reason, contained, undo=undo, commands=stop
         )
-    why = f"{each.reason}: {manager.kind} would start it again"
-    if each.respawn is Respawn.UNKNOWN:
-        why = f"{each.reason}: {manager.kind} may start it again"
-    if each.harm:
-        why = f"{each.reason}: {each.harm}"
-    return AdviseStep((each.holder.binding,), Verdict.ADVISED, why, (*stop, *each.commands), undo)
+    verb = "may" if each.respawn is Respawn.UNKNOWN else "would"
+    why = f"{each.reason}: {each.harm or f'{manager.kind} {verb} start it again'}"
+    return _advise(each, Verdict.ADVISED, why, (*stop, *each.commands), undo)
 
 
 def _waited_step(
@@ -326,7 +307,7 @@ def _waited_step(
     if not (policy.stop_services and manager.stop and confirmed):
         first = "it waits for this port, which can be freed once it is stopped"
         commands = (*(replace(command, comment=first) for command in stop), *each.commands)
-        return AdviseStep(bindings, Verdict.ADVISED, each.reason, commands, undo)
+        return _advise(each, Verdict.ADVISED, each.reason, commands, undo)
     itself = replace(
         each, kind=each.waited or each.kind, respawn=Respawn.NO, manager=None, waited=None
     )
@@ -347,18 +328,16 @@ def _commands(
     return tuple(Command((*prefix, *argv)) for argv in argvs)
 
 
-def _advice(each: Classification, verdict: Verdict, policy: Policy) -> AdviseStep:
-    commands = each.commands
-    if verdict is Verdict.HIDDEN and policy.euid:
-        commands = (*commands, _again(policy))
-    return AdviseStep((each.holder.binding,), verdict, each.reason, commands)
-
-
-def _not_permitted(each: Classification, policy: Policy) -> AdviseStep:
-    family = (*each.respawners, *each.holder.processes)
-    users = sorted({found.user or "?" for found in family if not found.signalable})
-    why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
-    return AdviseStep((each.holder.binding,), Verdict.HIDDEN, why, (_again(policy),))
+def _advise(
+    each: Classification,
+    verdict: Verdict,
+    why: str = "",
+    commands: tuple[Command, ...] | None = None,
+    undo: tuple[Command, ...] = (),
+) -> AdviseStep:
+    """An advice in the classification's own words, where no others are given."""
+    given = each.commands if commands is None else commands
+    return AdviseStep((each.holder.binding,), verdict, why or each.reason, given, undo)
 
 
 def without_vain_steps(plan: Plan, requests: Iterable[PortRequest]) -> Plan:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import threading
+from concurrent.futures import wait
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from resolver.errors import EngineError, EngineNotPermittedError, StateChangedError
+from resolver.errors import EngineNotPermittedError, StateChangedError, UltraPortsError
+from resolver.host.background import begin
 from resolver.host.engine_client import EngineClient
 from resolver.host.podman import PodmanCommand
 from resolver.model import Outcome, Result
 from resolver.settings import COMMAND_TIMEOUT_SECONDS, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from resolver.model import Container, Policy, StopContainerStep
     from resolver.protocols import Clock, CommandRunner, Observer
-
-    _Engine = EngineClient | PodmanCommand
 
 NEVER = -1  # seconds after which the engine kills (docker-stop(1), podman-stop(1))
 
@@ -27,90 +28,56 @@ def stop_container(
 ) -> Outcome:
     """`docker stop`; with `force` without any grace. A container that has gone is success.
 
-    What must not be killed is waited for, and left to its end where that takes too long.
+    What must not be killed is waited for, and left to its end where that takes too long. The
+    request has a deadline of its own; it is made in a thread, so that progress can be shown.
     """
-    container = step.container
+    container, actions = step.container, list[str]()
     own = container.stop_timeout_seconds
     seconds = 0 if policy.force else NEVER if step.lenient else own
-    actions: list[str] = []
-    begun = clock.now()
-    engine = _engine(container, policy, run)
-    request = _StopRequest(container, engine, seconds, actions, observer)
     patience = max(step.patience_seconds, own) if step.lenient and not policy.force else None
+
+    def did(*words: str) -> None:
+        actions.append(shlex.join((*container.client, *words, container.handle)))
+        observer.did(actions[-1])
+
+    def stop() -> None:
+        with closing(_engine(container, policy, run)) as engine:
+            if container.state == "paused":  # it cannot react to its stop signal
+                engine.unpause(container.id)
+                did("unpause")
+            did("stop", "--time", str(seconds))
+            engine.stop(container.id, seconds)
+
+    begun = clock.now()
+    stopping = begin("docker stop", stop)
+    while not stopping.done():
+        left = max(0.0, begun + (patience or seconds) - clock.now())
+        if patience and not left:
+            detail = f"still ending after {patience:g} s; {step.lenient}"
+            return Outcome(step, Result.FAILED, detail, tuple(actions))
+        observer.waiting(f"container {container.name} to stop", left)
+        wait([stopping], WATCH_INTERVAL_SECONDS)
+    result, trouble = _result(stopping)
+    detail = trouble or f"stopped after {clock.now() - begun:.1f} s"
+    return Outcome(step, result, detail, tuple(actions))
+
+
+def _result(stopping: Future[None]) -> tuple[Result, str]:
+    """How the request ended, and what was in the way; empty for nothing."""
     try:
-        _follow(request, clock, observer, patience)
+        stopping.result()
     except StateChangedError:
-        return Outcome(step, Result.GONE, "the container had already gone", tuple(actions))
+        return Result.GONE, "the container had already gone"
     except EngineNotPermittedError as error:
-        return Outcome(step, Result.NOT_PERMITTED, str(error), tuple(actions))
-    except EngineError as error:
-        return Outcome(step, Result.FAILED, str(error), tuple(actions))
-    if request.is_alive():
-        detail = f"still ending after {patience:g} s; {step.lenient}"
-        return Outcome(step, Result.FAILED, detail, tuple(actions))
-    return Outcome(step, Result.DONE, f"stopped after {clock.now() - begun:.1f} s", tuple(actions))
+        return Result.NOT_PERMITTED, str(error)
+    except UltraPortsError as error:
+        return Result.FAILED, str(error)
+    return Result.DONE, ""
 
 
-def _engine(container: Container, policy: Policy, run: CommandRunner) -> _Engine:
+def _engine(
+    container: Container, policy: Policy, run: CommandRunner
+) -> EngineClient | PodmanCommand:
     if container.by_command:
         return PodmanCommand(container, run, COMMAND_TIMEOUT_SECONDS)
     return EngineClient(container.engine, policy.docker_timeout_seconds, container.uid)
-
-
-class _StopRequest(threading.Thread):
-    """The request, in a thread of its own, so that progress can be shown meanwhile."""
-
-    def __init__(
-        self,
-        container: Container,
-        engine: _Engine,
-        seconds: int,
-        actions: list[str],
-        observer: Observer,
-    ) -> None:
-        super().__init__(name="docker stop", daemon=True)
-        self.container = container
-        self.seconds = seconds
-        self.error: Exception | None = None
-        self._engine = engine
-        self._actions = actions
-        self._observer = observer
-
-    def run(self) -> None:
-        try:
-            with closing(self._engine) as engine:
-                self._request(engine)
-        except (StateChangedError, EngineError) as error:
-            self.error = error
-
-    def _did(self, action: str) -> None:
-        self._actions.append(action)
-        self._observer.did(action)
-
-    def _command(self, *words: str) -> str:
-        return shlex.join((*self.container.client, *words, self.container.handle))
-
-    def _request(self, engine: _Engine) -> None:
-        """A paused process cannot react to its stop signal, so it is woken up first."""
-        if self.container.state == "paused":
-            engine.unpause(self.container.id)
-            self._did(self._command("unpause"))
-        self._did(self._command("stop", "--time", str(self.seconds)))
-        engine.stop(self.container.id, self.seconds)
-
-
-def _follow(stop: _StopRequest, clock: Clock, observer: Observer, patience: float | None) -> None:
-    """Waits for the request, which has a deadline of its own, and raises what it raised.
-
-    `patience`: after so many seconds it is no longer waited for.
-    """
-    stop.start()
-    deadline = clock.now() + (patience or stop.seconds)
-    while stop.is_alive():
-        left = max(0.0, deadline - clock.now())
-        if patience and not left:
-            return
-        observer.waiting(f"container {stop.container.name} to stop", left)
-        stop.join(WATCH_INTERVAL_SECONDS)
-    if stop.error is not None:
-        raise stop.error

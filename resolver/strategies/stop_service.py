@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import wait
+from functools import partial
 from typing import TYPE_CHECKING
 
-from resolver.errors import CommandFailedError
+from resolver.errors import CommandFailedError, UltraPortsError
+from resolver.host.background import begin
 from resolver.model import Outcome, Result
 from resolver.settings import SERVICE_TIMEOUT_SECONDS
 from resolver.shell import join
@@ -28,20 +30,17 @@ def stop_service(
     """
     if step.contained is None:
         return _stop(step, run, observer)
-    outcomes: list[Outcome] = []
-    manager = threading.Thread(
-        target=lambda: outcomes.append(_stop(step, run, observer)), name="manager", daemon=True
-    )
-    manager.start()
-    manager.join(_CLIENT_SECONDS)
+    manager = begin("manager", partial(_stop, step, run, observer))
+    wait([manager], _CLIENT_SECONDS)
     contained = stop_container(step.contained, policy, run, clock, observer)
-    manager.join(SERVICE_TIMEOUT_SECONDS)
-    if not outcomes:
+    try:
+        stopped = manager.result(SERVICE_TIMEOUT_SECONDS)
+    except (TimeoutError, UltraPortsError):
         return Outcome(step, Result.FAILED, f"{step.manager.name} did not stop", contained.actions)
-    worst = outcomes[0] if outcomes[0].result is not Result.DONE else contained
+    worst = stopped if stopped.result is not Result.DONE else contained
     result = Result.DONE if worst.result is Result.GONE else worst.result
     reason = f"stopped {step.manager.name}" if result is Result.DONE else worst.reason
-    return Outcome(step, result, reason, (*outcomes[0].actions, *contained.actions))
+    return Outcome(step, result, reason, (*stopped.actions, *contained.actions))
 
 
 def _stop(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outcome:

@@ -10,6 +10,7 @@ import pwd
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from msgspec import convert
 from msgspec.structs import replace
 
 from resolver.classify import desktop, launchd, pm2, procfile, remote_forward, tunnel
@@ -532,5 +533,6 @@ def test_the_listener_of_sshd_is_no_session() -> None:
 
 @pytest.mark.parametrize("name", ["all", "7", "/web/", "app.json", "shop", "-f"])
 def test_pm2_is_given_a_number_where_a_name_would_reach_others(name: str) -> None:
-    mine = pm2._Application(3, 42, name, "shop", "autorestart=true", True, False)  # noqa: FBT003, SLF001
-    assert pm2._target(mine, [mine]) == ("3",)  # noqa: SLF001
+    entry = {"pm_id": 3, "name": name, "pid": 42, "pm2_env": {"namespace": "shop"}}
+    mine = convert(entry, pm2.Application)
+    assert pm2.target(mine, [mine]) == ("3",)

@@ -15,6 +15,7 @@ import pytest
 from resolver.ancestry import own_line, service_directory, supervised
 from resolver.classify import circus, monit, supervise
 from resolver.errors import CommandFailedError
+from resolver.managed import Daemon
 from resolver.model import (
     Binding,
     Completed,
@@ -30,6 +31,7 @@ from resolver.model import (
     SocketState,
     Transport,
 )
+from resolver.programs import options
 from resolver.shell import shell_line
 from tests.lab.answers import Answers, always
 
@@ -67,6 +69,9 @@ def holder(*family: Process) -> Holder:
     return Holder(BINDING, SocketState.LISTENING, processes=family, masters=(family[0].identity,))
 
 
+RUNIT, S6, DAEMONTOOLS = supervise.FAMILIES
+
+
 def says(stdout: str, status: int = 0, stderr: str = "") -> Answers:
     return always(Completed(status, stdout, stderr))
 
@@ -86,13 +91,13 @@ def says(stdout: str, status: int = 0, stderr: str = "") -> Answers:
     ],
 )
 def test_runits_answers(said: str, want_up: bool, words: str) -> None:  # noqa: FBT001
-    first = supervise.runit_states(said, "/sv/web")[0]
+    first = RUNIT.states(said, "/sv/web")[0]
     assert first == supervise.ServiceState("/sv/web", 42, want_up, words)
 
 
 def test_runits_log_has_a_directory_of_its_own() -> None:
     said = "down: /sv/web: 0s, normally up; run: log: (pid 41) 9s\n"
-    (log,) = supervise.runit_states(said, "/sv/web")
+    (log,) = RUNIT.states(said, "/sv/web")
     assert (log.folder, log.pid) == ("/sv/web/log", 41)
 
 
@@ -100,9 +105,9 @@ def test_runits_log_has_a_directory_of_its_own() -> None:
     "said", ["", "down: /sv/web: 5s, normally up\n", "fail: web: unable to change to service dir\n"]
 )
 def test_what_does_not_run_has_no_state(said: str) -> None:
-    assert supervise.runit_states(said, "/sv/web") == ()
-    assert supervise.s6_states(said, "/sv/web") == ()
-    assert supervise.daemontools_states(said, "/sv/web") == ()
+    assert RUNIT.states(said, "/sv/web") == ()
+    assert S6.states(said, "/sv/web") == ()
+    assert DAEMONTOOLS.states(said, "/sv/web") == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_what_does_not_run_has_no_state(said: str) -> None:
     ],
 )
 def test_s6s_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
-    (state,) = supervise.s6_states(said, "/sv/web")
+    (state,) = S6.states(said, "/sv/web")
     assert (state.folder, state.pid, state.want_up) == ("/sv/web", 42, want_up)
 
 
@@ -127,7 +132,7 @@ def test_s6s_answers(said: str, want_up: bool) -> None:  # noqa: FBT001
     ],
 )
 def test_daemontools_answers_without_the_wanted_state(said: str, words: str) -> None:
-    (state,) = supervise.daemontools_states(said, "/sv/web")
+    (state,) = DAEMONTOOLS.states(said, "/sv/web")
     assert state == supervise.ServiceState("/sv/web", 42, None, words)
 
 
@@ -392,9 +397,8 @@ def test_monits_answers() -> None:
     ],
 )
 def test_monits_action(said: str | None, action: str) -> None:
-    daemon = monit._MonitDaemon(supervisor_of(9, "monit"), None)  # noqa: SLF001
     settings = {} if said is None else {"Existence": said}
-    assert monit._Check("web", daemon, {}, settings, "").action == action  # noqa: SLF001
+    assert monit._Check("web", {}, settings, "").action == action  # noqa: SLF001
 
 
 @pytest.mark.parametrize(
@@ -408,13 +412,17 @@ def test_monits_action(said: str | None, action: str) -> None:
     ],
 )
 def test_monits_control_file(words: list[str], path: str | None) -> None:
-    assert monit.control_file(words) == path
+    assert next(options(words, "-c"), None) == path
 
 
 MARKED = (("MONIT_SERVICE", "web"),)
 
 
-def monits(monkeypatch: pytest.MonkeyPatch, *daemons: monit._MonitDaemon) -> None:
+def monit_of(uid: int) -> Daemon:
+    return Daemon.of("monit", supervisor_of(9, "monit", **owned_by(uid)), "monit")
+
+
+def monits(monkeypatch: pytest.MonkeyPatch, *daemons: Daemon) -> None:
     monkeypatch.setattr(monit, "_daemons", lambda: list(daemons))
 
 
@@ -422,7 +430,7 @@ def test_the_mark_alone_is_a_suspicion_only_where_monit_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     marked = holder(process(42, "web", environment=MARKED))
-    monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit"), None))  # noqa: SLF001
+    monits(monkeypatch, monit_of(os.geteuid()))
     silent = always(CommandFailedError("monit: not found"))
     judged = monit.classify(marked, Snapshot(), silent)
     assert judged is not None
@@ -438,7 +446,7 @@ def test_a_monit_of_another_user_is_asked_as_that_user_about_that_users_processe
 ) -> None:
     user = another_user()
     theirs = owned_by(user.pw_uid)
-    monits(monkeypatch, monit._MonitDaemon(supervisor_of(9, "monit", **theirs), None))  # noqa: SLF001
+    monits(monkeypatch, monit_of(user.pw_uid))
     asked = always(CommandFailedError("monit: not found"))
     judged = monit.classify(holder(process(42, "web", environment=MARKED, **theirs)), SOME, asked)
     assert judged is not None
@@ -456,8 +464,8 @@ def test_a_control_file_of_a_stranger_is_not_given_to_roots_monit(
 ) -> None:
     file = tmp_path / "monitrc"
     file.touch()
-    daemon = monit._MonitDaemon(supervisor_of(9, "monit"), str(file))  # noqa: SLF001
-    monits(monkeypatch, daemon)
+    found = supervisor_of(9, "monit")
+    monits(monkeypatch, Daemon.of("monit", found, "monit", "-c", str(file), file=str(file)))
     marked = holder(process(42, "web", environment=MARKED))
     asked = always(CommandFailedError("monit: not found"))
     assert monit.classify(marked, SOME, asked) is not None
