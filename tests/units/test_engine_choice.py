@@ -147,7 +147,7 @@ def test_a_relay_is_no_engine(
 ) -> None:
     monkeypatch.setattr(namespaces, "listener_pid", lambda *_: Pid(os.getpid()))
     monkeypatch.setattr(namespaces, "own_container_id", lambda: container)
-    monkeypatch.setattr(namespaces, "_name", lambda _: listener)
+    monkeypatch.setattr(namespaces, "name_of", lambda _: listener)
     assert namespaces.is_engine_of_ours("/run/e.sock") is ours
 
 
