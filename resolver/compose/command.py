@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.compose import config, files
-from resolver.compose.model import ComposeProject
+from resolver.compose.model import ComposeArguments, ComposeProject
 from resolver.errors import CommandFailedError, UsageError
 from resolver.gather.engines import chosen_engine, known_engines
 from resolver.host import docker_config, trust
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from resolver.compose.model import ComposeArguments
     from resolver.compose.up_arguments import UpArguments
     from resolver.model import Completed, EngineState
 

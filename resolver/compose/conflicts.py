@@ -9,16 +9,12 @@ from __future__ import annotations
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
-from resolver.compose.findings import Code, Severity, conflict, warning
-from resolver.compose.model import HOST, NONE
-from resolver.model import Transport
+from resolver.compose.findings import Code, Finding, HostLimits, Severity, conflict, warning
+from resolver.compose.model import HOST, NONE, ComposeProject, ComposeService, Published
+from resolver.model import PortRequest, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from resolver.compose.findings import Finding, HostLimits
-    from resolver.compose.model import ComposeProject, ComposeService, Published
-    from resolver.model import PortRequest
 
 
 def find(project: ComposeProject, limits: HostLimits) -> tuple[Finding, ...]:

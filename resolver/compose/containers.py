@@ -13,13 +13,12 @@ from msgspec import Struct
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.host.engine_client import EngineClient
-from resolver.model import Binding, PortNumber, Transport
+from resolver.model import Binding, EngineState, PortNumber, Transport
 from resolver.model.compose_labels import ONE_OFF, PROJECT, SERVICE, WORKING_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import EngineState
 
 RUNNING = "running"
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.model import ExitStatus
+from resolver.model import EngineState, ExitStatus, PortRequest, Report
 
 if TYPE_CHECKING:
     from resolver.compose.model import ComposeProject, Published
-    from resolver.model import EngineState, PortRequest, Report
 
 
 class Severity(StrEnum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from resolver import api, verdicts
-from resolver.compose.findings import Status
+from resolver.compose.findings import Finding, Preflight, Status
 from resolver.compose.holders import is_other_family, is_replaced
 from resolver.errors import UsageError
 from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verdict
@@ -18,7 +18,6 @@ from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verd
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from resolver.compose.findings import Finding, Preflight
     from resolver.model import PortRequest, Step
     from resolver.protocols import Observer
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.compose.findings import Code, EntryReport, Severity, Status, conflict, warning
-from resolver.compose.model import HOST, NONE
+from resolver.compose.model import HOST, NONE, ComposeProject, ComposeService, Published
 from resolver.model import ANY_IPV6, Kind, Verdict
 from resolver.model.compose_labels import ONE_OFF, PROJECT, SERVICE
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from resolver.compose.findings import Finding
-    from resolver.compose.model import ComposeProject, ComposeService, Published
     from resolver.model import Binding, Container, HolderReport, PortReport, PortRequest
 
 USABLE = frozenset({Status.FREE, Status.RESERVED, Status.YOURS})

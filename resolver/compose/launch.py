@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from resolver.compose import freeing, proof, up_arguments
 from resolver.compose.findings import Code, Preflight
 from resolver.compose.preflight import preflight
-from resolver.model import ExitStatus
+from resolver.model import ExitStatus, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from resolver.compose.command import ComposeCommand
     from resolver.compose.model import ComposeArguments
     from resolver.compose.proof import PortProof
-    from resolver.model import Report
     from resolver.protocols import Observer
 
 NAME_VARIABLE = "COMPOSE_PROJECT_NAME"

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from resolver import api, verify
 from resolver.compose import conflicts, holders
-from resolver.compose.containers import RUNNING, members
+from resolver.compose.containers import RUNNING, ComposeContainer, members
 from resolver.compose.findings import Code, HostLimits, Preflight, Severity, Status, warning
 from resolver.compose.holders import Facts, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
@@ -24,16 +24,14 @@ from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
 from resolver.host.engine_client import socket_path
 from resolver.host.peer import listener_uid
-from resolver.model import ExitStatus, Report
+from resolver.model import EngineState, ExitStatus, Policy, PortRequest, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.compose.command import ComposeCommand
-    from resolver.compose.containers import ComposeContainer
     from resolver.compose.findings import EntryReport, Finding
     from resolver.compose.model import ComposeProject
-    from resolver.model import EngineState, Policy, PortRequest
 
 _FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
 _CONNECT_SECONDS = 0.5

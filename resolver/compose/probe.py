@@ -20,13 +20,12 @@ import psutil
 from msgspec import Struct
 
 from resolver.gather.engines import container_id_in
-from resolver.model import Transport
+from resolver.model import Binding, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.compose.containers import ComposeContainer
-    from resolver.model import Binding
 
 _PATIENCE_SECONDS = 0.3  # for a proxy to hang up, where nothing listens behind it
 _CONNECT_SECONDS = 2.0

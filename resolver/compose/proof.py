@@ -10,19 +10,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import api
-from resolver.compose.containers import RUNNING, members
+from resolver.compose.containers import RUNNING, ComposeContainer, PortMapping, members
 from resolver.compose.holders import is_other_family, is_replaced
-from resolver.compose.model import HOST, NONE, same_address
+from resolver.compose.model import HOST, NONE, ComposeService, Published, same_address
 from resolver.compose.probe import PortAnswer, probe
-from resolver.model import ExitStatus, Verdict
+from resolver.model import Binding, Container, ExitStatus, PortReport, PortRequest, Report, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resolver.compose.containers import ComposeContainer, PortMapping
     from resolver.compose.findings import Preflight
-    from resolver.compose.model import ComposeService, Published
-    from resolver.model import Binding, Container, PortReport, PortRequest, Report
 
 _ASK_SECONDS = 10.0
 _POLL_SECONDS = 0.2

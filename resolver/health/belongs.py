@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.health.model import is_heard
+from resolver.health.model import Answer, HealthReport, ServiceHealth, Target, is_heard
 from resolver.leases.belonging import Belongs, belonging, of_project
-from resolver.leases.model import collide
-from resolver.model import Kind, Whose
+from resolver.leases.model import Lease, collide
+from resolver.model import HolderReport, Kind, Whose
 from resolver.report.holders import holder_names
 from resolver.report.lease import whose
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from resolver.health.model import Answer, HealthReport, ServiceHealth, Target
-    from resolver.leases.model import Lease
     from resolver.leases.owner import Here
-    from resolver.model import HolderReport
 
 _LAST_SYSTEM_USER = 999  # SYS_UID_MAX of login.defs(5)
 

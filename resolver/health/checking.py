@@ -11,12 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from resolver import api
-from resolver.compose.containers import described
+from resolver.compose.containers import ComposeContainer, described
 from resolver.compose.probe import Inside, look_inside
 from resolver.errors import StateChangedError, UltraPortsError, UsageError
 from resolver.health import belongs, evaluation, probes
 from resolver.health.diagnosis import diagnosed
-from resolver.health.model import HealthReport, Reach
+from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
 from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
 from resolver.health.signatures import is_local
@@ -30,8 +30,6 @@ from resolver.settings import LONGEST_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
-    from resolver.compose.containers import ComposeContainer
-    from resolver.health.model import Answer, ServiceHealth, Target
     from resolver.leases.model import Lease
     from resolver.model import Container, Holder, HolderReport, Policy, PortRequest
     from resolver.project.model import Probe

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.health.model import Reach, ServiceHealth, is_heard
+from resolver.health.model import Answer, Reach, ServiceHealth, Target, is_heard
 from resolver.leases.belonging import Belongs
-from resolver.model import Kind, SocketState, Transport, Verdict
+from resolver.model import Holder, HolderReport, Kind, PortReport, SocketState, Transport, Verdict
 from resolver.report.holders import holder_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.compose.probe import Inside
-    from resolver.health.model import Answer, Target
-    from resolver.model import Holder, HolderReport, PortReport
 
 _ORDER = (Reach.FREE, Reach.HELD, Reach.ACCEPTS, Reach.SPEAKS)
 _SERVES_UDP = {SocketState.UNCONNECTED, SocketState.BOUND}

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import threading
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from resolver.leases import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Future
 
     from resolver.health.targets import Targets
     from resolver.leases.model import Lease

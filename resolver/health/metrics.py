@@ -6,7 +6,7 @@ each is made printable first, and escaped as the format wants it. A series appea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -15,8 +15,6 @@ from resolver import __version__
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from resolver.health.model import HealthReport, ServiceHealth
     from resolver.model import Holder, PortRequest, Verdict
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from resolver.health.events import Event, EventKind
-from resolver.model import SocketState
+from resolver.model import Holder, HolderReport, PortRequest, SocketState
 from resolver.model.compose_labels import PROJECT, SERVICE
 from resolver.programs import ENGINES, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resolver.model import Holder, HolderReport, PortRequest
 
 RESPAWN_SECONDS = 120.0  # engines start a crashed container again after a minute at the latest
 _HOLDING = {

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import UsageError
-from resolver.model import Binding, PortRequest, SocketState
+from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.model import PortNumber, Socket, Transport
     from resolver.reservations.candidates import Ephemeral
 
 Signature = frozenset[tuple[Binding, object]]

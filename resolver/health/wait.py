@@ -20,17 +20,15 @@ from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import DEFAULT_SECONDS, check_targets
 from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
-from resolver.health.signatures import Matcher, check_local, of_sockets
-from resolver.model import Verdict
+from resolver.health.signatures import Matcher, Signature, check_local, of_sockets
+from resolver.model import PortRequest, Verdict
 from resolver.report.holders import holder_names
 from resolver.verify import prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from resolver.health.signatures import Signature
     from resolver.health.targets import Targets
-    from resolver.model import PortRequest
     from resolver.project.names import Wanted
     from resolver.protocols import Clock
 

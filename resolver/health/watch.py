@@ -20,8 +20,8 @@ from resolver.health.docker_events import PublishedPorts
 from resolver.health.events import Event, EventKind
 from resolver.health.lease_watch import LeaseWatch
 from resolver.health.port_history import Instant, PortHistory, held_by, remaining
-from resolver.health.signatures import Matcher, check_local, inodes, of_sockets
-from resolver.leases.model import collide
+from resolver.health.signatures import Matcher, Signature, check_local, inodes, of_sockets
+from resolver.leases.model import Lease, collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
 from resolver.project.location import root
 from resolver.project.names import working_directory
@@ -30,8 +30,6 @@ from resolver.reservations.candidates import ephemeral_range
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from resolver.health.signatures import Signature
-    from resolver.leases.model import Lease
     from resolver.model import HolderReport, PortRequest
 
 INTERVAL_SECONDS = 0.5  # so that an event is seen, and its port diagnosed, within a second

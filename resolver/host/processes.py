@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from resolver.host.files import read, text_of
-from resolver.model import Pid
+from resolver.model import Container, Pid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Container
 
 _SHORT_NAME = 15  # TASK_COMM_LEN without its last byte
 

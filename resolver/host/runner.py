@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.model import Completed
+from resolver.model import Account, Completed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.model import Account
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError, UntrustedError
 from resolver.host.paths import Walk, status
-from resolver.model import Account
+from resolver.model import Account, Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.model import Process
 
 LONGEST_FILE = 64 << 10  # bytes of a file that a process names
 _MOST_FILES = 1000

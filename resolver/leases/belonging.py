@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.leases.token_carriers import carries
-from resolver.model import ProcessIdentity
+from resolver.model import Container, Holder, Process, ProcessIdentity
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
 from resolver.project.checkout import checkout
 from resolver.project.location import exists
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Lease, Owner
     from resolver.leases.owner import Here
-    from resolver.model import Container, Holder, Process
 
 _WORDS = 4  # of a command line, in which its script is looked for
 

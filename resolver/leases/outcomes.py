@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 from resolver.errors import UltraPortsError
 from resolver.host import own_files
 from resolver.leases.state import OUTCOMES, state_directory
-from resolver.model import Verdict
+from resolver.model import Report, Verdict
 from resolver.project.location import root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from resolver.model import Report
 
 _HEAD = b"ultra-ports outcomes 1\n"  # nothing else is ever written to
 _DIGITS = 20  # fixed, so that the file has always the same length

@@ -14,8 +14,8 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from resolver.errors import ReservedError, UsageError
-from resolver.leases.model import Entry, Lease, collide
-from resolver.leases.owner import is_dead, is_deserted
+from resolver.leases.model import Claim, Entry, Lease, collide
+from resolver.leases.owner import Here, is_dead, is_deserted
 from resolver.leases.token_carriers import is_carried_on
 from resolver.report.lease import service, whose
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
@@ -23,8 +23,6 @@ from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.leases.model import Claim
-    from resolver.leases.owner import Here
 
 _STEP_SECONDS = 1.0  # a smaller difference of the clocks is their drift
 

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.checked import checked, shown, unknown
-from resolver.project.derived import derived
+from resolver.project.derived import Derived, derived
 from resolver.project.location import exists, folders, objection
 from resolver.project.probe import read_probe
 from resolver.project.reading import read
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.model import PortRequest
-    from resolver.project.derived import Derived
     from resolver.project.model import Probe
 
 OWN_NAME = "ultra-ports.toml"

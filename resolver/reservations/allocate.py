@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.errors import ReservedError, StoreError
-from resolver.leases.model import collide
+from resolver.leases.model import Lease, collide
 from resolver.report.lease import whose
 from resolver.reservations.available import Availability
 from resolver.reservations.bind import label
@@ -25,7 +25,6 @@ from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetErr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resolver.leases.model import Lease
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
     from resolver.reservations.requests import ServiceRequest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from resolver import api, pipeline, verify
 from resolver.errors import PortNotPermittedError, ReservedError
@@ -14,16 +13,12 @@ from resolver.gather.engines import chosen_engine
 from resolver.leases.belonging import Belongs, of_owner, of_project
 from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
-from resolver.model import Holder, Proof, SocketState
+from resolver.model import Holder, PortRequest, Proof, SocketState
 from resolver.report.holders import holder_name
 from resolver.reservations.bind import label
 from resolver.reservations.candidates import ephemeral_range
 from resolver.reservations.hold import Hold
-from resolver.reservations.terms import ObstacleError
-
-if TYPE_CHECKING:
-    from resolver.model import PortRequest
-    from resolver.reservations.terms import Terms
+from resolver.reservations.terms import ObstacleError, Terms
 
 _ENGINE_SECONDS = 2.0
 _PAUSES = (0.002, 0.01, 0.03)  # seconds; a probe of somebody else is over in less than one of them

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING
 
 from resolver.errors import PortNotPermittedError, ReservedError, UltraPortsError, UsageError
-from resolver.model import ANY_IPV4, ANY_IPV6, Transport
-
-if TYPE_CHECKING:
-    from resolver.model import PortRequest
+from resolver.model import ANY_IPV4, ANY_IPV6, PortRequest, Transport
 
 _KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}

@@ -26,15 +26,12 @@ import errno
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from resolver.errors import ReservedError
 from resolver.gather import list_sockets
-from resolver.model import SocketState, Transport
+from resolver.model import PortRequest, SocketState, Transport
 from resolver.reservations.bind import bound, error_of, taken
-
-if TYPE_CHECKING:
-    from resolver.model import PortRequest
 
 _CONNECTIONS = {SocketState.CONNECTED, SocketState.CLOSING}
 

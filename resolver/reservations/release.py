@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import ReservedError, UsageError
-from resolver.model import ProcessIdentity
+from resolver.model import PortRequest, ProcessIdentity
 from resolver.report.lease import whose
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from resolver.leases.model import Lease
-    from resolver.model import PortRequest
 
 
 class Caller(Struct, frozen=True):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.errors import PortNotPermittedError, ReservedError
+from resolver.errors import PortNotPermittedError, ReservedError, UltraPortsError
 from resolver.reservations.allocate import allocate
 from resolver.reservations.requests import of_name
-from resolver.reservations.terms import Assigned, UnmetError
+from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetError
 
 if TYPE_CHECKING:
-    from resolver.errors import UltraPortsError
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
-    from resolver.reservations.terms import ObstacleError, Terms
 
 
 def reserve(

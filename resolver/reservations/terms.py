@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import ReservedError
-from resolver.leases.model import Claim
+from resolver.leases.model import Claim, Lease, Owner
 from resolver.reservations.bind import label
 from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from resolver.leases.model import Lease, Owner
     from resolver.model import PortRequest
     from resolver.reservations.candidates import Source
     from resolver.reservations.hold import Hold

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import DEVNULL, STDOUT
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,7 +19,6 @@ from msgspec import Struct
 from resolver.health.model import Answer, Reach
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import Mapping
 
 _BLOCK = 64 << 10  # bytes: all that a pipe holds (pipe(7))

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING
 
 from resolver import __version__
-from resolver.health.probes.peer import ProbeResult, failed, misunderstood
+from resolver.health.probes.peer import Peer, ProbeResult, Question, failed, misunderstood
 from resolver.project.model import Probe
-
-if TYPE_CHECKING:
-    from resolver.health.probes.peer import Peer, Question
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: |\r?$)")
 _HEALTHY = range(200, 400)

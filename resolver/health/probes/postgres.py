@@ -6,12 +6,8 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
-from resolver.health.probes.peer import ProbeResult, failed, misunderstood, quoted
-
-if TYPE_CHECKING:
-    from resolver.health.probes.peer import Peer, Question
+from resolver.health.probes.peer import Peer, ProbeResult, Question, failed, misunderstood, quoted
 
 _PROTOCOL_3 = 196608
 _LONGEST_MESSAGE = 30_000  # bytes of an ErrorResponse that libpq believes in

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from resolver.health.probes.peer import ProbeResult, misunderstood, quoted
-
-if TYPE_CHECKING:
-    from resolver.health.probes.peer import Peer, Question
+from resolver.health.probes.peer import Peer, ProbeResult, Question, misunderstood, quoted
 
 # Refusals of a PING that was understood: it works, and this is nobody it knows
 # (https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from resolver.health.probes.peer import ProbeResult, failed
-
-if TYPE_CHECKING:
-    from resolver.health.probes.peer import Peer, Question
+from resolver.health.probes.peer import Peer, ProbeResult, Question, failed
 
 _PATIENCE_SECONDS = 0.3  # for a forwarder to hang up, where nothing listens behind it
 

@@ -9,14 +9,13 @@ from resolver.leases.assigned import with_leases
 from resolver.project.checkout import COMPOSE_VARIABLE, checkout_name, is_linked_worktree
 from resolver.project.derived import CHECKOUT
 from resolver.reservations.export.variables import host, names, variables_of
-from resolver.reservations.requests import of_name, of_service
+from resolver.reservations.requests import ServiceRequest, of_name, of_service
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from resolver.model import PortRequest
     from resolver.project.model import Project
-    from resolver.reservations.requests import ServiceRequest
     from resolver.reservations.terms import Assigned
 
 

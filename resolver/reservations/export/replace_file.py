@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import UltraPortsError, UsageError
-from resolver.host.paths import reach
+from resolver.host.paths import Place, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from resolver.host.paths import Place
 
 LONGEST = 8 << 20  # bytes of an environment file that anybody could mean
 LOCK_SECONDS = 10.0

@@ -11,12 +11,11 @@ from msgspec import Struct
 
 from resolver.errors import UsageError
 from resolver.json_text import Envelope
-from resolver.model import ANY_IPV4, ANY_IPV6, Transport
+from resolver.model import ANY_IPV4, ANY_IPV6, PortRequest, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from resolver.model import PortRequest
     from resolver.reservations.requests import ServiceRequest
     from resolver.reservations.terms import Assigned
 
