@@ -50,13 +50,6 @@ class Inside(Struct, frozen=True):
     problem: str = ""
 
 
-class InnerListener(Struct, frozen=True):
-    """A serving socket in a container; `queue` is how many connections wait to be accepted."""
-
-    address: str
-    queue: int
-
-
 def probe(outer: Binding, target: int, member: ComposeContainer, host: str = "") -> PortAnswer:
     """Whether the server behind a published port answers.
 
@@ -114,13 +107,13 @@ def look_inside(target: int, member: ComposeContainer, transport: Transport) -> 
         verb = "listens" if transport is Transport.TCP else "is bound"
         why = f"nothing {verb} on {target}/{transport} in the container"
         return Inside(listens=False, problem=why)
-    if all(each.address in {"127.0.0.1", "::1"} for each in found):
+    if all(address in {"127.0.0.1", "::1"} for address, _ in found):
         why = (
-            f"it listens on {found[0].address} in the container, which nobody outside can reach: "
+            f"it listens on {found[0][0]} in the container, which nobody outside can reach: "
             "0.0.0.0 is wanted"
         )
         return Inside(listens=False, problem=why)
-    waiting = max(each.queue for each in found) if transport is Transport.TCP else 0
+    waiting = max(queue for _, queue in found) if transport is Transport.TCP else 0
     if not waiting:
         return Inside(listens=True)
     why = (
@@ -142,8 +135,10 @@ def _why_frozen(member: ComposeContainer) -> str:
 
 def listeners(
     member: ComposeContainer, target: int, transport: Transport
-) -> list[InnerListener] | None:
-    """Who serves a port in a container's network namespace; None where that cannot be seen.
+) -> list[tuple[str, int]] | None:
+    """The addresses on which a port is served in a container's network namespace.
+
+    Beside each is how many connections wait there to be accepted. None: that cannot be seen.
 
     The PID is the engine's: it counts only where that process, here, is in the container's cgroup.
     """
@@ -167,14 +162,14 @@ def listeners(
     return [found for line in lines for found in _serving(line, target, state)]
 
 
-def _serving(line: str, target: int, state: str) -> Iterator[InnerListener]:
+def _serving(line: str, target: int, state: str) -> Iterator[tuple[str, int]]:
     """`sl local_address rem_address st tx_queue:rx_queue …`; for a listener rx is its backlog."""
     fields = line.split()
     if len(fields) < 5 or fields[3] != state:  # noqa: PLR2004
         return
     address, _, port = fields[1].rpartition(":")
     if int(port, 16) == target:
-        yield InnerListener(_decoded(address), int(fields[4].rpartition(":")[2], 16))
+        yield _decoded(address), int(fields[4].rpartition(":")[2], 16)
 
 
 def _decoded(digits: str) -> str:

@@ -30,7 +30,8 @@ def pids() -> list[Pid]:
 def pids_of(name: str) -> list[Pid]:
     """The processes that are called so, threads aside; a name counts up to 15 characters."""
     if sys.platform != "linux":
-        return list(_portable(name))
+        found = psutil.process_iter(["name"])
+        return [Pid(each.pid) for each in found if each.info["name"] == name]
     wanted = name[:_SHORT_NAME].encode() + b"\n"
     return [pid for pid in pids() if _comm(pid) == wanted]
 
@@ -54,12 +55,6 @@ def _comm(pid: Pid) -> bytes:
         return read(f"/proc/{pid}/comm")
     except OSError:  # gone
         return b""
-
-
-def _portable(name: str) -> Iterator[Pid]:
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == name:
-            yield Pid(process.pid)
 
 
 def descendants(pid: Pid) -> frozenset[Pid]:

@@ -14,8 +14,8 @@ from resolver.settings import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.project.file import Contents, ServiceLine
-    from resolver.project.model import Probe
+    from resolver.project.file import Contents
+    from resolver.project.model import Probe, Service
 
 _PURPOSES = {
     "api": "the API server",
@@ -48,7 +48,7 @@ def _ports(contents: Contents | None) -> Iterator[str]:
         yield ""
 
 
-def _facts(entry: ServiceLine, contents: Contents | None) -> Iterator[str]:
+def _facts(entry: Service, contents: Contents | None) -> Iterator[str]:
     purpose = "" if contents else f" ({_PURPOSES[entry.name]})"
     yield f"{entry.name}{purpose}: {entry.request}"
     if entry.health:

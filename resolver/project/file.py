@@ -17,6 +17,7 @@ from resolver.errors import UsageError
 from resolver.project.checked import checked, shown, unknown
 from resolver.project.derived import Derived, derived
 from resolver.project.location import exists, folders, objection
+from resolver.project.model import Service
 from resolver.project.probe import read_probe
 from resolver.project.reading import read
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.model import PortRequest
-    from resolver.project.model import Probe
 
 OWN_NAME = "ultra-ports.toml"
 MINE = "mine"
@@ -72,15 +72,6 @@ class WholeFile(_ProjectTable, frozen=True):
     export: dict[str, _Text] = {}
 
 
-class ServiceLine(Struct, frozen=True):
-    """One service as the file has it."""
-
-    name: str
-    request: PortRequest
-    variable: str
-    health: Probe | None = None
-
-
 class Contents(Struct, frozen=True):
     """A project file that makes sense. `environments` maps each to the ports that differ there.
 
@@ -90,7 +81,7 @@ class Contents(Struct, frozen=True):
     path: Path
     project: str
     pool: tuple[tuple[int, int], ...]
-    services: tuple[ServiceLine, ...]
+    services: tuple[Service, ...]
     environments: dict[str, dict[str, int]]
     exports: tuple[Derived, ...] = ()
     env_files: tuple[str, ...] = ()
@@ -186,7 +177,7 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
         raise UsageError(
             f"project: expected a name that can be printed, not {shown(found.project)}"
         )
-    services = tuple(_entry(name, value) for name, value in found.services.items())
+    services = tuple(_entry(name, value, path.name) for name, value in found.services.items())
     seen: dict[str, str] = {}
     for each in services:
         if (other := seen.setdefault(each.variable, each.name)) != each.name:
@@ -210,7 +201,7 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
     )
 
 
-def _entry(name: str, value: object) -> ServiceLine:
+def _entry(name: str, value: object, origin: str) -> Service:
     if not is_name(name):
         expected = "expected a name of letters, digits, - and _, which a letter begins"
         raise UsageError(f"services: {expected}: {shown(name)} is no name of a service")
@@ -219,9 +210,9 @@ def _entry(name: str, value: object) -> ServiceLine:
         value = {"port": checked(value, _Port | str, where)}
     table: _ServiceTable = checked(value, _ServiceTable, where)
     health = None if table.health is None else read_probe(table.health, f"{where}.health")
-    return ServiceLine(
-        name, _request(table, where), table.variable or default_variable(name), health
-    )
+    request = _request(table, where)
+    variable = table.variable or default_variable(name)
+    return Service(name, request, variable, origin, request, health)
 
 
 def _request(table: _ServiceTable, where: str) -> PortRequest:

@@ -61,11 +61,12 @@ def load(start: Path, environ: Mapping[str, str], without: Callable[[str], str] 
     )
 
 
-def standard() -> tuple[file.ServiceLine, ...]:
+def standard() -> tuple[Service, ...]:
     """The services that every project has as long as it names none."""
+    requests = {name: PortRequest(PortNumber(port)) for name, port in STANDARD.items()}
     return tuple(
-        file.ServiceLine(name, PortRequest(PortNumber(port)), file.default_variable(name))
-        for name, port in STANDARD.items()
+        Service(name, request, file.default_variable(name), STANDARD_ORIGIN, request)
+        for name, request in requests.items()
     )
 
 
@@ -106,21 +107,22 @@ def _dotenv(
         raise UsageError(f"{path}: {error}") from error
 
 
-def _of_environment(entry: file.ServiceLine, found: file.Contents | None, chosen: str) -> Service:
+def _of_environment(service: Service, found: file.Contents | None, chosen: str) -> Service:
     """The service with the port that it has in the chosen environment, as yet without variables."""
-    origin = found.path.name if found else STANDARD_ORIGIN
-    request = entry.request
-    if found and chosen:
-        if chosen not in found.environments:
-            known = ", ".join(sorted(found.environments)) or "none"
-            raise UsageError(
-                f"{ENVIRONMENT_VARIABLE} is {chosen!a}: {found.path} has no such environment "
-                f"(there are: {known})"
-            )
-        if (port := found.environments[chosen].get(entry.name)) is not None:
-            request = replace(request, port=PortNumber(port))
-            origin = f"environments.{chosen} in {found.path.name}"
-    return Service(entry.name, request, entry.variable, origin, entry.request, entry.health)
+    if not found or not chosen:
+        return service
+    if chosen not in found.environments:
+        known = ", ".join(sorted(found.environments)) or "none"
+        raise UsageError(
+            f"{ENVIRONMENT_VARIABLE} is {chosen!a}: {found.path} has no such environment "
+            f"(there are: {known})"
+        )
+    port = found.environments[chosen].get(service.name)
+    if port is None:
+        return service
+    request = replace(service.request, port=PortNumber(port))
+    origin = f"environments.{chosen} in {found.path.name}"
+    return replace(service, request=request, origin=origin)
 
 
 def _decided(service: Service, environ: Mapping[str, str], local: Mapping[str, str]) -> Service:

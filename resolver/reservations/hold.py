@@ -103,7 +103,12 @@ class Hold:
         """Whether a server that sets SO_REUSEADDR can bind under this hold, as it can on Linux."""
         if self.request.transport is Transport.UDP or not self._kept:
             return False
-        return sys.platform == "linux" or _can_be_bound_again(self.request)
+        if sys.platform != "linux":
+            try:
+                bound(self.request, reuse=True).close()
+            except OSError:
+                return False
+        return True
 
     def release(self) -> None:
         """Lets the port go; a second time changes nothing."""
@@ -115,15 +120,6 @@ class Hold:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-
-def _can_be_bound_again(request: PortRequest) -> bool:
-    """Whether this kernel lets SO_REUSEADDR bind what is held."""
-    try:
-        bound(request, reuse=True).close()
-    except OSError:
-        return False
-    return True
 
 
 def _gate(request: PortRequest) -> socket.socket:
