@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shlex
 import stat
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +26,7 @@ from resolver.host.paths import ForeignFileError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_POLL_SECONDS = 0.005
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -152,6 +155,22 @@ def folder(path: str | os.PathLike[str], *, make: bool = False) -> Folder:
             f"(`chmod +t {quoted}` if they shall use it too, `chmod go-w {quoted}` if not)"
         )
     return found
+
+
+def lock(descriptor: int, patience_seconds: float) -> bool:
+    """Has an exclusive lock (flock(2)) for as long as the file is open; False: others kept it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def _made(path: str | os.PathLike[str]) -> Folder:

@@ -7,12 +7,10 @@ this very moment for too long, loses one. The file never grows.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +27,7 @@ if TYPE_CHECKING:
 _HEAD = b"ultra-ports outcomes 1\n"  # nothing else is ever written to
 _DIGITS = 20  # fixed, so that the file has always the same length
 _LONGEST = 4096
-_TRIES = 5
-_PAUSE_SECONDS = 0.002
+_PATIENCE_SECONDS = 0.01  # whoever keeps the lock for long keeps nobody waiting
 
 
 def count(report: Report, environ: Mapping[str, str]) -> None:
@@ -78,12 +75,7 @@ def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
 
 
 def _add(opened: int, verdicts: list[Verdict]) -> None:
-    for _ in range(_TRIES):
-        with suppress(BlockingIOError):
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        time.sleep(_PAUSE_SECONDS)
-    else:  # whoever keeps the lock for long keeps nobody waiting
+    if not own_files.lock(opened, _PATIENCE_SECONDS):
         return
     counts = _counts(os.pread(opened, _LONGEST, 0))
     if counts is not None:

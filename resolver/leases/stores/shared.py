@@ -9,7 +9,6 @@ may write to the directory may change what it says, which is what it is shared f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from contextlib import closing, contextmanager, suppress
@@ -137,18 +136,10 @@ class SharedDatabase:
     @contextmanager
     def _locked(self, folder: Folder) -> Iterator[None]:
         """Has the lock file, which a killed process lets go of (flock(2))."""
-        deadline = time.monotonic() + self._patience
         descriptor = folder.open(_LOCK)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        message = f"{self._path} is busy: others kept it for too long"
-                        raise StoreError(message) from None
-                    time.sleep(_PAUSE_SECONDS)
+            if not own_files.lock(descriptor, self._patience):
+                raise StoreError(f"{self._path} is busy: others kept it for too long")
             yield
         finally:
             os.close(descriptor)

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver.errors import UltraPortsError, UsageError
+from resolver.host.own_files import lock
 from resolver.host.paths import Place, reach
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 LONGEST = 8 << 20  # bytes of an environment file that anybody could mean
 LOCK_SECONDS = 10.0
-_POLL_SECONDS = 0.02
 _ATTEMPTS = 10
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL}  # some network file systems
 
@@ -119,20 +117,15 @@ def _locked(place: Place) -> Iterator[None]:
     """Keeps other writers of this directory out."""
     descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=place.folder)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    break  # what others change meanwhile is still noticed
-                if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-                    raise
-            if time.monotonic() > deadline:
-                folder = os.path.dirname(place.text)  # noqa: PTH120 - a text
-                raise UltraPortsError(f"another process keeps {folder} locked; nothing was changed")
-            time.sleep(_POLL_SECONDS)
+        try:
+            locked = lock(descriptor, LOCK_SECONDS)
+        except OSError as error:
+            locked = error.errno in _NO_LOCKS  # what others change meanwhile is still noticed
+            if not locked:
+                raise
+        if not locked:
+            folder = os.path.dirname(place.text)  # noqa: PTH120 - a text
+            raise UltraPortsError(f"another process keeps {folder} locked; nothing was changed")
         yield
     finally:
         os.close(descriptor)
