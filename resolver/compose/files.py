@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
 from resolver.project import variables
+from resolver.project.location import is_file
 from resolver.project.names import working_directory
 from resolver.project.reading import open_regular, read
 
@@ -60,18 +61,11 @@ def _find(given: Sequence[str], cwd: Path) -> tuple[Path, ...]:
 
 def _search(cwd: Path) -> tuple[Path, ...]:
     for folder in (cwd, *cwd.parents):
-        found = [folder / name for name in NAMES if _is_file(folder / name)]
+        found = [folder / name for name in NAMES if is_file(folder / name)]
         if found:
-            overrides = [folder / name for name in OVERRIDES if _is_file(folder / name)]
+            overrides = [folder / name for name in OVERRIDES if is_file(folder / name)]
             return (found[0], *overrides[:1])
     return ()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # in a directory that may not be entered
-        return False
 
 
 def _variable(name: str, cwd: Path) -> str:
@@ -84,7 +78,7 @@ def _variable(name: str, cwd: Path) -> str:
         disabled = os.environ.get("COMPOSE_DISABLE_ENV_FILE") in _TRUE
         paths = [] if disabled else [cwd / ".env"]
     found = ""
-    for path in filter(_is_file, paths):
+    for path in filter(is_file, paths):
         text = read(path, "replace")
         with suppress(UsageError):  # compose says what it makes of such a file
             found = variables.parse(text, os.environ).get(name) or found

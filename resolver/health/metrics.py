@@ -23,7 +23,7 @@ _HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}
 _HEARD = {"accepts", "speaks"}
 _LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
-Labels = tuple[tuple[str, str], ...]
+Labels = dict[str, str]
 Samples = Iterable[tuple[Labels, float]]
 Family = tuple[str, str, str, Samples]
 
@@ -50,74 +50,70 @@ def exposition(readings: Readings) -> str:
 
 def _families(readings: Readings) -> Iterator[Family]:
     """The name of each metric, its type, its help, and its samples."""
-    version: Labels = (("version", __version__),)
-    yield "build_info", "gauge", "The version that answers.", [(version, 1.0)]
+    yield "build_info", "gauge", "The version that answers.", [({"version": __version__}, 1.0)]
     report = readings.report
-    success = [((), float(report is not None))]
-    yield "check_success", "gauge", "1 where the last check could be made.", success
+    text = "1 where the last check could be made."
+    yield "check_success", "gauge", text, [({}, float(report is not None))]
     if report is not None:
         yield from _of_check(report, readings.seconds)
     if readings.looks is not None:
         text = "How often ports were looked at for respawns and reservations."
-        yield "looks_total", "counter", text, [((), float(readings.looks))]
+        yield "looks_total", "counter", text, [({}, float(readings.looks))]
     if readings.respawns is not None:
         text = "How often a holder of the port was seen to come back."
         respawns = ((_request(each), float(n)) for each, n in readings.respawns.items())
         yield "port_respawns_total", "counter", text, respawns
     if readings.leases is not None:
         leases = (
-            ((("project", project), ("held", "true" if held else "false")), float(n))
+            ({"project": project, "held": "true" if held else "false"}, float(n))
             for (project, held), n in sorted(readings.leases.items())
         )
         yield "leases", "gauge", "Living reservations of ports.", leases
     if readings.outcomes is not None:
-        outcomes = (((("verdict", each),), float(n)) for each, n in readings.outcomes.items())
+        outcomes = (({"verdict": each}, float(n)) for each, n in readings.outcomes.items())
         yield "resolve_outcomes_total", "counter", "Ports by what resolve came to.", outcomes
 
 
 def _of_check(report: HealthReport, seconds: float) -> Iterator[Family]:
-    services = report.services
-    at: Samples = [((), report.at)]
-    yield "check_timestamp_seconds", "gauge", "When the last check began.", at
-    yield "check_duration_seconds", "gauge", "How long it took.", [((), seconds)]
-    up = [(_port(each), float(each.healthy is True)) for each in services]
+    ports = [(_port(each), each) for each in report.services]
+    yield "check_timestamp_seconds", "gauge", "When the last check began.", [({}, report.at)]
+    yield "check_duration_seconds", "gauge", "How long it took.", [({}, seconds)]
+    up = ((port, float(each.healthy is True)) for port, each in ports)
     yield "port_up", "gauge", "1 where the port is known to be healthy.", up
+    info = (
+        (
+            {**port, "level": each.level, "belongs": each.belongs, "health": _HEALTH[each.healthy]},
+            1.0,
+        )
+        for port, each in ports
+    )
     text = "How far each port got, whose its holder is, and what that comes to."
-    yield "port_info", "gauge", text, [(_info(each), 1.0) for each in services]
-    holders = [sample for each in services for sample in _holders(each)]
+    yield "port_info", "gauge", text, info
+    holders = (
+        ({**port, "kind": found.kind, "holder": _name(found.holder)}, 1.0)
+        for port, each in ports
+        for found in (holder.classification for holder in each.holders)
+    )
     yield "port_holder_info", "gauge", "Who holds each port, and as what.", holders
-    answers = [sample for each in services for sample in _answers(each)]
+    answers = (
+        ({**port, "from": answer.address}, answer.seconds)
+        for port, each in ports
+        for answer in each.answers
+        if answer.level in _HEARD
+    )
     yield "port_answer_seconds", "gauge", "How long each address took to answer.", answers
 
 
 def _request(request: PortRequest) -> Labels:
-    return (
-        ("port", str(request.port)),
-        ("transport", request.transport),
-        ("address", request.address or ""),
-    )
+    return {
+        "port": str(request.port),
+        "transport": request.transport,
+        "address": request.address or "",
+    }
 
 
 def _port(health: ServiceHealth) -> Labels:
-    return (("service", health.target.name), *_request(health.target.request))
-
-
-def _info(health: ServiceHealth) -> Labels:
-    return (
-        *_port(health),
-        ("level", health.level),
-        ("belongs", health.belongs),
-        ("health", _HEALTH[health.healthy]),
-    )
-
-
-def _holders(health: ServiceHealth) -> Iterator[tuple[Labels, float]]:
-    for report in health.holders:
-        found = report.classification
-        yield (
-            (*_port(health), ("kind", found.kind), ("holder", _name(found.holder))),
-            1.0,
-        )
+    return {"service": health.target.name, **_request(health.target.request)}
 
 
 def _name(holder: Holder) -> str:
@@ -125,13 +121,6 @@ def _name(holder: Holder) -> str:
     if holder.container is not None:
         return holder.container.name
     return holder.master.name if holder.master is not None else ""
-
-
-def _answers(health: ServiceHealth) -> Iterator[tuple[Labels, float]]:
-    for answer in health.answers:
-        if answer.level in _HEARD:
-            labels = (*_port(health), ("from", answer.address))
-            yield labels, answer.seconds
 
 
 def _text(name: str, kind: str, text: str, samples: Samples) -> str:
@@ -145,11 +134,6 @@ def _text(name: str, kind: str, text: str, samples: Samples) -> str:
 
 
 def _series(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_label(text)}"' for name, text in labels) + "}"
-
-
-def _label(text: str) -> str:
-    """Printable, and then escaped: a backslash of ours is a backslash for the reader."""
-    return escape(text).translate(_LABEL)
+    """Values are printable, and then escaped: a backslash of ours is a backslash for the reader."""
+    pairs = (f'{name}="{escape(text).translate(_LABEL)}"' for name, text in labels.items())
+    return "{" + ",".join(pairs) + "}" if labels else ""

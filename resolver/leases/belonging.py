@@ -13,7 +13,7 @@ from resolver.leases.token_carriers import carries
 from resolver.model import Container, Holder, Process, ProcessIdentity
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
 from resolver.project.checkout import checkout
-from resolver.project.location import exists
+from resolver.project.location import exists, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,19 +143,12 @@ def _of_process(process: Process) -> Iterator[tuple[str, str]]:
     folder = Path(process.cwd or "/")
     yield "its working directory", str(folder)
     for word in process.command[1:_WORDS]:
-        if "/" in word and not word.startswith("-") and _is_file(folder / word):
+        if "/" in word and not word.startswith("-") and is_file(folder / word):
             yield "its script", os.path.normpath((folder / word).parent)
     if process.command and "/" in process.command[0]:  # as it was called: a venv's is a link
         environment = (folder / process.command[0]).parent.parent
-        if _is_file(environment / "pyvenv.cfg"):
+        if is_file(environment / "pyvenv.cfg"):
             yield "its virtual environment", os.path.normpath(environment)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _deleted(folder: str) -> str:
