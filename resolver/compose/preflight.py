@@ -23,6 +23,7 @@ from resolver.gather import engines, list_sockets
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
 from resolver.host.engine_client import socket_path
+from resolver.host.files import text_of
 from resolver.host.peer import listener_uid
 from resolver.model import EngineState, ExitStatus, Policy, PortRequest, Report
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from resolver.compose.findings import EntryReport, Finding
     from resolver.compose.model import ComposeProject
 
-_FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")  # ip(7)
+_FIRST_UNPRIVILEGED = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # ip(7)
 _CONNECT_SECONDS = 0.5
 
 
@@ -210,11 +211,6 @@ def host_limits(endpoint: str) -> HostLimits:
     uid = None
     if path := socket_path(endpoint):
         uid = listener_uid(path, _CONNECT_SECONDS)
-    return HostLimits(ephemeral, reserved, _first_unprivileged(), uid)
-
-
-def _first_unprivileged() -> int:
-    try:
-        return int(_FIRST_UNPRIVILEGED.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0  # not Linux: what an engine may do there is the business of its virtual machine
+    # not on Linux: what an engine may do there is the business of its virtual machine
+    first_unprivileged = int(text_of(_FIRST_UNPRIVILEGED) or 0)
+    return HostLimits(ephemeral, reserved, first_unprivileged, uid)

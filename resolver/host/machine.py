@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 from msgspec import Struct
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc_sys_kernel(5), random(4)
+from resolver.host.files import text_of
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"  # proc_sys_kernel(5), random(4)
 
 
 class Machine(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,9 +28,7 @@ def this_machine() -> Machine:
 
 def _boot() -> str:
     """Changes with every boot; on Linux it is the kernel's own random id."""
-    if _BOOT_ID.exists():
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    return f"{platform.node()} {round(psutil.boot_time())}"
+    return text_of(_BOOT_ID).strip() or f"{platform.node()} {round(psutil.boot_time())}"
 
 
 def _namespace(kind: str) -> str:

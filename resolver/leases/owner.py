@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from resolver.errors import StateChangedError, UsageError
 from resolver.host import machine
+from resolver.host.files import text_of
 from resolver.host.identity import proc_is_ours, start_time
 from resolver.leases.model import Owner
 from resolver.leases.scope import host_scope
@@ -93,10 +94,7 @@ def name_of(owner: Owner, where: Here) -> str:
     """What the owner's process is called; "" where it cannot be seen from here."""
     if (owner.boot, owner.pid_namespace) != (where.boot, where.pid_namespace):
         return ""
-    try:
-        return Path(f"/proc/{owner.pid}/comm").read_text(errors="replace").rstrip("\n")
-    except OSError:
-        return ""
+    return text_of(f"/proc/{owner.pid}/comm").rstrip("\n")
 
 
 def _lives(owner: Owner) -> bool:
