@@ -102,19 +102,19 @@ class SharedCheck:
             thread.join(seconds)
 
     def _fly(self, flight: Future[CheckResult]) -> None:
-        begun = time.monotonic()
-        found: CheckResult | BaseException
         try:
-            found = CheckResult(self._check(self._run), time.monotonic() - begun)
-        except UltraPortsError as error:
-            found = CheckResult(None, time.monotonic() - begun, str(error), int(error.status))
+            flight.set_result(self._result())
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for those who wait
-            found = error
-        self._ended = time.monotonic()
-        if isinstance(found, CheckResult):
-            flight.set_result(found)
-        else:
-            flight.set_exception(found)
+            flight.set_exception(error)
+
+    def _result(self) -> CheckResult:
+        begun = time.monotonic()
+        try:
+            return CheckResult(self._check(self._run), time.monotonic() - begun)
+        except UltraPortsError as error:
+            return CheckResult(None, time.monotonic() - begun, str(error), int(error.status))
+        finally:
+            self._ended = time.monotonic()
 
     def _run(self, probes: Coroutine[Any, Any, _T]) -> _T:
         with asyncio.Runner() as runner:
