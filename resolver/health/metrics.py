@@ -70,7 +70,7 @@ def _families(readings: Readings) -> Iterator[Family]:
         )
         yield "leases", "gauge", "Living reservations of ports.", leases
     if readings.outcomes is not None:
-        outcomes = (({"verdict": each}, float(n)) for each, n in readings.outcomes.items())
+        outcomes = (({"verdict": str(each)}, float(n)) for each, n in readings.outcomes.items())
         yield "resolve_outcomes_total", "counter", "Ports by what resolve came to.", outcomes
 
 
