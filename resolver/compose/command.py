@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -56,16 +57,13 @@ class ComposeCommand:
 
     def __init__(self, arguments: ComposeArguments) -> None:
         self.arguments = arguments
-        self._files: tuple[Path, ...] | None = None
         self._found: tuple[str, ...] = ()
         self._projects: dict[tuple[str, ...], ComposeProject] = {}
 
-    @property
+    @cached_property
     def files(self) -> tuple[Path, ...]:
         """The project's files, absolute; what they include is not among them."""
-        if self._files is None:
-            self._files = files.find(self.arguments.files)
-        return self._files
+        return files.find(self.arguments.files)
 
     @property
     def engine(self) -> EngineState:
