@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from resolver.project.file import default_variable, is_name
 from resolver.project.model import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.compose.model import ComposeProject
 
 
@@ -19,17 +16,14 @@ def services(project: ComposeProject) -> tuple[Service, ...]:
 
     A range, of which the engine chooses, is none.
     """
-    return tuple(_services(project))
-
-
-def _services(project: ComposeProject) -> Iterator[Service]:
     origin = project.files[0].name if project.files else "the compose file"
-    seen: Counter[str] = Counter()
+    found: list[Service] = []
+    seen: set[str] = set()
     for service in project.services:
-        for entry in service.fixed:
-            if not entry.is_single or not is_name(service.name):
-                continue
-            (request,) = entry.requests
-            name = f"{service.name}-{request.port}" if seen[service.name] else service.name
-            seen[service.name] += 1
-            yield Service(name, request, default_variable(name), origin, request)
+        for entry in service.fixed if is_name(service.name) else ():
+            if entry.is_single:
+                (request,) = entry.requests
+                name = f"{service.name}-{request.port}" if service.name in seen else service.name
+                seen.add(service.name)
+                found.append(Service(name, request, default_variable(name), origin, request))
+    return tuple(found)

@@ -43,14 +43,13 @@ _PAUSE_SECONDS = 0.005
 class _Copy(Struct, frozen=True):
     """The `number` of a database, higher than that of the other copy where it is newer.
 
-    It is 0, and that empty, where there is none; `damaged`: there is something else. `torn`: that
-    may be the beginning of a copy.
+    It is 0, and that empty, where there is none; `torn`: there is something else, which may be the
+    beginning of a copy (True) or is none (False).
     """
 
     number: int = 0
     database: bytes = b""
-    damaged: bool = False
-    torn: bool = False
+    torn: bool | None = None
 
 
 class SharedDatabase:
@@ -129,8 +128,8 @@ class SharedDatabase:
         newest = max(copies, key=lambda copy: copy.number)
         if newest.number:
             return newest
-        if second == _Copy() and (first == second or first.torn):
-            return second
+        if second.torn is None and first.torn is not False:
+            return _Copy()
         raise rows.MalformedError("neither copy can be read")
 
     @contextmanager
@@ -156,8 +155,7 @@ def _read(folder: Folder, name: str) -> _Copy:
     rest = raw[len(_HEAD) + _DIGEST :]
     number = int.from_bytes(rest[:_NUMBER])
     if head != _HEAD or digest != sha256(rest).digest() or number > _MOST_CHANGES:
-        torn = raw.startswith(_HEAD) or _HEAD.startswith(raw)
-        return _Copy(damaged=bool(raw), torn=bool(raw) and torn)
+        return _Copy(torn=raw.startswith(_HEAD) or _HEAD.startswith(raw) if raw else None)
     return _Copy(number, rest[_NUMBER:])
 
 
