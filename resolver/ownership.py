@@ -40,10 +40,13 @@ _HEAD = "ref: refs/heads/"
 class Viewpoint(Struct, frozen=True):
     """Who asks: the checkout that this command runs in, and the living leases of the machine.
 
-    `place_of` is `checkout`, and `branch_of` is `_branch`; both remember what they were asked.
+    `place` is the working directory where that is in no checkout; `around` is the same, but ""
+    where what works below it may be anybody's. `place_of` is `checkout`, and `branch_of` is
+    `_branch`; both remember what they were asked.
     """
 
     place: str
+    around: str
     where: Here
     leases: tuple[Lease, ...]
     place_of: Callable[[str], str]
@@ -60,8 +63,24 @@ def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
         leases = notes.living(environ)
     except UltraPortsError:
         leases = ()
-    place = checkout(folder) or folder
-    return Viewpoint(place, here(environ), leases, cache(checkout), cache(_branch))
+    place = checkout(folder)
+    around = place or ("" if _is_anybodys(folder) else folder)
+    return Viewpoint(
+        place or folder, around, here(environ), leases, cache(checkout), cache(_branch)
+    )
+
+
+def _is_anybodys(folder: str) -> bool:
+    """Whether servers below a directory that is no checkout need not be whose who stands in it.
+
+    In `/` daemons live; in a home directory, every project of its user; where others may write, as
+    in `/tmp`, everybody.
+    """
+    try:
+        mode = Path(folder).stat().st_mode
+        return folder in {"", "/", str(Path.home())} or bool(mode & stat.S_IWOTH)
+    except (OSError, RuntimeError):  # it is gone, or nobody knows a home
+        return True
 
 
 def with_ownership(
@@ -93,7 +112,7 @@ def _by_lease(holder: Holder, asking: Viewpoint) -> Ownership | None:
 
 
 def _by_home(holder: Holder, asking: Viewpoint) -> Ownership | None:
-    found = home(holder, asking.place, asking.place_of)
+    found = home(holder, asking.around, asking.place_of)
     if found is None:
         return None
     project = holder.container.label(PROJECT) if holder.container else ""

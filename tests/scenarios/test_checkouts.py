@@ -174,6 +174,23 @@ def test_a_tool_that_is_a_clone_itself_is_no_checkout(
     assert checkouts.ownership()["whose"] == "unknown"
 
 
+@pytest.mark.parametrize("folder", ["/", "shared", "home"])
+def test_where_anybody_works_nothing_is_mine(folder: str, lab: Lab, tmp_path: Path) -> None:
+    number, home = free_port(), tmp_path / "home"
+    port = str(number)
+    (home / "app").mkdir(parents=True)
+    server = lab.start("answering", number, prefix=("env", "-C", str(home / "app")))
+    cwd = {"/": Path("/"), "shared": tmp_path, "home": home}[folder]
+    if folder == "shared":
+        tmp_path.chmod(0o1777)
+
+    run = ultra("resolve", "--mine", *QUICK, port, cwd=cwd, env={"HOME": str(home)})
+
+    assert (run.status, server.alive) == (3, True), run.stdout
+    nearer = ultra("resolve", "--mine", *QUICK, port, cwd=home / "app", env={"HOME": str(home)})
+    assert (nearer.status, server.alive) == (0, False), nearer.stdout
+
+
 def test_a_plan_that_spared_it_does_not_end_it_later(checkouts: Checkouts, tmp_path: Path) -> None:
     server = checkouts.serve(checkouts.main)
     plan = str(tmp_path / "plan.json")
