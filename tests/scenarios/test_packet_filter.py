@@ -348,6 +348,27 @@ def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:
     assert any("no tool here lists all" in note for note in run.json["notes"]), run.stdout
 
 
+@pytest.mark.parametrize(
+    ("rule", "run_for_it", "spared"),
+    [
+        ("iptables-legacy -t nat -L >/dev/null", "iptables", ("ip6tables", "nft -j")),
+        (TELLING["DNAT"], "iptables", ("nft -j", "legacy-save")),
+        (RULES["nft"].format(port=80, address="10.77.1.2"), "nft -j list", ("legacy-save",)),
+    ],
+    ids=["old", "new", "native"],
+)
+def test_a_tool_is_run_where_it_would_list_a_rule(
+    rule: str, run_for_it: str, spared: tuple[str, ...]
+) -> None:
+    shown = {"ULTRA_PORTS_LOG": "debug"}
+    words = ("resolve", "--dry-run", str(free_port()), "--no-docker")
+
+    run = ultra(*words, env=shown, prefix=namespace(rule))
+
+    assert run_for_it in run.stderr
+    assert not [tool for tool in spared if tool in run.stderr], run.stderr
+
+
 def test_an_empty_table_of_the_old_kind_is_nothing_to_say() -> None:
     inside = namespace("iptables-legacy -t nat -L >/dev/null")
 
