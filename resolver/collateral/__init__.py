@@ -18,8 +18,8 @@ from resolver.collateral import (
     displays,
     inherited,
     inhibitors,
-    known,
     ports,
+    programs,
     siblings,
     state,
     terminals,
@@ -68,6 +68,6 @@ def _collateral(
         *state.lost(family),
         *inhibitors.lost(family),
         *databases.lost(family),
-        *known.lost(family, (each.kind for each in shown if each.degree is Degree.REFUSED)),
+        *programs.lost(family, (each.kind for each in shown if each.degree is Degree.REFUSED)),
         *siblings.lost(family, snapshot),
     )
