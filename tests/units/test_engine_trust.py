@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,9 +37,9 @@ from resolver.model import (
 from resolver.report.listing import listing
 from resolver.report.story import stories
 from resolver.report.style import TextStyle
-from tests.lab.cli import ultra
+from tests.lab.cli import COMMAND
 from tests.lab.ports import free_port
-from tests.lab.processes import unavailable
+from tests.lab.processes import stays, unavailable
 from tests.lab.strangers import stranger
 
 if TYPE_CHECKING:
@@ -195,11 +196,15 @@ def test_a_users_engine_is_not_listened_to(lab: Lab) -> None:
     with stranger() as other:
         other.claims(port)
         other.engine(lab, other.docker)
-        limit = ("timeout", "--signal=INT", "4")
-        env = {"DOCKER_HOST": "unix:///nonexistent.sock"}
-        run = ultra("watch", "--json", str(port), env=env, prefix=(*limit, *other.inside))
-        assert '"held"' in run.stdout, run.stderr
-        assert other.asked == []
+        argv = [*other.inside, COMMAND, "watch", "--json", str(port)]
+        env = {**os.environ, "DOCKER_HOST": "unix:///nonexistent.sock"}
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as watch:
+            assert watch.stdout is not None
+            try:
+                assert any('"held"' in line for line in watch.stdout)
+                assert stays(lambda: other.asked == [])
+            finally:
+                watch.terminate()
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -28,10 +28,12 @@ def main() -> None:
 
 
 def _wait_for_the_end(options: argparse.Namespace, sockets: list[socket.socket]) -> None:
+    seconds = None
     while True:
-        got = next_signal(options.log, "server", seconds=options.exit_after)
+        got = next_signal(options.log, "server", seconds=seconds)
         if got is None or not options.ignore:
             break
+        seconds = options.exit_after
         for server in sockets if options.close_on_term else ():
             server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             server.close()
@@ -69,7 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--close-on-term", action="store_true", help="with --ignore")
     parser.add_argument("--slow", type=float, default=0.0, help="seconds a graceful stop takes")
     parser.add_argument("--file", help="what a graceful stop writes")
-    parser.add_argument("--exit-after", type=float, help="seconds without a signal")
+    parser.add_argument("--exit-after", type=float, help="with --ignore: seconds after a signal")
     parser.add_argument("--name", help="the process name to take")
     parser.add_argument("--log")
     parser.add_argument("--padding", help="for long and odd command lines")
