@@ -13,6 +13,7 @@ ONLY_VARIABLE = "ULTRA_PORTS_ONLY"  # "mine": resolve ends nothing of other chec
 LOG_VARIABLE = "ULTRA_PORTS_LOG"  # a level, or LEVEL:FILE
 GATHERER_VARIABLE = "ULTRA_PORTS_GATHER"  # "psutil" takes the portable path, for tests
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"  # anything: show the traceback of an internal error
+LEASES_VARIABLE = "ULTRA_PORTS_LEASES"  # no setting: `run` gives it to its program
 
 
 class Setting(Struct, frozen=True):

@@ -30,10 +30,14 @@ def shell_line(command: Command) -> str:
     Names of the machine's processes, containers and folders may hold anything: what cannot be
     printed stands in `$'…'`, byte by byte, as bash, zsh and ksh read it.
     """
-    line = join(command.argv)
-    if command.folder is not None:
-        line = f"cd {quote(command.folder)} && {line}"
+    line = " ".join(shell_words(command))
     return f"{line}   # {printable(command.comment)}" if command.comment else line
+
+
+def shell_words(command: Command) -> list[str]:
+    """The words of the line, each as the shell takes it, without the comment."""
+    folder = [] if command.folder is None else ["cd", quote(command.folder), "&&"]
+    return [*folder, *_quoted(command.argv)]
 
 
 def shown(command: Command) -> str:
@@ -44,10 +48,14 @@ def shown(command: Command) -> str:
 
 def join(words: Sequence[str]) -> str:
     """The words as one shell line; the first is a program, never the shell's own word."""
-    line = " ".join(map(quote, words))
+    return " ".join(_quoted(words))
+
+
+def _quoted(words: Sequence[str]) -> list[str]:
+    first, *others = [*map(quote, words)] or [""]
     if words and words[0] in _OF_SHELLS:
-        return f"env {line}"
-    return f"'{words[0]}'{line[len(words[0]) :]}" if words and _assigns(words[0]) else line
+        return ["env", first, *others]
+    return [f"'{first}'" if words and _assigns(words[0]) else first, *others]
 
 
 def _assigns(word: str) -> bool:

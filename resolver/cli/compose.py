@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from resolver.cli import options
 from resolver.cli.compose_options import (
@@ -18,8 +19,9 @@ from resolver.cli.compose_options import (
     arguments_of,
     resolving,
 )
+from resolver.cli.nearest import with_nearest
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet, Verbose
-from resolver.cli.output import fit, print_json, say
+from resolver.cli.output import fit, print_json, say, style
 from resolver.compose import freeing
 from resolver.compose.command import ComposeCommand
 from resolver.compose.preflight import preflight as look
@@ -29,7 +31,7 @@ from resolver.model import AdviseStep, ExitStatus
 from resolver.project import names
 from resolver.project.names import working_directory
 from resolver.project.reading import read
-from resolver.report.preflight import envelope, github_annotations, text
+from resolver.report.preflight import HELD, envelope, github_annotations, text
 from resolver.shell import shown
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def preflight(
     found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
     if json and form is not PreflightFormat.TEXT:
         raise UsageError("--json and --format contradict each other")
+    if json or not quiet:
+        found = beside(found, use_docker=not no_docker)
     tell(found, quiet=quiet, verbose=verbose)
     if json:
         print_json(envelope(found))
@@ -86,8 +90,18 @@ def preflight(
         texts = {file: _text(file) for file in found.project.files}
         print(github_annotations(found, working_directory(), texts))
     elif not quiet:
-        print(fit(text(found, _following(found, arguments), verbose=verbose)))
+        print(fit(text(found, style(verbose=verbose), _following(found, arguments))))
     return int(found.exit_status)
+
+
+def beside(found: Preflight, *, use_docker: bool) -> Preflight:
+    """The same, with a free port beside each that is in somebody else's hands."""
+    conflicts = (each for each in found.findings if each.code in HELD and not found.away)
+    held = {request for each in conflicts for request in each.requests}
+    if not held:
+        return found
+    report = with_nearest(found.report, held, use_docker=use_docker, runs=False)
+    return replace(found, report=report)
 
 
 def _text(file: Path) -> str:

@@ -164,6 +164,13 @@ def command_line() -> tuple[str, ...]:
     return (program(), *sys.argv[1:])
 
 
+def in_earnest() -> tuple[str, ...]:
+    """This command line without `--dry-run`; empty where it has none."""
+    words = sys.argv[1:]
+    kept = [word for word in words if word not in {"-n", "--dry-run"}]
+    return ("ultra-ports", *kept) if len(kept) < len(words) else ()
+
+
 def program() -> str:
     """This command as it can be typed behind sudo, which has a search path of its own."""
     name = "ultra-ports"

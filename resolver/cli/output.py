@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
 
 from resolver.cli import LONGEST_MESSAGE
 from resolver.host.identity import age_seconds
@@ -44,15 +43,7 @@ def show(
     if json:
         print_json(machine.envelope(report))
     elif not quiet:
-        print(
-            fit(
-                _text(
-                    report,
-                    replace(style(verbose=verbose), again=again),
-                    lists=lists and not verbose,
-                )
-            )
-        )
+        print(fit(_text(report, style(verbose=verbose, again=again), lists=lists and not verbose)))
 
 
 def say(messages: Iterable[str]) -> None:
@@ -66,12 +57,30 @@ def print_json(envelope: object) -> None:
     print(encode(envelope))
 
 
-def style(*, verbose: bool = False) -> TextStyle:
-    """Stdout as it is: how wide, and whether in colour (no-color.org, force-color.org)."""
+def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
+    """Stdout as it is: how wide, and whether in colour (no-color.org, force-color.org).
+
+    `again` is the command line that does what a dry run shows.
+    """
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") != "dumb")
-    return TextStyle(width, colour and not os.environ.get("NO_COLOR"), verbose, age_seconds)
+    return TextStyle(
+        width,
+        colour and not os.environ.get("NO_COLOR"),
+        verbose,
+        age_seconds,
+        again=again,
+        folder=_working_directory() if terminal else "",
+        finds=shutil.which,
+    )
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return ""
 
 
 def _text(report: Report, to: TextStyle, *, lists: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec.structs import replace
@@ -144,7 +144,9 @@ def resolve(
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
-    report = _with_checkouts(report, take=take)
+    report = _with_taken(report) if take else report
+    heard = (json or not quiet) and not stale
+    report = _with_nearest(report, policy, runs=not compose) if heard else report
     show(
         report,
         json=json,
@@ -157,21 +159,27 @@ def resolve(
 
 def _in_earnest(plan_out: str | None) -> tuple[str, ...]:
     """The command line that does what this dry run shows."""
-    words = options.command_line()[1:]
-    kept = [word for word in words if word not in {"-n", "--dry-run"}]
-    if plan_out is not None:
-        kept = ["apply", plan_out]
-    return ("ultra-ports", *kept) if len(kept) < len(words) else ()
+    return options.in_earnest() if plan_out is None else ("ultra-ports", "apply", plan_out)
 
 
-def _with_checkouts(report: Report, *, take: bool) -> Report:
-    """The report, with what there is to say of ports that are, or were, another checkout's."""
+def _with_taken(report: Report) -> Report:
+    """The report, when what was freed of another checkout's leases is reserved for this one."""
     holders = (each.classification for port in report.ports for each in port.holders)
     if not any(each.ownership.whose is Whose.OTHER for each in holders):
         return report
-    from resolver.cli.other_checkouts import notes
+    from resolver.cli.other_checkouts import taken
 
-    return replace(report, notes=(*report.notes, *notes(report, take=take)))
+    return replace(report, notes=(*report.notes, *taken(report)))
+
+
+def _with_nearest(report: Report, policy: dict[str, Any], *, runs: bool) -> Report:
+    """The report, with a free port beside each that stays held."""
+    held = [port.request for port in report.ports if port.verdict.stays_held]
+    if not held:
+        return report
+    from resolver.cli.nearest import with_nearest
+
+    return with_nearest(report, held, use_docker=policy["use_docker"], runs=runs)
 
 
 def _check(objections: dict[str, bool]) -> None:

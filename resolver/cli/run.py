@@ -9,25 +9,28 @@ from shutil import which
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import Struct
 
 from resolver.cli import completing
-from resolver.cli.options import ProjectName
-from resolver.cli.output import say
+from resolver.cli.options import DryRun, ProjectName
+from resolver.cli.output import fit, print_json, say
 from resolver.cli.store import opened
-from resolver.errors import UsageError
+from resolver.errors import UltraPortsError, UsageError
 from resolver.host.execute import NotStartedError, execute
 from resolver.leases import token_carriers
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
+from resolver.model import Command
 from resolver.project.names import current
 from resolver.reservations.allocate import allocate, give_back
 from resolver.reservations.bind import label
 from resolver.reservations.export.derived import derived
-from resolver.reservations.export.variables import variables
+from resolver.reservations.export.variables import RunEnvelope, service_entry, variables
 from resolver.reservations.handover import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.terms import Assigned, Terms
+from resolver.shell import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,6 +78,11 @@ def run(
     plain: Annotated[
         bool, typer.Option("--plain", help="Let go of the ports just before CMD starts.")
     ] = False,
+    dry_run: DryRun = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Where CMD is not started, print one JSON envelope on stdout."),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Also say what is held and let go, and when.")
     ] = False,
@@ -86,6 +94,7 @@ def run(
       ultra-ports run -p api -p web:3000 -- npm start
       ultra-ports run -p api:8085 --pass-socket -- uvicorn app:app --fd 3
       ultra-ports run -p api:8085 --plain -- ./server
+      ultra-ports run -n -p api -- npm start     which ports it would get
 
     Becomes CMD, on ports of its own: leased for as long as it runs, and kept from other
     programs until it takes them. It finds them as API_PORT, API_HOST and API_URL, the
@@ -96,54 +105,118 @@ def run(
         raise UsageError("there is no command to run", "ultra-ports run --port api:8085 -- CMD")
     if plain and pass_socket:
         raise UsageError("--plain lets go of the ports, --pass-socket hands them over: choose one")
-    root = current()
-    _say(root.notes)
+    how = _How(plain=plain, pass_socket=pass_socket, verbose=verbose)
+    asked = _Asked(ports or [], current(), project, strict=strict, dry_run=dry_run)
+    _say(asked.root.notes)
+    try:
+        return _run(command, asked, how, json=json)
+    except UsageError:
+        raise
+    except UltraPortsError as error:
+        status = error.shell_status if isinstance(error, NotStartedError) else int(error.status)
+        if json:
+            refused = RunEnvelope(
+                dry_run=dry_run,
+                exit_status=status,
+                refusal=str(error),
+                program=command,
+                services=[],
+                variables={},
+            )
+            print_json(refused)
+        if not isinstance(error, NotStartedError):
+            raise
+        _say([str(error)])
+        return status
+
+
+class _How(Struct, frozen=True):
+    """In which way the program gets its ports, and how much is said of it."""
+
+    plain: bool
+    pass_socket: bool
+    verbose: bool
+
+
+class _Asked(Struct, frozen=True):
+    """What is asked for: services with their ports, for whom."""
+
+    ports: Sequence[str]
+    root: Project
+    project: str
+    strict: bool
+    dry_run: bool
+
+
+def _run(command: Sequence[str], asked: _Asked, how: _How, *, json: bool) -> int:
+    """Becomes the program, or says what it would get.
+
+    Raises:
+        UltraPortsError: it was not started.
+    """
+    root = asked.root
     with opened(root.root) as store, ExitStack() as held:
-        assigned = _assign(ports or [], root, project or root.name, store, strict=strict)
-        _say(_story(assigned, verbose=verbose))
+        assigned = _assign(asked, store)
+        _say(_story(assigned, verbose=how.verbose))
         for each in assigned:
             held.callback(give_back, each, store)
         services = {each.wanted.service: each.request for each in assigned}
-        environ = {**os.environ, "PORT": str(assigned[0].request.port), **variables(assigned)}
-        environ |= derived(root, assigned, os.environ, whole=False)
+        given = {"PORT": str(assigned[0].request.port), **variables(assigned)}
+        given |= derived(root, assigned, os.environ, whole=False)
+        program = [filled(part, services) for part in command]
+        if asked.dry_run:
+            _show(program, assigned, given, json=json)
+            return 0
         leases = [each.lease for each in assigned if each.lease]
-        environ |= token_carriers.variable(leases)
+        environ = {**os.environ, **given, **token_carriers.variable(leases)}
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}
-        if pass_socket:
+        if how.pass_socket:
             environ |= listen_variables(holds)
             held.enter_context(passed([each.socket for each in holds.values()]))
         else:
-            kept = _make_way(holds, everything=plain, verbose=verbose)
+            kept = _make_way(holds, everything=how.plain, verbose=how.verbose)
             held.enter_context(inherited(kept.values(), leases))
             if which(command[0], path=environ.get("PATH")):
                 _say(_caution(command[0], kept))
-        try:
-            execute([filled(part, services) for part in command], environ)
-        except NotStartedError as error:
-            _say([str(error)])
-            return error.shell_status
+        return execute(program, environ)
 
 
-def _assign(
-    ports: Sequence[str], root: Project, name: str, store: LeaseStore, *, strict: bool
-) -> tuple[Assigned, ...]:
+def _show(
+    program: list[str], assigned: Sequence[Assigned], given: dict[str, str], *, json: bool
+) -> None:
+    """What a dry run comes to."""
+    if json:
+        services = [*map(service_entry, assigned)]
+        print_json(
+            RunEnvelope(
+                dry_run=True, exit_status=0, program=program, services=services, variables=given
+            )
+        )
+        return
+    for each in assigned:
+        print(f"{each.wanted.service}: {label(each.request)} ({each.source})")
+    print(fit(f"would run: {shown(Command(tuple(program)))}"))
+
+
+def _assign(asked: _Asked, store: LeaseStore) -> tuple[Assigned, ...]:
     """A port for each service, leased to this process."""
-    scope = current_scope(os.environ)
+    scope, root = current_scope(os.environ), asked.root
     if scope.startswith(f"{ENGINE}:"):  # CMD binds here, and the lease would be for there
         raise UsageError("the engine's host has its own ports: none of them can be held from here")
-    wanted = service_requests(ports, root)
+    requests = service_requests(asked.ports, root)
     terms = Terms(
         scope=scope,
-        project=name,
+        project=asked.project or root.name,
         place=str(root.root),
         pool=root.pool,
-        spoken_for=spoken_for(wanted, root),
+        spoken_for=spoken_for(requests, root),
         ttl_seconds=None,
         owner=myself(here(os.environ)),
         held=True,
-        strict=strict,
+        strict=asked.strict,
+        dry_run=asked.dry_run,
     )
-    return allocate(wanted, terms, store)
+    return allocate(requests, terms, store)
 
 
 def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ import typer
 from msgspec import json
 
 from resolver import planfile
-from resolver.cli import docker_plugin, env, init, wait
+from resolver.cli import docker_plugin, env, init, serve, wait
 from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.project.file import WholeFile
@@ -22,8 +22,10 @@ SHAPES = {
     "health": (health.SCHEMA, health.HealthEnvelope),
     "reservations": (reservations.SCHEMA, reservations.ReservationsEnvelope),
     "assignment": (variables.SCHEMA, variables.AssignmentEnvelope),
+    "run": (variables.RUN_SCHEMA, variables.RunEnvelope),
     "env": (env.SCHEMA, env.EnvEnvelope),
     "wait": (wait.SCHEMA, wait.WaitEnvelope),
+    "serve": (serve.SCHEMA, serve.ServeEnvelope),
     "init": (init.SCHEMA, init.InitEnvelope),
     "config": (settings.SCHEMA, settings.SettingsEnvelope),
     "docker-plugin": (docker_plugin.SCHEMA, docker_plugin.PluginEnvelope),
@@ -41,9 +43,7 @@ def schema(
         typer.Argument(
             metavar="[NAME]",
             help=f"{', '.join(SHAPES)}.",
-            autocompletion=lambda incomplete: [
-                each for each in SHAPES if each.startswith(incomplete)
-            ],
+            autocompletion=lambda incomplete: [it for it in SHAPES if it.startswith(incomplete)],
         ),
     ] = None,
 ) -> int:

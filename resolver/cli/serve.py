@@ -13,12 +13,13 @@ import typer
 
 from resolver import api
 from resolver.cli import EXIT_INTERRUPTED, completing
-from resolver.cli.options import PORT_HELP, DockerTimeout, NoDocker, Quiet
+from resolver.cli.options import PORT_HELP, DockerTimeout, Json, NoDocker, Quiet
 from resolver.errors import UsageError
 from resolver.health import exporter, server, tokens
 from resolver.health.checking import check_targets
 from resolver.health.shared_check import SharedCheck
 from resolver.health.targets import targets
+from resolver.json_text import Envelope, encode
 from resolver.leases import outcomes
 from resolver.report.escape import escape
 
@@ -39,10 +40,22 @@ Exit status:
   130  interrupted
 /healthz answers with the status 200 where every service is healthy, else with 503."""
 
+SCHEMA = "ultra-ports.serve/1"
 DEFAULT_ADDRESS = "127.0.0.1:9485"
 LONGEST_MESSAGE = 400
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAST_SECONDS = 5.0  # a check that is under way may have started a command, which it has to end
+
+
+class ServeEnvelope(Envelope, frozen=True, kw_only=True):
+    """Where `serve` listens, once it does; `page` is the URL with the token that was made."""
+
+    schema: str = SCHEMA
+    command: str = "serve"
+    url: str
+    address: str
+    port: int
+    page: str | None
 
 
 def serve(
@@ -73,6 +86,7 @@ def serve(
     ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Examples:
@@ -81,6 +95,7 @@ def serve(
       ultra-ports serve                       every service of the project file
       ultra-ports serve api redis 5432
       ultra-ports serve --make-token          its URL with a token comes on stderr
+      ultra-ports serve --json                where it listens, as JSON, once it does
       ultra-ports serve --listen 0.0.0.0:9485 --host-name ports.example.com
 
     Shows whether services work: /healthz (JSON, status 200 or 503), /metrics (Prometheus), and / (a
@@ -99,10 +114,17 @@ def serve(
         for note in (*asked.notes, *_exposed(listener), *_uncounted()):
             if not quiet:
                 _say(note)
-        if make_token:
-            _say(f"everything is shown at {_url(listener)}#token={token.decode()}")
-        print(_url(listener), flush=True)
+        page = f"{_url(listener)}#token={token.decode()}" if make_token else ""
+        if page and not json:
+            _say(f"everything is shown at {page}")
+        text = encode(_envelope(listener, page)) if json else _url(listener)
+        print(text, flush=True)
         return _run(server.Server(listener, answers, names, _say), background)
+
+
+def _envelope(listener: socket.socket, page: str) -> ServeEnvelope:
+    address, port = listener.getsockname()[:2]
+    return ServeEnvelope(url=_url(listener), address=address, port=port, page=page or None)
 
 
 def _say(message: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from resolver import api
 from resolver.cli.output import say, show
 from resolver.errors import StateChangedError
@@ -27,6 +29,7 @@ def resolve_stale(terminal: Terminal, policy: dict[str, Any], *, yes: bool, quie
     `yes`.
 
     Raises:
+        typer.Exit: it was shown, and nothing is to be ended.
         StateChangedError: what holds the ports changed while it was looked at; nothing was touched.
     """
     found = api.stale(use_docker=policy["use_docker"], rerun_command=policy["rerun_command"])
@@ -41,13 +44,23 @@ def resolve_stale(terminal: Terminal, policy: dict[str, Any], *, yes: bool, quie
         )
     if policy["dry_run"]:
         return still
-    if not yes:
-        if not sys.stdin.isatty():
-            say(["nothing was ended: --yes ends what is listed here"])
-            return still
-        if not quiet:
-            show(still, json=False, quiet=False, verbose=False)
-        print(f"end what holds {', '.join(ports)}? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            return still
+    if not yes and not _is_agreed(still, quiet=quiet):
+        return still
     return api.apply(plan, observer=terminal, **{name: policy[name] for name in _APPLYING})
+
+
+def _is_agreed(still: Report, *, quiet: bool) -> bool:
+    """Whether somebody has said yes to what is shown; elsewhere than on a terminal nobody does."""
+    if not sys.stdin.isatty():
+        say(["nothing was ended: --yes ends what is listed here"])
+        return False
+    if not quiet:
+        show(still, json=False, quiet=False, verbose=False)
+    ports = ", ".join(str(port.request) for port in still.ports)
+    print(f"end what holds {ports}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+        return True
+    say(["nothing was ended"])
+    if not quiet:  # it is on the screen
+        raise typer.Exit(int(still.exit_status))
+    return False

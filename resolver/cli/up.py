@@ -9,9 +9,10 @@ import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from resolver.cli import options
-from resolver.cli.compose import tell
+from resolver.cli.compose import beside, tell
 from resolver.cli.compose_options import (
     COMPOSE_EPILOG,
     Files,
@@ -20,6 +21,7 @@ from resolver.cli.compose_options import (
     arguments_of,
     resolving,
 )
+from resolver.cli.nearest import with_nearest
 from resolver.cli.options import (
     DEFAULT,
     AcceptLoss,
@@ -34,10 +36,10 @@ from resolver.cli.options import (
     StopServices,
     Verbose,
 )
-from resolver.cli.output import fit, print_json, say
+from resolver.cli.output import fit, print_json, say, style
 from resolver.cli.progress import Terminal, describe
 from resolver.compose.command import ComposeCommand, start
-from resolver.compose.launch import launch
+from resolver.compose.launch import Launch, launch
 from resolver.errors import UsageError
 from resolver.model import (
     ExitStatus,
@@ -164,11 +166,23 @@ def up(
         return int(ExitStatus.INTERRUPTED)
     terminal.clear()
     tell(done.preflight, quiet=quiet, verbose=verbose)
+    if done.exit_status and (json or not quiet):
+        done = _with_nearest(done)
     if json:
         print_json(envelope(done))
     elif not quiet or done.exit_status:
-        print(fit(text(done)))
+        print(
+            fit(text(done, style(verbose=verbose, again=options.in_earnest() if dry_run else ())))
+        )
     return int(done.exit_status)
+
+
+def _with_nearest(done: Launch) -> Launch:
+    """The same, with a free port beside each that is in the way."""
+    if done.freed is None:
+        return replace(done, preflight=beside(done.preflight, use_docker=True))
+    held = [port.request for port in done.freed.ports if port.verdict.stays_held]
+    return replace(done, freed=with_nearest(done.freed, held, use_docker=True, runs=False))
 
 
 def _starter(*, json: bool, quiet: bool) -> Callable[[Sequence[str]], int]:

@@ -58,6 +58,21 @@ def existing_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore
 
 
 @contextmanager
+def looked_at(environ: Mapping[str, str], project_root: Path) -> Iterator[LeaseStore]:
+    """The existing store, else an empty one; nothing is made.
+
+    Raises:
+        UsageError: a setting makes no sense.
+        StoreError: the store cannot be reached.
+    """
+    from resolver.leases.stores.ledger import Ledger
+
+    store = existing_store(environ, project_root) or Ledger(None, here(environ))
+    with closing(store):
+        yield store
+
+
+@contextmanager
 def kept(environ: Mapping[str, str], project_root: Path) -> Iterator[LeaseStore | None]:
     """The existing store; None where nobody need be asked which scope this is: it is empty.
 

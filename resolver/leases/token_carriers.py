@@ -14,6 +14,7 @@ import psutil
 from resolver.gather import owners, sockets
 from resolver.host.descriptors import open_files
 from resolver.model import Pid, SocketState
+from resolver.settings import LEASES_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     from resolver.leases.model import Lease
     from resolver.leases.owner import Here
 
-VARIABLE = "ULTRA_PORTS_LEASES"
 _NAME = "ultra-ports-lease-"
 _SERVING = {SocketState.LISTENING, SocketState.UNCONNECTED}
 
 
 def variable(leases: Iterable[Lease]) -> dict[str, str]:
     """What the program is given beside its ports."""
-    return {VARIABLE: ",".join(str(lease.token) for lease in leases)}
+    return {LEASES_VARIABLE: ",".join(str(lease.token) for lease in leases)}
 
 
 def descriptor_name(lease: Lease) -> str:
@@ -57,6 +57,6 @@ def is_carried_on(lease: Lease, where: Here) -> bool:
 
 def _variable(pid: int) -> str:
     try:
-        return psutil.Process(pid).environ().get(VARIABLE, "")
+        return psutil.Process(pid).environ().get(LEASES_VARIABLE, "")
     except (psutil.Error, OSError):
         return ""

@@ -48,6 +48,7 @@ from resolver.model.ports import Transport as Transport
 from resolver.model.reports import Completed as Completed
 from resolver.model.reports import ExitStatus as ExitStatus
 from resolver.model.reports import HolderReport as HolderReport
+from resolver.model.reports import NearestFree as NearestFree
 from resolver.model.reports import Outcome as Outcome
 from resolver.model.reports import PortReport as PortReport
 from resolver.model.reports import Proof as Proof

@@ -60,6 +60,11 @@ class Verdict(StrEnum):
         """Whether nobody holds it."""
         return self in {Verdict.FREE, Verdict.RESERVED}
 
+    @property
+    def stays_held(self) -> bool:
+        """Whether it was not freed, and would not be."""
+        return not (self.is_free or self in {Verdict.FREED, Verdict.WOULD_FREE})
+
 
 class Command(Struct, frozen=True):
     """A command line for people: `argv`, to be run in `folder`, with a `comment` for its reader.

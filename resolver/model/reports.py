@@ -88,12 +88,23 @@ class Successor(Struct, frozen=True):
         return f"it {verb} on {where} as {self.process}{by}"
 
 
+class NearestFree(Struct, frozen=True):
+    """A free port beside one that stays held.
+
+    `service` is what the held one is for, empty where no program is to be run on this one.
+    """
+
+    request: PortRequest
+    service: str
+
+
 class PortReport(Struct, frozen=True):
     """The end of the story for one requested port.
 
     `services` are the names by which it was asked for. `successors` came in the place of what was
     ended for it, on other ports: this one is free all the same.
     `details` are notes that matter to who wants to know more of a holder, or where there is none.
+    `nearest_free` is set by whoever answers a conflict, and only where the port stays held.
     """
 
     request: PortRequest
@@ -105,6 +116,7 @@ class PortReport(Struct, frozen=True):
     services: tuple[str, ...] = ()
     successors: tuple[Successor, ...] = ()
     details: tuple[str, ...] = ()
+    nearest_free: NearestFree | None = None
 
     @property
     def title(self) -> str:

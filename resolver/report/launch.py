@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resolver.compose.launch import Launch
     from resolver.compose.proof import PortProof
     from resolver.model import Report
+    from resolver.report.style import TextStyle
 
 SCHEMA = "ultra-ports.up/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "CONTAINER", "ANSWERS", "HOW")
@@ -28,50 +29,59 @@ _WIDEST = 40
 _ANSWERS = {True: "yes", False: "no", None: "unknown"}
 
 
-def text(launch: Launch) -> str:
+def text(launch: Launch, style: TextStyle) -> str:
     """The story, in order; of the preflight only what matters now."""
     if launch.refusal and launch.freed is None:
-        return f"{preflight.text(launch.preflight)}\n\nnothing was started: {launch.refusal}"
-    parts = [_findings(launch), _story(launch.freed)]
+        found = preflight.text(launch.preflight, style)
+        return f"{found}\n\n{style.line(f'nothing was started: {launch.refusal}', '')}"
+    parts = [_warnings(launch, style), _story(launch.freed, style)]
     if launch.refusal:
-        parts.append(f"nothing was started: {launch.refusal}")
+        parts.append(style.line(f"nothing was started: {launch.refusal}", ""))
     elif launch.dry_run:
-        parts.append(f"would start: {shown(Command(launch.command))}")
+        parts.append(f"would start: {style.bold(shown(Command(launch.command)))}")
     elif launch.compose_status:
-        parts += list(_failure(launch))
+        parts += list(_failure(launch, style))
     elif launch.checked:
-        parts += [columns(_HEADERS, list(map(_row, launch.checked))), _verdict(launch)]
+        parts += [_table(launch, style), _verdict(launch, style)]
     else:
         parts.append("started; the project publishes no port that could be checked")
     return "\n\n".join(filter(None, parts))
 
 
-def _findings(launch: Launch) -> str:
-    return "\n".join(
-        preflight.finding_text(each)
-        for each in launch.preflight.findings
-        if each.level == "warning"
+def _warnings(launch: Launch, style: TextStyle) -> str:
+    found = [each for each in launch.preflight.findings if each.level == "warning"]
+    return preflight.findings_text(launch.preflight, found, style)
+
+
+def _story(report: Report | None, style: TextStyle) -> str:
+    return "" if report is None else stories(report.ports, style)
+
+
+def _table(launch: Launch, style: TextStyle) -> str:
+    rows = list(map(_row, launch.checked))
+    return columns(
+        _HEADERS, rows, width=style.width, painted={_HEADERS.index("ANSWERS"): style.state}
     )
 
 
-def _story(report: Report | None) -> str:
-    return "" if report is None else stories(report.ports)
-
-
-def _failure(launch: Launch) -> Iterator[str]:
+def _failure(launch: Launch, style: TextStyle) -> Iterator[str]:
+    failed = f"compose failed with status {launch.compose_status}"
     if launch.taken_by is None:
-        yield f"compose failed with status {launch.compose_status}; its ports are nobody else's"
+        yield style.line(f"{failed}; its ports are nobody else's", "")
         return
     labels = ", ".join(str(port.request) for port in launch.taken_by.ports)
-    yield f"compose failed with status {launch.compose_status}: {labels} was taken in between"
-    yield _story(launch.taken_by)
+    yield style.line(f"{failed}: {labels} was taken in between", "")
+    yield _story(launch.taken_by, style)
 
 
-def _verdict(launch: Launch) -> str:
+def _verdict(launch: Launch, style: TextStyle) -> str:
     bad = [each for each in launch.checked if each.answer.good is not True]
     return "\n".join(
-        f"{'not answering' if each.answer.good is False else 'not verified'}: "
-        f"{_where(each)} of {escape(each.service, _WIDEST)}: {escape(each.answer.reason, 400)}"
+        style.headline(
+            "",
+            "not answering" if each.answer.good is False else "not verified",
+            f": {_where(each)} of {escape(each.service, _WIDEST)}: {each.answer.reason}",
+        )
         for each in bad
     )
 

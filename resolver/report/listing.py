@@ -20,17 +20,15 @@ if TYPE_CHECKING:
     _Row = tuple[str, ...]
 
 _HEADERS = ("PORT", "HOLDER", "PID", "USER", "PROJECT", "COMMAND")
-_GAP = 2  # blanks between two columns
 _WIDEST = 40
 _LONGEST = 1000  # characters of a command line, as of any line
-_LEAST = 10  # characters of a command line
 _NOTHING = "-"
 
 
 def listing(ports: Sequence[PortReport], style: TextStyle) -> str:
     """A line for each port and owner; below them, in one line, what this user may not look into."""
     rows = list(dict.fromkeys(_row(port, each) for port in ports for each in _seen(port)))
-    lines = [columns(_HEADERS, _fitted(rows, style.width))] if rows else []
+    lines = [columns(_HEADERS, rows, width=style.width)] if rows else []
     return "\n".join([*lines, *_unseen(ports, "more " if rows else "", style)])
 
 
@@ -60,17 +58,6 @@ def _project(found: Ownership) -> str:
     if found.whose is not Whose.OTHER:
         return Whose.MINE if found.whose is Whose.MINE else _NOTHING
     return f"{found.project} ({found.branch})" if found.branch else found.project
-
-
-def _fitted(rows: list[_Row], width: int | None) -> list[_Row]:
-    """The rows, with what is too long cut: the command for what the other columns leave of it."""
-    if width is None:
-        return rows
-    cut = [tuple(escape(cell, width // 4 - 1) for cell in row[:-1]) for row in rows]
-    headers = tuple(header + " " * _GAP for header in _HEADERS[:-1])  # as tabulate pads them
-    widths = [max(map(len, column)) for column in zip(headers, *cut, strict=True)]
-    room = max(width - sum(widths) - _GAP * len(widths), _LEAST)
-    return [(*cells, escape(row[-1], room - 1)) for cells, row in zip(cut, rows, strict=True)]
 
 
 def _unseen(ports: Sequence[PortReport], more: str, style: TextStyle) -> Iterator[str]:

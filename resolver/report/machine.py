@@ -154,7 +154,7 @@ class SuccessorEntry(Struct, frozen=True):
 
 
 class PortEntry(Struct, frozen=True):
-    """One requested port."""
+    """One requested port; `nearest_free` is a port beside one that stays held, else null."""
 
     label: str
     port: int
@@ -165,6 +165,7 @@ class PortEntry(Struct, frozen=True):
     holders: list[HolderEntry]
     retaken_by: list[HolderEntry]
     successors: list[SuccessorEntry]
+    nearest_free: int | None
     notes: tuple[str, ...]
 
 
@@ -245,6 +246,7 @@ def _port(port: PortReport) -> PortEntry:
         holders=[holder(each) for each in port.holders],
         retaken_by=[holder(each) for each in port.retaken_by],
         successors=[_successor(each) for each in port.successors],
+        nearest_free=port.nearest_free.request.port if port.nearest_free else None,
         notes=(*port.notes, *port.details),
     )
 

@@ -16,12 +16,13 @@ from resolver.report.story import stories
 from resolver.report.table import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.compose.findings import EntryReport, Finding, Preflight
     from resolver.compose.model import ComposeService
     from resolver.model import PortReport, PortRequest
+    from resolver.report.style import TextStyle
 
 SCHEMA = "ultra-ports.preflight/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "STATE", "HOLDER")
@@ -30,32 +31,35 @@ _EXPLAINED = {"unpublished", "unchecked"}  # those that no finding explains
 _WITH_HOLDER = {"held", "orphan", "hidden", "unknown", "yours"}
 _WIDEST = 60
 _LONGEST = 500
-_HELD = {"held", "orphan", "unknown"}  # the findings that have a holder to tell of
+_COLOURED = {"free", "reserved", "yours", "held", "conflict", "unknown"}
+HELD = frozenset({"held", "orphan", "unknown"})  # the findings that have a holder to tell of
 
 
-def text(preflight: Preflight, following: str = "", *, verbose: bool = False) -> str:
-    """A table, and a line for each finding.
+def text(preflight: Preflight, style: TextStyle, following: str = "") -> str:
+    """A table, and a line for each finding; in a verbose style the holders' stories, too.
 
     Args:
         preflight: what was found.
+        style: what is written to.
         following: the next command, printed at the end; empty for none.
-        verbose: also the story of each holder that is in the way.
     """
     parts = (
-        _headline(preflight),
-        _table(preflight),
-        "\n".join(map(finding_text, preflight.findings)),
-        stories(_in_the_way(preflight)) if verbose else "",
-        f"next: {following}" if following else "",
+        style.line(_headline(preflight), ""),
+        _table(preflight, style),
+        findings_text(preflight, preflight.findings, style),
+        stories(_in_the_way(preflight), style) if style.verbose else "",
+        f"next: {style.bold(following)}" if following else "",
     )
     return "\n\n".join(filter(None, parts))
 
 
-def finding_text(found: Finding) -> str:
-    """A line, with the way out where it has one of its own."""
-    message = f"{found.level}: {escape(found.message, _LONGEST)}"
-    has_hint = found.hint and found.code != "held"
-    return f"{message} ({escape(found.hint, _LONGEST)})" if has_hint else message
+def findings_text(preflight: Preflight, findings: Iterable[Finding], style: TextStyle) -> str:
+    """A line for each, with the way out where it has one of its own, and a port that is free."""
+    reports = _by_request(preflight)
+    return "\n".join(
+        style.headline("", each.level, f": {_sentence(each, reports, hint=each.code != 'held')}")
+        for each in findings
+    )
 
 
 def github_annotations(preflight: Preflight, folder: Path, texts: Mapping[Path, str]) -> str:
@@ -66,6 +70,7 @@ def github_annotations(preflight: Preflight, folder: Path, texts: Mapping[Path, 
     """
     lines = {file: text.splitlines() for file, text in texts.items() if file.is_relative_to(folder)}
     files = [each for each in preflight.project.files if each.is_relative_to(folder)]
+    reports = _by_request(preflight)
 
     def where(found: Finding) -> str:
         file, line = next(_positions(found, lines), (files[0] if files else None, 0))
@@ -76,7 +81,7 @@ def github_annotations(preflight: Preflight, folder: Path, texts: Mapping[Path, 
 
     return "\n".join(
         f"::{'error' if each.level == 'conflict' else 'warning'} {where(each)}"
-        f"title={_property(f'ultra-ports: {each.code}')}::{_data(_sentence(each))}"
+        f"title={_property(f'ultra-ports: {each.code}')}::{_data(_sentence(each, reports))}"
         for each in preflight.findings
     )
 
@@ -96,9 +101,13 @@ def _positions(found: Finding, lines: Mapping[Path, Sequence[str]]) -> Iterator[
                 yield file, begin
 
 
-def _sentence(found: Finding) -> str:
-    hint = f" ({escape(found.hint, _LONGEST)})" if found.hint else ""
-    return escape(found.message, _LONGEST) + hint
+def _sentence(
+    found: Finding, reports: Mapping[PortRequest, PortReport], *, hint: bool = True
+) -> str:
+    beside = (reports[each].nearest_free for each in found.requests if each in reports)
+    free = (f"{each.request.port} is free" for each in beside if each and found.code in HELD)
+    way = f" ({escape(found.hint, _LONGEST)})" if hint and found.hint else ""
+    return "; ".join([escape(found.message, _LONGEST) + way, *free])
 
 
 def _data(text: str) -> str:
@@ -117,11 +126,20 @@ def _headline(preflight: Preflight) -> str:
     return f"project {escape(project.name)}: {files}: publishes no port"
 
 
-def _table(preflight: Preflight) -> str:
+def _by_request(preflight: Preflight) -> dict[PortRequest, PortReport]:
+    return {port.request: port for port in preflight.report.ports}
+
+
+def _table(preflight: Preflight, style: TextStyle) -> str:
     if not preflight.entries:
         return ""
-    reports = {port.request: port for port in preflight.report.ports}
-    return columns(_HEADERS, [_row(entry, reports) for entry in preflight.entries])
+    reports = _by_request(preflight)
+
+    def coloured(state: str) -> str:
+        return style.state(state) if state in _COLOURED else state
+
+    rows = [_row(entry, reports) for entry in preflight.entries]
+    return columns(_HEADERS, rows, width=style.width, painted={_HEADERS.index("STATE"): coloured})
 
 
 def _row(entry: EntryReport, reports: Mapping[PortRequest, PortReport]) -> tuple[str, ...]:
@@ -152,7 +170,7 @@ def outer(entry: EntryReport) -> str:
 
 def _in_the_way(preflight: Preflight) -> list[PortReport]:
     wanted: set[PortRequest] = {
-        request for found in preflight.findings if found.code in _HELD for request in found.requests
+        request for found in preflight.findings if found.code in HELD for request in found.requests
     }
     return [port for port in preflight.report.ports if port.request in wanted]
 

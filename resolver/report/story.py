@@ -6,7 +6,9 @@ verbose reader gets the evidence, the chain, and what was done.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from itertools import pairwise
+from operator import add, itemgetter
 from typing import TYPE_CHECKING
 
 from resolver.model import (
@@ -28,7 +30,9 @@ from resolver.shell import join
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.model import HolderReport, PortReport, Process
+    from resolver.model import HolderReport, NearestFree, PortReport, Process
+
+    _Fact = tuple["_Weight", str]
 
 _ARROW = " → "
 _TOLD = {Kind.LOCAL, Kind.CONTAINER}  # their reason says no more than what they are
@@ -38,8 +42,20 @@ _WORDS = {
     Verdict.ADVISED: "still held",
     Verdict.REFUSED: "still held",
 }
+_MOST = 6  # rows for one holder
+_LONG = 4  # rows of a fact that are cut
 _SHORT = 76  # characters of two facts that are one line
 _UNITS = (("day", 86400), ("h", 3600), ("min", 60))
+
+
+class _Weight(IntEnum):
+    """What matters less than the rest where there are too many rows, the lightest first."""
+
+    IDLE = 0  # nothing would start it again
+    NOTE = 1
+    LOSS = 2
+    WAY = 3
+    REASON = 4
 
 
 def stories(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
@@ -51,13 +67,79 @@ def stories(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
 
 def _port(port: PortReport, style: TextStyle) -> Iterator[str]:
     told = _told(port, style)
-    yield style.headline(escape(port.title), _word(port), _rest(port, told))
     groups = list(_together(told))
-    for together in groups:
-        yield from _story(together, alone=len(groups) == 1, style=style)
+    rest = _rest(port, told)
+    head = style.headline(escape(port.title), _word(port), rest)
+    ways = list(dict.fromkeys(way for each in groups for way in _ways(each[0], port, style)))
+    what = [_what(each[0], style) for each in groups]
+    facts = [_facts(each, alone=len(groups) == 1, style=style) for each in groups]
+    beside = list(_beside(port, told, style))
+    cut = groups and not style.verbose
+    room = _MOST * len(groups) - _rows([head, *ways])
+    if cut and room <= sum(map(_rows, what)):
+        what = [_what(each[0], style, short=True) for each in groups]
+    kept = _fitted([*facts, beside], room - sum(map(_rows, what)) if cut else None, style)
+    yield _with_free(head, rest, port, style) if len(kept[-1]) < len(beside) else head
+    for lines in (*map(add, what, kept), kept[-1]):
+        yield from lines
+    yield from ways
+
+
+def _with_free(head: str, rest: str, port: PortReport, style: TextStyle) -> str:
+    """The headline with the free port that no line below had room for, if there is room here."""
+    if port.nearest_free is None:
+        return head
+    free = _free(port.nearest_free)
+    longer = style.headline(escape(port.title), _word(port), f"{rest}; {free}")
+    return longer if _rows([longer]) == _rows([head]) else head
+
+
+def _rows(lines: Iterable[str]) -> int:
+    return sum(line.count("\n") + 1 for line in lines)
+
+
+def _fitted(paragraphs: list[list[_Fact]], room: int | None, style: TextStyle) -> list[list[str]]:
+    """The lines of each, in as many rows as there is room for: the lightest facts are left out.
+
+    Before one goes that matters, those of several rows are cut.
+    """
+    most: int | None = None
+    while True:
+        lines = [[style.line(text, most=most) for _, text in facts] for facts in paragraphs]
+        facts = [fact for several in paragraphs for fact in several]
+        fits = room is None or sum(map(_rows, lines)) <= room
+        if fits or not facts or (most == 1 and len(facts) == 1):
+            return lines
+        lightest = min(reversed(facts), key=itemgetter(0))
+        if most != 1 and lightest[0] is not _Weight.IDLE:
+            most = (most or _LONG) - 1
+        else:
+            paragraphs = [[each for each in facts if each is not lightest] for facts in paragraphs]
+
+
+def _beside(port: PortReport, told: Sequence[HolderReport], style: TextStyle) -> Iterator[_Fact]:
+    """What is to be said of the port itself, and which other one is free."""
     more = port.details if style.verbose or not told else ()
-    yield from map(style.line, (*port.notes, *more))
-    yield from dict.fromkeys(way for each in groups for way in _ways(each[0], port, style))
+    yield from ((_Weight.NOTE, note) for note in (*port.notes, *more))
+    if port.nearest_free:
+        yield _Weight.WAY, _run_there(port.nearest_free)
+
+
+def _run_there(beside: NearestFree) -> str:
+    """That it is free, and what may be run on it."""
+    free, port = _free(beside), _label(beside.request)
+    if not beside.service:
+        return free
+    run = join(("ultra-ports", "run", "--port", f"{beside.service}:{port}", "--", "COMMAND"))
+    return f"{free}: `{run}`, or `assign`"
+
+
+def _free(beside: NearestFree) -> str:
+    return f"{_label(beside.request)} is free"
+
+
+def _label(request: PortRequest) -> str:
+    return str(request).removesuffix("/tcp")
 
 
 def _told(port: PortReport, style: TextStyle) -> Sequence[HolderReport]:
@@ -115,25 +197,24 @@ def _told_of(report: HolderReport) -> tuple[str, ...]:
     return report.classification.reason, report.step.why if report.step else "", _outcome(report)
 
 
-def _story(together: list[HolderReport], *, alone: bool, style: TextStyle) -> Iterator[str]:
-    """The lines of holders that end together; `alone` where nobody else has the port."""
+def _facts(together: list[HolderReport], *, alone: bool, style: TextStyle) -> list[_Fact]:
+    """What is said of holders that end together; `alone` where nobody else has the port."""
     first = together[0]
     found, why = first.classification, _why(first, alone=alone)
-    yield from _what(first, style)
-    if style.verbose:
-        yield from map(style.line, _evidence(together))
-    lost = _lost(together, why)
-    ended = f"{'went' if _is_done(first) else 'goes'} down with it: {lost}" if lost else ""
-    if len(f"{why} · {ended}") <= _SHORT:
-        why, ended = " · ".join(filter(None, (why, ended))), ""
-    yield from map(style.line, filter(None, (why, ended)))
+    idle = found.respawn is Respawn.NO and not isinstance(first.step, AdviseStep)
+    facts = [(_Weight.IDLE if idle else _Weight.REASON, why)]
+    if lost := _lost(together, why):
+        ended = f"{'went' if _is_done(first) else 'goes'} down with it: {lost}"
+        both = f"{why} · {ended}" if why else ended
+        facts = [(_Weight.LOSS, both)] if len(both) <= _SHORT else [*facts, (_Weight.LOSS, ended)]
     if found.ownership.whose is Whose.OTHER and str(found.ownership) not in why:
-        yield style.line(f"belongs to {found.ownership}")
-    if said := _outcome(first):
-        yield style.line(said)
+        facts.append((_Weight.WAY, f"belongs to {found.ownership}"))
+    facts.append((_Weight.REASON, _outcome(first)))
+    evidence = _evidence(together) if style.verbose else ()
+    return [*((_Weight.NOTE, each) for each in evidence), *(each for each in facts if each[1])]
 
 
-def _what(report: HolderReport, style: TextStyle) -> Iterator[str]:
+def _what(report: HolderReport, style: TextStyle, *, short: bool = False) -> list[str]:
     """What it is: its container, or its command line, where that runs, whose it is; since when."""
     found, holder = report.classification, report.classification.holder
     master, container = holder.master, holder.container
@@ -141,12 +222,14 @@ def _what(report: HolderReport, style: TextStyle) -> Iterator[str]:
     if container and found.kind is not Kind.LOCAL:
         image = f" ({container.image})" if container.image else ""
         parts = (f"{container.title}{image}", container.compose, age)
-        yield style.line(" · ".join(filter(None, parts)))
-    elif master:
+        return [style.line(" · ".join(filter(None, parts)), most=1 if short else None)]
+    if master:
         folder = f"{master.deleted_cwd} (deleted)" if master.deleted_cwd else master.cwd
         where = container.title if container else folder or ""
         who = f"PID {master.pid}, {master.user or master.uid}"
-        yield style.row(command_line(master), where, ", ".join(filter(None, (who, age))))
+        rest = ", ".join(filter(None, (who, age)))
+        return [style.row(command_line(master), where, rest, short=short)]
+    return []
 
 
 def command_line(process: Process) -> str:
@@ -232,7 +315,7 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
         yield from (style.command("to free it", each) for each in step.commands)
     else:
         yield from by_hand if style.verbose else ()
-        again = style.again or ("ultra-ports", "resolve", _typed(port))
+        again = style.again or ("ultra-ports", "resolve", _typed(port.request))
         yield style.command("to free it", Command(again))
 
 
@@ -242,7 +325,7 @@ def _labelled(command: Command, report: HolderReport, port: PortReport) -> tuple
         return "run", command
     step = report.step
     if port.verdict is Verdict.HELD and isinstance(step, AdviseStep) and _is_denied(step):
-        return "to free it", Command((*command.argv[:2], "resolve", _typed(port)))
+        return "to free it", Command((*command.argv[:2], "resolve", _typed(port.request)))
     return "to free it", command
 
 
@@ -250,7 +333,6 @@ def _is_denied(step: AdviseStep) -> bool:
     return step.verdict is Verdict.HIDDEN and step.commands[-1].argv[0] == "sudo"
 
 
-def _typed(port: PortReport) -> str:
+def _typed(request: PortRequest) -> str:
     """The port as one types it: TCP and every address are what a number alone means."""
-    plain = PortRequest(port.request.port)
-    return str(port.request.port) if port.request == plain else str(port.request)
+    return str(request.port) if request == PortRequest(request.port) else str(request)

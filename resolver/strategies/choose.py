@@ -32,9 +32,10 @@ from resolver.model import (
 )
 from resolver.programs import OUTLIVING, SESSION_HOSTS, is_interactive, known_as, untouchable
 from resolver.strategies.merge import merged
+from resolver.strategies.undo import all_started, container_started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from resolver.model import (
         Container,
@@ -87,7 +88,7 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         insist = Command(("ultra-ports", "resolve", flag, port), "ends it all the same")
         return AdviseStep(step.bindings, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
     if not isinstance(step, AdviseStep) and not policy.accept_loss:
-        return _lossless(each, step)
+        return _lossless(each, step, policy)
     return step
 
 
@@ -103,7 +104,11 @@ def _not_ours(each: Classification, policy: Policy) -> str:
     return "whose it is, is not known, and only what is this checkout's is ended"
 
 
-def _lossless(each: Classification, step: KillStep | StopContainerStep | StopServiceStep) -> Step:
+def _lossless(
+    each: Classification,
+    step: KillStep | StopContainerStep | StopServiceStep,
+    policy: Policy,
+) -> Step:
     """The same step, or a refusal where it would take what belongs to somebody else.
 
     A manager ends a database in that database's own way, but for one in a container.
@@ -117,13 +122,21 @@ def _lossless(each: Classification, step: KillStep | StopContainerStep | StopSer
     if not lost:
         return step
     texts = "; ".join(dict.fromkeys(found.text for found in lost))
-    narrower = (command for found in lost for command in found.commands)
-    return AdviseStep(
-        step.bindings,
-        Verdict.REFUSED,
-        f"{each.reason}; would also end: {texts}; --accept-loss goes on all the same",
-        tuple(dict.fromkeys(narrower)),
-    )
+    narrower = tuple(dict.fromkeys(command for found in lost for command in found.commands))
+    why = f"{each.reason}; would also end: {texts}"
+    if narrower:
+        why += "; --accept-loss goes on all the same"
+    commands = narrower or (_accepting(each, policy),)
+    return AdviseStep(step.bindings, Verdict.REFUSED, why, commands)
+
+
+def _accepting(each: Classification, policy: Policy) -> Command:
+    """What ends it all the same, with what the caller has allowed so far."""
+    allowed = {"--stop-services": policy.stop_services, "--take": policy.take}
+    allowed["--force"] = policy.force
+    flags = ("--accept-loss", *(flag for flag, given in allowed.items() if given))
+    port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
+    return Command(("ultra-ports", "resolve", *flags, port), "ends that, too")
 
 
 def _wanted(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
@@ -190,7 +203,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         why=each.reason
         if each.respawners
         else f"{each.reason}: no service manager will restart it",
-        undo=undo or tuple(_how_all_started(each, masters)),
+        undo=undo or tuple(all_started(each, masters)),
         commands=(_kill_command(masters, shutdown),),
     )
 
@@ -208,23 +221,6 @@ def _lenient(data: Collateral) -> str:
 def _kill_command(processes: Iterable[Process], shutdown: str = "SIGTERM") -> Command:
     flag = () if shutdown == "SIGTERM" else (f"-{shutdown.removeprefix('SIG')}",)
     return Command(("kill", *flag, *(str(found.pid) for found in processes)))
-
-
-def _how_all_started(each: Classification, masters: Iterable[Process]) -> Iterator[Command]:
-    """What starts them again; an engine alone starts a forwarder, and for a container."""
-    if each.kind is not Kind.ORPHAN:
-        for found in masters:
-            yield from _how_started(found, each.holder.container)
-
-
-def _how_started(process: Process, container: Container | None) -> tuple[Command, ...]:
-    """The command that starts the process again; none where it hides how it was started."""
-    words = process.command
-    if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
-        return ()
-    if container is not None and container.engine:
-        return (Command((*container.client, "exec", "-d", container.handle, *words)),)
-    return (Command(words, folder=process.cwd),)
 
 
 def _container_step(each: Classification, policy: Policy) -> Step:
@@ -249,16 +245,9 @@ def _container_stop(each: Classification, container: Container) -> StopContainer
         why=f"{each.reason}: killing a process would not end it",
         patience_seconds=data.patience_seconds,
         lenient=_lenient(data),
-        undo=_container_undo(container),
+        undo=container_started(container),
         commands=(Command((*container.client, "stop", container.handle)),),
     )
-
-
-def _container_undo(container: Container) -> tuple[Command, ...]:
-    if container.auto_remove:
-        words = (*container.client, "run", "…", container.image)
-        return (Command(words, "--rm: it is removed when stopped"),)
-    return (Command((*container.client, "start", container.handle)),)
 
 
 def _again(policy: Policy) -> Command:

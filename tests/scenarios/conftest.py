@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import engine as engines
+from tests.lab import screen as terminals
 from tests.lab import supervisord, systemd
 from tests.lab.checkouts import Checkouts
 from tests.lab.ports import free_port
@@ -70,3 +71,9 @@ def checkouts(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Chec
     for name in ("API_PORT", "ULTRA_PORTS_ONLY"):
         monkeypatch.delenv(name, raising=False)
     return Checkouts(tmp_path, free_port(), lab)
+
+
+@pytest.fixture
+def screen() -> terminals.Screen:
+    """A terminal of 80 columns and 24 rows."""
+    return terminals.screen()

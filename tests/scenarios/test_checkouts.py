@@ -38,8 +38,8 @@ def test_a_living_lease_of_another_checkout_is_respected(checkouts: Checkouts) -
     where = f"branch trunk, in {checkouts.main}"
     assert f"it runs under the living lease of api of shop, {where}" in run.stdout
     assert f"ultra-ports resolve --take {checkouts.port}/tcp" in run.stdout
-    beside = next(line for line in run.stderr.splitlines() if " is free: " in line).split()[1]
-    assert f"`ultra-ports run --port api:{beside} -- COMMAND`" in run.stderr
+    beside = next(line for line in run.stdout.splitlines() if " is free: " in line).split()[0]
+    assert f"`ultra-ports run --port api:{beside} -- COMMAND`, or `assign`" in run.stdout
     assert is_free(int(beside))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -90,8 +91,10 @@ def refused(port: int, kind: str) -> dict[str, Any]:
     [report] = run.json["ports"]
     assert (run.status, report["verdict"]) == (3, "refused"), run.stdout
     assert "would also end: " in report["reason"]
-    assert "--accept-loss" in report["reason"]
     [holder] = report["holders"]
+    insisting = [["ultra-ports", "resolve", "--accept-loss", f"{port}/tcp"]]
+    narrower = holder["step"]["commands"] != insisting
+    assert ("--accept-loss goes on all the same" in report["reason"]) is narrower
     found = [each for each in holder["collateral"] if each["degree"] == "refused"]
     assert kind in [each["kind"] for each in found]
     loss: dict[str, Any] = next(each for each in found if each["kind"] == kind)
@@ -99,6 +102,9 @@ def refused(port: int, kind: str) -> dict[str, Any]:
     who = ultra("who", str(port))
     assert who.status == 0
     assert f"would also end: {loss['text']}" in who.stdout
+    last = who.stdout.splitlines()[-1]
+    assert last.startswith("  to free it: ")
+    assert narrower or last == f"  to free it: {shlex.join(*insisting)}   # ends that, too"
     assert not is_free(port)
     return loss
 

@@ -45,6 +45,7 @@ PORT = {
     "holders",
     "retaken_by",
     "successors",
+    "nearest_free",
     "notes",
 }
 HOLDER = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.cli.app import COMMANDS
 from resolver.cli.schema import SHAPES
 from resolver.model import Verdict
 from resolver.report import machine
@@ -93,3 +94,9 @@ def test_every_shape_is_named() -> None:
     others = PAGE[PAGE.index("## The others") :]
     missing = {name for name in SHAPES if f"`{name}`" not in others} - {"report", "plan", "project"}
     assert not missing
+
+
+def test_every_command_has_it_or_is_said_not_to() -> None:
+    said = PAGE[PAGE.index("have no `--json`") :].partition("\n\n")[0]
+    without = {name for name in COMMANDS if "--json" not in ultra(name, "-h").stdout}
+    assert without == {name for name in COMMANDS if f"`{name}`" in said}

@@ -14,6 +14,7 @@ import pytest
 from tests.lab.cli import ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.processes import alive, wait_until
+from tests.lab.terminal import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,3 +109,19 @@ def test_a_daemon_is_not_left_behind(
     begun(ready)
     who = ultra("who", "--stale", "--no-docker", "--json", cwd=checkouts.other, prefix=inside)
     assert who.json["ports"] == []
+
+
+@pytest.mark.root
+def test_a_no_shows_it_once(checkouts: Checkouts, lab: Lab, inside: tuple[str, ...]) -> None:
+    gone = checkouts.main.parent / "gone"
+    gone.mkdir()
+    server = lab.start("answering", 7005, prefix=(*inside, "env", "-C", str(gone)))
+    gone.rmdir()
+    words = ("resolve", "--stale", "--no-docker")
+
+    status, shown = typed(*words, answers={"? [y/N]": "n"}, cwd=checkouts.other, prefix=inside)
+
+    assert status == 0, shown
+    assert shown.count("7005/tcp") == 2, "in its headline, and in the question"
+    assert shown.endswith("nothing was ended\n")
+    assert alive(server.pid)

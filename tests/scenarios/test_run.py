@@ -590,3 +590,47 @@ def fetched(port: int) -> str:
 def listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- what it would come to, and why it did not start ------------------------------------------
+
+
+def test_a_dry_run_says_which_ports_it_would_get(tmp_path: Path) -> None:
+    port, taken = free_port(), free_port()
+    words = ("-p", f"api:{port}", "-p", f"web:{taken}", "--", "prog", "--port", "{web}")
+    with socket.create_server(("0.0.0.0", taken)):
+        told = ultra("run", "-n", "--json", *words)
+        run = ultra("run", "--dry-run", *words)
+
+    api, web = told.json["services"]
+    assert (told.status, told.json["schema"], told.json["dry_run"]) == (
+        0,
+        "ultra-ports.run/1",
+        True,
+    )
+    assert (api["port"], web["preferred"]) == (port, taken)
+    assert web["port"] not in {port, taken}
+    assert told.json["program"] == ["prog", "--port", str(web["port"])]
+    assert told.json["variables"]["PORT"] == told.json["variables"]["API_PORT"] == str(port)
+    first, second, last = run.stdout.splitlines()
+    assert first == f"api: {port} (preferred)"
+    assert second.startswith(f"web: {web['port']} (")
+    assert last == f"would run: prog --port {web['port']}"
+    assert leases(tmp_path) == ()
+    assert is_free(port)
+
+
+def test_json_says_why_it_did_not_start() -> None:
+    port = free_port()
+    with socket.create_server(("0.0.0.0", port)):
+        run = ultra("run", "--json", "--strict", "-p", f"api:{port}", "--", "true")
+    assert (run.status, run.json["exit_status"], run.json["services"]) == (1, 1, [])
+    assert run.json["refusal"].startswith(f"api: {port} is held by ")
+    assert run.json["refusal"] in run.stderr
+
+    run = ultra("run", "--json", "-p", f"api:{free_port()}", "--", "no-such-program")
+    assert (run.status, run.json["exit_status"]) == (127, 127)
+    assert run.json["program"] == ["no-such-program"]
+
+    run = ultra("run", "--json", "-p", f"api:{free_port()}", "--", "echo", "{api}")
+    assert (run.status, run.stdout.strip().isdigit()) == (0, True), "stdout is the program's"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.model import Command
 from resolver.report.style import TextStyle, masked
-from tests.lab.cli import COMMAND, ultra
+from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import unavailable, wait_until
+from tests.lab.processes import wait_until
+from tests.lab.screen import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.lab.processes import Lab
 
@@ -36,41 +34,12 @@ LONG = [f"--option-{number}=value" for number in range(12)]
 
 
 @pytest.fixture
-def screen() -> Iterator[Callable[..., str]]:
-    """What a command leaves on a terminal of 80 columns and 24 rows, with its colours."""
-    if shutil.which("tmux") is None:
-        unavailable("tmux(1) is missing")
-    tmux = ("tmux", "-L", f"lab{uuid.uuid4().hex[:10]}", "-f", "/dev/null")
-
-    def shown(*words: str, environment: str = "") -> str:
-        line = f"{environment} {COMMAND} {' '.join(words)}; echo ended $?; sleep 60"
-        subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", line], check=True)
-
-        def captured() -> str:
-            seen = [*tmux, "capture-pane", "-e", "-p", "-S", "-"]
-            return subprocess.run(seen, capture_output=True, text=True, check=True).stdout
-
-        wait_until(lambda: "ended " in captured(), "the command has ended")
-        told = captured().partition("ended ")[0]
-        subprocess.run([*tmux, "kill-server"], check=True)
-        return told
-
-    yield shown
-    subprocess.run([*tmux, "kill-server"], capture_output=True, check=False)
-
-
-@pytest.fixture
 def served(lab: Lab) -> int:
     """A port that one process holds on both families; its command line is long, with secrets."""
     port = free_port()
     lab.command(sys.executable, "-c", BOTH_FAMILIES, str(port), *SECRETS, *LONG)
     wait_until(lambda: not is_free(port), "it listens")
     return port
-
-
-def plain(text: str) -> list[str]:
-    """The lines without their colours."""
-    return re.sub(r"\x1b\[[0-9;]*m|\x0f", "", text).rstrip("\n").split("\n")
 
 
 def assert_no_secrets(text: str) -> None:

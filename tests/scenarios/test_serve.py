@@ -13,13 +13,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.lab.cli import ultra
+from tests.lab import contracts
+from tests.lab.cli import COMMAND, ultra
 from tests.lab.exporter import Serving, answered
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable, wait_until
@@ -472,3 +474,25 @@ def test_a_state_directory_that_cannot_be_made(port: int, tmp_path: Path) -> Non
         assert "ultra_ports_resolve_outcomes_total" not in found
         assert "ultra_ports_port_up" in found
         assert "not counted" in serving.stderr
+
+
+def test_json_says_where_it_listens(lab: Lab, port: int) -> None:
+    lab.start("answering", port)
+    argv = [COMMAND, "serve", "--json", "--make-token", "--no-docker", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*argv, str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as popen:
+        assert popen.stdout is not None
+        told = contracts.read("".join(iter(popen.stdout.readline, "}\n")) + "}")
+        token = told["page"].rpartition("#token=")[2]
+        client = HTTPConnection(told["address"], told["port"])
+        client.request("GET", "/healthz", headers={"Authorization": f"Bearer {token}"})
+        health = json.load(client.getresponse())
+        client.close()
+        popen.terminate()
+        more, errors = popen.communicate()
+
+    assert told["url"] == f"http://{told['address']}:{told['port']}/"
+    assert health["services"][0]["holders"][0]["processes"][0]["command"], "the token is good"
+    assert (popen.returncode, more) == (0, "")
+    assert token not in errors

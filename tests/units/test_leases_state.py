@@ -12,7 +12,6 @@ import pytest
 from resolver import settings
 from resolver.errors import UsageError
 from resolver.host.own_files import folder
-from resolver.leases import token_carriers
 from resolver.leases.duration import seconds
 from resolver.leases.state import state_directory
 from resolver.leases.store import open_store
@@ -128,7 +127,7 @@ def test_every_variable_is_a_setting() -> None:
         for file in package.rglob("*.py")
         for name in re.findall(r'"(ULTRA_PORTS_[A-Z_]*[A-Z])"', file.read_text(encoding="utf-8"))
     }
-    assert names - {token_carriers.VARIABLE} == set(settings.SETTINGS), (
+    assert names - {settings.LEASES_VARIABLE} == set(settings.SETTINGS), (
         "but for what `run` sets itself"
     )
 

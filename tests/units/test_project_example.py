@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.leases import token_carriers
 from resolver.project import example, file
 from resolver.project.load import STANDARD, load
 from resolver.project.variables import parse
+from resolver.settings import LEASES_VARIABLE
 from tests.lab.cli import ultra
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_every_variable_of_the_package_is_documented() -> None:
     for path in (ROOT / "resolver").rglob("*.py"):
         read |= set(re.findall(r"\bULTRA_PORTS_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
     documented = set(re.findall(r"^#(ULTRA_PORTS_[A-Z_]+)=", COMMITTED, re.MULTILINE))
-    assert documented == read - {token_carriers.VARIABLE}, "but for what `run` sets itself"
+    assert documented == read - {LEASES_VARIABLE}, "but for what `run` sets itself"
 
 
 def test_it_sets_the_standard_ports_and_nothing_else() -> None:

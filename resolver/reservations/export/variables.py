@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.reservations.terms import Assigned
 
 SCHEMA = "ultra-ports.assignment/1"
+RUN_SCHEMA = "ultra-ports.run/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
 _PORT_ENDING = "_PORT"
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]?*-]*", re.ASCII)  # shells take these as they are, too
@@ -151,6 +152,23 @@ class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
     services: list[AssignedEntry]
     exports: dict[str, str]
     env_files: list[str]
+
+
+class RunEnvelope(Envelope, frozen=True, kw_only=True):
+    """The answer of `run` where the program was not started: in a dry run, or for the `refusal`.
+
+    `program` is its command line, in a dry run with the ports in it; `variables` are what it would
+    be given.
+    """
+
+    schema: str = RUN_SCHEMA
+    command: str = "run"
+    dry_run: bool
+    exit_status: int
+    refusal: str = ""
+    program: list[str]
+    services: list[AssignedEntry]
+    variables: dict[str, str]
 
 
 def service_entry(each: Assigned) -> AssignedEntry:

@@ -1,0 +1,51 @@
+"""What starts again what a step has ended, as a command to be pasted. PURE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.model import Command, Kind, PortRequest
+from resolver.project.file import is_name
+from resolver.settings import LEASES_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.model import Classification, Container, Process
+
+_PASSED = "LISTEN_FDS"  # sd_listen_fds(3)
+
+
+def all_started(each: Classification, masters: Iterable[Process]) -> Iterator[Command]:
+    """What starts them again; an engine alone starts a forwarder, and for a container."""
+    if each.kind is not Kind.ORPHAN:
+        for found in masters:
+            yield from _how_started(each, found)
+
+
+def _how_started(each: Classification, process: Process) -> tuple[Command, ...]:
+    """The command that starts the process again; none where it hides how it was started."""
+    words, container = process.command, each.holder.container
+    if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
+        return ()
+    if container is not None and container.engine:
+        return (Command((*container.client, "exec", "-d", container.handle, *words)),)
+    return (Command((*_by_run(each, process), *words), folder=process.cwd),)
+
+
+def _by_run(each: Classification, process: Process) -> tuple[str, ...]:
+    """What was typed before the command, where `ultra-ports run` became it."""
+    service, binding = each.ownership.leased, each.holder.binding
+    if not (process.variable(LEASES_VARIABLE) and is_name(service)):
+        return ()
+    port = str(PortRequest(binding.port, binding.transport)).removesuffix("/tcp")
+    passed = ("--pass-socket",) if process.variable(_PASSED) else ()
+    return ("ultra-ports", "run", "-p", f"{service}:{port}", *passed, "--")
+
+
+def container_started(container: Container) -> tuple[Command, ...]:
+    """What starts a container again that was stopped; one with --rm is gone then."""
+    if container.auto_remove:
+        words = (*container.client, "run", "…", container.image)
+        return (Command(words, "--rm: it is removed when stopped"),)
+    return (Command((*container.client, "start", container.handle)),)

@@ -1,0 +1,126 @@
+"""How to start it again: the command as it was typed, `ultra-ports run` included."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from resolver.model import Command
+from resolver.report.style import TextStyle
+from tests.lab.cli import COMMAND, ultra
+from tests.lab.ports import free_port, is_free
+from tests.lab.processes import wait_until
+from tests.lab.screen import plain
+
+if TYPE_CHECKING:
+    from tests.lab.checkouts import Checkouts
+    from tests.lab.processes import Lab
+    from tests.lab.screen import Screen
+
+QUICK = ("--no-docker", "--settle", "0.1", "--grace", "1")
+SERVE = ("-m", "http.server", "{api}")
+
+
+def answered(port: int) -> bool:
+    """Whether a server accepts there: what merely keeps the port does not."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def undo(port: int, cwd: Path) -> str:
+    """Frees the port, and returns the line that starts it again."""
+    run = ultra("resolve", *QUICK, "--json", str(port), cwd=cwd)
+    assert run.status == 0, run.stdout
+    (holder,) = run.port(f"{port}/tcp")["holders"]
+    (line,) = holder["step"]["undo_lines"]
+    return str(line)
+
+
+def test_run_is_a_part_of_it_and_it_works(checkouts: Checkouts, lab: Lab) -> None:
+    port = checkouts.port
+    words = ("run", "-p", f"api:{port}", "--", sys.executable, *SERVE)
+    lab.command(COMMAND, *words, cwd=checkouts.other)
+    wait_until(lambda: answered(port), "it listens")
+
+    line = undo(port, checkouts.other)
+
+    begins = f"cd {checkouts.other} && ultra-ports run -p api:{port} -- {sys.executable} -m "
+    assert line == f"{begins}http.server {port}"
+    path = f"PATH={Path(COMMAND).parent}:$PATH"
+    lab.command("/bin/sh", "-c", f"{path}; {line}", cwd=Path("/"))
+    wait_until(lambda: answered(port), "it was started again")
+    assert checkouts.ownership()["leased"] == "api"
+
+
+def test_a_socket_that_was_handed_over_is_again(checkouts: Checkouts, lab: Lab) -> None:
+    code = "import socket, time; s = socket.socket(fileno=3); time.sleep(600)"
+    words = (
+        "run",
+        "-p",
+        f"api:{checkouts.port}",
+        "--pass-socket",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+    )
+    made = lab.command(COMMAND, *words, cwd=checkouts.other)
+    wait_until(lambda: "-c" in psutil.Process(made.pid).cmdline()[1:2], "it has become the program")
+
+    line = undo(checkouts.port, checkouts.other)
+
+    assert f" && ultra-ports run -p api:{checkouts.port} --pass-socket -- " in line
+
+
+def test_what_nobody_ran_so_is_started_as_it_was(checkouts: Checkouts) -> None:
+    checkouts.serve(checkouts.other)
+    assert "ultra-ports run" not in undo(checkouts.port, checkouts.other)
+
+
+def test_a_reservation_of_the_port_is_not_run(checkouts: Checkouts) -> None:
+    server = checkouts.serve(checkouts.other)
+    kept = checkouts.ultra("reserve", "api", str(checkouts.port), "--for", str(server.pid))
+    assert kept.status == 0, kept.stderr
+    assert checkouts.ownership()["leased"] == "api"
+    assert "ultra-ports run" not in undo(checkouts.port, checkouts.other)
+
+
+def test_on_a_terminal_it_is_one_row_without_the_way_to_where_one_is(
+    lab: Lab, tmp_path: Path, screen: Screen
+) -> None:
+    port = free_port()
+    lab.command("/usr/bin/python3", "-S", *SERVE[:2], str(port), cwd=tmp_path)
+    wait_until(lambda: not is_free(port), "it listens")
+
+    last = plain(screen("resolve", *QUICK, str(port), cwd=str(tmp_path)))[-1]
+
+    assert last == f"  start it again: /usr/bin/python3 -S -m http.server {port}"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_long_command_goes_on_as_a_shell_takes_it(width: int, tmp_path: Path) -> None:
+    folder = tmp_path / "a directory"
+    folder.mkdir()
+    code = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:]]))"
+    words = [f"--option-{number}=a value, {number}" for number in range(9)]
+    command = Command((sys.executable, "-c", code, *words), folder=str(folder))
+
+    told = TextStyle(width).command("start it again", command)
+
+    rows = told.split("\n")
+    assert len(rows) > 3
+    whole = {len(f"    '{code}' \\"), len(f"    {sys.executable} \\"), len(f"    '{folder}' \\")}
+    assert all(len(row) <= width or len(row) in whole for row in rows), told
+    line = told.partition("start it again: ")[2]
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [str(folder), words]
+    assert TextStyle().command("start it again", command).count("\n") == 0
