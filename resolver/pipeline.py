@@ -88,7 +88,7 @@ def carry_out(
     this = Round(tuple(requests), diagnosis, proofs)
     for number in range(policy.rounds):
         settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
-        earlier = successors.before()
+        earlier = successors.before() if this.before.plan.planned else successors.Before()
         this = replace(this, outcomes=apply(this.before.plan, policy, effects))
         this = _settle(this, earlier, settle_seconds, effects)
         ended = this.ended_processes

@@ -36,8 +36,8 @@ _MOST = 200  # new processes that are looked at
 class Before(Struct, frozen=True):
     """What was there before the steps: every process, and every socket that served."""
 
-    pids: frozenset[Pid]
-    inodes: frozenset[int]
+    pids: frozenset[Pid] = frozenset()
+    inodes: frozenset[int] = frozenset()
 
 
 def before() -> Before:
