@@ -203,7 +203,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         why=each.reason
         if each.respawners
         else f"{each.reason}: no service manager will restart it",
-        undo=undo or tuple(all_started(each, masters)),
+        undo=undo or tuple(all_started(each, masters, policy.euid)),
         commands=(_kill_command(masters, shutdown),),
     )
 

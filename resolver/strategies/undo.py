@@ -16,21 +16,32 @@ if TYPE_CHECKING:
 _PASSED = "LISTEN_FDS"  # sd_listen_fds(3)
 
 
-def all_started(each: Classification, masters: Iterable[Process]) -> Iterator[Command]:
-    """What starts them again; an engine alone starts a forwarder, and for a container."""
+def all_started(each: Classification, masters: Iterable[Process], euid: int) -> Iterator[Command]:
+    """What starts them again, as whose they were, where that is not the caller's effective user.
+
+    An engine alone starts a forwarder, and for a container.
+    """
     if each.kind is not Kind.ORPHAN:
         for found in masters:
-            yield from _how_started(each, found)
+            yield from _how_started(each, found, euid)
 
 
-def _how_started(each: Classification, process: Process) -> tuple[Command, ...]:
+def _how_started(each: Classification, process: Process, euid: int) -> tuple[Command, ...]:
     """The command that starts the process again; none where it hides how it was started."""
     words, container = process.command, each.holder.container
     if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
         return ()
     if container is not None and container.engine:
         return (Command((*container.client, "exec", "-d", container.handle, *words)),)
-    return (Command((*_by_run(each, process), *words), folder=process.cwd),)
+    argv = (*_as_its_user(process, euid), *_by_run(each, process), *words)
+    return (Command(argv, folder=process.cwd),)
+
+
+def _as_its_user(process: Process, euid: int) -> tuple[str, ...]:
+    """What makes a command line its user's; `sudo` takes a number with a `#` (sudo(8))."""
+    if process.uid in {None, euid}:
+        return ()
+    return ("sudo", "-u", process.user or f"#{process.uid}", "--")
 
 
 def _by_run(each: Classification, process: Process) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -124,3 +125,16 @@ def test_a_long_command_goes_on_as_a_shell_takes_it(width: int, tmp_path: Path) 
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [str(folder), words]
     assert TextStyle().command("start it again", command).count("\n") == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root ends another user's server")
+def test_another_users_is_started_as_that_user(lab: Lab) -> None:
+    """What root pastes is no way from nobody to root."""
+    port, words = free_port(), ("/usr/bin/python3", "-S", "-m", "http.server")
+    drop = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--")
+    lab.command(*drop, *words, str(port), cwd=Path("/"))
+    wait_until(lambda: answered(port), "it listens")
+
+    line = undo(port, Path("/"))
+
+    assert line == f"cd / && sudo -u nobody -- {' '.join(words)} {port}"
