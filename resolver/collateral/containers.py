@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.collateral import databases, devices, known, ports, state, terminals
+from resolver.collateral import databases, devices, ports, programs, state, terminals
 from resolver.collateral.family import Family, below, terminal_of
 from resolver.errors import StateChangedError
 from resolver.gather.processes import describe
@@ -90,7 +90,7 @@ def _inside(each: Classification, container: Container, sockets: Sockets) -> Ite
     yield from _nested(found)
     holder = replace(each.holder, processes=found, masters=(main.identity,))
     family = Family(replace(each, holder=holder, respawners=()), sockets)
-    for module in (terminals, devices, state, databases, known):
+    for module in (terminals, devices, state, databases, programs):
         for loss in module.lost(family):
             if loss.kind in _INSIDE:
                 yield replace(loss, commands=_exec(container, loss.commands))
