@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.cli.output import fit
 from resolver.report.escape import escape
-from resolver.report.steps import action
+from resolver.report.steps import action, under_way
 
 if TYPE_CHECKING:
     from resolver.model import Outcome, Step
@@ -57,6 +57,8 @@ class Terminal:
         self._line = StatusLine()
         self._running: Step | None = None
         self._done: list[str] = []
+        self._begun: list[str] = []  # of the running step
+        self._seconds_left = 0.0
 
     def allows(self, step: Step) -> bool:
         """Asks, where the user wants to be asked; no answer is a no."""
@@ -67,21 +69,22 @@ class Terminal:
 
     def started(self, step: Step) -> None:
         """Remembers what is under way, for Ctrl-C."""
-        self._running = step
+        self._running, self._seconds_left = step, 0.0
 
     def did(self, action: str) -> None:
         """Remembers it, for Ctrl-C."""
         log.info("did: %s", action)
-        self._done.append(escape(action))
+        (self._begun if self._running else self._done).append(escape(action))
 
     def waiting(self, what: str, seconds_left: float) -> None:
         """One line that is rewritten, on a terminal only."""
+        self._seconds_left = seconds_left
         self._line.waits(f"waiting for {escape(what, 60)}", seconds_left)
 
     def finished(self, outcome: Outcome) -> None:
         """Remembers it, for Ctrl-C."""
-        self._running = None
-        self._done.append(f"{describe(outcome.step)}: {outcome.result}")
+        self._done += [*self._begun, f"{describe(outcome.step)}: {outcome.result}"]
+        self._running, self._begun = None, []
         self.clear()
 
     def clear(self) -> None:
@@ -89,9 +92,11 @@ class Terminal:
         self._line.clear()
 
     def interrupted(self) -> None:
-        """One line that says what was already done."""
+        """One line that says what was already done, and what goes on without us."""
         done = list(self._done)
-        if self._running is not None:
+        if self._running is not None and self._begun:
+            done.append(under_way(self._running, self._begun, self._seconds_left))
+        elif self._running is not None:
             done.append(f"{describe(self._running)}: not finished")
         said = "; ".join(done) or "nothing was done yet"
         self._line.leave()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, running, stays_free
+from tests.lab.processes import answered_by, running, stays_free, wait_until
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -77,6 +77,20 @@ def test_a_long_grace_shows_its_progress_on_a_terminal(lab: Lab) -> None:
     assert str(server.pid) in shown
     assert "\r" in shown
     assert stays_free(port)
+
+
+def test_ctrl_c_says_which_signal_was_sent(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port, "--ignore")
+    with running("resolve", str(port), "--grace", "30", "--no-docker") as popen:
+        wait_until(lambda: "SIGTERM" in server.signals(), "SIGTERM was sent")
+        popen.send_signal(signal.SIGINT)
+        _, stderr = popen.communicate(timeout=20)
+
+    assert popen.returncode == 130
+    sent = f"interrupted: SIGTERM to python {server.pid}: sent, and it may still end."
+    assert f"{sent} To have it back then: " in stderr
+    assert server.alive
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from tests.lab.cli import Run, ultra
 from tests.lab.engine import IDLE, SERVE, forwarders
 from tests.lab.ports import free_port, free_range, is_free
-from tests.lab.processes import alive, stays, stays_free, wait_until
+from tests.lab.processes import alive, running, stays, stays_free, wait_until
 
 if TYPE_CHECKING:
     from tests.lab.engine import Container, Engine
@@ -390,6 +391,23 @@ def test_a_graceful_stop_may_finish_its_work(engine: Engine) -> None:
     assert web.inspect("{{.State.ExitCode}}") == "0"
     assert _has(web, "/saved")
     assert stays_free(port)
+
+
+def test_ctrl_c_says_that_the_engine_goes_on(engine: Engine) -> None:
+    port = free_port()
+    web = engine.publish(f"{port}:80", script=SLOW)
+    web.wait_for(port)
+
+    with running("resolve", *FAST, str(port)) as popen:
+        wait_until(lambda: _has(web, "/stopping"), "the container began to stop")
+        popen.send_signal(signal.SIGINT)
+        _, stderr = popen.communicate(timeout=20)
+
+    assert popen.returncode == 130
+    said = f"interrupted: the engine was already asked to stop {web.name}, and will (within "
+    assert said in stderr
+    assert stderr.endswith(f" s). To have it back then: docker start {web.name}\n")
+    wait_until(lambda: web.inspect("{{.State.Running}}") == "false", "the engine has stopped it")
 
 
 def test_a_container_that_may_take_as_long_as_it_likes(engine: Engine) -> None:
