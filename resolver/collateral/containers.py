@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MOST = 6  # that are named
 _INSIDE = {
     CollateralKind.SESSION,
+    CollateralKind.ACCESS,
     CollateralKind.STATE,
     CollateralKind.MACHINE,
     CollateralKind.DATA,

@@ -70,6 +70,7 @@ def _matches(name: str, pattern: str) -> bool:
 _MACHINE, _DESKTOP = CollateralKind.MACHINE, CollateralKind.DESKTOP
 _STATE, _REGISTRANTS = CollateralKind.STATE, CollateralKind.REGISTRANTS
 _NETWORK, _SESSION = CollateralKind.NETWORK, CollateralKind.SESSION
+_ACCESS = CollateralKind.ACCESS
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -107,8 +108,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         _DESKTOP,
         "Xvnc Xtigervnc Xtightvnc Xvnc4 Xkasmvnc x11vnc x0vncserver x0tigervncserver wayvnc"
-        " vino-server krfb gnome-remote-desktop-daemon xrdp weston websockify Xpra xpra"
-        " sunshine rustdesk anydesk teamviewerd nxserver nxd",
+        " weston websockify Xpra xpra",
         "somebody's desktop, or the way to it",
         "https://tigervnc.org/doc/vncserver.html",
     ),
@@ -255,16 +255,29 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _NETWORK,
+        "NetworkManager dhcpcd dhclient wpa_supplicant iwd connmand",
+        "the network of this machine",
+        "https://networkmanager.dev/docs/api/latest/NetworkManager.html",
+    ),
+    Known(
+        _NETWORK,
         "cloudflared ngrok frpc frps bore rathole chisel tunnelto localtunnel lt inlets tor",
         "every tunnel that goes through it",
         "https://developers.cloudflare.com/cloudflare-one/connections/connect-networks/",
     ),
     Known(
-        _SESSION,
+        _ACCESS,
         "mosh-server ttyd gotty wetty shellinaboxd tmate sshx telnetd in.telnetd et etserver"
         " teleport tsh guacd dtach abduco zellij wezterm-mux-server kitty eternalterminal",
         "somebody's terminal session",
         "https://mosh.org/",
+    ),
+    Known(
+        _ACCESS,
+        "xrdp xrdp-sesman gnome-remote-desktop-daemon vino-server krfb sunshine rustdesk anydesk"
+        " teamviewerd nxserver nxd cockpit-ws cockpit-tls amazon-ssm-agent ssm-agent-worker",
+        "the way into this machine for whoever works through it",
+        "https://github.com/neutrinolabs/xrdp/blob/devel/README.md",
     ),
     Known(
         _STATE,
@@ -347,7 +360,7 @@ KNOWN: tuple[Known, ...] = (
         unless=r" -dev\b| (?:agent|proxy)\b",
     ),
     Known(
-        _SESSION,
+        _ACCESS,
         "code code-server code-tunnel codium cursor windsurf zed zed-editor zed-remote-server idea"
         " remote-dev-server openvscode-server server-main.js",
         "an editor's session, and every port that it forwards",
@@ -356,14 +369,14 @@ KNOWN: tuple[Known, ...] = (
         "in its Ports view: Stop Forwarding Port",
     ),
     Known(
-        _SESSION,
+        _ACCESS,
         "node",
         "an editor's session, and every port that it forwards",
         "https://code.visualstudio.com/docs/remote/vscode-server",
         words=r"/\.(vscode|cursor|windsurf|vscodium)-(server|remote)[-/]|/openvscode-server",
     ),
     Known(
-        _SESSION,
+        _ACCESS,
         "java",
         "an editor's session, and every port that it forwards",
         "https://www.jetbrains.com/help/idea/remote-development-overview.html",

@@ -132,6 +132,7 @@ class CollateralKind(StrEnum):
     PORT = "port"  # another port that the same processes serve
     INHERITED = "inherited"  # the holder serves something else, and was left this port
     SESSION = "session"  # somebody's terminal
+    ACCESS = "access"  # remote access, and whoever works through it
     DESKTOP = "desktop"  # somebody's display
     MACHINE = "machine"  # a guest
     DEVICE = "device"  # hardware that it drives, or a file system or disk that it serves

@@ -55,6 +55,8 @@ _ADVISED = {
     Kind.HIDDEN: Verdict.HIDDEN,
     Kind.UNKNOWN: Verdict.UNDECIDED,
 }
+# A session may have come in through it: whatever manager runs it, nobody is locked out
+_WAYS_IN = {CollateralKind.NETWORK, CollateralKind.ACCESS}
 _NO_DATA = Collateral(CollateralKind.DATA, Degree.MENTIONED, "", shutdown="SIGTERM")
 _RUNNER_SECONDS = 6.0  # honcho and foreman give what they run 5 s, and then kill it
 
@@ -81,6 +83,9 @@ def _key(each: Classification) -> tuple[object, ...]:
 
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     """The step for one holder; what would end more than the port becomes a refusal."""
+    if each.kind is Kind.SERVICE and each.holder.container is None and (way := _way_in(each)):
+        why = f"{each.reason}: {way}; a way in, or the network, is never stopped from here"
+        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why)
     step = _wanted(each, policy, own)
     if not isinstance(step, AdviseStep) and (why := _not_ours(each, policy)):
         flag = "--take" if each.ownership.leased else "--anybody"
@@ -90,6 +95,12 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
     if not isinstance(step, AdviseStep) and not policy.accept_loss:
         return _lossless(each, step, policy)
     return step
+
+
+def _way_in(each: Classification) -> str:
+    """What connects this machine, or somebody to it; empty where it does not."""
+    found = (each for each in each.collateral if each.kind in _WAYS_IN)
+    return next((lost.text for lost in found if lost.degree is Degree.REFUSED), "")
 
 
 def _not_ours(each: Classification, policy: Policy) -> str:

@@ -334,6 +334,8 @@ STAND_INS: dict[str, Callable[[int, Path], Program]] = {
     "chrome": _standing_in("slack"),
     "spark-shell": _standing_in("spark-shell", "spark-shell", on=TERMINAL),
     "marimo": _standing_in("marimo", "edit", "notebook.py"),
+    "NetworkManager": _standing_in("NetworkManager"),
+    "xrdp": _standing_in("xrdp"),
     "consul": _standing_in("consul", "agent"),
     "torchrun": _standing_in("torchrun", "train.py"),
     "python torch": torch,

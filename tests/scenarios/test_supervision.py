@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -222,6 +223,28 @@ def test_what_runs_below_a_terminal_is_not_the_service(service: Supervisors) -> 
     assert found["kind"] == "local"
     assert [each["pid"] for each in found["processes"]] == [pid]
     assert any(process.name() == "ttyd" for process in service.processes())
+
+
+@pytest.mark.parametrize("name", ["tailscaled", "teleport", "xrdp", "NetworkManager"])
+def test_a_way_in_is_never_stopped(tmp_path: Path, name: str) -> None:
+    """A stand-in with the name of remote access, or of the network's manager, as a service."""
+    port = free_port()
+    daemon = tmp_path / name
+    daemon.symlink_to(os.path.realpath(sys.executable))
+    with Supervisors(tmp_path, RUNIT) as service:
+        server = serving(port).replace(sys.executable, str(daemon))
+        pid = serve(service, port, f"exec {server}")
+
+        for options in ((), ("--stop-services",), ("--stop-services", "--accept-loss", "--force")):
+            run = resolve(port, *options)
+
+            assert run.status == 3, run.stdout + run.stderr
+            assert run.port(f"{port}/tcp")["verdict"] == "refused"
+            found = holder(run, port)
+            assert found["manager"]["kind"] == "runit"
+            assert "is never stopped from here" in found["step"]["why"]
+            assert found["step"]["command_lines"] == []
+        assert stays(lambda: answered_by(port) == pid, 1.0)
 
 
 def test_the_nearest_manager_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tests.lab.supervisord import program, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.engine import Engine
     from tests.lab.processes import Lab
@@ -38,10 +40,10 @@ def holder(run: Run, port: int) -> dict[str, Any]:
     return found
 
 
-def serve(supervisor: Supervisor, port: int, autorestart: str) -> int:
+def serve(supervisor: Supervisor, port: int, autorestart: str, command: str | None = None) -> int:
     """Runs `shop:web` on the port beside `shop:idle`; returns the PID that answers."""
     supervisor.start(
-        program("web", serving(port), autorestart)
+        program("web", command or serving(port), autorestart)
         + program("idle", "sleep 1000", "true")
         + "[group:shop]\nprograms=web,idle\n"
     )
@@ -49,6 +51,21 @@ def serve(supervisor: Supervisor, port: int, autorestart: str) -> int:
     pid = supervisor.program("shop:web")
     assert answered_by(port) == pid
     return pid
+
+
+def test_a_way_in_is_never_stopped(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A stand-in with the name of remote access, as a program of supervisord's."""
+    port = free_port()
+    daemon = tmp_path / "tailscaled"
+    daemon.symlink_to(os.path.realpath(sys.executable))
+    pid = serve(supervisor, port, "true", serving(port).replace(sys.executable, str(daemon)))
+
+    run = resolve(port, "--stop-services", "--accept-loss", "--force")
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert holder(run, port)["manager"]["kind"] == "supervisord"
+    assert "is never stopped from here" in holder(run, port)["step"]["why"]
+    assert stays(lambda: answered_by(port) == pid, 1.0)
 
 
 def test_a_program_in_a_group_is_advised(supervisor: Supervisor) -> None:

@@ -29,8 +29,8 @@ OWN = [
     "beam.smp -progname erl -noshell -s shop",
 ]
 THEIRS = {
-    "java -Xmx1g com.intellij.idea.Main": "session",
-    "node /root/.vscode-server/bin/1/out/server-main.js --port 0": "session",
+    "java -Xmx1g com.intellij.idea.Main": "access",
+    "node /root/.vscode-server/bin/1/out/server-main.js --port 0": "access",
     "python3 -i app.py": "state",
     "chrome --remote-debugging-port=9222": "desktop",
     "java -cp x org.elasticsearch.bootstrap.Elasticsearch": "data",
