@@ -22,17 +22,19 @@ from resolver.stale import left_behind
 from resolver.strategies import Effects
 
 if TYPE_CHECKING:
-    from resolver.model import Outcome, Report, Step
+    from collections.abc import Sequence
+
+    from resolver.model import Classification, Outcome, Report, Step
     from resolver.project.names import Wanted
     from resolver.protocols import Observer
 
 
 class Silent:
-    """An observer that allows every step and shows nothing."""
+    """An observer that objects to nothing and shows nothing."""
 
-    def allows(self, step: Step) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Every step that was planned."""
-        return True
+    def objection(self, step: Step, holders: Sequence[Classification]) -> str:  # noqa: ARG002 - the protocol's signature
+        """None to any step that was planned."""
+        return ""
 
     def started(self, step: Step) -> None:
         """Shows nothing."""

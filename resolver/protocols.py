@@ -63,10 +63,13 @@ class Classifier(Protocol):
 
 
 class Observer(Protocol):
-    """Whoever follows the steps: it shows progress, and may refuse a step."""
+    """Whoever follows the steps: it shows progress, and may object to a step."""
 
-    def allows(self, step: Step) -> bool:
-        """Asked before each step that changes something."""
+    def objection(self, step: Step, holders: Sequence[Classification]) -> str:
+        """Why the step is not to be applied, empty where it may be: asked before each one.
+
+        `holders` are those whom it would end.
+        """
         ...
 
     def started(self, step: Step) -> None:

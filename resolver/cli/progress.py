@@ -6,12 +6,16 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import fit
+from resolver.cli.output import fit, style
+from resolver.model import KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way
+from resolver.report.story import before
 
 if TYPE_CHECKING:
-    from resolver.model import Outcome, Step
+    from collections.abc import Sequence
+
+    from resolver.model import Classification, Outcome, Step
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +64,15 @@ class Terminal:
         self._begun: list[str] = []  # of the running step
         self._seconds_left = 0.0
 
-    def allows(self, step: Step) -> bool:
+    def objection(self, step: Step, holders: Sequence[Classification]) -> str:
         """Asks, where the user wants to be asked; no answer is a no."""
         if not self._asks:
-            return True
-        print(f"{describe(step)}? [y/N] ", end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+            return ""
+        self._line.clear()
+        print(fit(before(step, holders, style())), file=sys.stderr)
+        ends = "End" if isinstance(step, KillStep) else "Stop"
+        print(f"{ends} it? [y/N] ", end="", file=sys.stderr, flush=True)
+        return "" if sys.stdin.readline().strip().lower() in {"y", "yes"} else "you said no"
 
     def started(self, step: Step) -> None:
         """Remembers what is under way, for Ctrl-C."""

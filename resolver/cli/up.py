@@ -57,7 +57,7 @@ from resolver.settings import LONGEST_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolver.model import Step
+    from resolver.model import Classification, Step
 
 EPILOG = COMPOSE_EPILOG
 CONTEXT_SETTINGS = {"ignore_unknown_options": True}  # compose's own are explained
@@ -71,13 +71,13 @@ class UpTerminal(Terminal):
         self._always, self._quiet = asks, quiet
         self._asks_of_others = not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
-    def allows(self, step: Step) -> bool:
-        """Whether it may be ended; without anybody to ask, what is said has to do."""
+    def objection(self, step: Step, holders: Sequence[Classification]) -> str:
+        """That of whoever is asked; without anybody to ask, what is said has to do."""
         if self._always or (self._asks_of_others and not _is_own(step)):
-            return super().allows(step)
+            return super().objection(step, holders)
         if not self._quiet:
             say([f"this is ended for it: {describe(step)}"])
-        return True
+        return ""
 
 
 def _is_own(step: Step) -> bool:
@@ -128,7 +128,8 @@ def up(
 
     Frees the ports that the project needs, starts it with `docker compose up -d`, and
     proves that each published port answers from the project's own container. What is ended
-    is said before; on a terminal you are asked where it is not this checkout's own.
+    is said before; on a terminal you are asked where it is not this checkout's own. Where
+    there is none, as in a pipe or in CI, nobody is asked: -n shows what would be ended.
     """  # noqa: D415, D301 - a help text
     if not 0 <= wait <= LONGEST_SECONDS:
         raise UsageError(f"--wait {wait:g}: a time from 0 to {LONGEST_SECONDS} seconds is wanted")

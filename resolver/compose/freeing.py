@@ -18,15 +18,17 @@ from resolver.model import PortReport, Report, Snapshot, StopContainerStep, Verd
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from resolver.model import PortRequest, Step
+    from resolver.model import Classification, PortRequest, Step
     from resolver.protocols import Observer
+
+_NOT_IN_THE_WAY = "it is not in the project's way"
 
 
 class Guard:
-    """An observer that refuses every step against the project's own containers.
+    """An observer that objects to every step against the project's own containers.
 
-    It also refuses those against who is not in the engine's way: on the other family's addresses,
-    or here, where the engine's ports are not this machine's.
+    It also objects to those against who is not in the engine's way: on the other family's
+    addresses, or here, where the engine's ports are not this machine's.
     """
 
     def __init__(
@@ -38,14 +40,16 @@ class Guard:
         self.started, self.did = observer.started, observer.did
         self.waiting, self.finished = observer.waiting, observer.finished
 
-    def allows(self, step: Step) -> bool:
-        """Whether it harms neither the project nor somebody who is not in its way."""
+    def objection(self, step: Step, holders: Sequence[Classification]) -> str:
+        """Where it harms the project or somebody who is not in its way."""
         if isinstance(step, StopContainerStep):
             if is_replaced(step.container, self._found.project):
-                return False
+                return "compose replaces it"
         elif self._found.away:
-            return False
-        return self._in_the_way(step) and self._observer.allows(step)
+            return _NOT_IN_THE_WAY
+        if not self._in_the_way(step):
+            return _NOT_IN_THE_WAY
+        return self._observer.objection(step, holders)
 
     def _in_the_way(self, step: Step) -> bool:
         ours = [

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from resolver.compose import freeing, proof, up_arguments
 from resolver.compose.findings import Code, Preflight
 from resolver.compose.preflight import preflight
-from resolver.model import ExitStatus, Report
+from resolver.model import ExitStatus, Report, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def launch(
         advised = freed.exit_status in {ExitStatus.ADVISED, ExitStatus.HIDDEN}
         if freed.exit_status and (advised or not silent):
             why = "not every port of the project could be freed"
-            return Launch(found, freed.exit_status, why, freed)
+            return Launch(found, _status(freed), why, freed)
     if silent:
         return Launch(found, ExitStatus.UNDECIDED, silent)
     argv = compose.up(arguments)
@@ -92,6 +92,14 @@ def launch(
     observer.did(f"began {' '.join(argv)}")
     done = Launch(found, ExitStatus.FREE, "", freed, argv, start(argv))
     return _checked(done, wait_seconds, observer, options)
+
+
+def _status(freed: Report) -> ExitStatus:
+    """Its exit status; where nobody was ended because somebody said no, that of a conflict."""
+    outcomes = [each.outcome for port in freed.ports for each in port.holders if each.outcome]
+    if outcomes and all(each.result is Result.SKIPPED for each in outcomes):
+        return ExitStatus.ADVISED if freed.exit_status is ExitStatus.HELD else freed.exit_status
+    return freed.exit_status
 
 
 def _refused(found: Preflight, given: ComposeArguments) -> str:

@@ -15,7 +15,9 @@ from resolver.model import (
     AdviseStep,
     Command,
     Confidence,
+    HolderReport,
     Kind,
+    PortReport,
     PortRequest,
     Respawn,
     Result,
@@ -30,7 +32,7 @@ from resolver.shell import join
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.model import HolderReport, NearestFree, PortReport, Process
+    from resolver.model import Classification, NearestFree, Process, Step
 
     _Fact = tuple["_Weight", str]
 
@@ -65,7 +67,19 @@ def stories(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
     return "".join(part + end for part, end in zip(parts, [*ends, ""], strict=False))
 
 
-def _port(port: PortReport, style: TextStyle) -> Iterator[str]:
+def before(step: Step, holders: Sequence[Classification], style: TextStyle) -> str:
+    """The story of whom a step would end, for whoever is asked whether it may."""
+    ended = [HolderReport(each, step) for each in holders]
+    requests = dict.fromkeys(PortRequest(each.port, each.transport) for each in step.bindings)
+    ports = [
+        PortReport(request, Verdict.WOULD_FREE, holders=tuple(found))
+        for request in requests
+        if (found := [e for e in ended if request.meets(e.classification.holder.binding)])
+    ]
+    return "\n".join(line for port in ports for line in _port(port, style, asked=True))
+
+
+def _port(port: PortReport, style: TextStyle, *, asked: bool = False) -> Iterator[str]:
     told = _told(port, style)
     groups = list(_together(told))
     rest = _rest(port, told)
@@ -82,7 +96,7 @@ def _port(port: PortReport, style: TextStyle) -> Iterator[str]:
     yield _with_free(head, rest, port, style) if len(kept[-1]) < len(beside) else head
     for lines in (*map(add, what, kept), kept[-1]):
         yield from lines
-    yield from ways
+    yield from () if asked else ways
 
 
 def _with_free(head: str, rest: str, port: PortReport, style: TextStyle) -> str:
@@ -311,7 +325,7 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
     elif isinstance(step, AdviseStep):
         yield from undo if style.verbose else ()
         yield from (style.command(*_labelled(each, report, port)) for each in step.commands)
-    elif report.outcome:
+    elif report.outcome and report.outcome.result is not Result.SKIPPED:
         yield from (style.command("to free it", each) for each in step.commands)
     else:
         yield from by_hand if style.verbose else ()

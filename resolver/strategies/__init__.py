@@ -36,16 +36,17 @@ class Effects(Struct, frozen=True):
 
 
 def apply(plan: Plan, policy: Policy, effects: Effects) -> tuple[Outcome, ...]:
-    """Applies each step once, in order; what the observer does not allow is skipped."""
+    """Applies each step once, in order; what the observer objects to is skipped."""
     outcomes: list[Outcome] = []
     for step in plan.steps:
         if isinstance(step, AdviseStep):
             continue
-        if effects.observer.allows(step):
+        holders = [each.classification for each in plan.planned if each.step is step]
+        if objection := effects.observer.objection(step, holders):
+            outcome = Outcome(step, Result.SKIPPED, objection)
+        else:
             effects.observer.started(step)
             outcome = _apply(step, policy, effects)
-        else:
-            outcome = Outcome(step, Result.SKIPPED, "not wanted")
         effects.observer.finished(outcome)
         outcomes.append(outcome)
     return tuple(outcomes)

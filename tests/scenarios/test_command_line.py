@@ -240,7 +240,10 @@ def test_interactive_without_a_yes_touches_nothing(lab: Lab, answer: str) -> Non
     report = run.port(f"{port}/tcp")
     assert (run.status, report["verdict"]) == (1, "held")
     assert report["holders"][0]["outcome"]["result"] == "skipped"
-    assert str(server.pid) in run.stderr, "the question does not say who is meant"
+    assert report["holders"][0]["outcome"]["reason"] == "you said no"
+    story, _, _ = run.stderr.partition("End it? [y/N] ")
+    assert f"PID {server.pid}, " in story, "the question does not say who is meant"
+    assert "to free it" not in story
     assert stays(lambda: answered_by(port) == server.pid)
     assert server.signals() == []
 

@@ -62,8 +62,12 @@ def test_on_a_terminal_it_asks_before_others_are_ended(
             status, shown = typed(
                 "up", *shop.options, *FAST, answers={"? [y/N]": "n"}, cwd=tmp_path
             )
-            assert status == 1, shown
-            assert f"end python {server.pid}" in shown
+            assert status == 3, shown
+            question = shown.index("End it? [y/N]")
+            assert f"end python {server.pid}" in shown[:question]
+            assert f"PID {server.pid}, " in shown[:question], "whose it is, and since when"
+            assert "you said no" in shown[question:]
+            assert f"ultra-ports resolve {port}" in shown[question:]
             assert "nothing was started" in shown
             assert server.alive
         answers = {"? [y/N]": "y"} if whose == "others" else {}
