@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from resolver.model import Diagnosis, Outcome, Plan, Policy, Proof, Snapshot, Step
 
-_REUSED = "bound with SO_REUSEADDR, as most servers do; one that does not has to wait"
+_REUSED = "free for most servers (with SO_REUSEADDR); one that binds plainly waits for their end"
 _STATUS = {
     Verdict.FREE: ExitStatus.FREE,
     Verdict.RESERVED: ExitStatus.FREE,
@@ -258,7 +258,10 @@ def unexplained(
         return Verdict.HIDDEN, _or_with_sudo(f"{used}, and this user cannot see by whom", policy)
     closing = [each.binding for each in snapshot.sockets if each.state is SocketState.CLOSING]
     if any(map(request.meets, closing)):
-        return Verdict.HELD, f"{used} by closed connections (TIME_WAIT); they last up to 60 s"
+        port = str(request).removesuffix("/tcp")
+        wait = join(("ultra-ports", "wait", port, "--until", "free", "--timeout", "90"))
+        lasts = "(TIME_WAIT); they last up to 60 s"
+        return Verdict.HELD, f"{used} by closed connections {lasts}; to wait for it: {wait}"
     return Verdict.HELD, f"{used}, by nothing that has a process"
 
 

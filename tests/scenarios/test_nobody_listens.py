@@ -63,6 +63,10 @@ def test_a_client_on_the_port_is_ended_only_by_force(lab: Lab) -> None:
     report = forced.port(f"{port}/tcp")
     assert (forced.status, report["verdict"]) == (1, "held"), "closed by the client: it lingers"
     assert "TIME_WAIT" in report["reason"]
+    _, _, waits = report["reason"].partition("to wait for it: ultra-ports ")
+    assert waits == f"wait {port} --until free --timeout 90", "it outlasts the 60 s"
+    one_look = ultra(*waits.split()[:-1], "0")
+    assert (one_look.status, one_look.stdout) == (1, ""), one_look.stderr
 
 
 @contextlib.contextmanager
