@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 # What each restart policy does after `docker stop` (Docker docs, "Start containers automatically")
 _POLICIES = {
-    "always": "`docker stop` holds until the engine restarts",
-    "unless-stopped": "`docker stop` holds",
-    "on-failure": "`docker stop` holds until the engine restarts",
+    "always": "it stays stopped until the engine or the machine restarts",
+    "unless-stopped": "it stays stopped",
+    "on-failure": "it stays stopped until the engine or the machine restarts",
 }
 # The same of `podman stop` (podman-run(1), --restart; podman-restart.service)
 _PODMAN_POLICIES = {
-    "always": "`podman stop` holds until the next boot, when podman-restart.service, where that is "
+    "always": "it stays stopped until the next boot, when podman-restart.service, where that is "
     "enabled, starts it",
-    "unless-stopped": "`podman stop` holds",
-    "on-failure": "`podman stop` holds",
+    "unless-stopped": "it stays stopped",
+    "on-failure": "it stays stopped",
 }
 
 
@@ -113,7 +113,7 @@ def _restart(container: Container) -> str:
     """Its restart policy, and what that comes to after a stop."""
     policies = _PODMAN_POLICIES if container.by_command else _POLICIES
     after = policies.get(container.restart_policy.partition(":")[0])
-    return f"its restart policy is {container.restart_policy}" + (f": {after}" if after else "")
+    return f"restart policy {container.restart_policy}" + (f": {after}" if after else "")
 
 
 def _no_socket(container: Container, snapshot: Snapshot) -> str:

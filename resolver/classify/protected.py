@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _UNIX = "unix://"
+SD_BOOTED = "/run/systemd/system"
 
 
 def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classification | None:
@@ -108,13 +109,14 @@ def _its_client(holder: Holder, engine: Process) -> Command:
 
 
 def _system(holder: Holder, process: Process) -> Classification:
+    """Where systemd runs (sd_booted(3)), it names the unit; nothing else is advised."""
+    see = Command(("systemctl", "status", str(process.pid)), "names its unit, if it has one")
     return Classification(
         holder,
         Kind.PROTECTED,
         respawn=Respawn.UNKNOWN,
         chain=(str(process),),
-        reason=f"{process} is part of the system, and is never ended from here",
-        commands=(
-            Command(("systemctl", "status", str(process.pid)), "names its unit, if it has one"),
-        ),
+        reason=f"{process} is part of the system, and is never ended from here: the way into this "
+        "machine, or what others need, may be lost with it",
+        commands=(see,) if os.path.isdir(SD_BOOTED) else (),
     )

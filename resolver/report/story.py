@@ -134,9 +134,28 @@ def _fitted(paragraphs: list[list[_Fact]], room: int | None, style: TextStyle) -
 def _beside(port: PortReport, told: Sequence[HolderReport], style: TextStyle) -> Iterator[_Fact]:
     """What is to be said of the port itself, and which other one is free."""
     more = port.details if style.verbose or not told else ()
-    yield from ((_Weight.NOTE, note) for note in (*port.notes, *more))
+    kept = [note for note in port.notes if style.verbose or not _is_said(note, port, told)]
+    yield from ((_Weight.NOTE, note) for note in (*kept, *more))
     if port.nearest_free:
         yield _Weight.WAY, _run_there(port.nearest_free)
+
+
+def _is_said(note: str, port: PortReport, told: Iterable[HolderReport]) -> bool:
+    """Whether the headline says it, or a holder's lease does, which the reservation is."""
+    return note in _but(port) or any(
+        isinstance(each.step, AdviseStep)
+        and (found := each.classification.ownership).leased
+        and str(found) in each.step.why
+        and note.startswith(f"reserved for {found.leased} of project {found.project}")
+        and "; " not in note  # it says nothing of the holder
+        for each in told
+    )
+
+
+def _but(port: PortReport) -> tuple[str, ...]:
+    """For whom a port is reserved that is free all the same."""
+    free = port.verdict is Verdict.FREE
+    return tuple(each for each in port.notes if free and each.startswith("reserved for "))
 
 
 def _run_there(beside: NearestFree) -> str:
@@ -196,8 +215,9 @@ def _rest(port: PortReport, told: Sequence[HolderReport]) -> str:
         return f": {', then '.join(dict.fromkeys(action(each.step) for each in told if each.step))}"
     told_of = [said for each in told for said in _told_of(each)]
     parts = [each for each in port.reason.split("; ") if not any(each in said for said in told_of)]
-    if any(parts):
-        return f": {'; '.join(parts)}"
+    but = _but(port)
+    if but or any(parts):
+        return f", but {'; '.join(but)}" if but else f": {'; '.join(parts)}"
     if not told:
         return ""
     bindings = dict.fromkeys(each.classification.holder.binding for each in told)
@@ -216,13 +236,16 @@ def _facts(together: list[HolderReport], *, alone: bool, style: TextStyle) -> li
     first = together[0]
     found, why = first.classification, _why(first, alone=alone)
     idle = found.respawn is Respawn.NO and not isinstance(first.step, AdviseStep)
+    if idle and found.kind is Kind.CONTAINER and not style.verbose:
+        why = ""  # it has no restart policy
     facts = [(_Weight.IDLE if idle else _Weight.REASON, why)]
     if lost := _lost(together, why):
         ended = f"{'went' if _is_done(first) else 'goes'} down with it: {lost}"
         both = f"{why} · {ended}" if why else ended
         facts = [(_Weight.LOSS, both)] if len(both) <= _SHORT else [*facts, (_Weight.LOSS, ended)]
     if found.ownership.whose is Whose.OTHER and str(found.ownership) not in why:
-        facts.append((_Weight.WAY, f"belongs to {found.ownership}"))
+        spares = "" if isinstance(first.step, AdviseStep) else "; `--mine` spares it"
+        facts.append((_Weight.WAY, f"another checkout's: {found.ownership}{spares}"))
     facts.append((_Weight.REASON, _outcome(first)))
     evidence = _evidence(together) if style.verbose else ()
     return [*((_Weight.NOTE, each) for each in evidence), *(each for each in facts if each[1])]
@@ -335,7 +358,7 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
 
 def _labelled(command: Command, report: HolderReport, port: PortReport) -> tuple[str, Command]:
     """A step's command with its label; who was only looked at is freed by another one of ours."""
-    if is_unseen(report):
+    if is_unseen(report) or command.argv[:2] == ("systemctl", "status"):  # it frees nothing
         return "run", command
     step = report.step
     if port.verdict is Verdict.HELD and isinstance(step, AdviseStep) and _is_denied(step):

@@ -111,8 +111,8 @@ def _not_ours(each: Classification, policy: Policy) -> str:
     if not policy.only_mine or found.whose is Whose.MINE:
         return ""
     if found.whose is Whose.OTHER:
-        return f"it belongs to {found}, and only what is this checkout's is ended"
-    return "whose it is, is not known, and only what is this checkout's is ended"
+        return f"--mine: it belongs to {found}, so left alone"
+    return "--mine: not known to be this checkout's, so left alone"
 
 
 def _lossless(

@@ -169,7 +169,7 @@ def _text(lines: Sequence[str]) -> str:
     kept = (
         line
         for line in lines
-        if not re.match(rf"\s+belongs to .*, in {re.escape(_CHECKOUT)}", line)
+        if not re.match(rf"\s+another checkout's: .*, in {re.escape(_CHECKOUT)}", line)
     )
     return "".join(f"{_OF_CHECKOUT.sub('', _blanks(line))}\n" for line in kept)
 

@@ -37,6 +37,7 @@ def test_a_living_lease_of_another_checkout_is_respected(checkouts: Checkouts) -
     assert not server.signals()
     where = f"branch trunk, in {checkouts.main}"
     assert f"it runs under the living lease of api of shop, {where}" in run.stdout
+    assert "reserved for" not in run.stdout, "it is the same fact"
     assert f"ultra-ports resolve --take {checkouts.port}/tcp" in run.stdout
     beside = next(line for line in run.stdout.splitlines() if " is free: " in line).split()[0]
     assert f"`ultra-ports run --port api:{beside} -- COMMAND`, or `assign`" in run.stdout
@@ -110,7 +111,8 @@ def test_without_being_asked_another_checkouts_server_is_freed_and_named(
 
     assert run.status == 0, run.stdout + run.stderr
     assert not alive(server.pid)
-    assert f"belongs to shop, branch trunk, in {checkouts.main}" in run.stdout
+    said = f"another checkout's: shop, branch trunk, in {checkouts.main}; `--mine` spares it"
+    assert said in run.stdout
 
 
 def test_a_directory_that_was_deleted_is_a_place(checkouts: Checkouts) -> None:

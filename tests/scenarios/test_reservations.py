@@ -394,6 +394,9 @@ def test_who_says_whose_a_free_port_is(shop: Shop) -> None:
     assert free["reason"].startswith(f"for api of project shop ({shop.root})")
     assert note(shop, "resolve", "api").startswith("reserved for api of project shop")
     assert "reserved for api" in shop("who", "api").stdout
+    told = shop("resolve", "api").stdout
+    assert told.startswith(f"{shop.api}/tcp (api) free, but reserved for api of project shop")
+    assert told.count("reserved for") == 1
     assert shop("who", "web", "--json").port(f"{shop.web}/tcp")["notes"] == []
 
 

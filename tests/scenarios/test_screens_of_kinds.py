@@ -194,3 +194,17 @@ def test_one_holder_takes_six_rows(kind: Callable[[Bed], None], bed: Bed, screen
     assert dry[0].startswith(f"{port}/tcp {word}")
     assert done[0].startswith(f"{port}/tcp {'freed' if kind in FREED else word}")
     assert any(" is free" in row for row in done) is (kind in LEFT), done
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("policy", ["no", "always"])
+def test_a_restart_policy_is_told_where_it_changes_something(engine: Engine, policy: str) -> None:
+    port = free_port()
+    engine.publish(f"{port}:80", options=[f"--restart={policy}"]).wait_for(port)
+    said = f"restart policy {policy}"
+    told = ultra("who", str(port)).stdout
+    assert (f"{said}: it stays stopped until the engine or the machine" in told) is (
+        policy == "always"
+    )
+    assert (said in told) is (policy == "always")
+    assert said in ultra("who", "-v", str(port)).stdout

@@ -13,7 +13,7 @@ import pytest
 from msgspec import convert
 from msgspec.structs import replace
 
-from resolver.classify import desktop, launchd, pm2, procfile, remote_forward, tunnel
+from resolver.classify import desktop, launchd, pm2, procfile, protected, remote_forward, tunnel
 from resolver.model import (
     AdviseStep,
     Binding,
@@ -41,6 +41,7 @@ from tests.lab.answers import Answers, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from resolver.model import Command, Step
 
@@ -526,6 +527,19 @@ def test_the_listener_of_sshd_is_no_session() -> None:
     daemon = process(70, INIT, "sshd", title)
     snapshot = Snapshot(processes=(INIT, daemon))
     assert remote_forward.classify(holder(daemon), snapshot, NOTHING) is None
+
+
+@pytest.mark.parametrize("place", ["", "not-booted"])
+def test_only_systemd_is_asked_for_the_unit_of_what_is_part_of_the_system(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protected, "SD_BOOTED", str(tmp_path / place))
+    daemon = process(70, INIT, "sshd", "/usr/sbin/sshd")
+    judged = protected.classify(holder(daemon), Snapshot(processes=(INIT, daemon)), NOTHING)
+    assert judged is not None
+    assert "never ended from here: the way into this machine" in judged.reason
+    status = "systemctl status 70   # names its unit, if it has one"
+    assert lines(judged.commands) == ([] if place else [status])
 
 
 # --- pm2: names that `pm2 stop` would take for something else -------------------------------------
