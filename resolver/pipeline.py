@@ -44,10 +44,12 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     asked = verdicts.held_requests(diagnosis.plan) if requests is None else requests
     elsewhere = verdicts.of_no_container(asked, diagnosis.plan)
     about = hints.remarks(asked, elsewhere) if requests else {}
+    to_keep = hints.to_keep(asked, policy.euid) if requests else {}
     ports = [
         replace(
             verdicts.diagnosed(each, diagnosis, proofs.get(each), policy),
             details=(*_exposure(each, diagnosis), *about.get(each, ())),
+            to_keep=to_keep.get(each),
         )
         for each in asked
     ]

@@ -8,6 +8,7 @@ from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
 from resolver.host.files import text_of
 from resolver.host.processes import one_of_each_namespace
+from resolver.model import Command
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
 
 _IPV4 = "/proc/sys/net/ipv4"
+_RESERVED = f"{_IPV4}/ip_local_reserved_ports"
 # State column of /proc/PID/net/tcp and udp (proc_pid_net(5)): listening, unconnected
 _SERVING = {"tcp": "0A", "udp": "07"}
 
@@ -38,6 +40,21 @@ def remarks(
     }
 
 
+def to_keep(requests: Collection[PortRequest], euid: int) -> dict[PortRequest, Command]:
+    """What keeps outgoing connections off those in the ephemeral range: one command for all.
+
+    The setting is replaced as a whole, so what is in it stays in it
+    (Documentation/networking/ip-sysctl.rst, ip_local_reserved_ports).
+    """
+    ephemeral, kept = ephemeral_ports()
+    risky = [each for each in requests if each.port in ephemeral and each.port not in kept]
+    more = (str(port) for port in sorted({each.port for each in risky}))
+    value = ",".join(filter(None, (text_of(_RESERVED).strip(), *more)))
+    words = ("sysctl", "-w", f"net.ipv4.ip_local_reserved_ports={value}")
+    keep = Command((*(("sudo",) if euid else ()), *words), "until the next boot")
+    return dict.fromkeys(risky, keep)
+
+
 def ephemeral_ports() -> tuple[range, frozenset[int]]:
     """The ephemeral range, and the ports that the kernel leaves out of it; empty off Linux.
 
@@ -47,7 +64,7 @@ def ephemeral_ports() -> tuple[range, frozenset[int]]:
     words = text_of(f"{_IPV4}/ip_local_port_range").split()
     span = range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else range(0)  # noqa: PLR2004
     kept: set[int] = set()
-    for part in text_of(f"{_IPV4}/ip_local_reserved_ports").strip().split(","):
+    for part in text_of(_RESERVED).strip().split(","):
         first, _, last = part.partition("-")
         if first.isdigit():
             kept.update(range(int(first), int(last or first) + 1))
@@ -59,10 +76,9 @@ def _about_ephemeral(
 ) -> tuple[str, ...]:
     if request.port not in ephemeral or request.port in kept:
         return ()
-    keep = f"sysctl -w net.ipv4.ip_local_reserved_ports={request.port}"
     span = f"the ephemeral range ({ephemeral[0]}-{ephemeral[-1]})"
     why = "the kernel may give it to any outgoing connection"
-    return (f"{request.port} is in {span}: {why}; to keep it: {keep}",)
+    return (f"{request.port} is in {span}: {why}",)
 
 
 def _neighbours(

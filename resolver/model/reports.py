@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from msgspec import Struct
 
 from resolver.model.machine import EngineState, Process, Scan
-from resolver.model.plans import Classification, Step, Verdict
+from resolver.model.plans import Classification, Command, Step, Verdict
 from resolver.model.ports import Binding, PortRequest
 
 
@@ -104,6 +104,7 @@ class PortReport(Struct, frozen=True):
     `services` are the names by which it was asked for. `successors` came in the place of what was
     ended for it, on other ports: this one is free all the same.
     `details` are notes that matter to who wants to know more of a holder, or where there is none.
+    `to_keep` takes it, and whatever else was asked for, out of the ephemeral range.
     `nearest_free` is set by whoever answers a conflict, and only where the port stays held.
     """
 
@@ -116,6 +117,7 @@ class PortReport(Struct, frozen=True):
     services: tuple[str, ...] = ()
     successors: tuple[Successor, ...] = ()
     details: tuple[str, ...] = ()
+    to_keep: Command | None = None
     nearest_free: NearestFree | None = None
 
     @property

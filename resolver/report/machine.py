@@ -247,8 +247,12 @@ def _port(port: PortReport) -> PortEntry:
         retaken_by=[holder(each) for each in port.retaken_by],
         successors=[_successor(each) for each in port.successors],
         nearest_free=port.nearest_free.request.port if port.nearest_free else None,
-        notes=(*port.notes, *port.details),
+        notes=(*port.notes, *port.details, *_kept(port)),
     )
+
+
+def _kept(port: PortReport) -> tuple[str, ...]:
+    return (f"to keep it: {shell_line(port.to_keep)}",) if port.to_keep else ()
 
 
 def _successor(found: Successor) -> SuccessorEntry:

@@ -61,10 +61,16 @@ class _Weight(IntEnum):
 
 
 def stories(ports: Iterable[PortReport], style: TextStyle | None = None) -> str:
-    """A paragraph for each port; those of one line stand together."""
-    parts = ["\n".join(_port(port, style or TextStyle())) for port in ports]
+    """A paragraph for each port; those of one line stand together. One command keeps them all."""
+    style, ports = style or TextStyle(), list(ports)
+    parts = ["\n".join(_port(port, style)) for port in ports]
     ends = ["\n\n" if "\n" in above + below else "\n" for above, below in pairwise(parts)]
-    return "".join(part + end for part, end in zip(parts, [*ends, ""], strict=False))
+    plain = (each for each in ports if style.verbose or not _told(each, style))
+    keep = [each.to_keep for each in plain if each.to_keep]
+    label = "to keep it" if len(keep) == 1 else "to keep those in the ephemeral range"
+    last = ["", *(style.command(label, each) for each in dict.fromkeys(keep))]
+    told = "".join(part + end for part, end in zip(parts, [*ends, ""], strict=False))
+    return told + "\n".join(last)
 
 
 def before(step: Step, holders: Sequence[Classification], style: TextStyle) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.gather.redirects import parse_nftables, parse_rule
-from tests.lab.cli import ultra
+from tests.lab.cli import COMMAND, ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, stays_free, unavailable
@@ -155,7 +155,9 @@ def test_an_ephemeral_port_is_said_to_be_one() -> None:
         port = probe.getsockname()[1]
     run = ultra("who", str(port), "--json")
     assert any("ephemeral range" in note for note in run.port(f"{port}/tcp")["notes"])
+    assert any(note.startswith("to keep it: sysctl ") for note in run.port(f"{port}/tcp")["notes"])
     below = ultra("who", str(free_port()), "--json")
+    assert not any(note.startswith("to keep") for note in below.json["ports"][0]["notes"])
     assert not any("ephemeral" in note for port in below.json["ports"] for note in port["notes"])
 
 
@@ -238,3 +240,29 @@ def test_a_socket_on_its_way_is_in_no_process() -> None:
     reason = run.port(f"{port}/tcp")["reason"]
     assert "no process has it open: it waits in a Unix socket of " in reason
     assert f" {sender.pid}, not yet taken" in reason
+
+
+def test_what_keeps_ports_is_one_command_that_keeps_what_is_kept(lab: Lab) -> None:
+    """Pasted as it is; the setting is the network namespace's own."""
+    name = "net.ipv4.ip_local_reserved_ports"
+    label = "  to keep those in the ephemeral range: "
+    with network_namespace(lab) as inside:
+        subprocess.run(
+            [
+                *inside,
+                "sysctl",
+                "-qw",
+                f"{name}=41000-41002",
+                "net.ipv4.ip_local_port_range=40000 50000",
+            ],
+            check=True,
+        )
+        words = [*inside, COMMAND, "who", "--no-docker", "40001", "40003", "39999"]
+        told = subprocess.check_output(words, text=True)
+        *_, last = told.splitlines()
+        assert told.count(label) == 1
+        assert last.startswith(label)
+        subprocess.run([*inside, "sh", "-c", last.removeprefix(label)], check=True)
+        kept = subprocess.check_output([*inside, "sysctl", "-n", name], text=True)
+        assert kept.strip() == "40001,40003,41000-41002"
+        assert "to keep" not in subprocess.check_output(words, text=True)
