@@ -26,7 +26,9 @@ class Database(Struct, frozen=True):
     """A row: the names of its server, how it is shut down, and where that is documented.
 
     `command` has `{data}` and `{port}` where its data directory and the port go. `words` has to be
-    found in its command line, for programs that run many things.
+    found in its command line, for programs that run many things. `saves` is found in the path of a
+    file that it has open where it writes everything down, and `forgets` in the command line of one
+    that saves nothing; None where such a program always saves.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Database(Struct, frozen=True):
     patience_seconds: float = 60.0
     command: tuple[str, ...] = ()
     words: str = ""
+    saves: str = r"(?!)"
+    forgets: str | None = None
 
 
 DATABASES: tuple[Database, ...] = (
@@ -63,6 +67,14 @@ DATABASES: tuple[Database, ...] = (
         frozenset({"redis-server", "valkey-server", "keydb-server", "dragonfly"}),
         "https://redis.io/docs/latest/operate/oss_and_stack/reference/signals/",
         command=("redis-cli", "-p", "{port}", "shutdown"),
+        saves=r"\.aof$",
+        forgets=r" --save (?: |$)",
+    ),
+    Database(
+        "memcached",
+        frozenset({"memcached"}),
+        "https://docs.memcached.org/",
+        forgets="",
     ),
     Database(
         "RabbitMQ",
@@ -90,7 +102,7 @@ DATABASES: tuple[Database, ...] = (
             {"clickhouse", "clickhouse-serv", "clickhouse-server", "influxd", "etcd", "cockroach"}
             | {"sqlservr", "couchdb", "arangod", "rethinkdb", "tikv-server", "tidb-server"}
             | {"surreal", "qdrant", "milvus", "meilisearch", "minio", "prometheus", "questdb"}
-            | {"ns_server", "memcached", "scylla", "firebird", "ora_pmon", "db2sysc", "slapd"}
+            | {"ns_server", "scylla", "firebird", "ora_pmon", "db2sysc", "slapd"}
             | {
                 "victoria-metrics",
                 "rqlited",
@@ -146,6 +158,19 @@ def lost(family: Family) -> Iterator[Collateral]:
         row.shutdown,
         row.patience_seconds,
     )
+    yield from _in_memory(row, server, family)
+
+
+def _in_memory(row: Database, server: Process, family: Family) -> Iterator[Collateral]:
+    """What no file has. Nobody is asked; and of Redis, the title mostly hides what it was told."""
+    paths = (each.target for each in family.descriptors)
+    if row.forgets is None or any(re.search(row.saves, path) for path in paths):
+        return
+    if re.search(row.forgets, " ".join(server.command)):
+        text, evidence = "all its data, which is in memory alone", "it saves nothing"
+    else:
+        text, evidence = "what it keeps in memory alone", "whether it saves is not known from here"
+    yield Collateral(CollateralKind.DATA, Degree.MENTIONED, text, evidence)
 
 
 def database(process: Process) -> Database | None:

@@ -323,7 +323,9 @@ def _lost(together: list[HolderReport], why: str) -> str:
     workers = 0 if holder.container else len(holder.processes) - 1
     texts = [f"{workers} worker{'s' if workers > 1 else ''}"] if workers > 0 else []
     texts += [lost.text for each in together for lost in each.classification.collateral]
-    return ", ".join(dict.fromkeys(text for text in texts if text not in why))
+    name = holder.master.name if holder.master else ""  # that Redis goes with redis-server is clear
+    told = (text for text in texts if text not in why and not name.startswith(text.lower()))
+    return ", ".join(dict.fromkeys(told))
 
 
 def chain(report: HolderReport) -> str:

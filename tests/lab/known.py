@@ -227,9 +227,19 @@ def mariadb(port: int, folder: Path) -> Program:
     return Program((real("mariadbd"), "--no-defaults", *files, *where))
 
 
-def redis(port: int, folder: Path) -> Program:
-    words = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
-    return Program((real("redis-server"), *words))
+def redis_with(*options: str) -> Callable[[int, Path], Program]:
+    """A Redis with these options."""
+
+    def start(port: int, folder: Path) -> Program:
+        words = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+        return Program((real("redis-server"), *words, *options))
+
+    return start
+
+
+def memcached(port: int, folder: Path) -> Program:
+    del folder
+    return Program((real("memcached"), "-u", "root", "-l", "127.0.0.1", "-p", str(port)))
 
 
 def prometheus(port: int, folder: Path) -> Program:
@@ -349,7 +359,8 @@ STAND_INS: dict[str, Callable[[int, Path], Program]] = {
 # Databases, by their names in that table
 DATABASES: dict[str, Callable[[int, Path], Program]] = {
     "MariaDB or MySQL": mariadb,
-    "Redis": redis,
+    "Redis": redis_with(),
+    "memcached": memcached,
     "a database": prometheus,
     # stand-ins
     "MongoDB": _standing_in("mongod"),

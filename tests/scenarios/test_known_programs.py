@@ -40,6 +40,11 @@ SECOND = {
     "java idea": "jetbrains",
     "java jshell": "/jshell/",
 }
+# What is lost with these databases, however they are shut down
+IN_MEMORY = {
+    "Redis": ["what it keeps in memory alone"],
+    "memcached": ["all its data, which is in memory alone"],
+}
 
 
 def row_of(case: str) -> Known:
@@ -113,6 +118,28 @@ def test_what_is_more_than_its_port_is_refused(found: dict[str, dict[str, Any]],
     assert loss["commands"][:1] == ([command] if command else [])
 
 
+@pytest.mark.parametrize(
+    ("options", "lost"),
+    [
+        (("--save", ""), "what it keeps in memory alone"),
+        (("--save", "", "--set-proc-title", "no"), "all its data, which is in memory alone"),
+        (("--appendonly", "yes"), ""),
+    ],
+    ids=["not known", "saves nothing", "saves"],
+)
+def test_what_redis_does_not_save_is_said(
+    lab: Lab, tmp_path: Path, options: tuple[str, ...], lost: str
+) -> None:
+    port = free_port()
+    started(lab, {"redis": known.redis_with(*options)}, {"redis": port}, tmp_path)
+
+    run = ultra("who", "--no-docker", str(port))
+
+    assert (f"goes down with it: {lost}" in run.stdout) == bool(lost), run.stdout
+    assert "goes down with it: Redis" not in run.stdout
+    assert ultra("resolve", "--no-docker", "--settle", "0.3", str(port)).status == 0
+
+
 def test_a_database_ends_its_own_way(lab: Lab, tmp_path: Path) -> None:
     ports = {case: free_port() for case in known.DATABASES}
     _, running = started(lab, known.DATABASES, ports, tmp_path)
@@ -123,8 +150,8 @@ def test_a_database_ends_its_own_way(lab: Lab, tmp_path: Path) -> None:
     for case, port in ports.items():
         holders = run.port(f"{port}/tcp")["holders"]
         losses = [loss for loss in holders[0]["collateral"] if loss["kind"] == "data"]
-        assert [loss["text"] for loss in losses] == [case]
-        assert [loss["degree"] for loss in losses] == ["mentioned"]
+        assert [loss["text"] for loss in losses] == [case, *IN_MEMORY.get(case, ())]
+        assert {loss["degree"] for loss in losses} == {"mentioned"}
         actions = [each for holder in holders for each in holder["outcome"]["actions"]]
         assert all(each.startswith("SIGTERM to ") for each in actions), actions
         running[case].wait(60)
