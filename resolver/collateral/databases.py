@@ -68,7 +68,7 @@ DATABASES: tuple[Database, ...] = (
         "https://redis.io/docs/latest/operate/oss_and_stack/reference/signals/",
         command=("redis-cli", "-p", "{port}", "shutdown"),
         saves=r"\.aof$",
-        forgets=r" --save (?: |$)",
+        forgets=r" --save(?:  | ?$)",
     ),
     Database(
         "memcached",
