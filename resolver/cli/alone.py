@@ -10,8 +10,11 @@ from msgspec.structs import replace
 
 from resolver import api
 from resolver.cli import options
-from resolver.cli.output import show
+from resolver.cli.output import say, show
+from resolver.errors import UsageError
+from resolver.leases import assigned
 from resolver.model import Whose
+from resolver.project import names
 
 if TYPE_CHECKING:
     from resolver.model import PortReport
@@ -33,11 +36,20 @@ def chosen() -> list[str]:
     )
     if not found.ports:
         raise typer.Exit
+    while words := _typed():
+        try:
+            ports = [each for each in words if not each.startswith("-")]
+            names.wanted(ports, assigned.current, to_end=True)
+        except UsageError as error:
+            say([f"{error} ({error.hint})" if error.hint else str(error)])
+        else:
+            return ["resolve", *words]
+    raise typer.Exit
+
+
+def _typed() -> list[str]:
     print("free which? (a PORT, or several; Enter: none) ", end="", file=sys.stderr, flush=True)
-    words = sys.stdin.readline().split()
-    if not words:
-        raise typer.Exit
-    return ["resolve", *words]
+    return sys.stdin.readline().split()
 
 
 def _is_strange(port: PortReport) -> bool:

@@ -115,9 +115,14 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - vendored classes
         """The command that was typed, loaded, and the rest of the line.
 
-        A port alone is looked at; what other tools call it is answered with what is meant, and
-        nothing is done.
+        `help COMMAND` is `COMMAND --help`. A port alone is looked at; what other tools call it is
+        answered with what is meant, and nothing is done.
         """
+        if args and args[0] == "help":
+            if not args[1:]:
+                print(overview(), end="")
+                raise typer.Exit
+            args = [args[1], "--help"]
         if args and args[0] in MEANT:
             command = join(("ultra-ports", MEANT[args[0]], *args[1:]))
             raise UsageError(f"there is no command {args[0]!r}; what is meant may be: {command}")
@@ -157,7 +162,7 @@ def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public 
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(
         name,
-        epilog=getattr(module, "EPILOG", None),
+        epilog=getattr(module, f"{name.upper()}_EPILOG", getattr(module, "EPILOG", None)),
         context_settings=getattr(module, "CONTEXT_SETTINGS", None),
     )(getattr(module, name.replace("-", "_")))
     return get_command(single)
@@ -204,7 +209,7 @@ def run() -> int:
         if isinstance(option, TyperOption) and option.name in _COMPLETION:
             option.hidden = True  # the help is about ports
     try:
-        result = command(standalone_mode=False)
+        result = command(prog_name=app.info.name, standalone_mode=False)
     except TyperException as error:
         print(f"ultra-ports: {_in_plain_words(error.format_message())}", file=sys.stderr)
         return int(ExitStatus.USAGE)

@@ -29,9 +29,7 @@ Exit status:
   4  hidden or not permitted: what to run with sudo is printed
   5  undecidable: the engine did not answer, and nothing local explains the port
   130  interrupted
-Several ports: the worst, in the order 1, 5, 4, 3, 0.
-`who` exits 0 when it could answer (held or free), 4 or 5 when it could not;
-without a PORT it lists what is held, and exits 0."""
+Several ports: the worst, in the order 1, 5, 4, 3, 0."""
 
 PRINT_EPILOG = """\b
 Exit status:
@@ -103,7 +101,8 @@ Stale = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="With --stale: do not ask.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="SIGKILL at once, bystanders included; see the README.")
+    bool,
+    typer.Option("--force", help="SIGKILL at once; also clients' connections; see the README."),
 ]
 Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Ask before each step.")]
 ProjectName = Annotated[

@@ -43,6 +43,14 @@ if TYPE_CHECKING:
     from resolver.model import Report
 
 EPILOG = options.EPILOG
+WHO_EPILOG = """\b
+Exit status:
+  0  it could answer: held or free; without a PORT, always
+  1  the answer could not be printed
+  2  usage
+  4  a holder is hidden from this user: what to run with sudo is printed
+  5  undecidable: the engine did not answer, and nothing local explains the port
+  130  interrupted"""
 
 
 def resolve(

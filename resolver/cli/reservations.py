@@ -68,7 +68,9 @@ def reserve(
     service: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="The service (api).", autocompletion=completing.services
+            metavar="NAME[:PORT]",
+            help="The service (api, or api:8085 in place of `api 8085`).",
+            autocompletion=completing.services,
         ),
     ],
     port: Annotated[
@@ -93,6 +95,7 @@ def reserve(
     \b
       ultra-ports reserve api                  the project's port of api, for 8 hours
       ultra-ports reserve api 8085 --ttl 2d
+      ultra-ports reserve api:8085             the same as api 8085
       ultra-ports reserve api 8000-8100        the first of them that is to be had
       ultra-ports reserve api --for $$         until this shell ends
       ultra-ports reserve api --hold           nobody else gets it by accident; Ctrl-C ends it
@@ -104,8 +107,7 @@ def reserve(
         raise UsageError("--hold and --for both say how long: only one of them is wanted")
     where = owners.here(os.environ)
     found = current_project()
-    if not is_name(service):
-        raise UsageError(f"{service[:60]!a} is no name for a service (letters, digits, - and _)")
+    service, port = _named(service, port)
     if project and not project.strip():
         raise UsageError("--project wants a name")
     requests = _requests(service, port, found)
@@ -243,6 +245,20 @@ def reservations(
         else:
             _print_table(leases, everywhere=everywhere)
     return 0
+
+
+def _named(service: str, port: str | None) -> tuple[str, str | None]:
+    """The service and its port, be they one argument or two.
+
+    Raises:
+        UsageError: that is no name, or there are two ports.
+    """
+    name, colon, behind = service.partition(":")
+    if not is_name(name):
+        raise UsageError(f"{name[:60]!a} is no name for a service (letters, digits, - and _)")
+    if colon and port is not None:
+        raise UsageError(f"{service[:60]!a} has a PORT already, and {port[:60]!a} is another")
+    return name, behind if colon else port
 
 
 def _requests(service: str, port: str | None, found: Project) -> tuple[PortRequest, ...]:

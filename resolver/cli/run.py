@@ -177,7 +177,7 @@ def _run(command: Sequence[str], asked: _Asked, how: _How, *, json: bool) -> int
             kept = _make_way(holds, everything=how.plain, verbose=how.verbose)
             held.enter_context(inherited(kept.values(), leases))
             if which(command[0], path=environ.get("PATH")):
-                _say(_caution(command[0], kept))
+                _say(_caution(command[0], kept, verbose=how.verbose))
         return execute(program, environ)
 
 
@@ -240,11 +240,17 @@ def _make_way(holds: Mapping[str, Hold], *, everything: bool, verbose: bool) -> 
     return kept
 
 
-def _caution(program: str, kept: Mapping[str, Hold]) -> Iterator[str]:
-    """What explains the failure of a program that is not told by anybody else then."""
-    if kept:
-        ports = ", ".join(f"{name} {label(hold.request)}" for name, hold in kept.items())
-        yield f"held for {program}: {ports}; if it finds the address in use, it needs --plain"
+def _caution(program: str, kept: Mapping[str, Hold], *, verbose: bool) -> Iterator[str]:
+    """Which ports it gets, and what explains the failure of one that nobody else tells then."""
+    if not kept:
+        return
+    ports = {name: label(hold.request) for name, hold in kept.items()}
+    if verbose:
+        held = ", ".join(f"{name} {port}" for name, port in ports.items())
+        yield f"held for {program}: {held}; if it finds the address in use, it needs --plain"
+    else:
+        got = ", ".join(f"{name} gets {port}" for name, port in ports.items())
+        yield f"{got} (if the address is in use: --plain)"
 
 
 def _say(lines: Iterable[str]) -> None:

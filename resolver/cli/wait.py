@@ -51,6 +51,7 @@ PORT_HELP = (
 _MEANT = dict.fromkeys(("up", "open", "ready"), waiting.Until.HEALTHY.value)
 """What other tools call it."""
 _ANSWERS = {waiting.Until.HEALTHY, waiting.Until.MINE}
+_WITH_COMMAND = 2  # words: a port, and what may have been meant as a command
 _BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
 
 
@@ -159,6 +160,17 @@ def _check(
 
 
 def _conditions(
+    ports: list[str], until: str, probe: Probe | None, *, use_docker: bool
+) -> list[Condition]:
+    try:
+        return _of_ports(ports, until, probe, use_docker=use_docker)
+    except UsageError as error:
+        if error.hint or len(ports) < _WITH_COMMAND or "--" in sys.argv:
+            raise
+        raise UsageError(str(error), "a command goes behind --") from error
+
+
+def _of_ports(
     ports: list[str], until: str, probe: Probe | None, *, use_docker: bool
 ) -> list[Condition]:
     here, away = remote.split(ports)

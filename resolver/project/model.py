@@ -77,6 +77,9 @@ class Project(Struct, frozen=True):
         found = next((each for each in self.services if each.name == name), None)
         if found is None:
             known = ", ".join(each.name for each in self.services) or "none"
-            where = self.file.name if self.file else "the standard ports (there is no project file)"
-            raise UsageError(f"{name!a} is no service of {where}; known: {known}")
+            none = "without an ultra-ports.toml"
+            where = f"in {self.file.name}" if self.file else none
+            raise UsageError(
+                f"{name!a}: expected a PORT or the name of a service; {where} these are: {known}"
+            )
         return found

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,7 +67,8 @@ def test_help_leads_with_examples_and_tells_the_exit_statuses(arguments: list[st
     assert "Examples" in before_the_options
     command = "who" if "who" in arguments else "resolve"
     assert f"ultra-ports {command} " in before_the_options.partition("Examples")[2]
-    for status in (0, 1, 2, 3, 4, 5, 130):
+    statuses = {0, 1, 2, 3, 4, 5, 130} - ({3} if command == "who" else set())
+    for status in statuses:
         assert re.search(rf"(?m)^\W*{status}\b", run.stdout), f"{status} is not explained"
 
 
@@ -110,6 +112,18 @@ def test_the_manual_is_made_of_the_help() -> None:
         assert f"   {command} - " in page, command
     for line in ("--stop-services", "    ultra-ports resolve --stale ", "130  interrupted"):
         assert line in page, line
+
+
+def test_a_help_text_names_the_command_that_is_typed() -> None:
+    module = [sys.executable, "-m", "resolver", "who", "--help"]
+    told = subprocess.run(module, capture_output=True, text=True, check=True).stdout
+    asked = ultra("help", "who")
+
+    assert told == asked.stdout
+    assert asked.stdout.startswith("Usage: ultra-ports who ")
+    assert "0  it could answer: held or free" in asked.stdout
+    assert "bound for proof" not in asked.stdout, "it is no `resolve`"
+    assert ultra("help").stdout == ultra("-h").stdout
 
 
 @pytest.mark.parametrize(
@@ -377,7 +391,7 @@ def test_what_other_tools_call_it_is_answered_and_not_done(
         (("resolve", "1", "--grace"), "--grace: expected a value behind it"),
         (("assign", "--format", "x"), "--format: expected one of 'env', "),
         (("who", "1", "--jsn"), "there is no option --jsn (Possible options: --json"),
-        (("reserve",), "NAME is missing"),
+        (("reserve",), "NAME[:PORT] is missing"),
         (("nosuch",), "there is no command 'nosuch' (ultra-ports -h lists them)"),
         (("who", "8085x"), "'8085x' is not a port: expected a number from 1 to 65535 (a PORT is "),
     ],
@@ -408,12 +422,14 @@ def test_nothing_typed_on_a_terminal_lists_what_is_held_and_frees_what_is_chosen
         question = "free which?"
 
         shown = ""
-        for answer, status in (("", 0), ("nonsense", 2), ("7002", 0)):
+        for answer in ("", "nonsense\n7002"):
             assert mine.alive
             got, shown = typed(answers={question: answer}, cwd=tmp_path, prefix=inside)
-            assert got == status, shown
+            assert got == 0, shown
             assert shown.index("7002") < shown.index("7001"), "mine first"
 
+        assert "expected a PORT or the name of a service" in shown
+        assert shown.count(question) == 2, "a typing error is asked again"
         assert "freed" in shown
         assert not mine.alive
         assert other.alive

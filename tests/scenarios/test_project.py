@@ -112,7 +112,7 @@ def test_one_port_under_two_names_is_freed_and_said(
         (
             "services.api = 1",
             ("resolve", "web"),
-            "no service of ultra-ports.toml; known: api",
+            "expected a PORT or the name of a service; in ultra-ports.toml these are: api",
         ),
         ("services.api = 0", ("resolve", "api"), "services.api: expected `int` >= 1"),
         ("services =", ("who", "api"), "is not TOML"),

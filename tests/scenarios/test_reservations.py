@@ -112,6 +112,13 @@ def test_the_port_is_data_and_the_story_is_not(shop: Shop) -> None:
     assert abs(lease["expires_at"] - time.time() - 8 * HOURS) < 120
 
 
+def test_a_service_and_its_port_may_be_one_word(shop: Shop) -> None:
+    port = free_port()
+    assert shop("reserve", f"api:{port}").stdout == f"{port}\n"
+    twice = shop("reserve", f"api:{port}", "8085")
+    assert (twice.status, "has a PORT already" in twice.stderr) == (2, True)
+
+
 def test_a_second_time_is_the_same_reservation(shop: Shop) -> None:
     shop("reserve", "api", "--ttl", "90s")
     assert shop("reserve", "api", "--ttl", "2d").status == 0

@@ -217,7 +217,8 @@ def test_another_machine_that_is_not_there() -> None:
         (("db:0", "--until", "held"), "not a port from 1 to 65535"),
         (("999.1.1.1:80", "--until", "held"), "not an IPv4 address"),
         (("8085", "--until", "free", "--timeout", "-1"), "is not a time"),
-        (("nosuch", "--until", "held"), "is no service of"),
+        (("nosuch", "--until", "held"), "expected a PORT or the name of a service"),
+        (("8085", "echo", "ok"), "(a command goes behind --)"),
     ],
 )
 def test_bad_input(arguments: tuple[str, ...], said: str) -> None:
