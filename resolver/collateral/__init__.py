@@ -23,6 +23,7 @@ from resolver.collateral import (
     siblings,
     state,
     terminals,
+    workers,
 )
 from resolver.collateral.family import Family, Sockets
 from resolver.model import Degree, Kind
@@ -60,6 +61,7 @@ def _collateral(
         return ()
     shown = tuple(displays.lost(family))
     return (
+        *workers.lost(family),
         *ports.lost(family),
         *inherited.lost(family),
         *terminals.lost(family),

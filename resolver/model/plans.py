@@ -140,6 +140,7 @@ class CollateralKind(StrEnum):
     STATE = "state"  # what somebody works with, in memory only
     DATA = "data"  # data that have their own way down
     REGISTRANTS = "registrants"  # others rely on it, or forward through it
+    WORKERS = "workers"  # processes that serve the port through it
     SIBLINGS = "siblings"  # what its runner would end with it
 
 

@@ -128,6 +128,30 @@ def listening(port: int) -> None:
     wait_until(lambda: not is_free(port), f"{port} is served", 60)
 
 
+CLUSTER = """
+const cluster = require("cluster"), http = require("http");
+if (cluster.isPrimary) { for (let i = 0; i < 3; i++) cluster.fork(); }
+else { http.createServer((_, answer) => answer.end("x")).listen(+process.argv[2], "127.0.0.1"); }
+"""
+
+
+def test_the_workers_of_a_node_cluster(lab: Lab, tmp_path: Path) -> None:
+    """They have no socket of their own: the primary passes connections on."""
+    port = free_port()
+    (tmp_path / "cluster.js").write_text(CLUSTER)
+    node = lab.command(known.real("node"), str(tmp_path / "cluster.js"), str(port))
+    wait_until(lambda: len(psutil.Process(node.pid).children()) == 3, "it has its workers")
+    listening(port)
+    workers = [each.pid for each in psutil.Process(node.pid).children()]
+
+    for command in (("who",), ("resolve", "-n")):
+        assert "goes down with it: 3 workers" in ultra(*command, str(port)).stdout
+    run = ultra("resolve", *QUICK, str(port))
+
+    assert "went down with it: 3 workers" in run.stdout
+    wait_until(lambda: not any(map(alive, workers)), "the workers have ended, too")
+
+
 def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
     """What is told takes one forward off it, and the machine runs on."""
     port = free_port()
