@@ -73,6 +73,12 @@ class Process(Struct, frozen=True):
         """The parent at the time of the scan; None for PID 1 and for a hidden parent."""
         return self.ancestors[0] if self.ancestors else None
 
+    @property
+    def retitled(self) -> bool:
+        """Whether a title of its own stands where its command line was (setproctitle(3bsd))."""
+        words = self.command
+        return len(words) == 1 and " " in words[0] and words[0] != self.executable
+
     def __str__(self) -> str:
         return f"{self.name} {self.pid}"
 

@@ -16,6 +16,7 @@ from resolver.model import (
     Command,
     Confidence,
     HolderReport,
+    KillStep,
     Kind,
     PortReport,
     PortRequest,
@@ -353,6 +354,8 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
     by_hand = (style.command("by hand", each) for each in step.commands)
     if _is_done(report):
         yield from undo
+        if isinstance(step, KillStep) and not step.undo and any(e.retitled for e in step.masters):
+            yield style.line("start it again: not known, it rewrote its command line")
     elif isinstance(step, AdviseStep):
         yield from undo if style.verbose else ()
         yield from (style.command(*_labelled(each, report, port)) for each in step.commands)

@@ -29,7 +29,7 @@ def all_started(each: Classification, masters: Iterable[Process], euid: int) -> 
 def _how_started(each: Classification, process: Process, euid: int) -> tuple[Command, ...]:
     """The command that starts the process again; none where it hides how it was started."""
     words, container = process.command, each.holder.container
-    if not words or (len(words) == 1 and " " in words[0]):  # a title in place of a command line
+    if not words or process.retitled:
         return ()
     if container is not None and container.engine:
         return (Command((*container.client, "exec", "-d", container.handle, *words)),)

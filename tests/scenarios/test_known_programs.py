@@ -137,7 +137,13 @@ def test_what_redis_does_not_save_is_said(
 
     assert (f"goes down with it: {lost}" in run.stdout) == bool(lost), run.stdout
     assert "goes down with it: Redis" not in run.stdout
-    assert ultra("resolve", "--no-docker", "--settle", "0.3", str(port)).status == 0
+    freed = ultra("resolve", "--no-docker", "--settle", "0.3", str(port))
+    assert freed.status == 0
+    last = freed.stdout.splitlines()[-1]
+    if "--set-proc-title" in options:
+        assert re.match(r"  start it again: .*redis-server --port ", last), last
+    else:
+        assert last == "  start it again: not known, it rewrote its command line"
 
 
 def test_a_database_ends_its_own_way(lab: Lab, tmp_path: Path) -> None:
