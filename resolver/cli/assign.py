@@ -11,6 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from resolver.cli import completing
+from resolver.cli.nearest import allocated
 from resolver.cli.options import Json, NoDocker, ProjectName, Verbose
 from resolver.cli.output import print_json, say
 from resolver.cli.override import Override
@@ -21,7 +22,6 @@ from resolver.leases.scope import current as current_scope
 from resolver.project.load import load
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
-from resolver.reservations.allocate import allocate
 from resolver.reservations.bind import label
 from resolver.reservations.export.block import without_block
 from resolver.reservations.export.derived import derived
@@ -146,7 +146,7 @@ def assign(
     tell(override.notes if override else ())
     tell(_notes(found, wanted))
     with opened(found.root) as store:
-        assigned = allocate(wanted, terms, store)
+        assigned = allocated(wanted, terms, store)
         if not (store.lasting or dry_run):
             tell(["nothing keeps these ports for the project: the store cannot be written"])
         if terms.scope.startswith("engine:"):

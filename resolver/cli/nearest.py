@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.errors import UltraPortsError
+from resolver import verify
+from resolver.errors import ReservedError, UltraPortsError
+from resolver.gather import list_sockets
 from resolver.leases import scope
 from resolver.leases.store import looked_at
 from resolver.model import NearestFree, PortNumber, PortRequest
@@ -19,14 +21,16 @@ from resolver.portspec import MAX_PORT
 from resolver.project import names
 from resolver.project.file import is_name
 from resolver.reservations.allocate import allocate
+from resolver.reservations.bind import label
 from resolver.reservations.candidates import FIRST_UNPRIVILEGED, REFUSED_BY_BROWSERS
 from resolver.reservations.requests import ServiceRequest
-from resolver.reservations.terms import Terms
+from resolver.reservations.terms import KeptError, Terms, UnmetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from resolver.model import PortReport, Report
+    from resolver.protocols import LeaseStore
     from resolver.reservations.terms import Assigned
 
 _NEAR = 100  # ports above the one that was wanted, and below it
@@ -54,14 +58,38 @@ def with_nearest(
     asked = {port.request.port for port in report.ports}
     try:
         given = _allocated([port.request for port in ports], asked, use_docker=use_docker)
+        found = {
+            port.request: NearestFree(each.request, service_of(port) if runs else "")
+            for port, each in zip(ports, given, strict=True)
+        }
+        if runs:
+            found |= dict(_assigned(ports, asked))
     except UltraPortsError:
         return report
-    found = {
-        port.request: NearestFree(each.request, service_of(port) if runs else "")
-        for port, each in zip(ports, given, strict=True)
-    }
     beside = (replace(port, nearest_free=found.get(port.request)) for port in report.ports)
     return replace(report, ports=tuple(beside))
+
+
+def _assigned(
+    ports: Sequence[PortReport], asked: Collection[int]
+) -> Iterator[tuple[PortRequest, NearestFree]]:
+    """What the services of the ports were assigned here, and is free: `run` gives them that."""
+    project, where = names.current(), scope.current(os.environ)
+    with looked_at(os.environ, project.root) as store:
+        last = store.recall(where, project.name, str(project.root))
+        for lease in store.leases(where):
+            if (lease.project, lease.place) != (project.name, str(project.root)) or lease.owner:
+                continue
+            for port in ports:
+                its = lease.service == service_of(port) and last.get(lease.service) == lease.port
+                alike = replace(port.request, port=lease.port) == lease.request
+                if (
+                    its
+                    and alike
+                    and lease.port not in asked
+                    and verify.prove(lease.request, list_sockets).free
+                ):
+                    yield port.request, NearestFree(lease.request, lease.service)
 
 
 def _is_away(port: PortReport, away: Collection[str]) -> bool:
@@ -76,6 +104,35 @@ def service_of(port: PortReport) -> str:
     leased = (each.classification.ownership.leased for each in port.holders)
     kept = filter(is_name, leased)  # whoever keeps the store wrote it
     return next(iter((*port.services, *known, *kept)), "web")
+
+
+def allocated(
+    wanted: Sequence[ServiceRequest], terms: Terms, store: LeaseStore
+) -> tuple[Assigned, ...]:
+    """As `allocate`; where a strict wish is not met, the message names a free port beside it.
+
+    Raises:
+        ReservedError: no port is left, or none that was asked for; nothing was taken.
+        UltraPortsError: as `allocate` says.
+    """
+    try:
+        return allocate(wanted, terms, store)
+    except UnmetError as error:
+        held = [each for each, obstacles in error.unmet if obstacles]
+        kept = any(isinstance(each, KeptError) for _, found in error.unmet for each in found)
+        if not terms.strict or kept or not 0 < len(held) <= _MOST:
+            raise
+        asked = {request.port for each in wanted for request in each.options}
+        said = str(error)
+        try:
+            given = _allocated(
+                [each.preferred for each in held], asked, use_docker=terms.use_docker
+            )
+        except UltraPortsError:
+            raise error from None
+        free = ", ".join(label(each.request) for each in given)
+        verb = "are" if len(given) > 1 else "is"
+        raise ReservedError(f"{said}; {free} {verb} free", error.hint) from error
 
 
 def _allocated(

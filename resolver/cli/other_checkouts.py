@@ -13,8 +13,9 @@ from resolver.model import Verdict, Whose
 from resolver.project import names
 from resolver.project.file import default_variable
 from resolver.reservations.allocate import allocate
+from resolver.reservations.bind import label
 from resolver.reservations.requests import ServiceRequest
-from resolver.reservations.terms import Terms
+from resolver.reservations.terms import KeptError, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,19 @@ def taken(report: Report) -> Iterator[str]:
             try:
                 yield _reserved(port)
             except UltraPortsError as error:
-                yield f"{port.request}: {error}"
+                why = f"freed, but not reserved for this checkout: {_reason(error, port)}"
+                yield f"{port.request} is {why}"
+
+
+def _reason(error: UltraPortsError, port: PortReport) -> str:
+    """Why it is not; of a service that has another port, what moves it."""
+    obstacles = [each for _, found in getattr(error, "unmet", ()) for each in found]
+    kept = next((each.kept for each in obstacles if isinstance(each, KeptError)), None)
+    if kept is None:
+        return str(error)
+    service = service_of(port)
+    moves = f"ultra-ports assign --strict --reassign {service}:{label(port.request)}"
+    return f"{service} already has {label(kept)}; to move it: {moves}"
 
 
 def _was_leased_elsewhere(port: PortReport) -> bool:

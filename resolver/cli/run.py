@@ -12,6 +12,7 @@ import typer
 from msgspec import Struct
 
 from resolver.cli import completing
+from resolver.cli.nearest import allocated
 from resolver.cli.options import DryRun, ProjectName
 from resolver.cli.output import fit, print_json, say
 from resolver.cli.store import opened
@@ -23,7 +24,7 @@ from resolver.leases.scope import ENGINE
 from resolver.leases.scope import current as current_scope
 from resolver.model import Command
 from resolver.project.names import current
-from resolver.reservations.allocate import allocate, give_back
+from resolver.reservations.allocate import give_back
 from resolver.reservations.bind import label
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.variables import RunEnvelope, service_entry, variables
@@ -216,7 +217,7 @@ def _assign(asked: _Asked, store: LeaseStore) -> tuple[Assigned, ...]:
         strict=asked.strict,
         dry_run=asked.dry_run,
     )
-    return allocate(requests, terms, store)
+    return allocated(requests, terms, store)
 
 
 def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:

@@ -20,7 +20,7 @@ from resolver.report.lease import whose
 from resolver.reservations.available import Availability
 from resolver.reservations.bind import label
 from resolver.reservations.candidates import Source, candidates
-from resolver.reservations.terms import Assigned, ObstacleError, Terms, UnmetError
+from resolver.reservations.terms import Assigned, KeptError, ObstacleError, Terms, UnmetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,8 +120,7 @@ class _Allocation:
         obstacles: dict[PortRequest, ObstacleError] = {}
         kept = next(self._kept(wanted), None)
         if kept and self._terms.strict:
-            moves = f"is not what it was assigned, {label(kept)}: --reassign moves it"
-            raise UnmetError([(wanted, (ObstacleError(wanted.preferred, moves),))])
+            raise UnmetError([(wanted, (KeptError(wanted.preferred, kept),))])
         for source, request in self._candidates(wanted):
             try:
                 found = self._taken(wanted, request, source)

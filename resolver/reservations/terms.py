@@ -124,6 +124,15 @@ class ObstacleError(ReservedError):
         return f"is held by {names}" if names else super().__str__()
 
 
+class KeptError(ObstacleError):
+    """A strict wish that is not what the service was assigned: `kept` is that."""
+
+    def __init__(self, request: PortRequest, kept: PortRequest) -> None:
+        moves = f"is not what it was assigned, {label(kept)}: --reassign moves it"
+        super().__init__(request, moves)
+        self.kept = kept
+
+
 class UnmetError(ReservedError):
     """Services that get nothing, each with all that was in the way."""
 

@@ -169,7 +169,8 @@ def test_a_container_in_the_way_is_named(engine: Engine) -> None:
     container.wait_for(port)
     run = assign("--strict", f"api:{port}")
     assert run.status == 1
-    assert f"api: {port} is held by container {container.name}" in run.stderr
+    assert f"api: {port} is held by container {container.name}; " in run.stderr
+    assert run.stderr.endswith(" is free\n")
     assert container.serves(port)
 
 

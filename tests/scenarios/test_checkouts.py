@@ -61,6 +61,20 @@ def test_take_ends_it_and_reserves_the_port_here(checkouts: Checkouts) -> None:
     )
 
 
+def test_take_says_that_the_service_keeps_what_it_was_assigned(checkouts: Checkouts) -> None:
+    kept = free_port()
+    assert checkouts.ultra("assign", f"api:{kept}").status == 0
+    checkouts.serve(checkouts.main, leased=True)
+
+    run = checkouts.ultra("resolve", *QUICK, "--take", str(checkouts.port))
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert "is freed, but not reserved for this checkout: api already has " in run.stderr
+    move = ("assign", "--strict", "--reassign", f"api:{checkouts.port}")
+    assert f"{kept}; to move it: ultra-ports {' '.join(move)}\n" in run.stderr
+    assert str(checkouts.port) in checkouts.ultra(*move).stdout
+
+
 def test_the_own_lease_is_no_obstacle(checkouts: Checkouts) -> None:
     server = checkouts.serve(checkouts.other, leased=True)
     assert checkouts.ownership()["whose"] == "mine"

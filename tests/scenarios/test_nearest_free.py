@@ -72,6 +72,34 @@ def test_what_is_advised_names_one(
     assert (dry.status, named(dry)) == (3, [ports + 1])
 
 
+def test_what_the_service_was_assigned_here_is_named_where_it_is_free(
+    lab: Lab, ports: int, project: Path
+) -> None:
+    (project / "ultra-ports.toml").write_text(f"[services]\napi = {ports}\n")
+    assert ultra("assign", f"api:{ports + 5}").status == 0
+    lab.start("answering", ports, prefix=("env", "-C", "/"))
+
+    run = ultra("resolve", *KEPT, str(ports))
+
+    assert named(run) == [ports + 5], run.stdout
+    words = ("run", "--port", f"api:{ports + 5}", "--", "sh", "-c", "echo $API_PORT")
+    assert f"`ultra-ports {' '.join(words[:3])} -- COMMAND`" in run.stdout
+    assert ultra(*words).stdout == f"{ports + 5}\n", "it does what it says"
+    lab.start("answering", ports + 5)
+    assert named(ultra("resolve", *KEPT, str(ports))) == [ports + 1], "that is held, too"
+
+
+@pytest.mark.parametrize("command", ["run", "assign"])
+def test_a_strict_wish_that_is_not_met_names_one(lab: Lab, ports: int, command: str) -> None:
+    server = lab.start("answering", ports)
+    words = ("-p", f"api:{ports}", "true") if command == "run" else (f"api:{ports}",)
+
+    run = ultra(command, "--strict", *words)
+
+    said = f"ultra-ports: api: {ports} is held by python {server.pid}; {ports + 1} is free\n"
+    assert (run.status, run.stdout, run.stderr) == (1, "", said)
+
+
 @pytest.mark.root
 def test_what_is_hidden_names_one(lab: Lab, ports: int, as_nobody: tuple[str, ...]) -> None:
     lab.start("answering", ports)
