@@ -46,7 +46,7 @@ class Availability:
             beyond = "what else the engine's host does with it is not seen here"
             return f"no container publishes it; {beyond}", None
         if proof.free and (terms.patient or not proof.lingering):
-            return f"it can be bound ({proof.lingering})".removesuffix(" ()"), None
+            return f"free, checked by binding it ({proof.lingering})".removesuffix(" ()"), None
         if mine or terms.beside:
             belonging = self.whose(request)
             if belonging is Belongs.OWN:

@@ -104,7 +104,7 @@ def test_the_port_is_data_and_the_story_is_not(shop: Shop) -> None:
     run = shop("reserve", "api")
     assert (run.status, run.stdout) == (0, f"{shop.api}\n")
     assert f"{shop.api}/tcp is reserved for api of project shop ({shop.root})" in run.stderr
-    assert "it can be bound" in run.stderr
+    assert ": free, checked by binding it" in run.stderr
 
     [lease] = shop.leases()
     assert (lease["port"], lease["service"], lease["project"]) == (shop.api, "api", "shop")
@@ -551,7 +551,7 @@ def test_bad_input_is_one_line_and_touches_nothing(shop: Shop, arguments: list[s
 def test_an_unknown_service_needs_a_port(tmp_path: Path) -> None:
     run = ultra("reserve", "zzz", cwd=tmp_path)
     assert (run.status, run.stdout) == (2, "")
-    assert "'zzz' is no service" in run.stderr
+    assert "'zzz': expected a PORT or the name of a service" in run.stderr
 
 
 @pytest.mark.root

@@ -157,7 +157,10 @@ def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
         (("--", "touch", "ran"), "no project file"),
         (("-p", "api:99999", "--", "touch", "ran"), "99999 is not a port"),
         (("-p", "8085", "--", "touch", "ran"), "does not begin with the name of a service"),
-        (("-p", "nonesuch", "--", "touch", "ran"), "'nonesuch' is no service"),
+        (
+            ("-p", "nonesuch", "--", "touch", "ran"),
+            "'nonesuch': expected a PORT or the name of a service",
+        ),
         (("-p", "api:1", "-p", "api:2", "--", "touch", "ran"), "api is given twice"),
         (("-p", "api:192.0.2.1:8085", "--", "touch", "ran"), "192.0.2.1"),
         (("-p", "api:8085", "--plain", "--pass-socket", "touch", "ran"), "choose one"),
