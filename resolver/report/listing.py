@@ -54,9 +54,11 @@ def _row(port: PortReport, report: HolderReport) -> _Row:
 
 
 def _project(found: Ownership) -> str:
-    """`mine`, or another checkout's project with its branch."""
-    if found.whose is not Whose.OTHER:
-        return Whose.MINE if found.whose is Whose.MINE else _NOTHING
+    """`mine: shop`, or another checkout's project with its branch."""
+    if found.whose is Whose.MINE:
+        return ": ".join(filter(None, (Whose.MINE, found.project)))
+    if found.whose is Whose.UNKNOWN:
+        return _NOTHING
     return f"{found.project} ({found.branch})" if found.branch else found.project
 
 

@@ -78,6 +78,8 @@ def test_take_says_that_the_service_keeps_what_it_was_assigned(checkouts: Checko
 def test_the_own_lease_is_no_obstacle(checkouts: Checkouts) -> None:
     server = checkouts.serve(checkouts.other, leased=True)
     assert checkouts.ownership()["whose"] == "mine"
+    rows = checkouts.ultra("who", "--no-docker").stdout.splitlines()
+    assert any(row.startswith(f"{checkouts.port}/tcp ") and " mine: shop " in row for row in rows)
 
     run = checkouts.ultra("resolve", *QUICK, str(checkouts.port))
 
