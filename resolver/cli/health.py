@@ -8,7 +8,7 @@ import typer
 
 from resolver.cli import completing, options
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, ProbeText, Quiet
-from resolver.cli.output import fit, print_json, say
+from resolver.cli.output import fit, print_json, say, style
 from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import check
 from resolver.report.health import envelope, table
@@ -84,5 +84,5 @@ def health(
     if json:
         print_json(envelope(report))
     elif not quiet:
-        print(fit(table(report)))
+        print(fit(table(report, style().width)))
     return 0 if report.healthy else 1

@@ -15,10 +15,11 @@ from resolver.report import machine
 from resolver.report.escape import escape
 from resolver.report.listing import listing
 from resolver.report.story import stories
-from resolver.report.style import TextStyle
+from resolver.report.style import TextStyle, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TextIO
 
     from resolver.model import Report
 
@@ -47,9 +48,19 @@ def show(
 
 
 def say(messages: Iterable[str]) -> None:
-    """Messages on stderr, a line each."""
+    """Messages on stderr, a line each, which a terminal gets wrapped at spaces."""
+    width = _width(sys.stderr)
     for message in messages:
-        print(fit(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}"), file=sys.stderr, flush=True)
+        line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", width)
+        print(fit(line), file=sys.stderr, flush=True)
+
+
+def _width(stream: TextIO) -> int | None:
+    """The columns of a terminal; COLUMNS, where it is set, has the last word."""
+    if not stream.isatty():
+        return None
+    seen = os.get_terminal_size(stream.fileno())
+    return shutil.get_terminal_size((seen.columns or 80, seen.lines)).columns
 
 
 def print_json(envelope: object) -> None:
@@ -62,8 +73,8 @@ def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
 
     `again` is the command line that does what a dry run shows.
     """
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
+    width = _width(sys.stdout)
+    terminal = width is not None
     colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") != "dumb")
     return TextStyle(
         width,

@@ -11,6 +11,7 @@ from resolver.json_text import Envelope
 from resolver.model import PortRequest
 from resolver.report.escape import escape
 from resolver.report.machine import HolderEntry, holder
+from resolver.report.style import wrapped
 from resolver.report.table import columns
 
 if TYPE_CHECKING:
@@ -80,11 +81,14 @@ class HealthEnvelope(Envelope, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def table(report: HealthReport) -> str:
-    """A row for each target, and below the table what is wrong with it or to be known of it."""
+def table(report: HealthReport, width: int | None = None) -> str:
+    """A row for each target, and below the table what is wrong with it or to be known of it.
+
+    It is fitted to a width in columns; None, as for a pipe, cuts and wraps nothing.
+    """
     rows = [_row(service) for service in report.services]
-    below = [line for service in report.services for line in _below(service)]
-    return "\n".join([columns(_HEADERS, rows), *(["", *below] if below else [])])
+    below = [wrapped(line, width) for service in report.services for line in _below(service)]
+    return "\n".join([columns(_HEADERS, rows, width=width), *(["", *below] if below else [])])
 
 
 def _row(service: ServiceHealth) -> tuple[str, ...]:

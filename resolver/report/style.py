@@ -61,14 +61,7 @@ class TextStyle(Struct, frozen=True):
 
     def line(self, text: str, indent: str = _INDENT, most: int | None = None) -> str:
         """A line below it, whose further rows are indented once more; of them `most`, if given."""
-        rows = escape(masked(text), _LONGEST)
-        if self.width is None:
-            return indent + rows
-        further = f"{indent}{_INDENT}"
-        wrapper = textwrap.TextWrapper(
-            self.width, indent, further, break_on_hyphens=False, max_lines=most, placeholder=" …"
-        )
-        return wrapper.fill(rows)
+        return wrapped(escape(masked(text), _LONGEST), self.width, indent, most)
 
     def row(self, command: str, folder: str, rest: str, *, short: bool = False) -> str:
         """A command, its folder (empty if unknown) and the rest: two rows if one is too short.
@@ -141,6 +134,17 @@ def _continued(words: Sequence[str], remark: str, width: int, start: str) -> str
     if len(remark) > room:
         remark = f"{remark[: room - 1]}…" if room > _LEAST else ""
     return "\n".join(rows)[len(start) :] + remark
+
+
+def wrapped(text: str, width: int | None, indent: str = "", most: int | None = None) -> str:
+    """A line at its indent; in a width its further rows are indented once more, `most` of them."""
+    if width is None:
+        return indent + text
+    further = f"{indent}{_INDENT}"
+    wrapper = textwrap.TextWrapper(
+        width, indent, further, break_on_hyphens=False, max_lines=most, placeholder=" …"
+    )
+    return wrapper.fill(text)
 
 
 def masked(text: str) -> str:

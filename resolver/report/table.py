@@ -36,7 +36,7 @@ def columns(
         [paint[number](cell) if number in paint else cell for number, cell in enumerate(row)]
         for row in fitted
     ]
-    text = tabulate(cells, headers=headers, tablefmt="plain", disable_numparse=True)
+    text = tabulate([headers, *cells], tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
@@ -44,14 +44,19 @@ def _fitted(
     headers: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> Sequence[Sequence[str]]:
     """The rows, with what is too long cut: the last column to what the others leave of it."""
-    if sum(_widths(headers, rows)) - _GAP <= width:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    gaps = _GAP * (len(widths) - 1)
+    if sum(widths) + gaps <= width:
         return rows
-    cut = [[escape(cell, width // 4 - 1) for cell in row[:-1]] for row in rows]
-    room = max(width - sum(_widths(headers[:-1], cut)), _LEAST)
-    return [[*cells, escape(row[-1], room - 1)] for cells, row in zip(cut, rows, strict=True)]
+    kept = [
+        min(each, max(width // 4, len(name))) for each, name in zip(widths, headers, strict=True)
+    ]
+    kept[-1] = _LEAST
+    while sum(kept) + gaps > width and max(kept) > _LEAST - 1:  # the widest gives way first
+        kept[kept.index(max(kept))] -= 1
+    kept[-1] = max(width - gaps - sum(kept[:-1]), kept[-1])
+    return [[_cut(cell, most) for cell, most in zip(row, kept, strict=True)] for row in rows]
 
 
-def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """What each column takes; tabulate pads its header, too."""
-    padded = [header + " " * _GAP for header in headers]
-    return [max(map(len, column)) + _GAP for column in zip(padded, *rows, strict=True)]
+def _cut(cell: str, most: int) -> str:
+    return cell if len(cell) <= most else escape(cell, most - 1)

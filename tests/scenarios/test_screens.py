@@ -98,6 +98,23 @@ def test_a_listing_in_a_pipe_is_not_cut(served: int) -> None:
     assert_no_secrets(run.stdout)
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_healths_table_and_messages_fit_the_terminal(
+    served: int, width: int, screen: Callable[..., str]
+) -> None:
+    words = ("health", "--no-docker", "--timeout", "0.1", str(served), str(free_port()))
+    rows = plain(screen(*words, environment=f"env COLUMNS={width}"))
+
+    assert max(map(len, rows)) <= width, rows
+    assert rows[0].split() == ["SERVICE", "PORT", "LEVEL", "HEALTH", "HOLDER", "ANSWER"]
+    assert rows[1].split()[0] == f"{served}/tcp", "a port is never cut"
+    late = ("wait", f"127.0.0.1:{served}", "--until", "free", "--timeout", "0")
+    rows = plain(screen(*late, environment=f"env COLUMNS={width}"))
+    said = f"ultra-ports: not free after 0 s: 127.0.0.1:{served}/tcp is held by python"
+    assert " ".join(map(str.strip, rows)).startswith(said), "no word is broken"
+    assert max(map(len, rows)) <= width, rows
+
+
 @pytest.mark.root
 def test_what_is_hidden_is_summed_up_once(served: int, as_nobody: tuple[str, ...]) -> None:
     run = ultra("who", prefix=as_nobody)
