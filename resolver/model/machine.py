@@ -75,9 +75,13 @@ class Process(Struct, frozen=True):
 
     @property
     def retitled(self) -> bool:
-        """Whether a title of its own stands where its command line was (setproctitle(3bsd))."""
-        words = self.command
-        return len(words) == 1 and " " in words[0] and words[0] != self.executable
+        """Whether a title of its own stands where its command line was (setproctitle(3bsd)).
+
+        One that is not padded is split at its spaces, and begins with a name and a colon (nginx).
+        """
+        first, *others = self.command or ("",)
+        padded = not others and " " in first and first != self.executable
+        return padded or first.endswith(":")
 
     def __str__(self) -> str:
         return f"{self.name} {self.pid}"

@@ -16,6 +16,7 @@ import pytest
 
 from resolver.model import Command
 from resolver.report.style import TextStyle
+from tests.lab import known
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import wait_until
@@ -105,6 +106,19 @@ def test_on_a_terminal_it_is_one_row_without_the_way_to_where_one_is(
     last = plain(screen("resolve", *QUICK, str(port), cwd=str(tmp_path)))[-1]
 
     assert last == f"  start it again: /usr/bin/python3 -S -m http.server {port}"
+
+
+def test_the_title_of_nginx_is_no_command(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    served = f"events {{}} http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
+    top = f"daemon off; error_log /dev/null; pid {tmp_path}/pid;"
+    (tmp_path / "nginx.conf").write_text(f"{top} {served}")
+    lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
+    wait_until(lambda: answered(port), "it serves")
+
+    last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
+
+    assert last == "  start it again: not known, it rewrote its command line"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
