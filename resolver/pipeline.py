@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import successors, verdicts, verify
+from resolver import shell_jobs, successors, verdicts, verify
 from resolver.gather import exposure, gather, hints
 from resolver.gather.holders import holders
 from resolver.model import Diagnosis, ExitStatus, KillStep
@@ -91,8 +91,9 @@ def carry_out(
     for number in range(policy.rounds):
         settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
         earlier = successors.before() if this.before.plan.planned else successors.Before()
+        jobs = shell_jobs.before(this.before)
         this = replace(this, outcomes=apply(this.before.plan, policy, effects))
-        this = _settle(this, earlier, settle_seconds, effects)
+        this = _settle(this, earlier, jobs, settle_seconds, effects)
         ended = this.ended_processes
         this = replace(this, after=diagnose(this.to_diagnose, this.proofs, policy, effects, ended))
         reports |= this.reports(policy, reports)
@@ -138,10 +139,15 @@ def _classified(
 
 
 def _settle(
-    this: Round, earlier: successors.Before, settle_seconds: float, effects: Effects
+    this: Round,
+    earlier: successors.Before,
+    jobs: Sequence[shell_jobs.ShellJob],
+    settle_seconds: float,
+    effects: Effects,
 ) -> Round:
     """With the latest proofs: what was tried is bound, watched with its family, and bound again."""
     found: Mapping[Step, tuple[Successor, ...]] = {}
+    shells: Mapping[Step, tuple[Process, ...]] = {}
     if tried := [each for each in this.requests if this.tried(each)]:
         held, patience = this.ended_inodes, this.patience_seconds
         verify.await_release(tried, held, effects.list_sockets, effects.clock, patience)
@@ -149,10 +155,16 @@ def _settle(
         if freed := [each for each in tried if proofs[each].free]:
             verify.watch(freed, settle_seconds, effects.list_sockets, effects.clock)
             taken = partial(verify.taken, freed, effects.list_sockets)
-            found = successors.watch(
-                _lineages(this, earlier), earlier, settle_seconds, effects.clock, taken
-            )
-    return replace(this, proofs={**this.proofs, **prove(this.requests, effects)}, successors=found)
+            family = (_lineages(this, earlier), earlier, settle_seconds, effects.clock, taken)
+            found = successors.watch(*family)
+            ended = [each for each in jobs if each.step in this.ended_steps]
+            here = [e for e in ended if not e.moved_on(found.get(e.step, ()))]
+            if settle_seconds and here:
+                watched = (freed, here, earlier.pids, effects.list_sockets, effects.clock)
+                shells = shell_jobs.watch(*watched)
+                found = successors.watch(*family) if shells else found
+    proofs = {**this.proofs, **prove(this.requests, effects)}
+    return replace(this, proofs=proofs, successors=found, shells=shells)
 
 
 def _lineages(this: Round, earlier: successors.Before) -> dict[Step, successors.Lineage]:

@@ -169,6 +169,12 @@ def is_interactive(process: Process) -> bool:
     return prompt and process.on_terminal and not _work(words[1:])
 
 
+def is_fork(process: Process, parent: Process | None) -> bool:
+    """Whether it is a copy of its parent (fork(2)), as a subshell is, and not another program."""
+    program = (process.executable, process.command)
+    return parent is not None and (parent.executable, parent.command) == program
+
+
 def _work(words: Sequence[str]) -> str:
     """What an interpreter was told to run: a script, or the value of -c, -e or -m; else empty."""
     rest = iter(words)

@@ -45,7 +45,8 @@ class Round(Struct, frozen=True):
     It fills as it goes. `outcomes` say how each applied step ended; `proofs` are the latest, from
     before the steps and then from after them; `after` is the new diagnosis of the ports that are
     `to_diagnose`, empty where there are none. `successors` came in the place of what a step ended,
-    on other ports. For each port, the first line that fits decides:
+    on other ports; `shells` go on though a step ended what they had started. For each port, the
+    first line that fits decides:
 
     ====  =====  =====  ====  =====  ======  =========================================  ======
     held  ended  taken  left  bound  engine  verdict                                    again?
@@ -72,6 +73,7 @@ class Round(Struct, frozen=True):
     outcomes: tuple[Outcome, ...] = ()
     after: Diagnosis = Diagnosis()
     successors: Mapping[Step, tuple[Successor, ...]] = MappingProxyType({})
+    shells: Mapping[Step, tuple[Process, ...]] = MappingProxyType({})
 
     def holders_before(self, request: PortRequest) -> tuple[HolderReport, ...]:
         """Who held the port before the steps."""
@@ -176,7 +178,8 @@ class Round(Struct, frozen=True):
             return found
         steps = dict.fromkeys(each.step for each in self.ended(request) if each.step)
         moved_on = tuple(each for step in steps for each in self.successors.get(step, ()))
-        notes = (*notes, *self._unproven(request), *map(str, moved_on))
+        shells = dict.fromkeys(each for step in steps for each in self.shells.get(step, ()))
+        notes = (*notes, *self._unproven(request), *map(str, moved_on), *map(_goes_on, shells))
         return replace(found, notes=notes, successors=moved_on)
 
     def _verdict(self, request: PortRequest, policy: Policy) -> tuple[Verdict, str]:
@@ -263,6 +266,10 @@ def _name(taker: HolderReport) -> str:
     if found.manager:
         starter = f", started by {found.manager.kind} ({found.manager.name})"
     return f"{found.holder.master or found.reason}{starter}"
+
+
+def _goes_on(shell: Process) -> str:
+    return f"the shell {shell} goes on with what it was told: if that is a loop, it starts it again"
 
 
 def _continued(earlier: PortReport | None, found: PortReport) -> PortReport:

@@ -57,6 +57,7 @@ PATIENCE_SECONDS = 30.0  # a manager whose stop command returns at once, while i
 RELEASE_SECONDS = 2.0  # an engine lets go of a port shortly after it calls its container stopped
 EXPLAINED_SHARE = 1 / 8  # of an engine's time, where a port is explained without it
 LONGEST_SECONDS = 86_400  # for any time that the caller may choose
+SHELL_SECONDS = 10.0  # a loop that a shell runs mostly sleeps for less between two servers
 LONGER_SETTLE = 3  # times as long a watch for a port that was taken back: respawners back off
 STORE_SECONDS = 10.0  # how long a store of reservations may be busy with others
 LEASE_SECONDS = 120.0  # of a lease whose owner others cannot see alive: its owner renews it

@@ -14,8 +14,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.ancestry import others_below
-from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.programs import STARTERS, is_interactive, is_shell, known_as, untouchable
+from resolver.host import jobs
+from resolver.model import Classification, Command, Confidence, Kind, PortRequest, Respawn
+from resolver.programs import STARTERS, is_fork, is_interactive, is_shell, known_as, untouchable
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -127,10 +128,24 @@ def _judged(
         chain=chain,
         evidence=(evidence, keep),
         reason=f"{respawner} starts {holder.master} again, and {keep}",
-        commands=()
-        if untouchable(respawner)
-        else (Command(("kill", str(respawner.pid)), "or Ctrl-C where it runs"),),
+        commands=() if untouchable(respawner) else _ways(holder, snapshot, line),
     )
+
+
+def _ways(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> tuple[Command, ...]:
+    """What ends the loop. A shell at work for its user ignores SIGTERM; its subshell does not."""
+    respawner = line[0]
+    child = line[1] if len(line) > 1 else holder.master
+    kill = Command(("kill", str(respawner.pid)), "or Ctrl-C where it runs")
+    if child is None or not (is_shell(respawner) and is_interactive(respawner)):
+        return (kill,)
+    is_subshell = jobs.group(child.pid) == jobs.group(respawner.pid)
+    if is_subshell and is_fork(respawner, snapshot.process(respawner.parent)):
+        port = str(PortRequest(holder.binding.port, holder.binding.transport))
+        again = Command(("ultra-ports", "resolve", port), "ends its server, which lives on")
+        return Command(kill.argv, "ends the loop, which is a subshell"), again
+    why = "ends that shell and its terminal, or Ctrl-C there while the loop sleeps"
+    return (Command(("kill", "-HUP", str(respawner.pid)), why),)
 
 
 def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> str | None:
@@ -138,6 +153,8 @@ def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> s
     respawner = line[0]
     if respawner.identity in snapshot.own:
         return f"{respawner} also started this command"
+    if is_shell(respawner) and is_interactive(respawner) and respawner.on_terminal:
+        return f"{respawner} is somebody's shell: it is a loop in that terminal"
     if is_interactive(respawner) or known_as(respawner, STARTERS):
         return f"{respawner} is somebody's shell, terminal or tool"
     if untouchable(respawner):

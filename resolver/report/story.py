@@ -315,6 +315,8 @@ def _why(report: HolderReport, *, alone: bool) -> str:
         return step.why.removeprefix(found.reason if is_told else "").lstrip(":; ")
     if _is_done(report) and found.respawn is Respawn.NO:
         return ""
+    if _is_done(report) and found.respawners:
+        return f"{found.respawners[0]} would have started it again; it was ended, too"
     return found.restart or found.reason
 
 

@@ -157,7 +157,7 @@ def test_a_loop_typed_into_a_shell_is_the_users(lab: Lab) -> None:
         report = run.port(f"{port}/tcp")
         assert (run.status, report["verdict"]) == (1, "retaken"), run.stdout + run.stderr
         assert f"bash {shell.pid}" in report["reason"]
-        assert f"kill {shell.pid}" in report["retaken_by"][0]["step"]["command_lines"][0]
+        assert f"kill -HUP {shell.pid}" in report["retaken_by"][0]["step"]["command_lines"][0]
         assert shell.poll() is None
         wait_until(lambda: answered_by(port), "the shell's loop goes on")
         lab.reap()
@@ -219,6 +219,18 @@ def test_watchmedo(lab: Lab, tmp_path: Path) -> None:
 
     freed_with(run, port, parent.pid)
     assert lab.processes() == []
+
+
+def test_what_was_ended_with_its_server_is_told_as_past(lab: Lab) -> None:
+    port = free_port()
+    loop = lab.command("sh", "-c", f"while true; do {serving(port)}; done")
+    wait_until(lambda: answered_by(port), "the loop's server answers")
+
+    run = ultra("resolve", str(port), "--grace", "1")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert f"sh {loop.pid} would have started it again; it was ended, too" in run.stdout
+    assert "is ended with it" not in run.stdout
 
 
 def test_nodemon(lab: Lab, tmp_path: Path) -> None:

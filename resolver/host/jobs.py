@@ -1,0 +1,48 @@
+"""Job control as the kernel shows it: process groups, and whose the terminal is (proc_pid_stat(5)).
+
+What cannot be seen is 0: where there is no /proc, no shell is known to go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+
+from resolver.host.files import text_of
+from resolver.model import Pid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# proc_pid_stat(5) counts from 1, and two fields precede the last ")"
+_PGRP, _TPGID = 5 - 3, 8 - 3
+
+
+def group(pid: Pid) -> int:
+    """The process group that it is in; 0 where it is not seen."""
+    return _field(pid, _PGRP)
+
+
+def terminal_group(pid: Pid) -> int:
+    """The foreground process group of its terminal; -1 where it has none, 0 where it is unseen."""
+    return _field(pid, _TPGID)
+
+
+def has_terminal(pid: Pid) -> bool:
+    """Whether it is in the foreground of its terminal, as a shell is at its prompt."""
+    return group(pid) == terminal_group(pid)
+
+
+def children(pid: Pid) -> list[Pid]:
+    """Its living children."""
+    try:
+        found = psutil.Process(pid).children()
+        return [Pid(each.pid) for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    except psutil.Error:
+        return []
+
+
+def _field(pid: Pid, number: int) -> int:
+    fields: Sequence[str] = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[number]) if len(fields) > number else 0
