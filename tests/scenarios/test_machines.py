@@ -33,18 +33,22 @@ def test_a_server_in_a_container_of_nspawn(lab: Lab, tmp_path: Path) -> None:
     words = ("--register=no", "--keep-unit", "-D", str(root), "-M", f"lab{port}")
     served = ("/bin/busybox", "httpd", "-f", "-p", str(port))
     watcher = lab.command(nspawn, "--quiet", *words, *served)
-    wait_until(lambda: not is_free(port), "the container serves")
+    try:
+        wait_until(lambda: not is_free(port), "the container serves")
 
-    run = ultra("resolve", "--json", str(port))
+        run = ultra("resolve", "--json", str(port))
 
-    assert run.status == 3, run.stdout
-    [holder] = run.port(f"{port}/tcp")["holders"]
-    assert (holder["kind"], holder["container"]["name"]) == ("container", f"lab{port}")
-    [command] = holder["step"]["command_lines"]
-    assert command.startswith(f"machinectl stop lab{port}")
-    assert command.endswith(f"kill {watcher.pid}")
-    assert alive(watcher.pid)
-    assert not is_free(port)
+        assert run.status == 3, run.stdout
+        [holder] = run.port(f"{port}/tcp")["holders"]
+        assert (holder["kind"], holder["container"]["name"]) == ("container", f"lab{port}")
+        [command] = holder["step"]["command_lines"]
+        assert command.startswith(f"machinectl stop lab{port}")
+        assert command.endswith(f"kill {watcher.pid}")
+        assert alive(watcher.pid)
+        assert not is_free(port)
+    finally:  # as it was told; what is in the container would outlive the watcher's SIGKILL
+        watcher.terminate()
+    wait_until(lambda: is_free(port), "the command that was told stops it")
 
 
 @pytest.mark.root
