@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.json import Decoder
 
 from resolver import __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 T = TypeVar("T")
+_LEARNING = Lock()
 
 
 class Tool(Struct, frozen=True):
@@ -54,6 +61,25 @@ def decode(text: str, shape: type[T]) -> T:
     except (ValueError, RecursionError):
         raise JsonError("it is not JSON") from None
     try:
-        return msgspec.convert(found, shape)
+        return convert(found, shape)
     except (msgspec.ValidationError, RecursionError) as error:
         raise JsonError(str(error) or "it is nested too deeply") from None
+
+
+def convert(value: object, shape: type[T]) -> T:
+    """The value that builtin ones stand for, in any thread.
+
+    What msgspec knows of a type it learns at its first use, and two threads that do so at once
+    crash the process (0.22). So one learns at a time, and whoever converts comes after that.
+
+    Raises:
+        msgspec.ValidationError: something in it is not of the type that `shape` asks for.
+    """
+    with _LEARNING:
+        _learn(cast("Hashable", shape))
+    return msgspec.convert(value, shape)
+
+
+@cache
+def _learn(shape: Hashable) -> None:
+    Decoder(shape)

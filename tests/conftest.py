@@ -23,6 +23,7 @@ settings.load_profile("steady")
 NOBODY = 65534
 # Without bytecode each of the thousands of commands here would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONFAULTHANDLER"] = "1"  # where a command crashes, its stderr says in what
 # Which tests' commands coverage measures: the first of each file, and some of the rest.
 FIRST, SHARE = 3, 4
 MEASURED: set[str] = set()

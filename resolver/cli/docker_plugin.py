@@ -13,14 +13,14 @@ from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from msgspec import Struct, convert
+from msgspec import Struct
 
 from resolver.cli.docker_ports import NAME
 from resolver.cli.options import Json
 from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
 from resolver.host import docker_config, own_files, paths, trust
-from resolver.json_text import Envelope, decode
+from resolver.json_text import Envelope, convert, decode
 from resolver.report.escape import escape
 from resolver.reservations.export import replace_file
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.host.engine_client import EngineClient
+from resolver.json_text import convert
 from resolver.model import Binding, EngineState, PortNumber, Transport
 from resolver.model.compose_labels import ONE_OFF, PROJECT, SERVICE, WORKING_DIR
 
@@ -107,7 +108,7 @@ def described(answer: dict[str, Any]) -> ComposeContainer:
         EngineError: that is nothing that an engine says.
     """
     try:
-        found = msgspec.convert(answer, _Inspection)
+        found = convert(answer, _Inspection)
         published = sorted(_mappings(found.network_settings.ports or {}))
     except (msgspec.ValidationError, ValueError) as error:
         raise EngineError(f"the engine describes a container as none does: {error}") from error

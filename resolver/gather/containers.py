@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec import Meta, Struct, ValidationError, field
 from msgspec.structs import replace
 
 from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
+from resolver.json_text import convert
 from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
 from resolver.model.compose_labels import PREFIX, PROJECT
 

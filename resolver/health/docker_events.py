@@ -13,13 +13,14 @@ from contextlib import suppress
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct, ValidationError
 
 from resolver.errors import UltraPortsError
 from resolver.gather import engines
 from resolver.gather.engine_queries import ask_engines
 from resolver.health.signatures import Serving
 from resolver.host.engine_client import EngineClient, is_container_id, socket_path
+from resolver.json_text import convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

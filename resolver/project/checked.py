@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct, ValidationError
 
 from resolver.errors import UsageError
+from resolver.json_text import convert
 
 _LONGEST = 80  # characters of a quoted value
 

@@ -17,10 +17,11 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from msgspec import ValidationError, convert
+from msgspec import ValidationError
 from msgspec.structs import asdict, astuple
 
 from resolver.errors import StoreError
+from resolver.json_text import convert
 from resolver.leases import rules
 from resolver.leases.model import Claim, Entry, Lease, Owner
 from resolver.leases.rules import Moment

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import ValidationError, convert
+from msgspec import ValidationError
 from msgspec.structs import astuple
 
 from resolver.errors import StoreError
+from resolver.json_text import convert
 from resolver.leases.model import Entry, Lease, Owner
 
 if TYPE_CHECKING:
