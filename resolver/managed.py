@@ -18,7 +18,7 @@ from resolver.settings import COMMAND_TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.model import Completed, Holder, Process
+    from resolver.model import Completed, Holder, Process, StopInquiry
     from resolver.protocols import CommandRunner
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class ManagedService(Struct, frozen=True, kw_only=True):
     prefix: tuple[str, ...] = ()
     account: Account | None = None
     patience_seconds: float = 0.0
+    inquiry: StopInquiry | None = None
     commands: tuple[Command, ...] = ()
     reason: str = ""
 
@@ -119,6 +120,7 @@ def classification(
         prefix=service.prefix,
         account=service.account,
         patience_seconds=service.patience_seconds,
+        inquiry=service.inquiry,
     )
     return Classification(
         holder,

@@ -21,7 +21,7 @@ from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.host.processes import pids_of
 from resolver.managed import Daemon, ManagedService, ask_text, classification
-from resolver.model import Command, Confidence, Pid, Process, Respawn
+from resolver.model import Command, Confidence, Pid, Process, Respawn, StopInquiry
 from resolver.programs import options
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
@@ -38,6 +38,7 @@ _OTHER_HEADING = r"^\S"
 _FACT = r"^ {1,2}(?P<key>\S+(?: \S+)*?)\s*(?:=|\s)\s+(?P<value>\S.*)$"
 _STARTS = ("restart", "start")
 _YOUNG = "0m"  # the uptime of what has run for less than a minute
+_STOPPED = r"monitoring status\s+Not monitored"
 _TESTED = r"\bfailed \[[^]]*\]:(\d+)\b"
 
 
@@ -200,7 +201,8 @@ def _pid_in(path: str | None, uid: int | None) -> str | None:
 def _service(holder: Holder, daemon: Daemon, check: _Check) -> ManagedService:
     sure = check.action in _STARTS and bool(check.evidence)
     policy = f"monitored, if does not exist then {check.action}"
-    facts: dict[str, Any] = {}
+    asked = (*daemon.control, "-B", "status", check.name)
+    facts: dict[str, Any] = {"inquiry": StopInquiry(asked, _STOPPED)}
     if not check.stoppable:
         unmonitor = daemon.command("unmonitor", check.name, comment="it has no stop program")
         kill = (Command(("kill", str(holder.master.pid))),) if holder.master else ()

@@ -18,7 +18,7 @@ from resolver.ancestry import Supervised, service_directory, service_name, super
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.managed import Daemon, ManagedService, classification
-from resolver.model import Confidence, Respawn
+from resolver.model import Confidence, Respawn, StopInquiry
 from resolver.programs import known_as
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
@@ -55,6 +55,7 @@ class SuperviseFamily(Struct, frozen=True):
     `status` prints the state of a service directory and `control` changes it; `stop`, `up` and
     `once` are what `control` is given before the directory. `running` matches what is printed of
     each process that runs; `in_file` says that the wanted state is in a file, and not printed.
+    `down` matches what is printed of a service that has stopped, where `stop` does not wait for it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class SuperviseFamily(Struct, frozen=True):
     up: tuple[str, ...]
     once: tuple[str, ...]
     running: str
+    down: str = ""
     in_file: bool = False
 
     def states(self, said: str, folder: str) -> tuple[ServiceState, ...]:
@@ -113,6 +115,8 @@ FAMILIES = (
         once=("-o",),
         # `DIR: up (pid 7) 1 seconds, normally down`
         running=r"\A(?P<name>.*?): (?P<words>up \(pid (?P<pid>\d+)\) \d+ seconds.*)",
+        # a service that has just been started runs for a second before `svc -d` is heard
+        down=r"\A.*?: down \d+ seconds",
         in_file=True,
     ),
 )
@@ -246,12 +250,15 @@ def _service(
 ) -> ManagedService:
     """Its manager's business; `up` is what starts it again, where that is not as usual."""
     name, control = service_name(folder), tool(family.control, supervisor)
+    status, *words = family.status
+    asked = (tool(status, supervisor), *words, folder or "")
     service = Daemon.of(family.name, supervisor, control).service(
         name,
         title=f"service {name}",
         stop=(control, *family.stop, folder) if folder else (),
         start=(control, *(up or family.up), folder) if folder else (),
         patience_seconds=PATIENCE_SECONDS,
+        inquiry=StopInquiry(asked, family.down) if family.down else None,
         **facts,
     )
     doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "

@@ -35,6 +35,7 @@ from resolver.model.plans import Policy as Policy
 from resolver.model.plans import Respawn as Respawn
 from resolver.model.plans import Step as Step
 from resolver.model.plans import StopContainerStep as StopContainerStep
+from resolver.model.plans import StopInquiry as StopInquiry
 from resolver.model.plans import StopServiceStep as StopServiceStep
 from resolver.model.plans import Verdict as Verdict
 from resolver.model.plans import Whose as Whose

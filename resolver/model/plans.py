@@ -107,13 +107,20 @@ class Holder(Struct, frozen=True):
         return self.processes[0] if self.processes else None
 
 
+class StopInquiry(Struct, frozen=True):
+    """How a manager is asked whether a service has stopped: the regex `down` matches its answer."""
+
+    argv: tuple[str, ...]
+    down: str
+
+
 class Manager(Struct, frozen=True):
     """What would start a holder again, and the commands that end and begin it.
 
     `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
     (`sudo`), empty where none is needed. `account` is the user as whom the commands are run, where
     that is not the caller. `patience_seconds` is how long the manager may go on
-    stopping after its command has returned.
+    stopping after its command has returned; `inquiry` is for one whose command does not wait.
     """
 
     kind: str
@@ -124,6 +131,7 @@ class Manager(Struct, frozen=True):
     prefix: tuple[str, ...] = ()
     account: Account | None = None
     patience_seconds: float = 0.0
+    inquiry: StopInquiry | None = None
 
 
 class CollateralKind(StrEnum):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import wait
 from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError, UltraPortsError
 from resolver.host.background import begin
+from resolver.managed import ask
 from resolver.model import Outcome, Result
-from resolver.settings import SERVICE_TIMEOUT_SECONDS
+from resolver.settings import SERVICE_TIMEOUT_SECONDS, WATCH_INTERVAL_SECONDS
 from resolver.shell import join
 from resolver.strategies.stop_container import stop_container
 
 if TYPE_CHECKING:
-    from resolver.model import Policy, StopServiceStep
+    from resolver.model import Manager, Policy, StopServiceStep
     from resolver.protocols import Clock, CommandRunner, Observer
 
 _CLIENT_SECONDS = 3.0  # for a container to end when its client is asked to
@@ -29,8 +31,8 @@ def stop_service(
     may ignore what the client passes on, and it may outlive the client.
     """
     if step.contained is None:
-        return _stop(step, run, observer)
-    manager = begin("manager", partial(_stop, step, run, observer))
+        return _stop(step, run, clock, observer)
+    manager = begin("manager", partial(_stop, step, run, clock, observer))
     wait([manager], _CLIENT_SECONDS)
     contained = stop_container(step.contained, policy, run, clock, observer)
     try:
@@ -43,7 +45,7 @@ def stop_service(
     return Outcome(step, result, reason, (*stopped.actions, *contained.actions))
 
 
-def _stop(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outcome:
+def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Observer) -> Outcome:
     actions: list[str] = []
     for argv in step.manager.stop:
         observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)
@@ -63,7 +65,30 @@ def _stop(step: StopServiceStep, run: CommandRunner, observer: Observer) -> Outc
             said = (answer.stderr.strip() or answer.stdout.strip()).partition("\n")[0]
             result = Result.NOT_PERMITTED if _prefixed(step) else Result.FAILED
             return Outcome(step, result, said or f"{argv[0]} failed", tuple(actions))
+    if not _has_stopped(step.manager, run, clock):
+        why = f"told to stop, and not down after {step.manager.patience_seconds:g} s"
+        return Outcome(step, Result.FAILED, f"{step.manager.name} was {why}", tuple(actions))
     return Outcome(step, Result.DONE, f"stopped {step.manager.name}", tuple(actions))
+
+
+def _has_stopped(manager: Manager, run: CommandRunner, clock: Clock) -> bool:
+    """Whether a manager says so in time, whose stop command returned at once.
+
+    One that is only now starting the service again would let it take the port for a moment.
+    """
+    if manager.inquiry is None:
+        return True
+    deadline = clock.now() + manager.patience_seconds
+    while True:
+        try:
+            said = ask(run, manager.inquiry.argv, manager.account).stdout
+        except CommandFailedError:
+            return False
+        if re.search(manager.inquiry.down, said):
+            return True
+        if clock.now() >= deadline:
+            return False
+        clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
 def _prefixed(step: StopServiceStep) -> bool:

@@ -147,6 +147,23 @@ def test_a_service_that_waits_for_the_port_is_named(service: Supervisors, lab: L
     assert service.supervisor.is_running()
 
 
+def test_a_service_that_is_only_now_started_is_down_before_its_port_is_freed(
+    service: Supervisors, lab: Lab
+) -> None:
+    """It needs longer to reach its port than its supervisor to return from the command to stop."""
+    port = free_port()
+    squatter = lab.start("answering", port)
+    server = f"{sys.executable} -m http.server {port} --bind 127.0.0.1"
+    service.start_service(f"sleep 0.7; exec {server}")
+
+    run = resolve(port, "--stop-services")
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert holder(run, port)["step"]["kind"] == "stop-service"
+    assert stays_free(port)
+    assert not alive(squatter.pid)
+
+
 def _policy(port: int) -> str:
     return str(holder(ultra("who", "--json", str(port)), port)["manager"]["policy"])
 
