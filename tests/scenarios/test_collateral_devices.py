@@ -172,7 +172,9 @@ def test_a_browser(lab: Lab, tmp_path: Path, more: tuple[str, ...]) -> None:
     """Its windows are told once; without any it is freed, and its profile is no database."""
     chromium = shutil.which("chromium") or unavailable("chromium is missing")
     port = free_port()
-    words = ("--no-sandbox", f"--user-data-dir={tmp_path}/profile", *more)
+    # what it asks the network for by itself has ports of its own, later than this looks or not
+    quiet = ("--disable-features=MediaRouter", "--disable-background-networking")
+    words = ("--no-sandbox", *quiet, f"--user-data-dir={tmp_path}/profile", *more)
     with display(lab, tmp_path, "Xorg") as path:
         env = {"DISPLAY": f":{path.rpartition('X')[2]}"}
         lab.command(chromium, *words, f"--remote-debugging-port={port}", "about:blank", env=env)
