@@ -136,6 +136,16 @@ class EngineClient:
 
         self._ask(stop, seconds)
 
+    def exit_status(self, container_id: str) -> int | None:
+        """What its main process ended with (`State.ExitCode`); None where the engine does not say.
+
+        Raises:
+            StateChangedError: there is no such container any more.
+        """
+        state = self.inspect(container_id).get("State")
+        found = state.get("ExitCode") if isinstance(state, dict) else None
+        return found if isinstance(found, int) else None
+
     def unpause(self, container_id: str) -> None:
         """`POST /containers/ID/unpause`."""
         self._check(container_id)

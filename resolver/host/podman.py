@@ -46,6 +46,13 @@ class PodmanCommand:
         patience = seconds if seconds >= 0 else LONGEST_SECONDS
         self._ask(("stop", "--time", str(seconds), container_id), patience)
 
+    def exit_status(self, container_id: str) -> int | None:
+        """What its main process ended with (podman-inspect(1)); None for a pod, which has many."""
+        if self._argv[-1:] == ("pod",):
+            return None
+        said = self._ask(("inspect", "--format", "{{.State.ExitCode}}", container_id)).strip()
+        return int(said) if said.isdecimal() else None
+
     def unpause(self, container_id: str) -> None:
         """podman-unpause(1)."""
         self._ask(("unpause", container_id))
@@ -53,7 +60,7 @@ class PodmanCommand:
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _ask(self, words: tuple[str, ...], extra_seconds: float = 0) -> None:
+    def _ask(self, words: tuple[str, ...], extra_seconds: float = 0) -> str:
         limit = self._timeout + extra_seconds
         argv = (*self._argv, *words)
         try:
@@ -65,3 +72,4 @@ class PodmanCommand:
             if any(each in said for each in _GONE):
                 raise StateChangedError(said)
             raise EngineError(said or f"{NAME} failed")
+        return answer.stdout

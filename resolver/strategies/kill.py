@@ -166,11 +166,11 @@ class _Run(Struct):
             self.effects.clock.sleep(min(WATCH_INTERVAL_SECONDS, left))
         return True
 
-    def finish(self, begun: float) -> Outcome:
-        """The outcome of a success."""
+    def finish(self, begun: float, how: str = "ended", why: str = "") -> Outcome:
+        """The outcome of a success: how they ended, and after what time."""
         took = self.effects.clock.now() - begun
         busy = [str(target.process) for target in self.targets if target.exists()]
-        reason = f"ended after {took:.1f} s"
+        reason = f"{how} after {took:.1f} s{why}"
         if busy:
             reason = f"released after {took:.1f} s; {', '.join(busy)} may finish what it had begun"
         return Outcome(self.step, Result.DONE, reason, tuple(self.actions))
@@ -178,6 +178,7 @@ class _Run(Struct):
 
 def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
     begun = run.effects.clock.now()
+    why = ""
     if not run.policy.force:
         grace_seconds = run.policy.grace_seconds + run.step.patience_seconds
         deadline = begun + grace_seconds
@@ -191,10 +192,11 @@ def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
         if run.step.lenient:
             reason = f"still busy after {grace_seconds:g} s; {run.step.lenient}"
             return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))
+        why = f": it did not end within {grace_seconds:g} s"
     run.send(signal.SIGKILL, run.targets)
     killed = run.effects.clock.now() + KILL_WAIT_SECONDS
     if run.wait(run.targets, killed, "the kernel to clean up"):
-        return run.finish(begun)
+        return run.finish(begun, "killed", why)
     stuck = ", ".join(str(target.process) for target in run.targets if target.exists())
     reason = f"{stuck} did not end after SIGKILL (uninterruptible in the kernel?)"
     return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from concurrent.futures import wait
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from resolver.protocols import Clock, CommandRunner, Observer
 
 NEVER = -1  # seconds after which the engine kills (docker-stop(1), podman-stop(1))
+_KILLED = 128 + signal.SIGKILL  # exit status of a container (Engine API, `State.ExitCode`)
 
 
 def stop_container(
@@ -40,13 +42,14 @@ def stop_container(
         actions.append(shlex.join((*container.client, *words, container.handle)))
         observer.did(actions[-1])
 
-    def stop() -> None:
+    def stop() -> bool:
         with closing(_engine(container, policy, run)) as engine:
             if container.state == "paused":  # it cannot react to its stop signal
                 engine.unpause(container.id)
                 did("unpause")
             did("stop", "--time", str(seconds))
             engine.stop(container.id, seconds)
+            return 0 < seconds <= clock.now() - begun and _was_killed(engine, container.id)
 
     begun = clock.now()
     stopping = begin("docker stop", stop)
@@ -57,22 +60,33 @@ def stop_container(
             return Outcome(step, Result.FAILED, detail, tuple(actions))
         observer.waiting(f"container {container.name} to stop", left)
         wait([stopping], WATCH_INTERVAL_SECONDS)
-    result, trouble = _result(stopping)
-    detail = trouble or f"stopped after {clock.now() - begun:.1f} s"
-    return Outcome(step, result, detail, tuple(actions))
+    result, trouble, killed = _result(stopping)
+    took = f"{clock.now() - begun:.1f} s"
+    detail = f"killed after {took}: it did not stop within {seconds} s"
+    return Outcome(
+        step, result, trouble or (detail if killed else f"stopped after {took}"), tuple(actions)
+    )
 
 
-def _result(stopping: Future[None]) -> tuple[Result, str]:
-    """How the request ended, and what was in the way; empty for nothing."""
+def _was_killed(engine: EngineClient | PodmanCommand, container_id: str) -> bool:
+    """Whether it was SIGKILL that ended the container; False where its engine cannot say, too."""
     try:
-        stopping.result()
+        return engine.exit_status(container_id) == _KILLED
+    except UltraPortsError:  # such as one that was removed when it stopped
+        return False
+
+
+def _result(stopping: Future[bool]) -> tuple[Result, str, bool]:
+    """How the request ended, what was in the way (empty for nothing), and whether it was killed."""
+    try:
+        killed = stopping.result()
     except StateChangedError:
-        return Result.GONE, "the container had already gone"
+        return Result.GONE, "the container had already gone", False
     except EngineNotPermittedError as error:
-        return Result.NOT_PERMITTED, str(error)
+        return Result.NOT_PERMITTED, str(error), False
     except UltraPortsError as error:
-        return Result.FAILED, str(error)
-    return Result.DONE, ""
+        return Result.FAILED, str(error), False
+    return Result.DONE, "", killed
 
 
 def _engine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -408,6 +409,31 @@ def test_ctrl_c_says_that_the_engine_goes_on(engine: Engine) -> None:
     assert said in stderr
     assert stderr.endswith(f" s). To have it back then: docker start {web.name}\n")
     wait_until(lambda: web.inspect("{{.State.Running}}") == "false", "the engine has stopped it")
+
+
+def test_a_container_that_had_to_be_killed_is_said_to_be(engine: Engine) -> None:
+    port = free_port()
+    deaf = SERVE.replace('"exit 0"', '""').replace("& wait", "& while :; do wait; done")
+    web = engine.publish(f"{port}:80", options=["--stop-timeout=1"], script=deaf)
+    web.wait_for(port)
+
+    run = resolve(str(port))
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert web.inspect("{{.State.ExitCode}}") == "137"
+    reason = run.port(f"{port}/tcp")["reason"]
+    assert re.fullmatch(r"killed after \d+\.\d s: it did not stop within 1 s", reason)
+
+
+def test_a_container_that_ends_with_the_status_of_a_killed_one_was_stopped(engine: Engine) -> None:
+    port = free_port()
+    web = engine.publish(f"{port}:80", script=SERVE.replace("exit 0", "exit 137"))
+    web.wait_for(port)
+
+    run = resolve(str(port))
+
+    assert web.inspect("{{.State.ExitCode}}") == "137"
+    assert re.fullmatch(r"stopped after \d\.\d s", run.port(f"{port}/tcp")["reason"])
 
 
 def test_a_container_that_may_take_as_long_as_it_likes(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -38,6 +39,8 @@ def test_sigterm_ignored(lab: Lab) -> None:
     assert time.monotonic() - began >= 1.0, "the grace was cut short"
     assert "SIGTERM" in actions(holder)
     assert "SIGKILL" in actions(holder)
+    reason = run.port(f"{port}/tcp")["reason"]
+    assert re.fullmatch(r"killed after \d+\.\d s: it did not end within 1 s", reason)
     assert server.signals() == ["SIGTERM"]
     assert not server.alive
     assert server.popen.returncode == -signal.SIGKILL
@@ -71,6 +74,7 @@ def test_force_asks_nobody(lab: Lab, tmp_path: Path) -> None:
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
     assert "SIGKILL" in actions(holder)
     assert "SIGTERM" not in actions(holder)
+    assert re.fullmatch(r"killed after \d+\.\d s", run.port(f"{port}/tcp")["reason"])
     assert not server.alive
     assert server.signals() == []
     assert not data.exists()

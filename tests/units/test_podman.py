@@ -87,6 +87,8 @@ class Podman(Answers):
             return self.failure
         if argv[1] == "ps":
             return Completed(0, json.dumps(self.rows), "")
+        if "{{.State.ExitCode}}" in argv:
+            return Completed(0, "137\n", "")
         if argv[1] == "inspect":
             details = json.loads((RECORDED / "podman-inspect.json").read_text())
             return Completed(0, json.dumps([e for e in details if e["Id"] in argv]), "")
@@ -307,6 +309,29 @@ def test_it_is_stopped_by_podman_with_its_own_grace(
     assert podman.asked[-1] == ("podman", "stop", "--time", "10", BOX)
     assert podman.accounts[-1] is not None
     assert podman.accounts[-1].uid == NOBODY.pw_uid
+
+
+class Late(Still):
+    """The same, whose clock goes on by 11 s where something is done."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def did(self, _action: str) -> None:
+        self.seconds += 11
+
+
+def test_one_that_podman_had_to_kill_is_said_to_be() -> None:
+    podman, watcher = Podman(), conmon(BOX)
+    server = of(711, "httpd", above=watcher)
+    step = step_of(look(podman, serving(server, 18091), watcher, server))
+    late: Any = Late()
+    outcome = stop_container(step, Policy(), podman, late, late)
+    assert outcome.reason == "killed after 11.0 s: it did not stop within 10 s"
+    assert podman.asked[-1] == ("podman", "inspect", "--format", "{{.State.ExitCode}}", BOX)
 
 
 @pytest.mark.parametrize(
