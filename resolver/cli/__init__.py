@@ -7,7 +7,6 @@ import sys
 from types import ModuleType
 
 from resolver.errors import UltraPortsError
-from resolver.report.escape import escape
 from resolver.settings import LOG_VARIABLE
 
 DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
@@ -64,8 +63,9 @@ def _run() -> int:
 
         return run()
     except UltraPortsError as error:
-        said = escape(str(error), LONGEST_MESSAGE)
-        print(f"ultra-ports: {said}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        from resolver.cli.output import say
+
+        say([str(error)], f" ({error.hint})" if error.hint else "")
         return int(error.status)
 
 

@@ -23,8 +23,8 @@ COMMANDS = {
     "resolve": ("ports", "free ports without doing harm, and prove it by binding them"),
     "apply": ("plan", "do what a plan file says, if no holder has changed since"),
     "preflight": ("compose", "what a compose project would publish, and what is in its way"),
-    "up": ("up", "free a compose project's ports, start it, prove that it answers"),
-    "assign": ("assign", "give each service a port of its own, and tell environment files"),
+    "up": ("up", "free a compose project's ports, start it, prove it answers"),
+    "assign": ("assign", "give each service a port of its own, and tell .env files"),
     "run": ("run", "run a program on ports that are kept from others until then"),
     "reserve": ("reservations", "reserve a port for a service, so that nobody else takes it"),
     "release": ("reservations", "end reservations of this project"),
@@ -211,8 +211,7 @@ def run() -> int:
     try:
         result = command(prog_name=app.info.name, standalone_mode=False)
     except TyperException as error:
-        print(f"ultra-ports: {_in_plain_words(error.format_message())}", file=sys.stderr)
-        return int(ExitStatus.USAGE)
+        raise UsageError(_in_plain_words(error.format_message())) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return result if isinstance(result, int) else 0

@@ -49,8 +49,8 @@ Exit status:
   1  no port is left, or with --strict one is held or reserved by another
   2  usage, or a damaged file: nothing was touched
   130  interrupted
-The order: what the service was assigned before, the preferred port, the one used
-last, the project's pool, and then ports below the ephemeral range."""
+The order: what the service was assigned before, the preferred port, the one
+used last, the project's pool, and then ports below the ephemeral range."""
 
 
 class ExportFormat(StrEnum):
@@ -111,11 +111,11 @@ def assign(
 
     \b
       ultra-ports assign api:8085 web:3000 redis:6379
-      ultra-ports assign --env-file .env             every service of the project file
+      ultra-ports assign --env-file .env          every service of the project
       eval "$(ultra-ports assign --format shell api:8085)"
       ultra-ports assign --format compose >ports.yaml
       docker compose -f compose.yaml -f ports.yaml up
-      ultra-ports assign --reassign api:9000         move it
+      ultra-ports assign --reassign api:9000      move it
 
     Gives each service the port that it prefers or, where that is held or reserved by
     another, one that is its own from now on: the same project in the same directory

@@ -12,7 +12,7 @@ from resolver.compose.model import ComposeArguments
 COMPOSE_EPILOG = """\b
 Exit status:
   0  preflight: nothing is in the way; up: each published port answers
-  1  up: compose failed, or a port does not answer (which, and why, is printed)
+  1  up: compose failed, or a port does not answer: which, and why
   2  usage, no compose command, no compose file, or one that makes no sense:
      nothing was touched
   3  conflicts: nothing was started, the right command is printed

@@ -80,8 +80,8 @@ def docker_plugin(
     """Examples:
 
     \b
-      ultra-ports docker-plugin install            docker ports 8085, docker ports resolve 8085
-      ultra-ports docker-plugin install --hooks    also after a `docker run` that failed
+      ultra-ports docker-plugin install          then: docker ports 8085
+      ultra-ports docker-plugin install --hooks  also after failed `docker run`s
       ultra-ports docker-plugin remove
 
     Links docker-ports into the Docker CLI's folder of this user's plug-ins and, if you

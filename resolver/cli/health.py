@@ -60,10 +60,10 @@ def health(
     """Examples:
 
     \b
-      ultra-ports health                        every service of the project or compose file
+      ultra-ports health                        every service of the project
       ultra-ports health api redis
       ultra-ports health 8085 [::1]:3000
-      ultra-ports health --probe /healthz 8085  HEALTHCHECK of an image without a project file
+      ultra-ports health --probe /healthz 8085  HEALTHCHECK of an image
       ultra-ports health --json --timeout 1
 
     Says who holds each port, whether that is the service's own, and what it answers.

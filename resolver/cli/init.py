@@ -33,7 +33,7 @@ SCHEMA = "ultra-ports.init/1"
 EPILOG = """\b
 Exit status:
   0  written, or printed with -n
-  2  there is a project file already, or nothing to make one of: nothing was written"""
+  2  there is a project file already, or nothing to make one of"""
 
 
 class NamedPort(Struct, frozen=True):
@@ -59,8 +59,8 @@ def init(dry_run: DryRun = False, json: Json = False) -> int:
     """Examples:
 
     \b
-      ultra-ports init          from the compose file, else from what listens now
-      ultra-ports init -n       print it, and write nothing
+      ultra-ports init      from the compose file, else from what listens now
+      ultra-ports init -n   print it, and write nothing
 
     Writes ultra-ports.toml, which names the services of this checkout and their ports.
     """  # noqa: D415, D301 - a help text

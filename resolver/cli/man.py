@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from resolver import __version__
-from resolver.cli import app
-from resolver.cli.options import EPILOG
+from resolver.cli import app, options
 
 _COLUMNS = 78
 _HEAD = f"""\
@@ -37,7 +36,7 @@ def page() -> str:
     parts = [_HEAD, _verbatim(app.overview()), ".SH COMMANDS\n"]
     for name, (_, summary) in app.COMMANDS.items():
         parts += [f".SS {name} \\- {_escaped(summary)}\n", _verbatim(_help(name))]
-    return "".join([*parts, ".SH EXIT STATUS\n", _verbatim(EPILOG.removeprefix("\b\n"))])
+    return "".join([*parts, ".SH EXIT STATUS\n", _verbatim(options.EPILOG.removeprefix("\b\n"))])
 
 
 def _help(name: str) -> str:
@@ -49,7 +48,7 @@ def _help(name: str) -> str:
 
 
 def _verbatim(text: str) -> str:
-    return f".nf\n{_escaped(text.strip())}\n.fi\n"
+    return f".nf\n.in 2\n{_escaped(text.strip())}\n.in\n.fi\n"
 
 
 def _escaped(text: str) -> str:

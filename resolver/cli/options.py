@@ -27,7 +27,7 @@ Exit status:
   2  usage: nothing was touched
   3  advisory or refusal: nothing was touched, the right command is printed
   4  hidden or not permitted: what to run with sudo is printed
-  5  undecidable: the engine did not answer, and nothing local explains the port
+  5  undecidable: the engine did not answer, and nothing local explains it
   130  interrupted
 Several ports: the worst, in the order 1, 5, 4, 3, 0."""
 

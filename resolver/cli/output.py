@@ -47,11 +47,11 @@ def show(
         print(fit(_text(report, style(verbose=verbose, again=again), lists=lists and not verbose)))
 
 
-def say(messages: Iterable[str]) -> None:
-    """Messages on stderr, a line each, which a terminal gets wrapped at spaces."""
+def say(messages: Iterable[str], hint: str = "") -> None:
+    """Messages on stderr, a line each with the hint, which a terminal gets wrapped at spaces."""
     width = _width(sys.stderr)
     for message in messages:
-        line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", width)
+        line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}{hint}", width)
         print(fit(line), file=sys.stderr, flush=True)
 
 

@@ -49,7 +49,7 @@ Exit status:
   1  the answer could not be printed
   2  usage
   4  a holder is hidden from this user: what to run with sudo is printed
-  5  undecidable: the engine did not answer, and nothing local explains the port
+  5  undecidable: the engine did not answer, and nothing local explains it
   130  interrupted"""
 
 
@@ -97,8 +97,8 @@ def resolve(
       ultra-ports resolve api frontend
       ultra-ports resolve --dry-run 8085
       ultra-ports resolve --stop-services 8085
-      ultra-ports resolve --mine 8085 3000   what other checkouts hold is spared
-      ultra-ports resolve --stale            what deleted checkouts and ended sessions left
+      ultra-ports resolve --mine 8085 3000   spares what other checkouts hold
+      ultra-ports resolve --stale            what deleted checkouts left behind
       ultra-ports resolve --plan-out plan.json 8085
       ultra-ports resolve --compose -f compose.yml
 

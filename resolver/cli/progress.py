@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import fit, style
+from resolver.cli.output import fit, say, style
 from resolver.model import KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way
@@ -107,7 +107,7 @@ class Terminal:
             done.append(f"{describe(self._running)}: not finished")
         said = "; ".join(done) or "nothing was done yet"
         self._line.leave()
-        print(f"ultra-ports: interrupted: {said}", file=sys.stderr)
+        say([f"interrupted: {said}"])
 
 
 def describe(step: Step) -> str:

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Exit status:
   0  done
-  1  it is somebody else's, or the store cannot be reached or written; nothing was changed
+  1  it is somebody else's, or the store cannot be reached or written:
+     nothing was changed
   2  usage: nothing was changed
   4  this user may not bind the port, so it cannot be proved free
   5  the engine did not answer (--scope engine)
@@ -93,12 +94,12 @@ def reserve(
     """Examples:
 
     \b
-      ultra-ports reserve api                  the project's port of api, for 8 hours
+      ultra-ports reserve api             the project's port of api, for 8 hours
       ultra-ports reserve api 8085 --ttl 2d
-      ultra-ports reserve api:8085             the same as api 8085
-      ultra-ports reserve api 8000-8100        the first of them that is to be had
-      ultra-ports reserve api --for $$         until this shell ends
-      ultra-ports reserve api --hold           nobody else gets it by accident; Ctrl-C ends it
+      ultra-ports reserve api:8085        the same as api 8085
+      ultra-ports reserve api 8000-8100   the first of them that is to be had
+      ultra-ports reserve api --for $$    until this shell ends
+      ultra-ports reserve api --hold      keeps it from others, until Ctrl-C
 
     Prints the port. It is reserved where it can be bound now, or where the project's
     own server has it. Exits 1 where it is somebody else's, and says whose.
@@ -177,7 +178,7 @@ def release(
       ultra-ports release api
       ultra-ports release 8085 9000/udp
       ultra-ports release --all
-      ultra-ports release --place ../fix      before, or after, git worktree remove
+      ultra-ports release --place ../fix   before or after git worktree remove
       ultra-ports release --stale
 
     Ends reservations of this project. What holds a port is not touched; with --place and

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from resolver.reservations.hold import Hold
 
 EPILOG = """\b
-Exit status: that of CMD, which takes the place of ultra-ports. Of ultra-ports itself:
+Exit status: that of CMD, which takes the place of ultra-ports. Its own:
   1    a port is taken, or reserved by another; CMD was not started
   2    usage
   126  CMD cannot be executed

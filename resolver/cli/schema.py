@@ -50,9 +50,9 @@ def schema(
     """Examples:
 
     \b
-      ultra-ports schema                        the names
-      ultra-ports schema report                 what `who`, `resolve` and `apply` print as JSON
-      ultra-ports schema project >ports.schema.json     ultra-ports.toml, for an editor
+      ultra-ports schema               the names
+      ultra-ports schema report        JSON of `who`, `resolve` and `apply`
+      ultra-ports schema project       of ultra-ports.toml, for editors
 
     Prints the JSON Schema (draft 2020-12) of an envelope, or of the project file.
     """  # noqa: D415, D301 - a help text

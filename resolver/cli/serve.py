@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ import typer
 from resolver import api
 from resolver.cli import EXIT_INTERRUPTED, completing
 from resolver.cli.options import PORT_HELP, DockerTimeout, Json, NoDocker, Quiet
+from resolver.cli.output import say
 from resolver.errors import UsageError
 from resolver.health import exporter, server, tokens
 from resolver.health.checking import check_targets
@@ -21,7 +21,6 @@ from resolver.health.shared_check import SharedCheck
 from resolver.health.targets import targets
 from resolver.json_text import Envelope, encode
 from resolver.leases import outcomes
-from resolver.report.escape import escape
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +37,7 @@ Exit status:
   2    usage, or a project file that makes no sense
   4    this user may not bind the port to listen on
   130  interrupted
-/healthz answers with the status 200 where every service is healthy, else with 503."""
+/healthz has the status 200 where every service is healthy, else 503."""
 
 SCHEMA = "ultra-ports.serve/1"
 DEFAULT_ADDRESS = "127.0.0.1:9485"
@@ -92,10 +91,10 @@ def serve(
     """Examples:
 
     \b
-      ultra-ports serve                       every service of the project file
+      ultra-ports serve                     every service of the project file
       ultra-ports serve api redis 5432
-      ultra-ports serve --make-token          its URL with a token comes on stderr
-      ultra-ports serve --json                where it listens, as JSON, once it does
+      ultra-ports serve --make-token        its URL with a token comes on stderr
+      ultra-ports serve --json              says where it listens, as JSON
       ultra-ports serve --listen 0.0.0.0:9485 --host-name ports.example.com
 
     Shows whether services work: /healthz (JSON, status 200 or 503), /metrics (Prometheus), and / (a
@@ -128,7 +127,7 @@ def _envelope(listener: socket.socket, page: str) -> ServeEnvelope:
 
 
 def _say(message: str) -> None:
-    print(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+    say([message])
 
 
 def _token(file: str, *, make: bool) -> bytes:

@@ -39,7 +39,7 @@ Exit status: that of CMD, where there is one. Of ultra-ports itself:
   0    all the ports are as they shall be
   1    not in time; what is missing is said for each port
   2    usage
-  4    this user may not bind a port that shall be free, so it can never be proved
+  4    this user may not bind a port that shall be free: it cannot be proved
   126  CMD cannot be executed
   127  CMD was not found
   130  interrupted"""

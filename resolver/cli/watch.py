@@ -54,10 +54,10 @@ def watch(
     """Examples:
 
     \b
-      ultra-ports watch                 the project's services, else every held port
+      ultra-ports watch               the project's services, else what is held
       ultra-ports watch api 5432
       ultra-ports watch --json 8000-8010 | jq .event
-      ultra-ports watch > ports.log     a line for each event, with its time
+      ultra-ports watch > ports.log   a line for each event, with its time
 
     Says who takes and releases ports, who comes back and how often, and what becomes of
     reservations. On a terminal it is a live view; q ends it. Touches nothing. What comes

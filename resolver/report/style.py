@@ -142,7 +142,13 @@ def wrapped(text: str, width: int | None, indent: str = "", most: int | None = N
         return indent + text
     further = f"{indent}{_INDENT}"
     wrapper = textwrap.TextWrapper(
-        width, indent, further, break_on_hyphens=False, max_lines=most, placeholder=" …"
+        width,
+        indent,
+        further,
+        break_long_words=False,  # a path or a URL can be copied as long as it is whole
+        break_on_hyphens=False,
+        max_lines=most,
+        placeholder=" …",
     )
     return wrapper.fill(text)
 

@@ -53,6 +53,7 @@ HOLDER = {
     *("binding", "state", "kind", "manager", "respawn", "confidence", "processes", "container"),
     *("chain", "evidence", "collateral", "ownership", "step", "outcome", "name", "pid"),
 }
+WIDEST_HELP = 78  # columns
 PROCESS = {"pid", "start_time", "name", "command", "user", "cwd", "parent"}
 
 
@@ -90,9 +91,32 @@ def test_the_overview_fits_a_terminal_and_names_every_command_and_status() -> No
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_its_help(command: str) -> None:
-    run = ultra(command, "-h")
+    run = ultra(command, "-h", env={"COLUMNS": "80"})
     assert (run.status, run.stderr) == (0, "")
     assert f"ultra-ports {command}" in run.stdout
+    too_wide = [line for line in run.stdout.splitlines() if len(line) > WIDEST_HELP]
+    assert not too_wide, "the manual page has it indented"
+    assert ("bound for proof" in run.stdout) == (command in {"resolve", "apply", "wait"})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("resolve", "8O85"), "'8O85' is not a port: expected a number from 1 to 65535 (a PORT is 8085"),
+        (("resolve", "8085", "--grace", "soon"), "--grace: expected a number, not 'soon'"),
+        (("apply", "/srv/" + "long/" * 30 + "plan.json"), "/srv/" + "long/" * 30 + "plan.json"),
+    ],
+    ids=["usage", "typer", "path"],
+)
+def test_an_error_is_wrapped_at_spaces_on_a_terminal(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    status, shown = typed(*words, cwd=tmp_path)
+
+    assert status == 2
+    assert said in " ".join(shown.split())
+    for line in shown.splitlines():
+        assert len(line) <= 80 or " " not in line.strip(), "only a word may be longer"
 
 
 def test_the_manual_is_made_of_the_help() -> None:
@@ -108,6 +132,7 @@ def test_the_manual_is_made_of_the_help() -> None:
     )
     assert done.stderr == ""
     page = done.stdout
+    assert max(map(len, page.splitlines())) <= 80
     for command in COMMANDS:
         assert f"   {command} - " in page, command
     for line in ("--stop-services", "    ultra-ports resolve --stale ", "130  interrupted"):
