@@ -49,13 +49,13 @@ def show(
 
 def say(messages: Iterable[str], hint: str = "") -> None:
     """Messages on stderr, a line each with the hint, which a terminal gets wrapped at spaces."""
-    width = _width(sys.stderr)
+    width = terminal_width(sys.stderr)
     for message in messages:
         line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}{hint}", width)
         print(fit(line), file=sys.stderr, flush=True)
 
 
-def _width(stream: TextIO) -> int | None:
+def terminal_width(stream: TextIO) -> int | None:
     """The columns of a terminal; COLUMNS, where it is set, has the last word."""
     if not stream.isatty():
         return None
@@ -73,7 +73,7 @@ def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
 
     `again` is the command line that does what a dry run shows.
     """
-    width = _width(sys.stdout)
+    width = terminal_width(sys.stdout)
     terminal = width is not None
     colour = bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") != "dumb")
     return TextStyle(

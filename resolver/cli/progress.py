@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import fit, say, style
+from resolver.cli.output import fit, say, style, terminal_width
 from resolver.model import KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way
@@ -34,7 +34,11 @@ class StatusLine:
         """Says what is waited for, and for how long yet."""
         self._longest = max(self._longest, seconds_left)
         if self._shows and self._longest - seconds_left >= _PATIENCE_SECONDS:
-            line = fit(f"{text}, {seconds_left:.0f} s left")
+            end = f", {seconds_left:.0f} s left"
+            room = (
+                (terminal_width(sys.stderr) or 0) - len(end) - 2
+            )  # it is one row, or stays behind
+            line = fit(escape(text, max(room, 0)) + end)
             if line != self._shown:
                 print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)
                 self._shown = line

@@ -14,7 +14,7 @@ from resolver import portspec
 from resolver.cli import completing
 from resolver.cli.keeping import keep
 from resolver.cli.options import Json, ProjectName
-from resolver.cli.output import print_json, say
+from resolver.cli.output import fit, print_json, say, style
 from resolver.cli.store import opened
 from resolver.errors import StoreError, UsageError
 from resolver.gather.processes import ancestors_of
@@ -360,4 +360,4 @@ def _print_table(leases: Sequence[Lease], *, everywhere: bool) -> None:
         return
     where = owners.here(os.environ)
     names = {lease.owner: owners.name_of(lease.owner, where) for lease in leases if lease.owner}
-    print(table(leases, names, scopes=everywhere))
+    print(fit(table(leases, names, scopes=everywhere, width=style().width)))

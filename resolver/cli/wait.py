@@ -207,7 +207,7 @@ def _wait(
 
     def progress(unmet: Sequence[Unmet], seconds_left: float) -> None:
         what = escape(", ".join(f"{each.title} {each.why}" for each in unmet), 60)
-        line.waits(f"until {until}: {what}", seconds_left)
+        line.waits(f"waiting until {until}: {what}", seconds_left)
 
     try:
         unmet = waiting.wait(conditions, timeout, SystemClock(), progress)

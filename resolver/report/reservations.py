@@ -22,17 +22,24 @@ _HEADERS = ("PORT", "SERVICE", "PROJECT", "OWNER", "EXPIRES", "HELD")
 _WIDEST = 40
 
 
-def table(leases: Sequence[Lease], names: Mapping[Owner, str], *, scopes: bool = False) -> str:
+def table(
+    leases: Sequence[Lease],
+    names: Mapping[Owner, str],
+    *,
+    scopes: bool = False,
+    width: int | None = None,
+) -> str:
     """A row for each lease.
 
     Args:
         leases: in the order of the rows.
         names: what the owners' processes are called, for those that can be seen.
         scopes: whether there is a column for the scope.
+        width: in columns of a terminal; None, as for a pipe, cuts nothing.
     """
     headers = (*_HEADERS, "SCOPE") if scopes else _HEADERS
     rows = [_row(lease, names)[: len(headers)] for lease in leases]
-    return columns(headers, rows)
+    return columns(headers, rows, width=width)
 
 
 def _row(lease: Lease, names: Mapping[Owner, str]) -> tuple[str, ...]:

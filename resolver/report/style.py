@@ -23,6 +23,7 @@ _LONGEST = 1000  # characters of a line
 _RUN = ("ultra-ports", "run")
 _GOES_ON = " \\"
 _LEAST = 20  # characters of a folder that is cut for the width
+_LEAST_OF_COMMAND = 8  # characters, where it has one row with the rest
 _NAME = r"[\w-]*(?:passw(?:or)?d|passphrase|requirepass|secret|token|api[_-]?key|credentials?)"
 _HIDDEN = "***"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
@@ -61,7 +62,7 @@ class TextStyle(Struct, frozen=True):
 
     def line(self, text: str, indent: str = _INDENT, most: int | None = None) -> str:
         """A line below it, whose further rows are indented once more; of them `most`, if given."""
-        return wrapped(escape(masked(text), _LONGEST), self.width, indent, most)
+        return wrapped(escape(masked(text), _LONGEST), self.width, indent, most, breaks=True)
 
     def row(self, command: str, folder: str, rest: str, *, short: bool = False) -> str:
         """A command, its folder (empty if unknown) and the rest: two rows if one is too short.
@@ -70,7 +71,7 @@ class TextStyle(Struct, frozen=True):
         """
         if short and self.width is not None:
             room = self.width - len(f"{_INDENT}… · {rest}")
-            return f"{_INDENT}{escape(masked(command), max(room, _LEAST))} · {rest}"
+            return f"{_INDENT}{escape(masked(command), max(room, _LEAST_OF_COMMAND))} · {rest}"
         place = f"in {folder} · {rest}" if folder else rest
         line = self.line(f"{command} · {place}")
         if self.width is None or "\n" not in line:
@@ -136,8 +137,19 @@ def _continued(words: Sequence[str], remark: str, width: int, start: str) -> str
     return "\n".join(rows)[len(start) :] + remark
 
 
-def wrapped(text: str, width: int | None, indent: str = "", most: int | None = None) -> str:
-    """A line at its indent; in a width its further rows are indented once more, `most` of them."""
+def wrapped(
+    text: str,
+    width: int | None,
+    indent: str = "",
+    most: int | None = None,
+    *,
+    breaks: bool = False,
+) -> str:
+    """A line at its indent; in a width its further rows are indented once more, `most` of them.
+
+    A word that is wider, such as a path or a URL, is left to the terminal, so that it can be
+    copied, but where it `breaks`.
+    """
     if width is None:
         return indent + text
     further = f"{indent}{_INDENT}"
@@ -145,7 +157,7 @@ def wrapped(text: str, width: int | None, indent: str = "", most: int | None = N
         width,
         indent,
         further,
-        break_long_words=False,  # a path or a URL can be copied as long as it is whole
+        break_long_words=breaks,
         break_on_hyphens=False,
         max_lines=most,
         placeholder=" …",

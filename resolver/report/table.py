@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.report.escape import escape
+from resolver.report.style import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _GAP = 2  # blanks between two columns
-_LEAST = 10  # characters of the last column
+_LEAST = 9  # characters of a column that is cut
+_WHOLE = "PORT"  # is never cut: a port is to be copied
+_EMPTY = ("", "-")
+_MOST = 3  # lines of a row that is too long for a table
 
 
 def columns(
@@ -22,6 +26,8 @@ def columns(
 ) -> str:
     """A listing of one-line texts: a header and a line for each row.
 
+    Where it is too narrow for that, each row has its cells behind the names of their columns.
+
     Args:
         headers: one for each column.
         rows: as many cells each.
@@ -31,6 +37,8 @@ def columns(
     from tabulate import tabulate
 
     fitted = rows if width is None else _fitted(headers, rows, width)
+    if fitted is None:
+        return "\n".join(wrapped(_record(headers, row), width, most=_MOST) for row in rows)
     paint = painted or {}
     cells = [
         [paint[number](cell) if number in paint else cell for number, cell in enumerate(row)]
@@ -40,21 +48,36 @@ def columns(
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
+def _record(headers: Sequence[str], row: Sequence[str]) -> str:
+    filled = zip(headers, row, strict=True)
+    return " · ".join(f"{name} {cell}" for name, cell in filled if cell not in _EMPTY)
+
+
 def _fitted(
     headers: Sequence[str], rows: Sequence[Sequence[str]], width: int
-) -> Sequence[Sequence[str]]:
-    """The rows, with what is too long cut: the last column to what the others leave of it."""
+) -> Sequence[Sequence[str]] | None:
+    """The rows, with what is too long cut: the last column to what the others leave of it.
+
+    None where even that is too wide.
+    """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    gaps = _GAP * (len(widths) - 1)
-    if sum(widths) + gaps <= width:
+    room = width - _GAP * (len(widths) - 1)
+    if sum(widths) <= room:
         return rows
-    kept = [
-        min(each, max(width // 4, len(name))) for each, name in zip(widths, headers, strict=True)
+    least = [
+        each if name == _WHOLE else min(each, max(len(name), _LEAST))
+        for each, name in zip(widths, headers, strict=True)
     ]
-    kept[-1] = _LEAST
-    while sum(kept) + gaps > width and max(kept) > _LEAST - 1:  # the widest gives way first
-        kept[kept.index(max(kept))] -= 1
-    kept[-1] = max(width - gaps - sum(kept[:-1]), kept[-1])
+    if sum(least) > room:
+        return None
+    kept = [
+        max(least_of, min(each, width // 4)) for each, least_of in zip(widths, least, strict=True)
+    ]
+    kept[-1] = least[-1]
+    while sum(kept) > room:  # the widest of those that can be cut gives way first
+        longer = [number for number, each in enumerate(kept) if each > least[number]]
+        kept[max(longer, key=kept.__getitem__)] -= 1
+    kept[-1] = max(room - sum(kept[:-1]), kept[-1])
     return [[_cut(cell, most) for cell, most in zip(row, kept, strict=True)] for row in rows]
 
 

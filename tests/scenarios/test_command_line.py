@@ -102,7 +102,10 @@ def test_every_command_has_its_help(command: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("resolve", "8O85"), "'8O85' is not a port: expected a number from 1 to 65535 (a PORT is 8085"),
+        (
+            ("resolve", "8O85"),
+            "'8O85' is not a port: expected a number from 1 to 65535 (a PORT is 8085",
+        ),
         (("resolve", "8085", "--grace", "soon"), "--grace: expected a number, not 'soon'"),
         (("apply", "/srv/" + "long/" * 30 + "plan.json"), "/srv/" + "long/" * 30 + "plan.json"),
     ],

@@ -16,6 +16,7 @@ import pytest
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import READY_SECONDS, answered_by, running, stays, wait_until
+from tests.lab.terminal import typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,7 +285,7 @@ def test_progress_on_a_terminal_only(lab: Lab) -> None:
     finally:
         os.close(main)
         os.close(side)
-    assert f"\runtil free: {port}/tcp is held, 1 s left" in said
+    assert f"\rwaiting until free: {port}/tcp is held, 1 s left" in said
     assert said.endswith("\r\n")
 
 
@@ -301,3 +302,17 @@ def test_a_published_port_of_an_engine_elsewhere(engine_without_proxy: Engine) -
             assert stays(lambda: free.poll() is None, 1.0)
             engine("stop", "--time", "0", web.name)
             assert free.wait(READY_SECONDS) == 0
+
+
+def test_what_is_waited_for_is_one_row_of_a_narrow_terminal(tmp_path: Path) -> None:
+    one, other = free_port(), free_port()
+    words = ("wait", str(one), str(other), "--timeout", "2")
+
+    status, shown = typed(*words, cwd=tmp_path, COLUMNS="40")
+
+    assert status == 1
+    rows = [row for row in shown.partition("ultra-ports:")[0].split("\r") if row.strip()]
+    assert rows
+    assert all(row.startswith("waiting until healthy: ") for row in rows)
+    assert all(row.rstrip().endswith(" s left") for row in rows)
+    assert max(map(len, rows)) < 40
