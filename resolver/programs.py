@@ -116,6 +116,8 @@ STARTERS = SESSION_HOSTS | {
     "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
     "sudo", "login", "make", "pytest",
 }  # fmt: skip
+# They run one program, and end with it
+WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
 # With or without a version: python3.11
 _INTERPRETERS = frozenset(
     {"python", "ipython", "pypy", "node", "ruby", "perl", "php", "lua"}

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from resolver.ancestry import others_below
 from resolver.host import jobs
 from resolver.model import Classification, Command, Confidence, Kind, PortRequest, Respawn
-from resolver.programs import STARTERS, is_fork, is_interactive, is_shell, known_as, untouchable
+from resolver.programs import (
+    STARTERS,
+    WRAPPERS,
+    is_fork,
+    is_interactive,
+    is_shell,
+    known_as,
+    untouchable,
+)
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -34,7 +42,6 @@ _FLAGGED = {
     "tsx": {"watch"},
     "dotnet": {"watch"},
 }
-_WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
 _LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"
 _COMMAND_OPTION = r"-[a-z]*c"
 _BETWEEN_WORDS = r"[\s;&|]+"
@@ -69,7 +76,7 @@ def _suspected(master: Process, near: list[Process]) -> Process | None:
         if _reloads(process, master) or _is_twin(process, master):
             return process
         words = {word.rsplit("/", 1)[-1] for word in process.command[:2]}
-        if not is_shell(process) and _WRAPPERS.isdisjoint({process.name, *words}):
+        if not is_shell(process) and WRAPPERS.isdisjoint({process.name, *words}):
             return None
     return None
 

@@ -18,6 +18,7 @@ from resolver.collateral import (
     displays,
     inherited,
     inhibitors,
+    own_container,
     ports,
     programs,
     siblings,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from resolver.model import Classification, Collateral, Snapshot
 
-_ENDED = {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN}
+_ENDED = {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN, Kind.BYSTANDER}  # the last by force
 
 
 def with_collateral(
@@ -72,4 +73,5 @@ def _collateral(
         *databases.lost(family),
         *programs.lost(family, (each.kind for each in shown if each.degree is Degree.REFUSED)),
         *siblings.lost(family, snapshot),
+        *own_container.lost(family, each.runner, snapshot),
     )

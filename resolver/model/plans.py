@@ -150,6 +150,7 @@ class CollateralKind(StrEnum):
     REGISTRANTS = "registrants"  # others rely on it, or forward through it
     WORKERS = "workers"  # processes that serve the port through it
     SIBLINGS = "siblings"  # what its runner would end with it
+    CALLER = "caller"  # this very command
 
 
 class Degree(StrEnum):

@@ -92,6 +92,9 @@ def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity])
         port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
         insist = Command(("ultra-ports", "resolve", flag, port), "ends it all the same")
         return AdviseStep(step.bindings, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
+    if not isinstance(step, AdviseStep) and (ours := _callers(each)):
+        why = f"{each.reason}; would also end: {ours.text}"
+        return AdviseStep(step.bindings, Verdict.REFUSED, why, ours.commands)
     if not isinstance(step, AdviseStep) and not policy.accept_loss:
         return _lossless(each, step, policy)
     return step
@@ -101,6 +104,12 @@ def _way_in(each: Classification) -> str:
     """What connects this machine, or somebody to it; empty where it does not."""
     found = (each for each in each.collateral if each.kind in _WAYS_IN)
     return next((lost.text for lost in found if lost.degree is Degree.REFUSED), "")
+
+
+def _callers(each: Classification) -> Collateral | None:
+    """This very command, where it would end with the holder: no flag allows that."""
+    found = (lost for lost in each.collateral if lost.kind is CollateralKind.CALLER)
+    return next((lost for lost in found if lost.degree is Degree.REFUSED), None)
 
 
 def _not_ours(each: Classification, policy: Policy) -> str:
@@ -133,7 +142,8 @@ def _lossless(
     if not lost:
         return step
     texts = "; ".join(dict.fromkeys(found.text for found in lost))
-    narrower = tuple(dict.fromkeys(command for found in lost for command in found.commands))
+    serves = each.kind is not Kind.BYSTANDER  # of one that does not, no port can be taken off it
+    narrower = tuple(dict.fromkeys(e for found in lost for e in found.commands if serves))
     why = f"{each.reason}; would also end: {texts}"
     if narrower:
         why += "; --accept-loss goes on all the same"
@@ -212,7 +222,7 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
         inodes=holder.inodes,
         respawners=frozenset(process.identity for process in each.respawners),
         why=each.reason
-        if each.respawners
+        if each.respawners or each.kind is Kind.BYSTANDER
         else f"{each.reason}: no service manager will restart it",
         undo=undo or tuple(all_started(each, masters, policy.euid)),
         commands=(_kill_command(masters, shutdown),),

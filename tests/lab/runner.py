@@ -16,7 +16,7 @@ from tests.lab.processes import ROOT
 from tests.lab.systemd import borrowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 DIRECTORIES = ("usr", "etc", "proc", "sys", "dev", "run", "tmp", "root", "var")
@@ -53,11 +53,15 @@ def image(engine: Engine) -> str:
     return reference
 
 
-def start(engine: Engine, reference: str, *options: str) -> Runner:
+def start(
+    engine: Engine,
+    reference: str,
+    *options: str,
+    command: Sequence[str] = ("/usr/bin/sleep", "1000"),
+) -> Runner:
     """Starts a runner that has the engine's socket where clients look for it, and nothing else."""
     volumes = [f"--volume={path}:{path}:ro" for path in borrowed()]
     volumes.append(f"--volume={engine.socket}:{SOCKET}")
-    command = ("/usr/bin/sleep", "1000")
     words = ("--stop-timeout=1", *volumes, *options)
     return Runner(engine.start(*words, image=reference, command=command))
 

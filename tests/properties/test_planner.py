@@ -39,6 +39,7 @@ policies = st.builds(
 )
 pytestmark = pytest.mark.timeout(600)  # under coverage, on a busy machine
 ORPHAN = Kind.ORPHAN
+CALLER = CollateralKind.CALLER
 NEVER = FORWARDERS | ENGINES | SYSTEM
 
 
@@ -177,6 +178,15 @@ def test_what_is_somebody_elses_is_never_ended_unasked(world: World, policy: Pol
 
 @settings(max_examples=150)
 @given(worlds(), policies)
+def test_no_flag_ends_the_caller(world: World, policy: Policy) -> None:
+    for planned in choose(world.classifications, policy, world.own).planned:
+        lost = [e for e in planned.classification.collateral if e.kind is CALLER]
+        if any(each.degree is Degree.REFUSED for each in lost):
+            assert isinstance(planned.step, AdviseStep)
+
+
+@settings(max_examples=150)
+@given(worlds(), policies)
 def test_what_goes_down_by_design_stops_nothing(world: World, policy: Policy) -> None:
     """Over-caution is a defect, too: the steps are those of a world where nothing else is lost."""
     mentioned = [
@@ -190,5 +200,9 @@ def test_what_goes_down_by_design_stops_nothing(world: World, policy: Policy) ->
     accepting = replace(policy, accept_loss=True)
     wanted = [each.step.kind for each in choose(bare, policy, world.own).planned]
     assert [each.step.kind for each in choose(mentioned, policy, world.own).planned] == wanted
-    accepted = choose(world.classifications, accepting, world.own).planned
+    others = [
+        replace(each, collateral=tuple(e for e in each.collateral if e.kind is not CALLER))
+        for each in world.classifications
+    ]
+    accepted = choose(others, accepting, world.own).planned
     assert [each.step.kind for each in accepted] == wanted

@@ -16,7 +16,7 @@ from resolver.gather.redirects import parse_nftables, parse_rule
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
-from tests.lab.processes import alive, stays_free, unavailable
+from tests.lab.processes import alive, stays_free, unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,37 @@ def test_a_client_on_the_port_is_ended_only_by_force(lab: Lab) -> None:
     assert waits == f"wait {port} --until free --timeout 90", "it outlasts the 60 s"
     one_look = ultra(*waits.split()[:-1], "0")
     assert (one_look.status, one_look.stdout) == (1, ""), one_look.stderr
+
+
+AS_A_MACHINE = """
+import socket, sys, time
+with open("/proc/self/comm", "w") as name:
+    name.write("qemu-system-x86_64")
+client = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 10, ("127.0.0.1", int(sys.argv[1])))
+time.sleep(1000)
+"""
+
+
+@pytest.mark.native
+def test_what_ends_with_a_client_stands_against_force_too(lab: Lab) -> None:
+    port, service = free_port(), free_port()
+    lab.start("answering", service)
+    guest = lab.command(sys.executable, "-c", AS_A_MACHINE, str(port), str(service))
+    wait_until(
+        lambda: ultra("who", str(port), "--json").port(f"{port}/tcp")["holders"], "it uses it"
+    )
+
+    run = ultra("resolve", str(port), "--json", "--force")
+
+    assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (3, "refused"), run.stdout
+    step = only(run, port)["step"]
+    assert "a virtual machine" in step["why"]
+    assert step["command_lines"] == [
+        f"ultra-ports resolve --accept-loss --force {port}/tcp   # ends that, too"
+    ]
+    assert alive(guest.pid)
+    ultra("resolve", str(port), "--force", "--accept-loss", "--settle", "0")
+    assert not alive(guest.pid)
 
 
 @contextlib.contextmanager

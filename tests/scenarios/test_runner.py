@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,68 @@ def test_its_own_container_is_refused(engine: Engine, image: str, namespace: str
     assert run.port(f"{port}/tcp")["verdict"] == "refused"
     assert {each["kind"] for each in holders(run, port)} == {"ancestor"}
     assert runner.container.state == "running"
+
+
+HOST = ("--pid=host", "--network=host")
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after"),
+    [
+        pytest.param(HOST, "exec ", "", id="the machine's processes"),
+        pytest.param((), "echo starts; ", "; echo ended", id="a script"),
+        pytest.param((), "exec tini -- ", "", id="an init"),
+        pytest.param((), "exec tini -- sh -c '", "; true'", id="an init with a script"),
+    ],
+)
+def test_what_its_own_container_runs_is_refused(
+    engine: Engine, image: str, options: tuple[str, ...], before: str, after: str
+) -> None:
+    """`docker exec` starts the command beside it: it is no ancestor, and yet the end of both."""
+    port = free_port()
+    runner = runners.start(engine, image, *options, command=_shell(port, before, after))
+    flags = ("--force", "--accept-loss", "--stop-services", "--take")
+
+    run = _resolved_once_served(runner, port, *flags)
+
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "refused"
+    assert "the container that this command runs in" in run.port(f"{port}/tcp")["reason"]
+    assert runner.container.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("", " & exec sleep 1000", id="beside the main process"),
+        pytest.param("exec tini -- sh -c '", " & exec sleep 1000'", id="below an init's child"),
+        pytest.param("(setsid ", " & ); sleep 1000; true", id="a daemon"),
+    ],
+)
+def test_what_its_own_container_outlives_is_ended(
+    engine: Engine, image: str, before: str, after: str
+) -> None:
+    port = free_port()
+    runner = runners.start(engine, image, command=_shell(port, before, after))
+
+    run = _resolved_once_served(runner, port)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "freed"
+    assert runner.container.state == "running"
+
+
+def _shell(port: int, before: str, after: str) -> tuple[str, ...]:
+    server = f"{sys.executable} -m http.server {port}"
+    return ("/bin/sh", "-c", f"{before}{server}{after}")
+
+
+def _resolved_once_served(runner: Runner, port: int, *flags: str) -> Run:
+    wait_until(
+        lambda: runner.ultra("who", "--json", str(port)).port(f"{port}/tcp")["verdict"] == "held",
+        "the server listens in the container",
+    )
+    return runner.ultra("resolve", *FAST, *flags, str(port))
 
 
 def test_its_own_compose_project_takes_force(engine: Engine, image: str) -> None:
