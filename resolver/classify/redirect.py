@@ -105,8 +105,14 @@ def _whose(
     if maker is not None:
         return f"a rule of {maker.name}", (_makers_command(rule, maker),)
     if receiver is not None:
-        return f"where {receiver} gets it", (Command(rule.delete, f"takes it off {receiver}"),)
-    return "", (Command(rule.delete),)
+        return f"where {receiver} gets it", (_deletion(rule, f"takes it off {receiver}"),)
+    return "", (_deletion(rule),)
+
+
+def _deletion(rule: Redirect, *notes: str) -> Command:
+    """The command that removes the rule, which may be about other ports, too."""
+    shared = ["the rule has other ports, too"] if rule.shared else []
+    return Command(rule.delete, "; ".join((*notes, *shared)))
 
 
 def _makers_command(rule: Redirect, maker: _Maker) -> Command:

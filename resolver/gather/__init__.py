@@ -28,6 +28,7 @@ _UNLISTED = (
     "the kernel does not rule out NAT rules, and no tool here lists all of them (iptables, nft): "
     "one of them may send a port elsewhere"
 )
+_GENERAL = "a rule in {}: what is sent to a port that can be bound may go there"
 
 
 def gather(
@@ -70,5 +71,5 @@ def gather(
         contained=engines.in_container(),
         blind_spot=blind_spot(ownerless),
         scan=scan,
-        notes=(_UNLISTED,) if nat.unlisted else (),
+        notes=(*map(_GENERAL.format, nat.general), *([_UNLISTED] if nat.unlisted else ())),
     )

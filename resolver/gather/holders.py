@@ -82,10 +82,23 @@ def _redirected(
             redirect=rule,
         )
         for request in requests
-        for rule in snapshot.redirects
-        if rule.captures(request)
-        and ((request.transport, request.port) not in explained or _is_left_over(rule, snapshot))
+        for rule in _inhabited_first(request, snapshot)
+        if (request.transport, request.port) not in explained or _is_left_over(rule, snapshot)
     ]
+
+
+def _inhabited_first(request: PortRequest, snapshot: Snapshot) -> Iterator[Redirect]:
+    """The rules that take a port; of one with several places those where somebody may be.
+
+    Where nobody is at any of them, one is told of.
+    """
+    lived_in = {*dict(snapshot.receivers), *snapshot.unclear}
+    seen = set()
+    rules = [rule for rule in snapshot.redirects if rule.captures(request)]
+    for rule in sorted(rules, key=lambda each: each.leads not in lived_in):
+        if rule.leads in lived_in or rule.delete not in seen:
+            yield rule
+        seen.add(rule.delete)
 
 
 def _is_left_over(rule: Redirect, snapshot: Snapshot) -> bool:

@@ -7,57 +7,53 @@ a `hostPort`, sends what arrives to somewhere else while a plain bind still succ
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import re
-import shlex
 import socket
 import sys
 from itertools import pairwise
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
+from resolver.gather import iptables_rules, nftables_rules
+from resolver.gather.packet_rules import captured
 from resolver.host.files import text_of
 from resolver.host.netfilter import nat_rules
 from resolver.host.routes import addresses_of
-from resolver.model import ANY_IPV4, Redirect, Transport
+from resolver.model import Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
+    from resolver.gather.packet_rules import Ruleset
     from resolver.host.netfilter import NatRules
     from resolver.model import PortRequest
     from resolver.protocols import CommandRunner
 
 _SAVES = ("iptables", "ip6tables")
-# Jumps into chains of these lead to a DNAT of their own (kube-proxy's and the CNI plug-ins' names)
-_LEADING = r"(?:KUBE|CNI|NETAVARK)-"
-_GOES_ON = r"-A (?P<chain>\S+) .*(?:--to-destination (?P<address>\S+)|-[jg] (?P<next>(?!DNAT)\S+))"
-_ADDRESS = r"\[?[\da-fA-F:.]+\]?(?::\d+)?\Z"
 _IPVS = "/proc/net/ip_vs"
 _END = r"([0-9A-F]{8}|\[[0-9a-fA-F:]+\]):([0-9A-F]{4})\b"
 _VIRTUAL, _BEHIND = rf"(TCP|UDP)\s+{_END}", rf"\s+->\s+{_END}"
-_DEEPEST = 6  # chains that follow each other: KUBE-NODEPORTS → KUBE-EXT- → KUBE-SVC- → KUBE-SEP-
 
 
 class Nat(Struct, frozen=True):
     """The NAT rules on the requested ports, and whether rules could be read at all.
 
-    `unlisted`: the kernel says that there are some which no tool here lists.
+    `general` are sentences about rules that send whatever passes elsewhere. `unlisted`: the kernel
+    says that there are some which no tool here lists.
     """
 
     readable: bool
     redirects: tuple[Redirect, ...] = ()
+    general: tuple[str, ...] = ()
     unlisted: bool = False
 
 
 UNREAD = Nat(readable=False)
-NO_MAPS: Mapping[Any, Any] = MappingProxyType({})
 
 
 def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner) -> Nat:
@@ -69,12 +65,16 @@ def list_redirects(requests: Collection[PortRequest] | None, run: CommandRunner)
         return UNREAD
     rules = nat_rules()
     may = rules.may_redirect
-    nat = _listed(requests, rules, run) if may else Nat(may is not None)
-    balanced = parse_ipvs(text_of(_IPVS))
-    wanted = {rule for rule in balanced if any(rule.captures(request) for request in requests)}
-    found = {*nat.redirects, *wanted}
-    own = frozenset(addresses_of("self")) if found else frozenset()
-    return replace(nat, redirects=tuple(sorted(_from_here(rule, own) for rule in found)))
+    virtual = [rule for rule in parse_ipvs(text_of(_IPVS)) if any(map(rule.captures, requests))]
+    own = frozenset(addresses_of("self")) if may or virtual else frozenset()
+    nat = _listed(requests, own, rules, run) if may else Nat(may is not None)
+    found = (_from_here(rule, own) for rule in {*nat.redirects, *virtual})
+    return replace(nat, redirects=tuple(sorted(each for each in found if not _stays(each))))
+
+
+def _stays(rule: Redirect) -> bool:
+    """Whether it leads to the very port that it takes: whoever binds that one gets it."""
+    return rule.first == rule.last and rule.leads == f"port {rule.first}"
 
 
 def _from_here(rule: Redirect, own: frozenset[str]) -> Redirect:
@@ -129,22 +129,31 @@ def _from_hexadecimal(text: str) -> str:
     return socket.inet_ntop(socket.AF_INET, bytes.fromhex(text))
 
 
-def _listed(requests: Collection[PortRequest], there: NatRules, run: CommandRunner) -> Nat:
-    found: dict[object, Redirect] = {}
-    saved = {tool: _output((f"{tool}-save", "-t", "nat"), run) for tool in _tools(there)}
-    for tool, text in saved.items():
-        for rule in _of_iptables(tool, text):
-            found.setdefault((tool.partition("-")[0], rule.delete[1:]), rule)
+def _listed(
+    requests: Collection[PortRequest], own: Collection[str], there: NatRules, run: CommandRunner
+) -> Nat:
+    saved = {tool: _output((f"{tool}-save",), run) for tool in _tools(there)}
     listed = any(map(_is_new, saved.values()))
     asks_nft = there.native or (there.new and not listed)
-    ruleset = _output(("nft", "-j", "list", "ruleset"), run) if asks_nft else ""
-    rules = [*found.values(), *_of_nftables(ruleset)]
-    wanted = {rule for rule in rules if any(rule.captures(request) for request in requests)}
+    text = _output(("nft", "-j", "list", "ruleset"), run) if asks_nft else ""
+    rulesets = [*_of_iptables(saved), nftables_rules.ruleset(text)]
+    found = captured(rulesets, requests, own)
     return Nat(
         readable=True,
-        redirects=tuple(sorted(wanted)),
-        unlisted=_unlisted(there, saved, unread=bool(asks_nft and not ruleset)),
+        redirects=tuple(sorted(found.redirects)),
+        general=tuple(sorted(found.general)),
+        unlisted=_unlisted(there, saved, unread=bool(asks_nft and not text)),
     )
+
+
+def _of_iptables(saved: Mapping[str, str]) -> Iterator[Ruleset]:
+    """The rules of each backend, once: a plain name is the name of one of them."""
+    seen = set()
+    for tool, text in saved.items():
+        backend = tool.partition("-")[0], _is_new(text)
+        if backend not in seen:
+            seen.add(backend)
+            yield iptables_rules.ruleset(tool, text)
 
 
 def _unlisted(there: NatRules, saved: Mapping[str, str], *, unread: bool) -> bool:
@@ -180,202 +189,11 @@ def _default_backend(tool: str) -> str:
     return os.path.basename(path).removeprefix(f"{tool}-").removesuffix("-save")
 
 
-def _of_iptables(tool: str, text: str) -> Iterator[Redirect]:
-    lines = [line for line in text.splitlines() if line.startswith("-A ")]
-    chains = _chains(lines) if any(re.search(_LEADING, line) for line in lines) else {}
-    for line in lines:
-        for rule in parse_rule(tool, line):
-            chain = rule.target.partition("chain ")[2]
-            yield replace(rule, leads=_destination(chain, chains)) if chain else rule
-
-
-def _chains(lines: Iterable[str]) -> dict[str, list[str]]:
-    """Where the rules of each chain go on: to other chains, and to addresses."""
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        match = re.match(_GOES_ON, line)
-        if match:
-            found.setdefault(match["chain"], []).append(match["address"] or match["next"])
-    return found
-
-
-def _destination(chain: str, chains: Mapping[str, Sequence[str]], depth: int = 0) -> str:
-    """The first address that a chain leads to; empty where that is not seen."""
-    for following in chains.get(chain, ()) if depth < _DEEPEST else ():
-        if following not in chains and re.match(_ADDRESS, following):
-            return _host(following)
-        if found := _destination(following, chains, depth + 1):
-            return found
-    return ""
-
-
 def _host(destination: str) -> str:
-    """The address of `10.9.0.1:80`, `[fd00::1]:80` or `10.9.0.1`."""
+    """The address of `10.9.0.1:80` or `[fd00::1]:80`; IPVS writes IPv6 in brackets."""
     if destination.startswith("["):
         return destination[1:].partition("]")[0]
     return destination if destination.count(":") > 1 else destination.partition(":")[0]
-
-
-def parse_rule(tool: str, line: str) -> Iterator[Redirect]:
-    """The redirects in one `-A CHAIN …` line of iptables-save(8); none where it is another rule."""
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return
-    target = _target(words)
-    transport = _after(words, "-p")
-    ports = _after(words, "--dport") or _after(words, "--dports")
-    if target is None or transport not in list(Transport) or ports is None or _negated(words):
-        return
-    for part in ports.split(","):
-        first, _, last = part.partition(":")
-        if first.isdigit() and (last or first).isdigit():
-            yield Redirect(
-                Transport(transport),
-                int(first),
-                int(last or first),
-                target,
-                f"{tool} chain {words[1]}",
-                (tool, "-t", "nat", "-D", *words[1:]),
-                _one_address(_after(words, "-d") or ""),
-                "" if target.startswith("chain ") else _leads(target),
-                _after(words, "--comment") or "",
-            )
-
-
-def _leads(target: str) -> str:
-    """Where a target is: an address, or `port N` of this machine."""
-    return target if target.startswith("port ") else _host(target)
-
-
-def _target(words: list[str]) -> str | None:
-    jump = _after(words, "-j") or ""
-    if jump in {"DNAT", "REDIRECT"}:
-        return _after(words, "--to-destination") or f"port {_after(words, '--to-ports') or '?'}"
-    return f"chain {jump}" if re.match(_LEADING, jump) else None
-
-
-def _after(words: list[str], name: str) -> str | None:
-    return words[words.index(name) + 1] if name in words[:-1] else None
-
-
-def _one_address(destination: str) -> str:
-    """The address of `-d ADDRESS/32`; a network counts as every address."""
-    address, _, length = destination.partition("/")
-    return address if address and length in {"", "32", "128"} else ANY_IPV4
-
-
-def _negated(words: list[str]) -> bool:
-    """`! --dport 80` captures everything but the port."""
-    return any(
-        word == "!" and following in {"--dport", "--dports", "-p"}
-        for word, following in pairwise(words)
-    )
-
-
-def _of_nftables(text: str) -> Iterator[Redirect]:
-    if not text:
-        return
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return
-    entries = [each for each in answer.get("nftables", ()) if isinstance(each, dict)]
-    maps = {_map_key(each["map"]): each["map"] for each in entries if "map" in each}
-    for entry in entries:
-        if isinstance(entry.get("rule"), dict):
-            yield from parse_nftables(entry["rule"], maps)
-
-
-def _map_key(entry: Mapping[str, Any]) -> tuple[object, ...]:
-    return entry.get("family"), entry.get("table"), entry.get("name")
-
-
-def parse_nftables(
-    rule: dict[str, Any], maps: Mapping[tuple[object, ...], Mapping[str, Any]] = NO_MAPS
-) -> Iterator[Redirect]:
-    """The redirects in one rule of `nft -j list ruleset` (libnftables-json(5)).
-
-    `maps` are the named ones, by family, table and name.
-    """
-    target, ports, transport, address = None, None, None, ANY_IPV4
-    pairs: list[tuple[Any, str]] = []
-    for expression in rule.get("expr", ()):
-        if "dnat" in expression or "redirect" in expression:
-            target = _nft_target(expression)
-            protocol, pairs = _nft_map(expression, rule, maps)
-            transport = protocol or transport
-        match = expression.get("match", {})
-        left = match.get("left", {})
-        payload = left.get("payload", {}) if isinstance(left, dict) else {}
-        if payload.get("field") == "dport" and match.get("op") in {"==", "in"}:
-            transport, ports = payload.get("protocol"), match.get("right")
-        if payload.get("field") == "daddr" and match.get("op") == "==":
-            address = match["right"] if isinstance(match.get("right"), str) else ANY_IPV4
-    if target is None or transport not in list(Transport):
-        return
-    family, table, chain = rule.get("family"), rule.get("table"), rule.get("chain")
-    where_it_is = (str(family), str(table), str(chain), "handle", str(rule.get("handle")))
-    for right, goal in pairs or [(ports, target)]:
-        for first, last in _nft_ports(right):
-            yield Redirect(
-                Transport(transport),
-                first,
-                last,
-                goal,
-                f"nftables {family} {table} {chain}",
-                ("nft", "delete", "rule", *where_it_is),
-                address,
-                _leads(goal),
-                str(rule.get("comment") or ""),
-            )
-
-
-def _nft_map(
-    expression: Mapping[str, Any], rule: Mapping[str, Any], maps: Mapping[Any, Mapping[str, Any]]
-) -> tuple[str | None, list[tuple[Any, str]]]:
-    """The protocol, and each port with where it goes, of `dnat to tcp dport map { … }`."""
-    to = expression.get("dnat") or expression.get("redirect") or {}
-    parts = [to.get("addr"), to.get("port")] if isinstance(to, dict) else []
-    found = next((e["map"] for e in parts if isinstance(e, dict) and "map" in e), None)
-    if not isinstance(found, dict):
-        return None, []
-    key, data = found.get("key"), found.get("data")
-    payload = key.get("payload", {}) if isinstance(key, dict) else {}
-    if payload.get("field") != "dport":
-        return None, []
-    if isinstance(data, str):
-        name = data.removeprefix("@")
-        named = maps.get((rule.get("family"), rule.get("table"), name), {})
-        elements = named.get("elem", [])
-    else:
-        elements = data.get("set", []) if isinstance(data, dict) else []
-    pairs = [each for each in elements if isinstance(each, list) and len(each) == 2]  # noqa: PLR2004
-    return payload.get("protocol"), [(port, _nft_goal(goal)) for port, goal in pairs]
-
-
-def _nft_goal(goal: Any) -> str:  # noqa: ANN401 - JSON
-    """An address, an address with its port, or a port."""
-    if isinstance(goal, dict) and isinstance(goal.get("concat"), list):
-        return ":".join(map(str, goal["concat"]))
-    return f"port {goal}" if isinstance(goal, int) else str(goal)
-
-
-def _nft_target(expression: dict[str, Any]) -> str:
-    to = expression.get("dnat") or expression.get("redirect") or {}
-    port = to.get("port", "?") if isinstance(to, dict) else "?"
-    return f"{to['addr']}:{port}" if isinstance(to, dict) and "addr" in to else f"port {port}"
-
-
-def _nft_ports(right: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401 - JSON
-    if isinstance(right, int):
-        yield right, right
-    elif isinstance(right, dict) and isinstance(right.get("range"), list):
-        first, last = right["range"]
-        yield int(first), int(last)
-    elif isinstance(right, dict):
-        for part in right.get("set", ()):
-            yield from _nft_ports(part)
 
 
 def _output(argv: tuple[str, ...], run: CommandRunner) -> str:

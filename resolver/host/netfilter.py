@@ -18,9 +18,10 @@ _NETLINK_NETFILTER = 12
 _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
 _EVERY_FAMILY = bytes(4)  # struct nfgenmsg: AF_UNSPEC, NFNETLINK_V0, no resource
 _EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
-# Names of expressions and of iptables' targets, and beginnings of chains that lead to such
-_NATIVE = (b"nat\0", b"redir\0")
-_TELLING = (*_NATIVE, b"DNAT\0", b"REDIRECT\0", b"KUBE-", b"CNI-")
+# Names of expressions, and of iptables' targets
+_NATIVE = (b"nat\0", b"redir\0", b"tproxy\0")
+_TELLING = (*_NATIVE, b"DNAT\0", b"REDIRECT\0", b"NETMAP\0", b"TPROXY\0")
+_OLD_NAMES = {"nat", "mangle"}  # tables
 _OLD_TABLES = {
     "iptables": "/proc/net/ip_tables_names",
     "ip6tables": "/proc/net/ip6_tables_names",
@@ -31,7 +32,7 @@ class NatRules(Struct, frozen=True):
     """Which rules there are that could send a port elsewhere.
 
     Attributes:
-        old: the tools whose old NAT table exists: `iptables`, `ip6tables`.
+        old: the tools whose old tables for this exist: `iptables`, `ip6tables`.
         new: whether a rule of nf_tables could; None where these may not be read, neither here nor
             by the tools that list them (capabilities(7), CAP_NET_ADMIN).
         native: whether one of these has an expression of nf_tables' own, which only nft(8) lists.
@@ -49,7 +50,7 @@ class NatRules(Struct, frozen=True):
 
 def nat_rules() -> NatRules:
     """What the kernel says of its rules."""
-    old = frozenset(tool for tool, path in _OLD_TABLES.items() if "nat" in _lines(path))
+    old = frozenset(tool for tool, path in _OLD_TABLES.items() if _OLD_NAMES & {*_lines(path)})
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
             found = [each for each in dump(netlink, _GET_RULE, _EVERY_FAMILY) if tells(each)]

@@ -199,7 +199,7 @@ class Redirect(Struct, frozen=True, order=True):
 
     `where` names its chain, and `delete` is the command that removes it. `leads` is where it goes
     in the end: an address, or `port N` of this machine; empty where that is not known. `comment` is
-    what its maker wrote beside it.
+    what its maker wrote beside it; `shared` says that to remove it changes other ports, too.
     """
 
     transport: Transport
@@ -211,6 +211,7 @@ class Redirect(Struct, frozen=True, order=True):
     address: str = ANY_IPV4
     leads: str = ""
     comment: str = ""
+    shared: bool = False
 
     def captures(self, request: PortRequest) -> bool:
         """Whether what is sent to the requested port would go elsewhere."""

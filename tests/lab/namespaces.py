@@ -9,7 +9,9 @@ import subprocess
 import uuid
 from typing import TYPE_CHECKING
 
-from tests.lab.processes import unavailable
+import psutil
+
+from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,3 +34,17 @@ def network_namespace(lab: Lab) -> Iterator[tuple[str, ...]]:
         lab.reap()
     finally:
         subprocess.run([ip, "netns", "delete", name], check=True)
+
+
+def run(inside: tuple[str, ...], *lines: str) -> None:
+    """Runs lines of shell in a namespace."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    script = " && ".join(lines)
+    subprocess.run([*inside, "sh", "-c", script], env=os.environ | {"PATH": path}, check=True)
+
+
+def pid_in(lab: Lab, inside: tuple[str, ...]) -> int:
+    """A process that lives in a namespace."""
+    popen = lab.command(*inside, "sleep", "600")
+    wait_until(lambda: psutil.Process(popen.pid).name() == "sleep", "it is in the namespace")
+    return popen.pid

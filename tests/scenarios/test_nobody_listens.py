@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver.gather.redirects import parse_nftables, parse_rule
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port
@@ -102,15 +101,21 @@ def test_what_ends_with_a_client_stands_against_force_too(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def rule(port: int, target: str) -> Iterator[list[str]]:
-    """A DNAT rule without a container, in a chain of its own that nothing jumps to."""
+    """A DNAT rule without a container, in a chain of its own."""
     iptables, chain = tool("iptables"), f"LAB-{uuid.uuid4().hex[:8]}"
+
+    def jump(option: str) -> list[str]:
+        return [iptables, "-w", "-t", "nat", option, "PREROUTING", "-j"]
+
     words = ["-p", "tcp", "-m", "tcp", "--dport", str(port), "-j", "DNAT"]
     subprocess.run([iptables, "-w", "-t", "nat", "-N", chain], check=True)
     try:
         add = [iptables, "-w", "-t", "nat", "-A", chain, *words, "--to-destination", target]
         subprocess.run(add, check=True)
+        subprocess.run([*jump("-A"), chain], check=True)
         yield ["-D", chain, *words, "--to-destination", target]
     finally:
+        subprocess.run([*jump("-D"), chain], check=True)
         subprocess.run([iptables, "-w", "-t", "nat", "-F", chain], check=True)
         subprocess.run([iptables, "-w", "-t", "nat", "-X", chain], check=True)
 
@@ -190,60 +195,6 @@ def test_an_ephemeral_port_is_said_to_be_one() -> None:
     below = ultra("who", str(free_port()), "--json")
     assert not any(note.startswith("to keep") for note in below.json["ports"][0]["notes"])
     assert not any("ephemeral" in note for port in below.json["ports"] for note in port["notes"])
-
-
-@pytest.mark.parametrize(
-    ("line", "ports", "target"),
-    [
-        ("-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:8080",
-         [(80, 80)], "10.0.0.2:8080"),
-        ("-A PREROUTING -p udp -m udp --dport 53:54 -j REDIRECT --to-ports 5300",
-         [(53, 54)], "port 5300"),
-        # recorded from the CNI portmap plug-in's documentation
-        ('-A CNI-HOSTPORT -p tcp -m comment --comment "a b" -m multiport --dports 80,8443 -j CNI-0',
-         [(80, 80), (8443, 8443)], "chain CNI-0"),
-        ("-A KUBE-NODEPORTS -p tcp -m tcp --dport 30080 -j KUBE-EXT-ABC",
-         [(30080, 30080)], "chain KUBE-EXT-ABC"),
-        ("-A DOCKER -i docker0 -j RETURN", [], ""),
-        ("-A X -p tcp -m tcp ! --dport 80 -j DNAT --to-destination 10.0.0.2", [], ""),
-        ("-A X -p tcp -m tcp --dport 80 -j ACCEPT", [], ""),
-        ("-A X -p sctp --dport 80 -j DNAT --to-destination 10.0.0.2", [], ""),
-        ('-A X --comment "', [], ""),
-    ],
-)  # fmt: skip
-def test_rules_of_iptables(line: str, ports: list[tuple[int, int]], target: str) -> None:
-    found = list(parse_rule("iptables", line))
-    assert [(each.first, each.last) for each in found] == ports
-    assert {each.target for each in found} <= {target}
-    assert all(each.delete[:4] == ("iptables", "-t", "nat", "-D") for each in found)
-
-
-@pytest.mark.parametrize(
-    ("right", "ports"),
-    [
-        (80, [(80, 80)]),
-        ({"range": [80, 90]}, [(80, 90)]),
-        ({"set": [80, {"range": [90, 91]}]}, [(80, 80), (90, 91)]),
-        ("@ports", []),
-    ],
-)
-def test_rules_of_nftables(right: object, ports: list[tuple[int, int]]) -> None:
-    """Recorded from `nft -j list ruleset` (libnftables-json(5)): nft 1.0."""
-    payload = {"payload": {"protocol": "tcp", "field": "dport"}}
-    rule = {
-        "family": "ip", "table": "nat", "chain": "pre", "handle": 7,
-        "expr": [
-            {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth0"}},
-            {"match": {"op": "==", "left": payload, "right": right}},
-            {"dnat": {"addr": "10.0.0.5", "port": 8080}},
-        ],
-    }  # fmt: skip
-    found = list(parse_nftables(rule))
-    assert [(each.first, each.last) for each in found] == ports
-    for each in found:
-        assert each.target == "10.0.0.5:8080"
-        assert " ".join(each.delete) == "nft delete rule ip nat pre handle 7"
-    assert not list(parse_nftables({"expr": [{"accept": None}]}))
 
 
 @pytest.mark.native

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from resolver.gather.holders import holders
@@ -27,7 +26,7 @@ from resolver.model import (
     Transport,
 )
 from tests.lab.cli import ultra
-from tests.lab.namespaces import network_namespace
+from tests.lab.namespaces import network_namespace, pid_in, run
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable, wait_until
 
@@ -49,8 +48,9 @@ SILENT = {
 TELLING = {
     "DNAT": "iptables-nft -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to 10.9.0.1:80",
     "IPv6": "ip6tables-nft -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080",
-    "a chain of kube-proxy": "iptables-nft -t nat -N KUBE-SERVICES && "
-    "iptables-nft -t nat -A PREROUTING -j KUBE-SERVICES",
+    "TPROXY": "iptables-nft -t mangle -A PREROUTING -p tcp --dport 80 -j TPROXY --on-port 9",
+    "nft's own": "nft add table ip lab && nft add chain ip lab pre && "
+    "nft add rule ip lab pre tcp dport 80 tproxy to :9",
     "the old tables": "iptables-legacy -t nat -A OUTPUT -p tcp --dport 80 -j DNAT --to 10.9.0.1",
 }
 
@@ -146,6 +146,12 @@ RULES = {
     "nft add map ip lab ports '{{ type inet_service : ipv4_addr; elements = "
     "{{ {port} : {address} }}; }}' && "
     "nft add rule ip lab pre dnat to tcp dport map @ports",
+    "one of two": "nft add table ip lab && "
+    "nft add chain ip lab pre '{{ type nat hook prerouting priority -100; }}' && "
+    "nft add rule ip lab pre tcp dport {port} dnat to numgen inc mod 2 map "
+    "'{{ 0 : 10.77.1.2, 1 : {address} }}'",
+    "a range": "iptables-legacy -t nat -A PREROUTING -p tcp --dport {port} "
+    "-j DNAT --to-destination 10.77.1.2-{address}:80",
     "chains of CNI": "iptables-nft -t nat -N CNI-DN-1 && "
     "iptables-nft -t nat -A CNI-DN-1 -p tcp -j DNAT --to-destination {address}:80 && "
     "iptables-nft -t nat -A PREROUTING -p tcp -m comment --comment 'dnat name: lab' "
@@ -200,7 +206,7 @@ def test_a_rule_that_leads_to_nobody_gets_the_deletion(tool: str) -> None:
     found = redirected(port, RULES[tool].format(port=port, address="10.77.1.2"), "--no-docker")
 
     [command] = found["step"]["command_lines"]
-    assert " -D " in command or command.startswith("nft delete rule ip lab pre handle ")
+    assert re.search(r" -D |^nft delete (?:rule ip lab pre handle|element ip lab ports) ", command)
     assert any("nothing that runs here has 10.77.1.2" in fact for fact in found["evidence"])
 
 
@@ -208,6 +214,8 @@ def test_a_node_port_is_kubernetes_business() -> None:
     port = free_port()
     rule = (
         "iptables-nft -t nat -N KUBE-EXT-1 && iptables-nft -t nat -N KUBE-NODEPORTS && "
+        "iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS && "
+        "iptables-nft -t nat -A KUBE-EXT-1 -p tcp -j DNAT --to-destination 10.77.1.2:80 && "
         "iptables-nft -t nat -A KUBE-NODEPORTS -p tcp -m comment --comment shop/web:http "
         f"-m tcp --dport {port} -j KUBE-EXT-1"
     )
@@ -261,23 +269,9 @@ def whose(port: int, inside: tuple[str, ...]) -> str:
     return " ".join(found["chain"])
 
 
-def run(inside: tuple[str, ...], *lines: str) -> None:
-    """Runs lines of shell in a namespace."""
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    script = " && ".join(lines)
-    subprocess.run([*inside, "sh", "-c", script], env=os.environ | {"PATH": path}, check=True)
-
-
 def held(port: int, inside: tuple[str, ...]) -> bool:
     told = ultra("who", "--json", "--no-docker", str(port), prefix=inside)
     return bool(told.port(f"{port}/tcp")["holders"])
-
-
-def pid_in(lab: Lab, inside: tuple[str, ...]) -> int:
-    """A process that lives in a namespace."""
-    popen = lab.command(*inside, "sleep", "600")
-    wait_until(lambda: psutil.Process(popen.pid).name() == "sleep", "it is in the namespace")
-    return popen.pid
 
 
 @pytest.mark.parametrize(
@@ -383,7 +377,7 @@ def test_a_left_over_rule_beside_a_living_container() -> None:
     binding = Binding(Transport.TCP, "0.0.0.0", port)
     container = Container("a" * 64, "web", "unix:///run/docker.sock", published=(binding,))
     living, gone = (
-        Redirect(Transport.TCP, 8085, 8085, f"{to}:80", "iptables chain DOCKER", (), leads=to)
+        Redirect(Transport.TCP, 8085, 8085, f"{to}:80", "iptables chain DOCKER", (to,), leads=to)
         for to in ("172.17.0.2", "172.17.0.9")
     )
     receivers = (("172.17.0.2", ProcessIdentity(Pid(7), 1)),)

@@ -71,7 +71,9 @@ def test_attributes_are_padded_and_marked() -> None:
         (b"\x08\0\x01\0nat\0", True),
         (b"target\0\0DNAT\0", True),
         (b"redir\0", True),
-        (b"immediate\0KUBE-SERVICES\0", True),
+        (b"target\0\0TPROXY\0", True),
+        (b"tproxy\0", True),
+        (b"immediate\0KUBE-SERVICES\0", False),  # what that chain leads to tells
     ],
 )
 def test_a_table_called_nat_is_no_rule_that_does_it(expressions: bytes, *, telling: bool) -> None:
