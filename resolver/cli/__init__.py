@@ -7,9 +7,8 @@ import sys
 from types import ModuleType
 
 from resolver.errors import UltraPortsError
-from resolver.settings import LOG_VARIABLE
+from resolver.settings import DEBUG_VARIABLE, LOG_VARIABLE
 
-DEBUG_VARIABLE = "ULTRA_PORTS_DEBUG"
 COMPLETION_VARIABLE = "_ULTRA_PORTS_COMPLETE"  # typer's, from the name of the command
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 1000  # characters: it may quote names that came from strangers

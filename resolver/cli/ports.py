@@ -33,6 +33,7 @@ from resolver.cli.options import (
 )
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
+from resolver.cli.stale import resolve_stale
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
 from resolver.leases import assigned
@@ -136,8 +137,6 @@ def resolve(
     terminal, plans = Terminal(asks=interactive), plan_out is not None
     try:
         if stale:
-            from resolver.cli.stale import resolve_stale
-
             report, plan = resolve_stale(terminal, policy, yes=yes, quiet=quiet or json), ""
         elif compose:
             from resolver.cli.compose import resolve_project

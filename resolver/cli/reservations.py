@@ -17,13 +17,11 @@ from resolver.cli.options import Json, ProjectName
 from resolver.cli.output import fit, print_json, say, style
 from resolver.cli.store import opened
 from resolver.errors import StoreError, UsageError
-from resolver.gather.processes import ancestors_of
-from resolver.host.identity import identify
+from resolver.gather.processes import own_line
 from resolver.leases import owner as owners
 from resolver.leases import rules
 from resolver.leases import scope as scopes
 from resolver.leases.duration import seconds
-from resolver.model import Pid
 from resolver.project.file import is_name
 from resolver.project.location import root
 from resolver.project.names import current as current_project
@@ -31,17 +29,17 @@ from resolver.project.names import working_directory
 from resolver.report.lease import whose
 from resolver.report.reservations import ReservationsEnvelope, StoreEntry, plain, table
 from resolver.reservations import release as releasing
-from resolver.reservations import reserve as reserving
 from resolver.reservations.allocate import give_back
+from resolver.reservations.allocate import reserve as reserve_port
 from resolver.reservations.terms import Terms
 from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.leases.model import Lease, Owner
+    from resolver.leases.model import Lease
     from resolver.leases.owner import Here
-    from resolver.model import PortRequest, ProcessIdentity
+    from resolver.model import PortRequest
     from resolver.project.model import Project
     from resolver.protocols import LeaseStore
 
@@ -116,7 +114,11 @@ def reserve(
         scope=scopes.current(os.environ, scope),
         project=project or found.name,
         place=str(found.root),
-        owner=_owner(where, hold=hold, pid=owner),
+        owner=owners.owner_of(owner, where)
+        if owner is not None
+        else owners.myself(where)
+        if hold
+        else None,
         held=hold,
         strict=True,
         beside=True,
@@ -130,7 +132,7 @@ def reserve(
     with opened(found.root) as store:
         if not store.lasting and not hold:
             raise StoreError("not reserved: it would be forgotten at once", "--hold keeps it")
-        reserved = reserving.reserve(service, requests, terms, store)
+        reserved = reserve_port(service, requests, terms, store)
         lease = cast("Lease", reserved.lease)
         try:
             _tell(lease, store, json=json)
@@ -189,9 +191,8 @@ def release(
             "one of NAME or PORT, --all, --place and --stale is wanted", "ultra-ports release -h"
         )
     found = current_project()
-    what = _wanted(wanted or [], everything=everything)
     caller = releasing.Caller(
-        project or found.name, str(found.root), _line(), named=bool(project), forced=force
+        project or found.name, str(found.root), own_line(), named=bool(project), forced=force
     )
     where = scopes.current(os.environ, scope)
     what = _wanted(wanted or [], everything=everything)
@@ -272,12 +273,6 @@ def _requests(service: str, port: str | None, found: Project) -> tuple[PortReque
     return (found.service(service).request,)
 
 
-def _owner(where: Here, *, hold: bool, pid: int | None) -> Owner | None:
-    if pid is not None:
-        return owners.owner_of(pid, where)
-    return owners.myself(where) if hold else None
-
-
 def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
     """None: as long as the owner lives, where there is one, and others can tell."""
     if wanted is not None:
@@ -305,12 +300,6 @@ def _of_checkouts(leases: Sequence[Lease], place: str | None) -> tuple[Lease, ..
             raise UsageError(f"{place[:60]!a} cannot be looked at: {error}") from error
     where = owners.here(os.environ)
     return tuple(each for each in leases if owners.is_deserted(each.place, each.scope, where))
-
-
-def _line() -> tuple[ProcessIdentity, ...]:
-    """This process and its ancestors."""
-    own = identify(Pid(os.getpid()))
-    return (own, *ancestors_of(own))
 
 
 def _check_readable(store: LeaseStore) -> None:

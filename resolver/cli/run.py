@@ -28,7 +28,7 @@ from resolver.reservations.allocate import give_back
 from resolver.reservations.bind import label
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.variables import RunEnvelope, service_entry, variables
-from resolver.reservations.handover import inherited, listen_variables, passed
+from resolver.reservations.hold import inherited, listen_variables, passed
 from resolver.reservations.requests import service_requests, spoken_for
 from resolver.reservations.terms import Assigned, Terms
 from resolver.shell import shown

@@ -19,6 +19,7 @@ from resolver.errors import EngineAbsentError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from docker.types.daemon import CancellableStream
 
@@ -50,9 +51,15 @@ def is_there(endpoint: str) -> bool:
 def load_sdk() -> float:
     """Loads the SDK, which is slow; returns how many seconds that took."""
     begun = time.monotonic()
-    from resolver.host import engine_sdk  # noqa: F401
-
+    _sdk()
     return time.monotonic() - begun
+
+
+def _sdk() -> ModuleType:
+    """What is made of the SDK, loaded where an engine is asked."""
+    from resolver.host import engine_sdk
+
+    return engine_sdk
 
 
 class EngineClient:
@@ -79,9 +86,7 @@ class EngineClient:
     @property
     def _api(self) -> BoundedClient:
         if self._connection is None:
-            from resolver.host.engine_sdk import BoundedClient
-
-            self._connection = BoundedClient(self.endpoint, self._timeout, self._uid)
+            self._connection = _sdk().BoundedClient(self.endpoint, self._timeout, self._uid)
         return self._connection
 
     def containers(self) -> list[dict[str, Any]]:
@@ -185,13 +190,11 @@ class EngineClient:
         """What `ask` returns, with the SDK's errors as ours; where nothing is, it is not loaded."""
         if self._connection is None and not is_there(self.endpoint):
             raise EngineAbsentError(f"there is no engine at {self.endpoint.removeprefix(_UNIX)}")
-        from resolver.host import engine_sdk
-
         try:
             return ask()
-        except engine_sdk.FAILURES as error:
+        except _sdk().FAILURES as error:
             limit = self._timeout + extra_seconds
-            raise engine_sdk.translated(error, self.endpoint, limit) from error
+            raise _sdk().translated(error, self.endpoint, limit) from error
 
 
 def _expect(kind: type[_T], answer: object) -> _T:

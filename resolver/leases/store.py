@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from resolver.leases.stores.ledger import Ledger
     from resolver.protocols import LeaseStore
 
 REDIS = ("redis://", "rediss://", "unix://")
@@ -35,9 +36,8 @@ def open_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore:
     """
     if address := _address(environ):
         return _redis(address, environ)
-    from resolver.leases.stores.local import open_ledger
-
-    return open_ledger(state_directory(environ, lambda: project_root), here(environ))
+    directory = state_directory(environ, lambda: project_root)
+    return _ledger().opened(directory, here(environ))
 
 
 def existing_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore | None:
@@ -52,9 +52,7 @@ def existing_store(environ: Mapping[str, str], project_root: Path) -> LeaseStore
     directory = state_directory(environ, lambda: project_root)
     if not directory.was_used:
         return None
-    from resolver.leases.stores.ledger import Ledger
-
-    return Ledger(directory.ledger, here(environ))
+    return _ledger()(directory.ledger, here(environ))
 
 
 @contextmanager
@@ -65,9 +63,7 @@ def looked_at(environ: Mapping[str, str], project_root: Path) -> Iterator[LeaseS
         UsageError: a setting makes no sense.
         StoreError: the store cannot be reached.
     """
-    from resolver.leases.stores.ledger import Ledger
-
-    store = existing_store(environ, project_root) or Ledger(None, here(environ))
+    store = existing_store(environ, project_root) or _ledger()(None, here(environ))
     with closing(store):
         yield store
 
@@ -100,6 +96,12 @@ def _address(environ: Mapping[str, str]) -> str:
         begins = f" (it begins with {kind[:20]!a})" if slashes else ""
         raise UsageError(f"{STORE_VARIABLE} is no redis:// address{begins}")
     return address
+
+
+def _ledger() -> type[Ledger]:
+    from resolver.leases.stores.ledger import Ledger
+
+    return Ledger
 
 
 def _redis(address: str, environ: Mapping[str, str]) -> LeaseStore:

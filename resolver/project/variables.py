@@ -22,17 +22,16 @@ def parse(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         UsageError: a line makes no sense; the message has its number.
     """
-    from dotenv.parser import parse_stream
-    from dotenv.variables import parse_variables
+    from dotenv import parser, variables
 
     found: dict[str, str] = {}
-    for each in parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
+    for each in parser.parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         if each.error:
             line = each.original.string.strip()
             raise UsageError(f"line {each.original.line}: expected NAME=value, not {shown(line)}")
         if each.key is None:
             continue
         known = {**found, **environ}
-        parts = parse_variables(each.value or "")
+        parts = variables.parse_variables(each.value or "")
         found[each.key] = "".join(part.resolve(known) for part in parts)
     return found

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.errors import ReservedError, StoreError
+from resolver.errors import PortNotPermittedError, ReservedError, StoreError, UltraPortsError
 from resolver.leases.model import Lease, collide
 from resolver.report.lease import whose
 from resolver.reservations.available import Availability
 from resolver.reservations.bind import label
 from resolver.reservations.candidates import Source, candidates
+from resolver.reservations.requests import of_name
 from resolver.reservations.terms import Assigned, KeptError, ObstacleError, Terms, UnmetError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.protocols import LeaseStore
     from resolver.reservations.requests import ServiceRequest
+
 
 EVERYWHERE = "*"  # the place under which a project remembers what each of its roots got
 _ATTEMPTS = 32  # to lease one port that nobody seems to have: each lost one is somebody else's
@@ -323,3 +325,36 @@ def _elsewhere(terms: Terms, store: LeaseStore) -> dict[int, str]:
         if place != terms.place and os.path.isdir(place):  # noqa: PTH112 - as the store has it
             found[port] = place
     return found
+
+
+def reserve(
+    service: str, requests: tuple[PortRequest, ...], terms: Terms, store: LeaseStore
+) -> Assigned:
+    """Reserves the first of the ports that is to be had; `terms` are strict.
+
+    Raises:
+        ReservedError: somebody else has them, or has reserved them.
+        PortNotPermittedError: this user may not bind the port, so it cannot be proved free.
+        EngineError: the scope is an engine's, which does not answer.
+        StoreError: the store cannot be reached or written.
+        UsageError: an address is none of this machine's.
+    """
+    try:
+        (found,) = allocate([of_name(service, *requests)], terms, store)
+    except UnmetError as error:
+        ((_, obstacles),) = error.unmet
+        raise _refusal(requests, obstacles) from error
+    return found
+
+
+def _refusal(
+    requests: tuple[PortRequest, ...], obstacles: tuple[ObstacleError, ...]
+) -> UltraPortsError:
+    first, *others = obstacles
+    said = f"{first.request} {first}"
+    if others:
+        span = f"{requests[0].port}-{requests[-1].port}"
+        return ReservedError(f"none of {span} is left: {said}, and {len(others)} more")
+    if first.unproved:
+        return PortNotPermittedError(said)
+    return ReservedError(said, first.hint)

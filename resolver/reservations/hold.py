@@ -7,7 +7,7 @@ that very socket. What follows was measured on Linux 6.18, and is held by the te
   that race for the same ports, no two get the same one.
 * The kernel gives the port to nobody as an ephemeral one, by bind(2) of port 0 or by connect(2).
 * A server that sets SO_REUSEADDR, as most do, binds and listens *under* the hold, on any address.
-* The hold ends with the last process that has it, by whatever signal (`handover.py` passes it on).
+* The hold ends with the last process that has it, by whatever signal (`inherited` passes it on).
 
 It guarantees nothing against a program that names this very port and sets SO_REUSEADDR: to the
 kernel that is the server for which the port is kept. Among those who take leases, the lease tells
@@ -23,15 +23,23 @@ not known here: `admits_servers` asks the kernel there, instead of believing thi
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import sys
-from typing import Self
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Self
 
 from resolver.errors import ReservedError
 from resolver.gather import list_sockets
+from resolver.leases.token_carriers import descriptor_name
 from resolver.model import PortRequest, SocketState, Transport
 from resolver.reservations.bind import bound, error_of, taken
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from resolver.leases.model import Lease
 
 _CONNECTIONS = {SocketState.CONNECTED, SocketState.CLOSING}
 
@@ -159,3 +167,65 @@ def _close(*sockets: socket.socket | None) -> None:
     for each in sockets:
         if each is not None:
             each.close()
+
+
+FIRST = 3  # SD_LISTEN_FDS_START
+_BEYOND_SCRIPTS = 10  # `exec 3>file` would close the hold; a shell puts its own out of the way
+
+
+@contextmanager
+def inherited(holds: Iterable[Hold], leases: Iterable[Lease] = ()) -> Iterator[None]:
+    """Meanwhile, a program that this process becomes inherits the holds, and a mark of each lease.
+
+    It knows nothing of a hold's descriptor, and whatever it starts inherits it, so that the port is
+    kept until the last of them has closed it or ended (execve(2)).
+
+    The mark is by what the lease knows who carries it on (`leases.token_carriers`).
+    """
+    with ExitStack() as stack:
+        for each in holds:
+            stack.callback(os.close, _inheritable(each.socket.fileno()))
+        for lease in leases if sys.platform == "linux" else ():
+            made = os.memfd_create(descriptor_name(lease))
+            try:
+                stack.callback(os.close, _inheritable(made))
+            finally:
+                os.close(made)
+        yield
+
+
+def _inheritable(descriptor: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, _BEYOND_SCRIPTS)
+
+
+@contextmanager
+def passed(sockets: Collection[socket.socket]) -> Iterator[None]:
+    """Meanwhile, the sockets listen, and are where a program looks for those it was passed.
+
+    By the protocol of sd_listen_fds(3): descriptors from 3 up; `listen_variables` tells of them.
+    """
+    end = FIRST + len(sockets)
+    aside = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, end) for each in sockets]
+    ours = {}
+    for place in range(FIRST, end):
+        with suppress(OSError):  # nothing is there
+            ours[place] = fcntl.fcntl(place, fcntl.F_DUPFD_CLOEXEC, end)
+    for each in sockets:
+        if each.type == socket.SOCK_STREAM:
+            each.listen(socket.SOMAXCONN)
+    for place, descriptor in enumerate(aside, FIRST):
+        os.dup2(descriptor, place)
+    try:
+        yield
+    finally:
+        for place, descriptor in ours.items():
+            os.dup2(descriptor, place, inheritable=False)
+
+
+def listen_variables(names: Collection[str]) -> dict[str, str]:
+    """What tells this very process, whatever it becomes, of the sockets that it was passed."""
+    return {
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDS": str(len(names)),
+        "LISTEN_FDNAMES": ":".join(names),
+    }

@@ -99,9 +99,6 @@ class FileDatabase:
                 found = stack.enter_context(closing(empty()))
             yield found
 
-    def close(self) -> None:
-        """Has nothing open."""
-
     @contextmanager
     def _opened(self) -> Iterator[Folder]:
         """The directory, within which root has its owner's rights on files, and no more."""
@@ -146,11 +143,8 @@ class MemoryDatabase:
 
     reading = writing
 
-    def close(self) -> None:
-        """Forgets all of it."""
+    def __del__(self) -> None:
         self._connection.close()
-
-    __del__ = close
 
 
 def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from resolver.errors import StoreError
+from resolver.host import own_files
 from resolver.leases import rules
 from resolver.leases.rules import Moment
 from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
-from resolver.leases.stores.database import FileDatabase, MemoryDatabase
+from resolver.leases.stores.database import FileDatabase, MemoryDatabase, UnwritableError
 from resolver.leases.stores.shared import SharedDatabase
 from resolver.settings import STORE_SECONDS
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Claim, Entry, Lease
     from resolver.leases.owner import Here
+    from resolver.leases.state import StateDirectory
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +74,41 @@ class Ledger:
         else:
             self._database = FileDatabase(path, patience_seconds)
 
-    def check(self) -> None:
-        """Makes it where it is missing, and writes to it.
+    @classmethod
+    def opened(cls, directory: StateDirectory, where: Here) -> Self:
+        """The ledger in the directory, which is made with it.
+
+        Where it cannot be made or written, it lives in memory, with the leases of one that can only
+        be read: `lasting` is False, and `warnings` has the reason.
 
         Raises:
-            UnwritableError: it cannot be made or written.
             StoreError: it is damaged, another program's, a later version's, or busy for too long.
         """
+        reason = directory.reason
+        try:
+            if not reason:
+                own_files.folder(directory.path, make=True).close()
+                ledger = cls(directory.ledger, where)
+                ledger.check()
+                return ledger
+        except UnwritableError as error:
+            reason = error.reason
+        except OSError as error:
+            reason = error.strerror or str(error)
+        what = "reservations cannot be kept" + ("" if directory.reason else f" in {directory.path}")
+        warning = f"{what}: {reason}; they are forgotten when this command ends"
+        store = cls(None, where)
+        try:
+            if directory.ledger.exists():  # others live by what is in it
+                store = cls(None, where, found=cls(directory.ledger, where).entries())
+        except (StoreError, OSError):
+            store.unreadable = f"what is reserved in {directory.path} cannot be read by this user"
+            warning += f", and {store.unreadable}"
+        store.warnings = (warning,)
+        return store
+
+    def check(self) -> None:
+        """Makes it where it is missing, and writes to it; raises as `FileDatabase.writing`."""
         with self._database.writing() as database:
             # a change, however small: SQLite writes no page that stays as it is
             database.execute("UPDATE grants SET last_token = last_token + 1")
@@ -172,8 +203,7 @@ class Ledger:
             return dict(sorted((rows.read(service), int(port)) for service, port in found))
 
     def close(self) -> None:
-        """See `LeaseStore`."""
-        self._database.close()
+        """See `LeaseStore`. No file is open, and what is in memory ends with this."""
 
     def _moment(self) -> Moment:
         return self._now(self._here.boot)

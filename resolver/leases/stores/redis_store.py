@@ -14,22 +14,25 @@ hold the port, and renews it, else `RESERVATION_SECONDS`, since nobody may be th
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from msgspec import ValidationError
 from msgspec.structs import asdict, astuple
+from redis import Redis, RedisCluster, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from resolver.errors import StoreError
+from resolver.errors import StoreError, UsageError
 from resolver.json_text import convert
 from resolver.leases import rules
 from resolver.leases.model import Claim, Entry, Lease, Owner
 from resolver.leases.rules import Moment
-from resolver.leases.stores.redis_client import DEADLINE_SECONDS, Connection
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from resolver.leases.owner import Here
 
@@ -37,6 +40,87 @@ _PREFIX = "ultra-ports:1:"  # the format's version: another one would not read t
 _CLOCK = "redis"  # stands for the boot by whose clock the leases end
 _ROUNDS = 50  # each that fails means that somebody else was granted one of the ports meanwhile
 _REMEMBERED_SECONDS = 180 * 86_400
+_UTF8 = ("utf-8", "surrogatepass")  # paths of Linux are bytes
+_DEADLINE_SECONDS = 2.0  # for a connection, and for each answer
+_KEEPS = "noeviction"
+_NO_URL = "ULTRA_PORTS_STORE is no URL of a Redis: redis://host:6379/0"
+_UNKNOWN = (
+    "whether the ports are reserved now is not known: the same command again is safe, and "
+    "otherwise their time runs out"
+)
+_LOST = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+_FAILED = (exceptions.RedisError, exceptions.RedisClusterException, ValueError, AttributeError)
+_OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": _DEADLINE_SECONDS,
+    "socket_timeout": _DEADLINE_SECONDS,
+    "decode_responses": True,
+    "encoding_errors": "surrogateescape",
+    "protocol": 2,
+}
+
+
+class Connection:
+    """One Redis or one cluster, by its URL; nothing is connected before it is asked."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._examined = False
+        self._client: Any  # its commands have no types
+        try:  # what a lost answer means is decided by the caller: nothing is sent twice
+            self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+        except (ValueError, TypeError) as error:  # its own text may quote the password
+            raise UsageError(_NO_URL) from error
+        scheme, _, rest = url.partition("?")[0].partition("://")
+        self.address = f"{scheme}://{rest.rpartition('@')[2]}"
+        if self.address.endswith("/"):
+            raise UsageError(_NO_URL)
+
+    @contextmanager
+    def asked(self) -> Iterator[Any]:
+        """The client of redis-py; its failures are told as a StoreError without a password."""
+        try:
+            if not self._examined:
+                self._examine()
+            yield self._client
+        except _LOST as error:  # once it was examined, it was sent, and perhaps carried out
+            unknown = f"; {_UNKNOWN}" if self._examined else ""
+            raise StoreError(f"{self._message(error)}{unknown}") from error
+        except _FAILED as error:
+            raise StoreError(self._message(error)) from error
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._client.close()
+
+    def _examine(self) -> None:
+        """Connects, and refuses a Redis that might forget a lease or tell an old tale."""
+        try:
+            self._client.ping()
+            nodes = [self._client.info()]
+            if nodes[0].get("cluster_enabled"):
+                self.close()
+                self._client = RedisCluster.from_url(self._url, **_OPTIONS)
+                nodes = list(self._client.info(target_nodes=RedisCluster.PRIMARIES).values())
+        except exceptions.NoPermissionError:  # a replica still refuses to write
+            nodes = []
+        for facts in nodes:
+            if facts.get("role") == "slave":
+                raise StoreError(f"{self.address} is a replica: reservations need the primary")
+            if facts.get("maxmemory") and (policy := facts.get("maxmemory_policy")) != _KEEPS:
+                raise StoreError(
+                    f"{self.address} may forget a lease when memory is short (maxmemory-policy "
+                    f"{policy}), and a port would be reserved twice",
+                    f"redis-cli config set maxmemory-policy {_KEEPS}",
+                )
+        self._examined = True
+
+    def _message(self, error: Exception) -> str:
+        """One line, without which command of ours it was."""
+        if isinstance(error, exceptions.TimeoutError | TimeoutError):
+            return f"{self.address} does not answer within {_DEADLINE_SECONDS:g} s"
+        text = str(error).rpartition("caused error: ")[2].partition(" script: ")[0]
+        return f"{self.address}: {' '.join(text.split()).rstrip('.') or type(error).__name__}"
+
 
 _SCRIPT = """
 -- Everything is read before the first write, which is one that Redis refuses when it is out of
@@ -191,7 +275,7 @@ class RedisStore:
         self, claims: Sequence[Claim], now: int, verdicts: Sequence[str]
     ) -> tuple[int, str, list[Entry]]:
         """Redis's clock in microseconds, its answer, and the leases that belong to it."""
-        words = [str(now + int(DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
+        words = [str(now + int(_DEADLINE_SECONDS * 1e6)), str(len(verdicts)), *verdicts]
         for each in claims:
             words += [_milliseconds(each.ttl_seconds, held=each.held), _text(each)]
         clock, answer, *found = self._run(claims, "grant", *words)
@@ -223,9 +307,6 @@ class RedisStore:
             message = f"{self.where}: what Redis keeps as a lease is none: {error!a}"
             raise StoreError(message) from error
         return [Entry(lease, _CLOCK, lease.expires_at) for lease in leases]
-
-
-_UTF8 = ("utf-8", "surrogatepass")  # paths of Linux are bytes
 
 
 def _quoted(text: str) -> str:

@@ -95,9 +95,6 @@ class SharedDatabase:
             with closing(connect(":memory:")) as connection, self._transaction(connection, newest):
                 yield connection
 
-    def close(self) -> None:
-        """Has nothing open."""
-
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection, copy: _Copy) -> Iterator[None]:
         if copy.database:

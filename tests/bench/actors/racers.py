@@ -22,7 +22,7 @@ from resolver.gather import list_sockets, sock_diag
 from resolver.leases.owner import here
 from resolver.leases.store import open_store
 from resolver.leases.stores import ledger
-from resolver.reservations.reserve import reserve
+from resolver.reservations.allocate import reserve
 from resolver.reservations.terms import Terms
 
 if TYPE_CHECKING:
