@@ -66,7 +66,8 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     """
     wanted = names.wanted(map(str, ports), assigned.current) if ports else None
     requests = wanted.requests if wanted else None
-    report = _with_reservations(pipeline.who(requests, policy(options), effects(observer)))
+    report = pipeline.who(requests, policy(options), effects(observer))
+    report = notes.with_reservations(report, os.environ)
     return wanted.on(report) if wanted else report
 
 
@@ -99,7 +100,8 @@ def resolve(*ports: int | str, observer: Observer | None = None, **options: Any)
     """
     wanted = _wanted(ports)
     report = pipeline.resolve(wanted.requests, policy(options), effects(observer))
-    return wanted.on(_counted(_with_reservations(report)))
+    outcomes.count(report, os.environ)
+    return wanted.on(notes.with_reservations(report, os.environ))
 
 
 def plan(*ports: int | str, observer: Observer | None = None, **options: Any) -> tuple[Report, str]:  # noqa: ANN401
@@ -134,16 +136,7 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
         UsageError: the text is no plan, or an option makes no sense; nothing was touched.
         PlanChangedError: a holder has changed since; nothing was touched.
     """
-    return _counted(stored.apply(planfile.read(text), policy(options), effects(observer)))
-
-
-def _with_reservations(report: Report) -> Report:
-    """The report, with notes on whose reservation a port is."""
-    return notes.with_reservations(report, os.environ)
-
-
-def _counted(report: Report) -> Report:
-    """The report, when what it came to has been counted for `serve`."""
+    report = stored.apply(planfile.read(text), policy(options), effects(observer))
     outcomes.count(report, os.environ)
     return report
 

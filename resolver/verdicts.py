@@ -258,7 +258,7 @@ def unexplained(
         return Verdict.HIDDEN, _or_with_sudo(f"{used}, and this user cannot see by whom", policy)
     closing = [each.binding for each in snapshot.sockets if each.state is SocketState.CLOSING]
     if any(map(request.meets, closing)):
-        port = str(request).removesuffix("/tcp")
+        port = request.typed
         wait = join(("ultra-ports", "wait", port, "--until", "free", "--timeout", "90"))
         lasts = "(TIME_WAIT); they last up to 60 s"
         return Verdict.HELD, f"{used} by closed connections {lasts}; to wait for it: {wait}"

@@ -22,7 +22,6 @@ from resolver.leases.scope import current as current_scope
 from resolver.project.load import load
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
-from resolver.reservations.bind import label
 from resolver.reservations.export.block import without_block
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.env_file import EnvFile, disagreements
@@ -126,7 +125,7 @@ def assign(
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
     wanted = service_requests(services or [], found)
-    tell = _nothing if quiet else say
+    tell = (lambda _: None) if quiet else say
     terms = Terms(
         scope=current_scope(os.environ),
         project=project or found.name,
@@ -216,8 +215,4 @@ def _story(assigned: Sequence[Assigned], *, verbose: bool) -> Iterator[str]:
     for each in assigned:
         yield from each.notes
         if verbose and not each.notes:
-            yield f"{each.wanted.service}: {label(each.request)} ({each.source})"
-
-
-def _nothing(_: Iterable[str]) -> None:
-    """For those who asked for silence."""
+            yield f"{each.wanted.service}: {each.request.typed} ({each.source})"

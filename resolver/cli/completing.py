@@ -67,4 +67,4 @@ def _leases() -> Iterator[tuple[str, str]]:
     for each in (each for each in leases if each.place == str(project.root)):
         if is_name(each.service):
             yield each.service, f"port {each.port}"
-        yield str(each.request).removesuffix("/tcp"), "reserved"
+        yield each.request.typed, "reserved"

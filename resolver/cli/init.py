@@ -14,7 +14,6 @@ from resolver.cli.output import print_json, say
 from resolver.compose import files
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
-from resolver.compose.services import services as published
 from resolver.errors import UsageError
 from resolver.json_text import Envelope
 from resolver.model import PortRequest, Transport, Whose
@@ -90,7 +89,7 @@ def init(dry_run: DryRun = False, json: Json = False) -> int:
 def _from_compose() -> tuple[str, list[NamedPort]]:
     project = ComposeCommand(ComposeArguments()).project()
     name = escape(project.files[0].name)
-    return name, [NamedPort(each.name, each.request) for each in published(project)]
+    return name, [NamedPort(each.name, each.request) for each in project.as_services()]
 
 
 def _from_listeners(report: Report) -> tuple[str, list[NamedPort]]:

@@ -1,7 +1,8 @@
-"""A free port beside each one that stays held, found by the allocator of `assign` and `run`.
+"""What the allocator of `assign` and `run` does for a report: a free port, a reservation.
 
-Nothing is reserved for it. Whoever looked for a conflict's way out is not to fail for it: where the
-store of reservations cannot be read, no port is named.
+Beside each port that stays held a free one is named; nothing is reserved for it, and whoever looked
+for a conflict's way out is not to fail for it: where the store of reservations cannot be read, no
+port is named. What `resolve --take` has taken is reserved for this checkout.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver import verify
+from resolver.cli.store import opened
 from resolver.errors import ReservedError, UltraPortsError
 from resolver.gather import list_sockets
 from resolver.leases import scope
 from resolver.leases.store import looked_at
-from resolver.model import NearestFree, PortNumber, PortRequest
+from resolver.model import NearestFree, PortNumber, PortRequest, Verdict, Whose
 from resolver.portspec import MAX_PORT
 from resolver.project import names
-from resolver.project.file import is_name
+from resolver.project.file import default_variable, is_name
 from resolver.reservations.allocate import allocate
-from resolver.reservations.bind import label
 from resolver.reservations.candidates import FIRST_UNPRIVILEGED, REFUSED_BY_BROWSERS
 from resolver.reservations.requests import ServiceRequest
 from resolver.reservations.terms import KeptError, Terms, UnmetError
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     from resolver.protocols import LeaseStore
     from resolver.reservations.terms import Assigned
 
+
 _NEAR = 100  # ports above the one that was wanted, and below it
 _CUSTOMARY = 8000  # what people add to a port that takes a privilege
 _MOST = 4  # ports of one call that get one: those of a range are better moved together
 
 
 def with_nearest(
-    report: Report, held: Collection[PortRequest], *, use_docker: bool, runs: bool = True
+    report: Report, held: Collection[PortRequest], *, use_docker: bool, runs: bool
 ) -> Report:
     """The report, with a free port beside each of those that stay held, where they are few.
 
@@ -130,7 +132,7 @@ def allocated(
             )
         except UltraPortsError:
             raise error from None
-        free = ", ".join(label(each.request) for each in given)
+        free = ", ".join(each.request.typed for each in given)
         verb = "are" if len(given) > 1 else "is"
         raise ReservedError(f"{said}; {free} {verb} free", error.hint) from error
 
@@ -170,3 +172,45 @@ def _near(request: PortRequest, avoided: Collection[int]) -> tuple[PortRequest, 
         for number in (*above, *below)
         if number not in avoided and number not in REFUSED_BY_BROWSERS
     )
+
+
+def taken(report: Report) -> Iterator[str]:
+    """Reserves what was freed of another checkout's leases, and says so."""
+    for port in report.ports:
+        if port.verdict is Verdict.FREED and _was_leased_elsewhere(port):
+            try:
+                yield _reserved(port)
+            except UltraPortsError as error:
+                why = f"freed, but not reserved for this checkout: {_reason(error, port)}"
+                yield f"{port.request} is {why}"
+
+
+def _reason(error: UltraPortsError, port: PortReport) -> str:
+    """Why it is not; of a service that has another port, what moves it."""
+    obstacles = [each for _, found in getattr(error, "unmet", ()) for each in found]
+    kept = next((each.kept for each in obstacles if isinstance(each, KeptError)), None)
+    if kept is None:
+        return str(error)
+    service = service_of(port)
+    moves = f"ultra-ports assign --strict --reassign {service}:{port.request.typed}"
+    return f"{service} already has {kept.typed}; to move it: {moves}"
+
+
+def _was_leased_elsewhere(port: PortReport) -> bool:
+    found = (each.classification.ownership for each in port.holders)
+    return any(each.whose is Whose.OTHER and each.leased for each in found)
+
+
+def _reserved(port: PortReport) -> str:
+    service, project = service_of(port), names.current()
+    terms = Terms(
+        scope=scope.current(os.environ),
+        project=project.name,
+        place=str(project.root),
+        strict=True,
+        remembered=False,
+    )
+    wanted = ServiceRequest(service, default_variable(service), (port.request,))
+    with opened(project.root) as store:
+        allocate([wanted], terms, store)
+    return f"{port.request} is reserved for {service} of this checkout now"

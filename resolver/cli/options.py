@@ -17,6 +17,8 @@ from resolver.project.probe import read_probe
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.project.model import Probe
 
 EPILOG = """\b
@@ -44,11 +46,19 @@ PORT_HELP = (
 DEFAULT = Policy()
 
 
-def seconds(value: float) -> float:
-    """A time that the user may choose, for typer."""
-    if not 0 <= value <= LONGEST_SECONDS:
-        raise typer.BadParameter(f"{value:g} is not a time from 0 to {LONGEST_SECONDS} seconds")
-    return value
+def time_from(least: float, most: float) -> Callable[[float], float]:
+    """Takes a time that the user may choose, for typer; in seconds."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most:
+            raise typer.BadParameter(f"{value:g} is not a time from {least} to {most} seconds")
+        return value
+
+    return check
+
+
+seconds = time_from(0, LONGEST_SECONDS)
+"""Any time."""
 
 
 Ports = Annotated[

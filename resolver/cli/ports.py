@@ -151,9 +151,8 @@ def resolve(
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130
-    report = _with_taken(report) if take else report
     heard = (json or not quiet) and not stale
-    report = _with_nearest(report, policy, runs=not compose) if heard else report
+    report = _allocated(report, policy, takes=take, names=heard, runs=not compose)
     show(
         report,
         json=json,
@@ -169,23 +168,22 @@ def _in_earnest(plan_out: str | None) -> tuple[str, ...]:
     return options.in_earnest() if plan_out is None else ("ultra-ports", "apply", plan_out)
 
 
-def _with_taken(report: Report) -> Report:
-    """The report, when what was freed of another checkout's leases is reserved for this one."""
-    holders = (each.classification for port in report.ports for each in port.holders)
-    if not any(each.ownership.whose is Whose.OTHER for each in holders):
+def _allocated(
+    report: Report, policy: dict[str, Any], *, takes: bool, names: bool, runs: bool
+) -> Report:
+    """The report, when what it `takes` from another checkout is reserved for this one.
+
+    Beside each port that stays held it `names` a free one.
+    """
+    found = [each.classification.ownership for port in report.ports for each in port.holders]
+    takes = takes and any(each.whose is Whose.OTHER for each in found)
+    held = [port.request for port in report.ports if names and port.verdict.stays_held]
+    if not takes and not held:
         return report
-    from resolver.cli.other_checkouts import taken
+    from resolver.cli.nearest import taken, with_nearest
 
-    return replace(report, notes=(*report.notes, *taken(report)))
-
-
-def _with_nearest(report: Report, policy: dict[str, Any], *, runs: bool) -> Report:
-    """The report, with a free port beside each that stays held."""
-    held = [port.request for port in report.ports if port.verdict.stays_held]
-    if not held:
-        return report
-    from resolver.cli.nearest import with_nearest
-
+    if takes:
+        report = replace(report, notes=(*report.notes, *taken(report)))
     return with_nearest(report, held, use_docker=policy["use_docker"], runs=runs)
 
 

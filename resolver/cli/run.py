@@ -25,7 +25,6 @@ from resolver.leases.scope import current as current_scope
 from resolver.model import Command
 from resolver.project.names import current
 from resolver.reservations.allocate import give_back
-from resolver.reservations.bind import label
 from resolver.reservations.export.derived import derived
 from resolver.reservations.export.variables import RunEnvelope, service_entry, variables
 from resolver.reservations.hold import inherited, listen_variables, passed
@@ -195,7 +194,7 @@ def _show(
         )
         return
     for each in assigned:
-        print(f"{each.wanted.service}: {label(each.request)} ({each.source})")
+        print(f"{each.wanted.service}: {each.request.typed} ({each.source})")
     print(fit(f"would run: {shown(Command(tuple(program)))}"))
 
 
@@ -245,7 +244,7 @@ def _caution(program: str, kept: Mapping[str, Hold], *, verbose: bool) -> Iterat
     """Which ports it gets, and what explains the failure of one that nobody else tells then."""
     if not kept:
         return
-    ports = {name: label(hold.request) for name, hold in kept.items()}
+    ports = {name: hold.request.typed for name, hold in kept.items()}
     if verbose:
         held = ", ".join(f"{name} {port}" for name, port in ports.items())
         yield f"held for {program}: {held}; if it finds the address in use, it needs --plain"

@@ -19,9 +19,6 @@ from resolver.project import names
 from resolver.report.events import envelope, line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from resolver.health.events import Event
     from resolver.project.names import Wanted
 
 EPILOG = """\b
@@ -31,14 +28,6 @@ Exit status:
   2    usage
   130  interrupted"""
 
-_SHORTEST, _LONGEST = 0.05, 60.0  # seconds between two looks
-
-
-def _interval(value: float) -> float:
-    if not _SHORTEST <= value <= _LONGEST:
-        raise typer.BadParameter(f"{value:g} is not a time from {_SHORTEST} to {_LONGEST} seconds")
-    return value
-
 
 def watch(
     ports: Ports = None,
@@ -47,7 +36,11 @@ def watch(
     ] = False,
     interval: Annotated[
         float,
-        typer.Option(metavar="SECONDS", callback=_interval, help="Time between two looks."),
+        typer.Option(
+            metavar="SECONDS",
+            callback=options.time_from(0.05, 60.0),
+            help="Time between two looks.",
+        ),
     ] = 0.5,
     no_docker: NoDocker = False,
 ) -> int:
@@ -72,7 +65,7 @@ def watch(
     say(wanted.notes if wanted else ())
     try:
         if json or not _is_live():
-            _lines(watching, interval, _as_json if json else _as_line)
+            _lines(watching, interval, json=json)
         else:
             live.show(watching, interval)
     except KeyboardInterrupt:  # its usual end
@@ -94,11 +87,11 @@ def _is_live() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
 
 
-def _lines(watching: Watch, interval: float, text: Callable[[Event], str]) -> None:
+def _lines(watching: Watch, interval: float, *, json: bool) -> None:
     """Prints events until this process is interrupted, or nobody reads any more."""
     while True:
         for event in watching.look():
-            print(text(event))
+            print(encode(envelope(event), indent=None) if json else fit(line(event)))
         sys.stdout.flush()
         if _reader_has_gone(interval):
             raise BrokenPipeError
@@ -109,11 +102,3 @@ def _reader_has_gone(seconds: float) -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # POLLERR and POLLHUP are always told (poll(2))
     return bool(poll.poll(seconds * 1000))
-
-
-def _as_line(event: Event) -> str:
-    return fit(line(event))
-
-
-def _as_json(event: Event) -> str:
-    return encode(envelope(event), indent=None)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest, Transport
+from resolver.project.file import default_variable, is_name
+from resolver.project.model import Service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +128,26 @@ class ComposeProject(Struct, frozen=True):
     source: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def as_services(self) -> tuple[Service, ...]:
+        """What it publishes as services of a project: one for each fixed port.
+
+        Further ports of a compose service are `web-9229`; a range, of which the engine chooses, is
+        none.
+        """
+        origin = self.files[0].name if self.files else "the compose file"
+        found: list[Service] = []
+        seen: set[str] = set()
+        for service in self.services:
+            for entry in service.fixed if is_name(service.name) else ():
+                if entry.is_single:
+                    (request,) = entry.requests
+                    name = (
+                        f"{service.name}-{request.port}" if service.name in seen else service.name
+                    )
+                    seen.add(service.name)
+                    found.append(Service(name, request, default_variable(name), origin, request))
+        return tuple(found)
 
 
 class ComposeArguments(Struct, frozen=True):

@@ -11,7 +11,6 @@ from resolver import portspec
 from resolver.compose import files
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
-from resolver.compose.services import services as published
 from resolver.errors import UsageError
 from resolver.health.model import Target
 from resolver.leases.assigned import with_leases
@@ -106,7 +105,7 @@ def _project(environ: Mapping[str, str], words: list[str]) -> Project:
         if words:  # perhaps the names are others'
             return project
         raise
-    found = published(compose)
+    found = compose.as_services()
     names = {each.name for each in found}
     others = (each for each in project.services if words and each.name not in names)
     return replace(

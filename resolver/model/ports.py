@@ -67,6 +67,11 @@ class PortRequest(Struct, frozen=True, order=True):
             return f"{self.port}/{self.transport}"
         return str(Binding(self.transport, self.address, self.port))
 
+    @property
+    def typed(self) -> str:
+        """`8085`, `8085/udp`, `127.0.0.1:8085`: as it can be typed."""
+        return str(self).removesuffix("/tcp")
+
     def meets(self, binding: Binding, *, v6only: bool | None = None) -> bool:
         """True where a server on this request's address would collide with `binding`.
 

@@ -73,7 +73,7 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project], *, to_end: bool 
 
 
 def _by_nobody(service: Service) -> UsageError:
-    port = str(service.request).removesuffix("/tcp")
+    port = service.request.typed
     return UsageError(
         f"no project file and no {service.variable} says which port {service.name} has: nothing "
         f"is ended on the mere name; type the port, such as {port}"

@@ -167,7 +167,7 @@ def _but(port: PortReport) -> tuple[str, ...]:
 
 def _run_there(beside: NearestFree) -> str:
     """That it is free, and what may be run on it."""
-    free, port = _free(beside), _label(beside.request)
+    free, port = _free(beside), beside.request.typed
     if not beside.service:
         return free
     run = join(("ultra-ports", "run", "--port", f"{beside.service}:{port}", "--", "COMMAND"))
@@ -175,11 +175,7 @@ def _run_there(beside: NearestFree) -> str:
 
 
 def _free(beside: NearestFree) -> str:
-    return f"{_label(beside.request)} is free"
-
-
-def _label(request: PortRequest) -> str:
-    return str(request).removesuffix("/tcp")
+    return f"{beside.request.typed} is free"
 
 
 def _told(port: PortReport, style: TextStyle) -> Sequence[HolderReport]:

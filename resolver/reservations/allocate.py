@@ -18,7 +18,6 @@ from resolver.errors import PortNotPermittedError, ReservedError, StoreError, Ul
 from resolver.leases.model import Lease, collide
 from resolver.report.lease import whose
 from resolver.reservations.available import Availability
-from resolver.reservations.bind import label
 from resolver.reservations.candidates import Source, candidates
 from resolver.reservations.requests import of_name
 from resolver.reservations.terms import Assigned, KeptError, ObstacleError, Terms, UnmetError
@@ -293,7 +292,7 @@ class _Allocation:
     def _why(self, found: Assigned, obstacle: ObstacleError | None) -> str:
         """What changed, and why; "" where the service has what it asked for, as ever."""
         service, port = found.wanted.service, found.request.port
-        asked = label(found.wanted.preferred)
+        asked = found.wanted.preferred.typed
         if found.source is Source.KEPT:
             return (
                 f"{service}: it keeps {port}, which it was assigned ({asked} is preferred: "
@@ -312,7 +311,7 @@ class _Allocation:
             return ""
         who = self._ports.names(found.request) or "somebody"
         return (
-            f"{found.wanted.service}: {label(found.request)} is reserved for this project, and "
+            f"{found.wanted.service}: {found.request.typed} is reserved for this project, and "
             f"held by {who}; whether that is its own server cannot be told"
         )
 

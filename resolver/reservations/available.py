@@ -15,7 +15,6 @@ from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
 from resolver.model import Holder, PortRequest, Proof, SocketState
 from resolver.report.holders import holder_name
-from resolver.reservations.bind import label
 from resolver.reservations.candidates import ephemeral_range
 from resolver.reservations.hold import Hold
 from resolver.reservations.terms import ObstacleError, Terms
@@ -66,7 +65,7 @@ class Availability:
     def _obstacle(self, request: PortRequest, proof: Proof) -> ObstacleError:
         if proof.free is None:
             return ObstacleError(request, f"cannot be proved free: {proof.reason}", unproved=True)
-        hint = f"ultra-ports who {label(request)}"
+        hint = f"ultra-ports who {request.typed}"
         if self._of_engine:
             return ObstacleError(request, f"is published by {self.names(request)}", hint)
         reason = f"cannot be bound: {proof.reason or proof.lingering}"

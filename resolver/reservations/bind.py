@@ -67,11 +67,6 @@ def error_of(request: PortRequest, error: OSError) -> UltraPortsError:
     return UltraPortsError(f"{request} cannot be bound: {error.strerror or error}")
 
 
-def label(request: PortRequest) -> str:
-    """`8085`, `8085/udp`, `127.0.0.1:8085`: as it can be typed."""
-    return str(request).removesuffix("/tcp")
-
-
 def taken(request: PortRequest) -> ReservedError:
     """Somebody has the port."""
-    return ReservedError(f"{request} is taken", f"ultra-ports who {label(request)}")
+    return ReservedError(f"{request} is taken", f"ultra-ports who {request.typed}")

@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from resolver.errors import ReservedError
 from resolver.leases.model import Claim, Lease, Owner
-from resolver.reservations.bind import label
 from resolver.settings import RESERVATION_SECONDS
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ class KeptError(ObstacleError):
     """A strict wish that is not what the service was assigned: `kept` is that."""
 
     def __init__(self, request: PortRequest, kept: PortRequest) -> None:
-        moves = f"is not what it was assigned, {label(kept)}: --reassign moves it"
+        moves = f"is not what it was assigned, {kept.typed}: --reassign moves it"
         super().__init__(request, moves)
         self.kept = kept
 
@@ -142,7 +141,7 @@ class UnmetError(ReservedError):
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{wanted.service}: {label(obstacles[0].request)} {obstacles[0]}"
+            f"{wanted.service}: {obstacles[0].request.typed} {obstacles[0]}"
             if obstacles
             else f"no port is left for {wanted.service}"
             for wanted, obstacles in self.unmet

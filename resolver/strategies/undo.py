@@ -49,7 +49,7 @@ def _by_run(each: Classification, process: Process) -> tuple[str, ...]:
     service, binding = each.ownership.leased, each.holder.binding
     if not (process.variable(LEASES_VARIABLE) and is_name(service)):
         return ()
-    port = str(PortRequest(binding.port, binding.transport)).removesuffix("/tcp")
+    port = PortRequest(binding.port, binding.transport).typed
     passed = ("--pass-socket",) if process.variable(_PASSED) else ()
     return ("ultra-ports", "run", "-p", f"{service}:{port}", *passed, "--")
 
