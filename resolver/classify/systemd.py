@@ -80,11 +80,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
             return _socket_unit(holder, process, snapshot, run)
     paths = holder.master.cgroups if holder.master else (holder.cgroup or "",)
     unit = _suspect(paths)
-    if (
-        unit is None
-        or (holder.master is None and unit.name in _HOSTS)
-        or unit in _own_units(snapshot)
-    ):
+    if unit is None or (holder.master is None and unit.name in _HOSTS):
         return None
     return _service(holder, unit, snapshot, run)
 
@@ -156,13 +152,18 @@ def _own_units(snapshot: Snapshot) -> set[_Unit | None]:
 def _service(
     holder: Holder, unit: _Unit, snapshot: Snapshot, run: CommandRunner
 ) -> Classification | None:
-    never = re.fullmatch(_NEVER, unit.name) is not None
+    never, ours = re.fullmatch(_NEVER, unit.name) is not None, unit in _own_units(snapshot)
     try:
         facts = _show(unit, holder.master, run)
     except CommandFailedError as error:
+        if ours:
+            return None
         return _never(holder, unit) if never else _suspected(holder, unit, str(error))
     if holder.master and not _owns(facts, holder.master, holder, snapshot):
-        return None if never or unit.name in _HOSTS else _left_over(holder, unit, facts)
+        spared = never or ours or unit.name in _HOSTS
+        return None if spared else _left_over(holder, unit, facts)
+    if ours:
+        return _callers(holder, unit, facts, snapshot)
     if never:
         return _never(holder, unit)
     seen = (f"the socket's cgroup is {holder.cgroup}",) if holder.cgroup else ()
@@ -175,6 +176,21 @@ def _service(
         start=() if is_transient(facts) else service.start,  # to start it is no way back
     )
     return classification(holder, holder.processes[:1], service)
+
+
+def _callers(
+    holder: Holder, unit: _Unit, facts: dict[str, str], snapshot: Snapshot
+) -> Classification | None:
+    """What our own unit runs beside us: systemd ends the rest with it (systemd.kill(5))."""
+    if holder.master is None or _number(facts.get("MainPID")) in {e.pid for e in snapshot.own}:
+        return None
+    return Classification(
+        holder,
+        Kind.ANCESTOR,
+        chain=(str(holder.master), unit.name, "this command runs in it"),
+        reason=f"this command runs in {unit.name}, too, and systemd would end both",
+        commands=(Command((*_systemctl(unit.uid), "stop", unit.name), "from outside of it"),),
+    )
 
 
 def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:

@@ -17,7 +17,7 @@ from resolver.host.files import text_of
 from resolver.host.identity import identify
 from resolver.host.processes import pids
 from resolver.model import Collateral, CollateralKind, Command, Degree
-from resolver.programs import WRAPPERS, is_interactive, is_shell, known_as
+from resolver.programs import SHIMS, WRAPPERS, is_interactive, is_shell, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +58,15 @@ def _is_what_it_runs(line: list[Process], snapshot: Snapshot) -> bool:
 
 
 def _is_main(top: Process, snapshot: Snapshot) -> bool:
-    """Whether a process is the main one of the container that we run in, by itself or as we do.
+    """Whether a process is the main one of the container that we run in.
 
-    It is number 1 in a PID namespace of its own, and else (`--pid=host`) the first in its cgroup.
+    It is number 1 in a PID namespace of its own; else (`--pid=host`) the first in its cgroup that a
+    shim has started: `docker exec` has one start others there.
     """
-    if top.pid == 1:
-        return True
-    return snapshot.contained and top.identity == _first_beside_us()
+    above = snapshot.process(top.parent)
+    if above is None or not (snapshot.contained and known_as(above, SHIMS)):
+        return top.pid == 1
+    return top.identity == _first_beside_us()
 
 
 def _first_beside_us() -> ProcessIdentity | None:

@@ -72,7 +72,8 @@ AS_A_MACHINE = """
 import socket, sys, time
 with open("/proc/self/comm", "w") as name:
     name.write("qemu-system-x86_64")
-client = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 10, ("127.0.0.1", int(sys.argv[1])))
+here, port, service = "127.0.0.1", *map(int, sys.argv[1:])
+client = socket.create_connection((here, service), 10, (here, port))
 time.sleep(1000)
 """
 

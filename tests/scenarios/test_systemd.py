@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lab.cli import Run
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT, stays, wait_until
 from tests.lab.systemd import USER, service, serving
@@ -16,7 +17,6 @@ from tests.lab.systemd import USER, service, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.cli import Run
     from tests.lab.systemd import Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow]
@@ -465,3 +465,26 @@ def test_the_way_back_of_a_transient_unit_is_its_command_line(desk: Desk) -> Non
     desk.machine.run("sh", "-c", f"({undo} >/dev/null 2>&1 &)")
     server = desk.machine.wait_for(desk.port)
     desk.machine.run("kill", str(server))
+
+
+IN_BACKGROUND = """/bin/sh -c '(setsid sh -c "while [ ! -e {go} ]; do sleep 0.1; done; \
+{command} >{told}" &); exec {server}'"""
+
+
+def test_what_its_own_unit_runs_is_refused_to_what_it_put_into_the_background(desk: Desk) -> None:
+    """No ancestor of the command any more; systemd would end both, and start the server again."""
+    go, told = f"/run/{desk.name}.go", f"/run/{desk.name}.json"
+    command = f"{sys.executable} -B -m resolver resolve --force --json {desk.port}"
+    server = serving(desk.port)
+    script = IN_BACKGROUND.format(go=go, command=command, told=told, server=server)
+    pid = desk.serve("always", script)
+    assert pid == desk.pid
+
+    desk.machine.run("touch", go)
+    wait_until(lambda: desk.machine.run("cat", told, check=False).endswith("}"), "it has told")
+
+    report = Run(3, desk.machine.run("cat", told), "").port(desk.label)
+    assert report["verdict"] == "refused"
+    assert f"this command runs in {desk.unit}" in report["reason"]
+    assert report["holders"][0]["kind"] == "ancestor"
+    assert desk.untouched(pid)
