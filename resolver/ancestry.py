@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host import trust
+from resolver.host.files import text_of
 from resolver.host.processes import descendants
 from resolver.model import UNATTENDED, Command
 from resolver.programs import SESSION_HOSTS, known_as
@@ -26,6 +27,7 @@ SUPERVISORS = frozenset(
     {"runsv", "s6-supervise", "supervise", "supervisord", "circusd", "systemd", "launchd"}
 )
 _SCRIPTS = frozenset({"supervisord", "circusd", "circus.circusd"})  # run by a Python
+_TRACKER = "from multiprocessing.resource_tracker import "  # its `-c`
 
 
 class Supervised(Struct, frozen=True):
@@ -90,11 +92,13 @@ def known_by_name(process: Process, names: frozenset[str]) -> bool:
 def others_below(top: Process, line: Iterable[Process], holder: Holder) -> list[Pid]:
     """Who else descends from a process that is above the holder by way of `line`.
 
-    What the holder itself has started goes with it, or not, as it would anyway.
+    What the holder itself has started goes with it, or not, as it would anyway; a helper of
+    Python's multiprocessing ends with whom it helps.
     """
     known = {process.pid for process in (*line, *holder.processes)}
     below = {pid for process in holder.processes for pid in descendants(process.pid)}
-    return sorted(descendants(top.pid) - known - below)
+    others = sorted(descendants(top.pid) - known - below)
+    return [pid for pid in others if _TRACKER not in text_of(f"/proc/{pid}/cmdline")]
 
 
 def service_directory(found: Supervised, snapshot: Snapshot) -> str | None:

@@ -42,6 +42,8 @@ _FLAGGED = {
     "tsx": {"watch"},
     "dotnet": {"watch"},
 }
+# They keep workers that multiprocessing has spawned: the nanny of `dask worker`
+_NANNIES = frozenset({"dask", "dask-worker", "dask_worker"})
 _LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"
 _COMMAND_OPTION = r"-[a-z]*c"
 _BETWEEN_WORDS = r"[\s;&|]+"
@@ -87,6 +89,8 @@ def _reloads(process: Process, master: Process) -> bool:
         return True
     if is_shell(process):
         return _loops(process.command, master)
+    if known_as(process, _NANNIES):
+        return "--multiprocessing-fork" in master.command
     return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in words[:4])
 
 

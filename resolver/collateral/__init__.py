@@ -60,7 +60,8 @@ def _collateral(
     family = Family(each, sockets)
     if not family.members:
         return ()
-    shown = tuple(displays.lost(family))
+    shown, kernels = tuple(displays.lost(family)), tuple(state.lost(family))
+    told = (each.kind for each in (*shown, *kernels) if each.degree is Degree.REFUSED)
     return (
         *workers.lost(family),
         *ports.lost(family),
@@ -68,10 +69,10 @@ def _collateral(
         *terminals.lost(family),
         *shown,
         *devices.lost(family),
-        *state.lost(family),
+        *kernels,
         *inhibitors.lost(family),
         *databases.lost(family),
-        *programs.lost(family, (each.kind for each in shown if each.degree is Degree.REFUSED)),
+        *programs.lost(family, told),
         *siblings.lost(family, snapshot),
         *own_container.lost(family, each.runner, snapshot),
     )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Database(Struct, frozen=True):
     """A row: the names of its server, how it is shut down, and where that is documented.
 
-    `command` has `{data}` and `{port}` where its data directory and the port go. `words` has to be
+    `command` has `{data}` and `{port}` where its data directory and the port go, and is told the
+    node by `-n` where the variable `node` names it. `words` has to be
     found in its command line, for programs that run many things. `saves` is found in the path of a
     file that it has open where it writes everything down, and `forgets` in the command line of one
     that saves nothing; None where such a program always saves.
@@ -40,6 +41,7 @@ class Database(Struct, frozen=True):
     words: str = ""
     saves: str = r"(?!)"
     forgets: str | None = None
+    node: str = ""
 
 
 DATABASES: tuple[Database, ...] = (
@@ -82,6 +84,8 @@ DATABASES: tuple[Database, ...] = (
         "https://www.rabbitmq.com/docs/man/rabbitmqctl.8",
         command=("rabbitmqctl", "shutdown"),
         words=r"rabbitmq[_-]server|\brabbit boot\b",
+        forgets=r"(?!)",  # queues that are not durable, messages that are not persistent
+        node="RABBITMQ_NODENAME",
     ),
     Database(
         "Elasticsearch or OpenSearch",
@@ -195,8 +199,9 @@ def _commands(row: Database, process: Process, family: Family) -> tuple[Command,
     if not row.command or ("{data}" in row.command and data is None):
         return ()
     port = family.holder.binding.port
-    words = tuple(word.format(data=data, port=port) for word in row.command)
-    return (Command(words, "its own way down"),)
+    program, *words = (word.format(data=data, port=port) for word in row.command)
+    node = process.variable(row.node)
+    return (Command((program, *(("-n", node) if node else ()), *words), "its own way down"),)
 
 
 def _data_directory(process: Process) -> str | None:

@@ -123,9 +123,9 @@ KNOWN: tuple[Known, ...] = (
     Known(
         _STATE,
         "marimo rsession",
-        "a notebook or session that is open in it, with its variables",
+        "a notebook or session that may be open in it, with its variables",
         "https://docs.marimo.io/cli/",
-        words=r"\bedit\b|rsession",
+        words=r"\b(?:edit|new|tutorial)\b|rsession",
     ),
     Known(
         _STATE,
@@ -235,10 +235,18 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _REGISTRANTS,
-        "consul dask-scheduler raylet gcs_server",
+        "consul raylet gcs_server",
         "those who are connected to it",
         "https://developer.hashicorp.com/consul/docs/architecture",
         clients=True,
+    ),
+    Known(
+        _REGISTRANTS,
+        "dask dask-scheduler dask_scheduler",
+        "those who are connected to it",
+        "https://distributed.dask.org/en/stable/resilience.html#scheduler-failure",
+        clients=True,
+        words=r"\bdask[ _-]scheduler\b",
     ),
     Known(
         _REGISTRANTS,
@@ -281,9 +289,15 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         _STATE,
-        "torchrun deepspeed horovodrun mpirun mpiexec mpiexec.hydra orterun prterun prte orted",
+        "torchrun deepspeed horovodrun",
         "the computation of all the processes that it coordinates",
         "https://docs.pytorch.org/docs/stable/elastic/run.html",
+    ),
+    Known(
+        _STATE,
+        "mpirun mpiexec mpiexec.hydra orterun orted prterun prte prted",
+        "the computation of all the processes that it coordinates",
+        "https://docs.open-mpi.org/en/main/man-openmpi/man1/mpirun.1.html",
     ),
     Known(
         _STATE,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from resolver.model import Classification, Container, Process
 
 _PASSED = "LISTEN_FDS"  # sd_listen_fds(3)
+# Started by a launcher (erl) that sets variables and rewrites the words: by these it does not start
+_LAUNCHED = frozenset({"beam.smp"})
 
 
 def all_started(each: Classification, masters: Iterable[Process], euid: int) -> Iterator[Command]:
@@ -29,7 +31,7 @@ def all_started(each: Classification, masters: Iterable[Process], euid: int) -> 
 def _how_started(each: Classification, process: Process, euid: int) -> tuple[Command, ...]:
     """The command that starts the process again; none where it hides how it was started."""
     words, container = process.command, each.holder.container
-    if not words or process.retitled:
+    if not words or process.retitled or process.name in _LAUNCHED:
         return ()
     if container is not None and container.engine:
         return (Command((*container.client, "exec", "-d", container.handle, *words)),)

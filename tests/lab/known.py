@@ -1,7 +1,7 @@
 """Every program of the table of known ones, on a port of its own: the real one, or a stand-in.
 
-A stand-in is a Python with the program's name and command line: for what Debian does not have, or
-what would be too much for a test. Which of them are is said by `STAND_INS`.
+A stand-in is a Python with the program's name and command line: for what neither Debian nor PyPI
+has, or what would be too much for a test. Which of them are is said by `STAND_INS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.lab.ports import free_port
 from tests.lab.processes import Lab, unavailable
+from tests.lab.pypi import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,6 +249,88 @@ def prometheus(port: int, folder: Path) -> Program:
     return Program((real("prometheus"), *files, f"--web.listen-address=127.0.0.1:{port}"))
 
 
+def rabbitmq(port: int, folder: Path) -> Program:
+    """A node with its data, its cookie and its register of nodes in a place of its own."""
+    own = {
+        "HOME": folder,
+        "RABBITMQ_NODENAME": f"lab{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": port,
+        "RABBITMQ_DIST_PORT": free_port(),
+        "RABBITMQ_MNESIA_BASE": folder / "data",
+        "RABBITMQ_LOG_BASE": folder / "log",
+        "RABBITMQ_PID_FILE": folder / "pid",
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_CONFIG_FILE": folder / "none",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": folder / "plugins",
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": free_port(),
+    }
+    server = real("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the path changes its user
+    return Program((server,), env=tuple((name, str(value)) for name, value in own.items()))
+
+
+def mpirun(port: int, folder: Path) -> Program:
+    return Program((*MPIRUN, *listening_on(port), "sleep", "600"), env=(("TMPDIR", str(folder)),))
+
+
+MPIRUN = ("mpirun", "--allow-run-as-root", "--oversubscribe")
+
+
+def listening_on(port: int) -> tuple[str, ...]:
+    """What makes it listen there for the daemons of other machines."""
+    return ("--mca", "oob_tcp_static_ipv4_ports", str(port), "--mca", "oob_tcp_if_include", "lo")
+
+
+def dask_scheduler(port: int, _: Path) -> Program:
+    words = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    return Program((str(install("distributed", "dask")), *words), client=_shakes_hands)
+
+
+def _shakes_hands(connection: socket.socket) -> None:
+    """Each end of a connection offers what it can compress (`distributed/comm/core.py`)."""
+    offer = connection.recv(4096)
+    assert b"compression" in offer
+    connection.sendall(offer)
+
+
+def marimo(port: int, folder: Path) -> Program:
+    """An editor in whose notebook nobody has looked yet."""
+    where = ("--host", "127.0.0.1", "--port", str(port), "--no-token")
+    quiet = ("--headless", "--skip-update-check")
+    notebook = folder / "notebook.py"
+    notebook.touch()
+    command = (str(install("marimo")), "edit", str(notebook), *where, *quiet)
+    return Program(command, env=(("HOME", str(folder)),))
+
+
+def passt(port: int, folder: Path) -> Program:
+    """The network of a machine that has not come yet."""
+    words = ("--foreground", "--runas", "0", "--socket", f"{folder}/socket")
+    return Program((real("passt"), *words, "--tcp-ports", f"127.0.0.1/{port}:22"))
+
+
+def xrdp(port: int, folder: Path) -> Program:
+    pair = ("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"))
+    request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=lab")
+    subprocess.run([real("openssl"), *request, *pair], check=True, capture_output=True)
+    file = folder / "xrdp.ini"
+    keys = f"certificate={folder}/cert.pem\nkey_file={folder}/key.pem\n"
+    file.write_text(
+        f"[Globals]\nini_version=1\nfork=true\nport=tcp://.:{port}\n{keys}"
+        f"[Logging]\nLogFile={folder}/log\n[Xvnc]\nname=Xvnc\nlib=libvnc.so\n"
+    )
+    return Program((real("xrdp"), "--nodaemon", "--config", str(file)))
+
+
+def chromium(port: int, folder: Path) -> Program:
+    """With windows, which nobody sees: without `--headless` it takes them for real ones."""
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update")
+    words = (*quiet, "--disable-gpu", "--disable-sync", "--ozone-platform=headless")
+    own = (f"--user-data-dir={folder}/profile", f"--remote-debugging-port={port}")
+    return Program((real("chromium"), "--no-sandbox", *words, *own, "about:blank"))
+
+
 # --- real interpreters, which run a stand-in ------------------------------------------------------
 
 
@@ -336,17 +420,20 @@ REAL: dict[str, Callable[[int, Path], Program]] = {
     "ganesha.nfsd": samba,
     "vsftpd": vsftpd,
     "rsync": rsync,
+    "mpirun": mpirun,
+    "dask": dask_scheduler,
+    "marimo": marimo,
+    "firecracker": passt,
+    "xrdp": xrdp,
+    "chrome": chromium,
 }
 STAND_INS: dict[str, Callable[[int, Path], Program]] = {
     "VBoxHeadless": _standing_in("VBoxHeadless", "--comment", "it", "--startvm", "guest"),
     "vmware-vmx": _standing_in("vmware-vmx", "guest.vmx"),
-    "firecracker": _standing_in("firecracker", "--api-sock", "guest.socket"),
-    "chrome": _standing_in("slack"),
     "spark-shell": _standing_in("spark-shell", "spark-shell", on=TERMINAL),
-    "marimo": _standing_in("marimo", "edit", "notebook.py"),
     "NetworkManager": _standing_in("NetworkManager"),
-    "xrdp": _standing_in("xrdp"),
     "consul": _standing_in("consul", "agent"),
+    # PyTorch is a download of over 500 MB, and of several GB with what it brings
     "torchrun": _standing_in("torchrun", "train.py"),
     "python torch": torch,
     "lxd": incus_proxy,
@@ -362,9 +449,9 @@ DATABASES: dict[str, Callable[[int, Path], Program]] = {
     "Redis": redis_with(),
     "memcached": memcached,
     "a database": prometheus,
+    "RabbitMQ": rabbitmq,
     # stand-ins
     "MongoDB": _standing_in("mongod"),
-    "RabbitMQ": _standing_in("beam.smp", "-s", "rabbit", "boot"),
     "Elasticsearch or OpenSearch": _java("org.elasticsearch.bootstrap.Elasticsearch"),
     "a Java database or broker": _java("kafka.Kafka"),
 }

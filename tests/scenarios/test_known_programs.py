@@ -44,6 +44,7 @@ SECOND = {
 IN_MEMORY = {
     "Redis": ["what it keeps in memory alone"],
     "memcached": ["all its data, which is in memory alone"],
+    "RabbitMQ": ["what it keeps in memory alone"],
 }
 
 

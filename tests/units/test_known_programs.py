@@ -27,6 +27,9 @@ OWN = [
     "mutagen sync list",
     "rsync -a /home backup:",
     "beam.smp -progname erl -noshell -s shop",
+    "python3 /venv/bin/marimo run app.py",
+    "python3 /venv/bin/dask worker tcp://127.0.0.1:8786",
+    "python3 /venv/bin/dask spec --spec x",
 ]
 THEIRS = {
     "java -Xmx1g com.intellij.idea.Main": "access",
@@ -42,6 +45,12 @@ THEIRS = {
     "inetd /etc/inetd.conf": "registrants",
     "python3 -m torch.distributed.run --nproc-per-node 4 train.py": "state",
     "mpirun -n 4 ./solver": "state",
+    "orted -mca ess env": "state",
+    "python3 /venv/bin/marimo -y new --port 2718": "state",
+    "python3 -m marimo tutorial intro": "state",
+    "python3 /venv/bin/dask scheduler --port 8786": "registrants",
+    "python3 -m distributed.cli.dask_scheduler": "registrants",
+    "dask-scheduler": "registrants",
     "mutagen daemon run": "network",
     "incusd forkproxy -- 1 2 tcp:0.0.0.0:80 3 4 tcp:127.0.0.1:80": "network",
     "tor -f torrc": "network",
