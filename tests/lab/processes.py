@@ -123,6 +123,17 @@ class Server:
         """The names of the signals that it or one of its children got, in order."""
         return [event["event"] for event in self.events() if event["event"].startswith("SIG")]
 
+    def was_left_alone(self) -> bool:
+        """Ends it; true where nobody had sent it any of the ending signals before.
+
+        Of what is pending the lowest number is taken first (signal(7)), SIGTERM is the highest of
+        them, and one that was sent twice keeps its first sender: what came before is in the log.
+        """
+        self.popen.terminate()
+        self.popen.wait(READY_SECONDS)
+        got = [(each["event"], each["sender"]) for each in self.events() if "sender" in each]
+        return got == [("SIGTERM", os.getpid())]
+
 
 class Lab:
     """Starts servers; at the end every one of them is gone, with all that it started."""
@@ -218,6 +229,14 @@ class Lab:
     def processes(self) -> list[psutil.Process]:
         """Every living process that carries this lab's mark."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def frees(self, port: int, *others: Server, transport: str = "tcp") -> bool:
+        """True where the port is free, and nobody lives who could take it back.
+
+        That is whoever was started here, and whatever that has started, but for the `others`.
+        """
+        left = {process.pid for process in self.processes()} - {each.pid for each in others}
+        return not left and is_free(port, transport)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -16,7 +16,7 @@ from resolver.cli.app import COMMANDS
 from tests.lab.cli import ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
-from tests.lab.processes import answered_by, stays, stays_free, unavailable
+from tests.lab.processes import answered_by, unavailable
 from tests.lab.terminal import typed
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def test_text_tells_the_whole_story(lab: Lab, tmp_path: Path) -> None:
         assert part in run.stdout, part
     undo = [line for line in run.stdout.splitlines() if "tests.lab.servers.answering" in line]
     assert any(str(tmp_path) in line for line in undo), "no line says where and how it was started"
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_pipe_gets_no_colours(lab: Lab) -> None:
@@ -260,8 +260,8 @@ def test_dry_run_touches_nothing(lab: Lab, option: str) -> None:
     assert report["verdict"] == "would-free"
     [holder] = report["holders"]
     assert (holder["step"]["kind"], holder["outcome"]) == ("kill", None)
-    assert stays(lambda: answered_by(port) == server.pid)
-    assert server.signals() == []
+    assert answered_by(port) == server.pid
+    assert server.was_left_alone()
 
 
 def test_dry_run_of_a_free_port() -> None:
@@ -286,8 +286,8 @@ def test_interactive_without_a_yes_touches_nothing(lab: Lab, answer: str) -> Non
     story, _, _ = run.stderr.partition("End it? [y/N] ")
     assert f"PID {server.pid}, " in story, "the question does not say who is meant"
     assert "to free it" not in story
-    assert stays(lambda: answered_by(port) == server.pid)
-    assert server.signals() == []
+    assert answered_by(port) == server.pid
+    assert server.was_left_alone()
 
 
 def test_interactive_with_a_yes(lab: Lab) -> None:
@@ -298,7 +298,7 @@ def test_interactive_with_a_yes(lab: Lab) -> None:
 
     assert run.status == 0
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_interactive_asks_about_each(lab: Lab) -> None:
@@ -324,7 +324,7 @@ def test_quiet(lab: Lab, option: str) -> None:
 
     assert (run.status, run.stdout, run.stderr) == (0, "", "")
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_who_touches_nothing(lab: Lab, gather: dict[str, str]) -> None:
@@ -338,8 +338,8 @@ def test_who_touches_nothing(lab: Lab, gather: dict[str, str]) -> None:
     [holder] = report["holders"]
     assert (holder["kind"], holder["outcome"]) == ("local", None)
     assert holder["processes"][0]["pid"] == server.pid
-    assert stays(lambda: answered_by(port) == server.pid)
-    assert server.signals() == []
+    assert answered_by(port) == server.pid
+    assert server.was_left_alone()
 
 
 def test_who_of_a_free_port() -> None:

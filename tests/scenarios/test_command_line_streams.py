@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, running, stays_free, wait_until
+from tests.lab.processes import answered_by, running, wait_until
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -43,7 +43,7 @@ def test_a_reader_that_has_gone(lab: Lab) -> None:
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"], ids=["stdin", "stdout", "stderr"])
@@ -60,7 +60,7 @@ def test_a_closed_standard_stream(lab: Lab, closed: str) -> None:
     run = ultra("resolve", str(port), *QUICK, prefix=shell)
     assert run.status == 0
     assert "internal error" not in run.stderr
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_long_grace_shows_its_progress_on_a_terminal(lab: Lab) -> None:
@@ -76,7 +76,7 @@ def test_a_long_grace_shows_its_progress_on_a_terminal(lab: Lab) -> None:
     assert popen.returncode == 0
     assert str(server.pid) in shown
     assert "\r" in shown
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_ctrl_c_says_which_signal_was_sent(lab: Lab) -> None:

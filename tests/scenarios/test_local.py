@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, free_range
-from tests.lab.processes import answered_by, stays, stays_free
+from tests.lab.processes import answered_by
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -36,7 +36,7 @@ def test_ipv4(lab: Lab, gather: dict[str, str]) -> None:
     assert (holder["step"]["kind"], holder["outcome"]["result"]) == ("kill", "done")
     assert not server.alive
     assert server.signals() == ["SIGTERM"]
-    assert stays_free(port)
+    assert lab.frees(port, bystander)
     assert bystander.alive
 
 
@@ -52,7 +52,7 @@ def test_ipv6_only(lab: Lab, gather: dict[str, str]) -> None:
     assert holder["kind"] == "local"
     assert holder["binding"]["address"] == "::1"
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_the_ipv6_server_of_an_ipv6_request(lab: Lab, gather: dict[str, str]) -> None:
@@ -64,8 +64,9 @@ def test_the_ipv6_server_of_an_ipv6_request(lab: Lab, gather: dict[str, str]) ->
 
     assert (run.status, run.port(f"[::1]:{port}/tcp")["verdict"]) == (0, "freed")
     assert not ipv6.alive
-    assert stays(lambda: answered_by(port, "127.0.0.1") == ipv4.pid)
+    assert answered_by(port, "127.0.0.1") == ipv4.pid
     assert answered_by(port, "::1") is None
+    assert ipv4.was_left_alone()
 
 
 def test_dual_stack(lab: Lab, gather: dict[str, str]) -> None:
@@ -80,7 +81,7 @@ def test_dual_stack(lab: Lab, gather: dict[str, str]) -> None:
     [holder] = report["holders"]
     assert holder["binding"]["address"] == "::"
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_an_ipv4_request_meets_a_dual_stack_server(lab: Lab, gather: dict[str, str]) -> None:
@@ -91,7 +92,7 @@ def test_an_ipv4_request_meets_a_dual_stack_server(lab: Lab, gather: dict[str, s
 
     assert (run.status, run.port(f"127.0.0.1:{port}/tcp")["verdict"]) == (0, "freed")
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_an_ipv4_request_leaves_the_server_of_every_ipv6_address(lab: Lab) -> None:
@@ -103,7 +104,8 @@ def test_an_ipv4_request_leaves_the_server_of_every_ipv6_address(lab: Lab) -> No
 
     assert (run.status, run.port(f"127.0.0.1:{port}/tcp")["verdict"]) == (0, "freed")
     assert not ipv4.alive
-    assert stays(lambda: answered_by(port, "::1") == ipv6.pid)
+    assert answered_by(port, "::1") == ipv6.pid
+    assert ipv6.was_left_alone()
 
 
 def test_two_servers_on_every_address(lab: Lab, gather: dict[str, str]) -> None:
@@ -119,7 +121,7 @@ def test_two_servers_on_every_address(lab: Lab, gather: dict[str, str]) -> None:
     assert held == {"0.0.0.0": [ipv4.pid], "::": [ipv6.pid]}
     assert not ipv4.alive
     assert not ipv6.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_the_tcp_server_beside_udp(lab: Lab, gather: dict[str, str]) -> None:
@@ -131,9 +133,9 @@ def test_the_tcp_server_beside_udp(lab: Lab, gather: dict[str, str]) -> None:
 
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
     assert not tcp.alive
-    assert stays_free(port)
+    assert lab.frees(port, udp)
     assert answered_by(port, transport="udp") == udp.pid
-    assert udp.signals() == []
+    assert udp.was_left_alone()
 
 
 def test_the_udp_server_beside_tcp(lab: Lab, gather: dict[str, str]) -> None:
@@ -148,9 +150,9 @@ def test_the_udp_server_beside_tcp(lab: Lab, gather: dict[str, str]) -> None:
     [holder] = report["holders"]
     assert (holder["kind"], holder["state"]) == ("local", "unconnected")
     assert not udp.alive
-    assert stays_free(port, transport="udp")
+    assert lab.frees(port, tcp, transport="udp")
     assert answered_by(port) == tcp.pid
-    assert tcp.signals() == []
+    assert tcp.was_left_alone()
 
 
 def test_a_prefork_master_stops_its_workers_itself(lab: Lab, gather: dict[str, str]) -> None:
@@ -171,7 +173,7 @@ def test_a_prefork_master_stops_its_workers_itself(lab: Lab, gather: dict[str, s
     assert (got["role"], got["event"]) == ("master", "SIGTERM")
     assert sorted(event["pid"] for event in from_master) == workers
     assert {(event["event"], event["sender"]) for event in from_master} == {("SIGTERM", master.pid)}
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_reuseport_pair(lab: Lab, gather: dict[str, str]) -> None:
@@ -186,7 +188,7 @@ def test_a_reuseport_pair(lab: Lab, gather: dict[str, str]) -> None:
     assert first["binding"] == second["binding"]
     assert sorted(pids(first) + pids(second)) == sorted(server.pid for server in pair)
     assert not any(server.alive for server in pair)
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_two_addresses_with_two_owners(lab: Lab, gather: dict[str, str]) -> None:
@@ -202,9 +204,9 @@ def test_two_addresses_with_two_owners(lab: Lab, gather: dict[str, str]) -> None
     [holder] = report["holders"]
     assert pids(holder) == [wanted.pid]
     assert not wanted.alive
-    assert stays(lambda: answered_by(port, "127.0.0.2") == other.pid)
+    assert answered_by(port, "127.0.0.2") == other.pid
     assert answered_by(port, "127.0.0.1") is None
-    assert other.signals() == []
+    assert other.was_left_alone()
 
 
 def test_one_server_on_two_addresses_is_ended_once(lab: Lab, gather: dict[str, str]) -> None:
@@ -218,7 +220,7 @@ def test_one_server_on_two_addresses_is_ended_once(lab: Lab, gather: dict[str, s
     held = {holder["binding"]["address"]: pids(holder) for holder in report["holders"]}
     assert held == {"127.0.0.1": [server.pid], "127.0.0.2": [server.pid]}
     assert server.signals() == ["SIGTERM"]
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_free_port(gather: dict[str, str]) -> None:
@@ -241,8 +243,7 @@ def test_a_range_with_two_of_five_held(lab: Lab, gather: dict[str, str]) -> None
     expected = ("free", "freed", "free", "freed", "free")
     assert verdicts == {f"{first + n}/tcp": verdict for n, verdict in enumerate(expected)}
     assert not any(server.alive for server in held)
-    assert stays_free(first + 1)
-    assert stays_free(first + 3, 0.0)
+    assert all(lab.frees(first + offset) for offset in range(5))
 
 
 @pytest.mark.native
@@ -256,7 +257,7 @@ def test_a_bound_socket_that_does_not_listen(lab: Lab) -> None:
     assert (run.status, report["verdict"]) == (0, "freed")
     [holder] = report["holders"]
     assert (holder["kind"], holder["state"], pids(holder)) == ("local", "bound", [server.pid])
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_bound_socket_that_the_portable_path_cannot_see(lab: Lab) -> None:

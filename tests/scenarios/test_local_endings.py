@@ -13,7 +13,7 @@ import psutil
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import alive, answered_by, running, stays_free, wait_until
+from tests.lab.processes import alive, answered_by, running, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def test_sigterm_ignored(lab: Lab) -> None:
     assert server.signals() == ["SIGTERM"]
     assert not server.alive
     assert server.popen.returncode == -signal.SIGKILL
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_slow_graceful_stop_keeps_its_data(lab: Lab, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_slow_graceful_stop_keeps_its_data(lab: Lab, tmp_path: Path) -> None:
     assert "SIGKILL" not in actions(holder)
     assert server.signals() == ["SIGTERM"]
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_force_asks_nobody(lab: Lab, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_force_asks_nobody(lab: Lab, tmp_path: Path) -> None:
     assert not server.alive
     assert server.signals() == []
     assert not data.exists()
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_force_ends_a_whole_prefork_family(lab: Lab) -> None:
@@ -89,8 +89,7 @@ def test_force_ends_a_whole_prefork_family(lab: Lab) -> None:
 
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
     assert master.events() == []
-    assert lab.processes() == []
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_worker_that_outlives_its_master_ends_too(lab: Lab) -> None:
@@ -104,7 +103,7 @@ def test_a_worker_that_outlives_its_master_ends_too(lab: Lab) -> None:
     assert master.events()[0]["role"] == "master"
     assert not master.alive
     assert not any(alive(worker) for worker in master.facts["workers"])
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_workers_that_their_master_left_long_ago(lab: Lab) -> None:
@@ -121,8 +120,7 @@ def test_workers_that_their_master_left_long_ago(lab: Lab) -> None:
     assert (run.status, report["verdict"]) == (0, "freed")
     owners = {process["pid"] for holder in report["holders"] for process in holder["processes"]}
     assert owners == set(workers)
-    assert lab.processes() == []
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_an_orphan(lab: Lab) -> None:
@@ -139,7 +137,7 @@ def test_an_orphan(lab: Lab) -> None:
     assert holder["processes"][0]["parent"] == orphan.facts["parent"]
     assert orphan.signals() == ["SIGTERM"]
     assert not orphan.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_stopped_process_ends_gracefully(lab: Lab, tmp_path: Path) -> None:
@@ -158,7 +156,7 @@ def test_a_stopped_process_ends_gracefully(lab: Lab, tmp_path: Path) -> None:
     assert data.exists(), "its SIGTERM handler did not run"
     assert "SIGKILL" not in actions(holder)
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_stopped_prefork_family_ends_gracefully(lab: Lab) -> None:
@@ -175,8 +173,7 @@ def test_a_stopped_prefork_family_ends_gracefully(lab: Lab) -> None:
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
     assert "SIGKILL" not in actions(holder)
     assert sorted(event["pid"] for event in master.events()) == sorted(p.pid for p in family)
-    assert lab.processes() == []
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_child_that_nobody_reaps_does_not_hold_the_port(lab: Lab) -> None:
@@ -192,7 +189,7 @@ def test_a_child_that_nobody_reaps_does_not_hold_the_port(lab: Lab) -> None:
     assert "SIGKILL" not in actions(holder)
     assert psutil.Process(parent.facts["child"]).status() == psutil.STATUS_ZOMBIE
     assert parent.alive
-    assert stays_free(port)
+    assert lab.frees(port, parent)
 
 
 def test_the_port_of_a_zombie_is_free(lab: Lab) -> None:
@@ -219,7 +216,7 @@ def test_a_server_that_ends_by_itself_during_the_grace(lab: Lab) -> None:
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (0, "freed")
     assert "SIGKILL" not in actions(holder)
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_server_that_vanishes_before_it_is_signalled(lab: Lab) -> None:
@@ -236,7 +233,7 @@ def test_a_server_that_vanishes_before_it_is_signalled(lab: Lab) -> None:
     assert popen.returncode == 0, stdout + stderr
     assert "Traceback" not in stderr
     assert '"gone"' in stdout
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_ctrl_c_during_a_long_grace(lab: Lab) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, stays_free
+from tests.lab.processes import answered_by
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -54,7 +54,7 @@ def test_an_odd_command_line(lab: Lab, odd: str) -> None:
     for shown in (who.stdout, who.stderr, run.stdout, run.stderr):
         assert not set(MUST_NOT_SHOW) & set(shown)
         assert "\ntwo" not in shown
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_command_line_that_is_not_text(lab: Lab) -> None:
@@ -66,7 +66,7 @@ def test_a_command_line_that_is_not_text(lab: Lab) -> None:
 
     assert (who.status, run.status) == (0, 0)
     assert "caf" in " ".join(run.port(f"{port}/tcp")["holders"][0]["processes"][0]["command"])
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_a_command_line_of_10_kilobytes_is_cut(lab: Lab) -> None:
@@ -80,7 +80,7 @@ def test_a_command_line_of_10_kilobytes_is_cut(lab: Lab) -> None:
     for shown in (who.stdout, run.stdout):
         assert "x" * 2000 not in shown
         assert len(shown) < 8000
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_a_terminal_that_knows_no_arrows(lab: Lab, terminal: dict[str, str]) -> 
 
     run = ultra("resolve", str(port), *QUICK, env=terminal)
     assert run.status == 0
-    assert stays_free(port)
+    assert lab.frees(port)

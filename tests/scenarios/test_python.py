@@ -10,7 +10,7 @@ import resolver
 from resolver.errors import UsageError
 from resolver.report.machine import envelope
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, stays_free
+from tests.lab.processes import answered_by
 
 if TYPE_CHECKING:
     from tests.lab.processes import Lab
@@ -29,7 +29,7 @@ def test_python_resolve(lab: Lab) -> None:
     with pytest.raises(AttributeError):
         report.exit_status = 1  # type: ignore[assignment,misc]
     assert not server.alive
-    assert stays_free(port)
+    assert lab.frees(port)
 
 
 def test_python_who(lab: Lab) -> None:

@@ -49,6 +49,16 @@ def serving(port: int) -> Iterator[Serving]:
         yield serving
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Serves one port that nobody has, to every test that only asks."""
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("ULTRA_PORTS_STATE", str(tmp_path_factory.mktemp("lasting") / "state"))
+        lasting = Serving(str(free_port()))
+    with lasting:
+        yield lasting
+
+
 def samples(serving: Serving) -> dict[str, list[tuple[dict[str, str], float]]]:
     """The metrics as Prometheus's own client reads them: name → labels and values."""
     response = serving.get("/metrics")
@@ -232,13 +242,13 @@ def test_an_odd_name_is_one_label(lab: Lab, serving: Serving, port: int) -> None
 
 @pytest.mark.parametrize("host", EVIL)
 @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics"])
-def test_foreign_hosts_are_refused(serving: Serving, host: str, path: str) -> None:
-    assert serving.get(path, Host=host).status == 403
+def test_foreign_hosts_are_refused(lasting: Serving, host: str, path: str) -> None:
+    assert lasting.get(path, Host=host).status == 403
 
 
 @pytest.mark.parametrize("host", OURS)
-def test_addresses_and_localhost_are_ours(serving: Serving, host: str) -> None:
-    assert serving.get("/", Host=host).status == 200
+def test_addresses_and_localhost_are_ours(lasting: Serving, host: str) -> None:
+    assert lasting.get("/", Host=host).status == 200
 
 
 def test_a_host_name_of_our_own(port: int) -> None:
@@ -254,31 +264,31 @@ def test_what_is_no_host_name(port: int, host_name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT"])
-def test_nothing_can_be_changed(serving: Serving, method: str) -> None:
-    response = serving.get("/healthz", method)
+def test_nothing_can_be_changed(lasting: Serving, method: str) -> None:
+    response = lasting.get("/healthz", method)
     assert (response.status, response.fields["Allow"]) == (405, "GET, HEAD")
 
 
-def test_a_body_is_not_read(serving: Serving) -> None:
+def test_a_body_is_not_read(lasting: Serving) -> None:
     head = f"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {1 << 20}\r\n\r\n"
-    assert serving.say(head.encode() + b"x" * (1 << 20)).status == 405
+    assert lasting.say(head.encode() + b"x" * (1 << 20)).status == 405
 
 
-def test_a_head_alone(serving: Serving) -> None:
-    whole, head = serving.get("/"), serving.get("/", "HEAD")
+def test_a_head_alone(lasting: Serving) -> None:
+    whole, head = lasting.get("/"), lasting.get("/", "HEAD")
     assert (head.status, head.text) == (200, "")
     assert head.fields == whole.fields
     assert int(head.fields["Content-Length"]) == len(whole.text.encode())
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthz?x=1&y=%2e"])
-def test_a_query_is_no_matter(serving: Serving, path: str) -> None:
-    assert serving.get(path).status == 503
+def test_a_query_is_no_matter(lasting: Serving, path: str) -> None:
+    assert lasting.get(path).status == 503
 
 
 @pytest.mark.parametrize("path", ["/nothing", "//healthz", "/healthz/", "/../etc/passwd", "/%2e"])
-def test_there_is_nothing_else(serving: Serving, path: str) -> None:
-    assert serving.get(path).status == 404
+def test_there_is_nothing_else(lasting: Serving, path: str) -> None:
+    assert lasting.get(path).status == 404
 
 
 @pytest.mark.parametrize(
@@ -300,14 +310,14 @@ def test_there_is_nothing_else(serving: Serving, path: str) -> None:
         b"\xff\xfe GET \xff HTTP/1.1\r\n\r\n",
     ],
 )
-def test_what_is_no_request(serving: Serving, sent: bytes) -> None:
-    assert serving.say(sent).status == 400
-    assert serving.get("/").status == 200
+def test_what_is_no_request(lasting: Serving, sent: bytes) -> None:
+    assert lasting.say(sent).status == 400
+    assert lasting.get("/").status == 200
 
 
-def test_a_client_of_http_1_0(serving: Serving) -> None:
-    assert serving.say(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n").status == 200
-    assert serving.say(b"GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n").status == 403
+def test_a_client_of_http_1_0(lasting: Serving) -> None:
+    assert lasting.say(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n").status == 200
+    assert lasting.say(b"GET / HTTP/1.0\r\nHost: evil.example\r\n\r\n").status == 403
 
 
 def test_a_huge_head(serving: Serving) -> None:
@@ -321,15 +331,15 @@ def test_a_huge_head(serving: Serving) -> None:
     assert serving.say(b"GET / HTTP/1.1\r\nA: " + b"x" * (20 << 10) + b"\r\n\r\n").status == 431
 
 
-def test_pipelined_requests_are_answered_once(serving: Serving) -> None:
+def test_pipelined_requests_are_answered_once(lasting: Serving) -> None:
     request = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    response = serving.say(request * 100)
+    response = lasting.say(request * 100)
     assert response.status == 404
     assert "HTTP/1.1" not in response.text
 
 
-def test_a_client_that_has_nothing_more_to_say(serving: Serving) -> None:
-    with serving.connected() as client:
+def test_a_client_that_has_nothing_more_to_say(lasting: Serving) -> None:
+    with lasting.connected() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
         assert answered(client).status == 200
