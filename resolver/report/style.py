@@ -178,4 +178,5 @@ def _masked(words: Sequence[str]) -> Iterator[str]:
             bare = re.sub(r"(://[^/@\s:]*:)[^/@\s]+@", rf"\1{_HIDDEN}@", word)
             value = r".+" if re.match(rf"{_NAME}=", bare, re.IGNORECASE) else r"[^\s;&|'\"]+"
             flags = re.IGNORECASE | re.DOTALL
-            yield re.sub(rf"({_NAME}=){value}", rf"\1{_HIDDEN}", bare, flags=flags)
+            # from the begin of a name: from each of its letters it takes the square of its length
+            yield re.sub(rf"(?<![\w-])({_NAME}=){value}", rf"\1{_HIDDEN}", bare, flags=flags)

@@ -161,6 +161,11 @@ def test_secrets_are_masked(text: str, told: str) -> None:
     assert masked(text) == told
 
 
+def test_a_word_of_a_megabyte_is_looked_through_in_no_time() -> None:
+    word = "x" * 1_000_000
+    assert masked(f"{word} {word}-token={word}") == f"{word} {word}-token=***"
+
+
 def test_a_masked_command_says_where_the_whole_one_is() -> None:
     command = Command(("redis-server", "--requirepass", "a"))
     line = TextStyle().command("start it again", command)
