@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 _OBJECTS = 50_000  # are made before anybody looks for cycles among them: modules leave none
@@ -16,10 +17,13 @@ def main() -> None:
     if hasattr(sys, "set_lazy_imports"):
         sys.set_lazy_imports("all")
     gc.set_threshold(_OBJECTS)
-    from resolver.cli import main as run
-
     try:
+        from resolver.cli import main as run
+
         run()
+    except KeyboardInterrupt:  # while that is loaded: it tells of every later one itself
+        sys.stderr.write("ultra-ports: interrupted\n")
+        sys.exit(128 + signal.SIGINT)
     finally:
         gc.freeze()  # what is left ends with the process: nobody looks at all of it once more
 

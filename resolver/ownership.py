@@ -23,7 +23,7 @@ from resolver.leases import notes
 from resolver.leases.belonging import Belongs, belonging, home
 from resolver.leases.model import collide
 from resolver.leases.owner import here
-from resolver.model import Ownership, PortRequest, Whose
+from resolver.model import Kind, Ownership, PortRequest, Whose
 from resolver.model.compose_labels import PROJECT
 from resolver.project.checkout import checkout
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resolver.model import Classification, Holder
 
 _HEAD = "ref: refs/heads/"
+_ENGINES = {Kind.FORWARDER, Kind.ORPHAN}  # work wherever their engine was started
 
 
 class Viewpoint(Struct, frozen=True):
@@ -90,7 +91,10 @@ def with_ownership(
     if not found:
         return ()
     asking = viewpoint(environ)
-    return tuple(replace(each, ownership=ownership(each.holder, asking)) for each in found)
+    return tuple(
+        each if each.kind in _ENGINES else replace(each, ownership=ownership(each.holder, asking))
+        for each in found
+    )
 
 
 def ownership(holder: Holder, asking: Viewpoint) -> Ownership:

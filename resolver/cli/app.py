@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -17,6 +17,9 @@ from resolver.errors import UsageError
 from resolver.model import ExitStatus
 from resolver.portspec import parse
 from resolver.shell import join
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMMANDS = {
     "who": ("ports", "who holds ports, why, and what would free them"),
@@ -108,7 +111,7 @@ class LazyGroup(TyperGroup):
             if not (sys.stdin.isatty() and sys.stdout.isatty()):
                 print(SHORT_HELP, file=sys.stderr)
                 raise typer.Exit(ExitStatus.USAGE)
-            args = import_module("resolver.cli.alone").chosen()
+            args = _interruptible(import_module("resolver.cli.alone").chosen)
             sys.argv[1:] = args  # an advice repeats it
         return super().parse_args(ctx, args)
 
@@ -132,11 +135,16 @@ class LazyGroup(TyperGroup):
         return name, load(name) if name else None, rest
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - vendored classes
-        """Runs it; Ctrl-C is told in `main`, where typer would end without a word."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise typer.Abort from error
+        """Runs it."""
+        return _interruptible(lambda: super(LazyGroup, self).invoke(ctx))
+
+
+def _interruptible(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    """What it returns; Ctrl-C is told in `main`, where typer would end without a word."""
+    try:
+        return call()
+    except KeyboardInterrupt as error:
+        raise typer.Abort from error
 
 
 def overview() -> str:

@@ -266,7 +266,7 @@ def _in_the_way(request: PortRequest, name: str, status: Status, facts: Facts) -
             line = f"{start} is in use, and it is not known by whom: {why}"
             return warning(Code.UNKNOWN, line, services, requests)
         case _:
-            line = f"{start} is held: {reason}"
+            line = f"{start} is {reason if reason.startswith('held ') else f'held: {reason}'}"
             return conflict(Code.HELD, line, services, requests, facts.hint)
 
 

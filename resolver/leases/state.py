@@ -38,7 +38,7 @@ class StateDirectory(Struct, frozen=True):
     @property
     def was_used(self) -> bool:
         """Whether there may be anything in it; where there is no directory, there is no ledger."""
-        return self._mode != 0
+        return not self.reason and self._mode != 0
 
     @property
     def _mode(self) -> int:

@@ -455,6 +455,8 @@ def test_nothing_typed_on_a_terminal_lists_what_is_held_and_frees_what_is_chosen
             got, shown = typed(answers={question: answer}, cwd=tmp_path, prefix=inside)
             assert got == 0, shown
             assert shown.index("7002") < shown.index("7001"), "mine first"
+        left, last = typed(answers={question: "\x03"}, cwd=tmp_path, prefix=inside)
+        assert (left, "ultra-ports: interrupted" in last) == (130, True), last
 
         assert "expected a PORT or the name of a service" in shown
         assert shown.count(question) == 2, "a typing error is asked again"

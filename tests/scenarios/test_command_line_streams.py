@@ -122,6 +122,25 @@ def test_ctrl_c_while_an_engine_is_asked(
     assert len(stderr.splitlines()) == 1
 
 
+def test_ctrl_c_while_the_command_is_loaded() -> None:
+    script = """
+import builtins, signal
+loads = builtins.__import__
+def interrupted(name, *rest):
+    if name == "resolver.errors":
+        signal.raise_signal(signal.SIGINT)
+    return loads(name, *rest)
+from resolver.__main__ import main
+builtins.__import__ = interrupted
+main()
+"""
+    argv = [sys.executable, "-c", script, "who"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "ultra-ports: interrupted\n"
+
+
 def test_a_free_port_loads_nothing_heavy() -> None:
     run = ultra(
         "resolve", str(free_port()), "--no-docker", prefix=[sys.executable, "-X", "importtime"]

@@ -62,6 +62,7 @@ def test_a_proxy_without_a_container_is_ended(engine: Engine) -> None:
         (holder,) = report["holders"]
         assert holder["kind"] == "orphan"
         assert holder["step"]["undo_lines"] == [], "an engine starts a proxy, and nobody else"
+        assert holder["ownership"]["whose"] == "unknown", "it works where its engine was started"
         assert "172.31.255.254:80" in " ".join(holder["chain"])
         proxy.wait(timeout=5)
     assert stays_free(port, 0.5)

@@ -452,6 +452,7 @@ def test_a_holder_that_is_hidden(lab: Lab, as_nobody: tuple[str, ...]) -> None:
         said = ultra("preflight", *options, "--no-docker", prefix=as_nobody, env=home)
     assert run.status == 4, run.stdout + run.stderr
     assert entries(run) == {f"{port}/tcp": "hidden"}
+    assert f"{port}/tcp for web is held by root (not visible to you" in said.stdout
     assert said.stdout.splitlines()[-1].startswith("next: sudo ")
     assert "ultra-ports resolve --compose -f " in said.stdout.splitlines()[-1]
     assert server.alive

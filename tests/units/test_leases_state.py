@@ -14,7 +14,7 @@ from resolver.errors import UsageError
 from resolver.host.own_files import folder
 from resolver.leases.duration import seconds
 from resolver.leases.state import state_directory
-from resolver.leases.store import open_store
+from resolver.leases.store import existing_store, open_store
 from resolver.report.settings import hidden_password
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def test_who_has_no_home_is_told_so() -> None:
     assert not store.lasting
     [warning] = store.warnings
     assert "no home" in warning
+    assert existing_store({"HOME": "/nonexistent"}, ROOT) is None, "nothing was ever kept"
 
 
 @pytest.mark.parametrize(
