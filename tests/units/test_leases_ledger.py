@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from resolver.errors import ReservedError, StoreError
 from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import Here, here, is_dead, myself, owner_of
 from resolver.leases.rules import Moment
+from resolver.leases.stores import database
 from resolver.leases.stores.database import UnwritableError
 from resolver.leases.stores.ledger import Ledger
 from resolver.model import Pid, PortNumber, Transport
@@ -327,6 +329,34 @@ def test_one_that_is_busy_for_too_long_is_an_error(path: Path) -> None:
         ]  # readers do not wait
         other.execute("ROLLBACK")
     assert len(ledger.acquire([claim(8086)])) == 1
+
+
+def test_who_waits_asks_as_often_as_who_has_just_come(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own waiting asks ever more rarely: in a crowd, the first to come was the last."""
+    asked: list[str] = []
+    connect = database.connect
+
+    def traced(where: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
+        connection = connect(where, timeout_seconds)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    ledger = Ledger(path, HERE, patience_seconds=60)
+    ledger.check()
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("resolver.leases.stores.database.connect", traced)
+        waiting = pool.submit(ledger.acquire, [claim()])
+        try:
+            wait_until(lambda: asked.count("BEGIN IMMEDIATE") > 20, "it asks again and again")
+        finally:
+            other.execute("ROLLBACK")
+        assert len(waiting.result()) == 1
 
 
 def test_a_rollback_journal_will_do(path: Path) -> None:

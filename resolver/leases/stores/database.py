@@ -13,6 +13,7 @@ import os
 import shlex
 import sqlite3
 import threading
+import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOGS = ("-wal", "-journal")  # sqlite.org/tempfiles.html
 _SIDES = (*_LOGS, "-shm", "")
+_PAUSE_SECONDS = 0.005
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _REFUSED = {
@@ -77,9 +79,28 @@ class FileDatabase:
                     with suppress(sqlite3.OperationalError):  # a rollback journal will do
                         connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) of the log
-                connection.execute("BEGIN IMMEDIATE")
+                self._begin(connection)
                 rows.prepare(connection, str(self._path))
                 yield connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Waits for its turn to write, and asks for it as often as everybody else does.
+
+        SQLite's own waiting asks ever more rarely (sqlite3_busy_timeout), so that where many want
+        to write, those who have waited the longest are passed by those who have just come.
+        """
+        deadline = time.monotonic() + self._patience
+        connection.execute("PRAGMA busy_timeout = 0")
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                break
+        connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -194,12 +215,19 @@ def translated(path: Path, what: str) -> Iterator[None]:
     except rows.MalformedError as error:
         raise _damaged(path, error) from error
     except sqlite3.Error as error:
-        code = int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
-        if code in _BUSY:
+        if _is_busy(error):
             raise StoreError(f"{path} is busy: others kept it for too long") from error
-        if code in _REFUSED:
+        if _code(error) in _REFUSED:
             raise _refused(path, what, _reason(path, error)) from error
         raise _damaged(path, error) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _code(error) in _BUSY
 
 
 def _refused(path: Path, what: str, reason: str) -> StoreError:
