@@ -127,7 +127,7 @@ def _read(
     return Process(
         identity=identity,
         name=_allowed(source.name, "?"),
-        command=_words(_allowed(source.cmdline, [])),
+        command=_words(_allowed(source.cmdline, []), text_of(f"/proc/{identity.pid}/cmdline")),
         executable=_allowed(source.exe, "") or None,
         cwd=(folder := _folder(_allowed(source.cwd, ""))),
         deleted_cwd=None if folder else _deleted_folder(identity.pid),
@@ -155,11 +155,19 @@ def _allowed(read: Callable[[], _T], otherwise: _T) -> _T:
         return otherwise
 
 
-def _words(command: list[str]) -> tuple[str, ...]:
-    """The command line, without the empty words that a program leaves when it retitles itself."""
-    while command and not command[-1]:
-        command = command[:-1]
-    return tuple(command)
+def _words(command: list[str], raw: str) -> tuple[str, ...]:
+    """The command line, without the empty words that a program leaves when it retitles itself.
+
+    A single one at the end is an argument. psutil splits `raw` (proc_pid_cmdline(5)) at its spaces
+    where it is one word: the path of a program, or a title.
+    """
+    end = len(command)
+    while end and not command[end - 1]:
+        end -= 1
+    whole = raw.rstrip("\0")
+    if end > 1 and raw.endswith("\0") and "\0" not in whole:
+        return (whole,)
+    return tuple(command if len(command) == end + 1 else command[:end])
 
 
 def _folder(path: str) -> str | None:

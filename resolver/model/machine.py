@@ -77,11 +77,13 @@ class Process(Struct, frozen=True):
     def retitled(self) -> bool:
         """Whether a title of its own stands where its command line was (setproctitle(3bsd)).
 
-        One that is not padded is split at its spaces, and begins with a name and a colon (nginx).
+        It is one word that has spaces, and is not the path of its program; one without a NUL at its
+        end is split at its spaces, and begins with a name and a colon (nginx).
         """
         first, *others = self.command or ("",)
-        padded = not others and " " in first and first != self.executable
-        return padded or first.endswith(":")
+        program = (self.executable or "").rpartition("/")[2]
+        titled = not any(others) and " " in first and first.rpartition("/")[2] != program
+        return titled or first.endswith(":")
 
     def __str__(self) -> str:
         return f"{self.name} {self.pid}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.model import Command, Kind, PortRequest
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from resolver.model import Classification, Container, Process
 
+_PORT_VARIABLE = r"(?:[A-Z][A-Z0-9_]*_)?PORT"
 _PASSED = "LISTEN_FDS"  # sd_listen_fds(3)
 # Started by a launcher (erl) that sets variables and rewrites the words: by these it does not start
 _LAUNCHED = frozenset({"beam.smp"})
@@ -35,7 +37,9 @@ def _how_started(each: Classification, process: Process, euid: int) -> tuple[Com
         return ()
     if container is not None and container.engine:
         return (Command((*container.client, "exec", "-d", container.handle, *words)),)
-    argv = (*_as_its_user(process, euid), *_by_run(each, process), *words)
+    by_run = _by_run(each, process)
+    before = by_run or _with_its_port(process, str(each.holder.binding.port))
+    argv = (*_as_its_user(process, euid), *before, *words)
     return (Command(argv, folder=process.cwd),)
 
 
@@ -44,6 +48,13 @@ def _as_its_user(process: Process, euid: int) -> tuple[str, ...]:
     if process.uid in {None, euid}:
         return ()
     return ("sudo", "-u", process.user or f"#{process.uid}", "--")
+
+
+def _with_its_port(process: Process, port: str) -> tuple[str, ...]:
+    """The variables that gave it the port, where its command line does not."""
+    named = any(port in word for word in process.command)
+    given = [e for e in process.environment if re.fullmatch(_PORT_VARIABLE, e[0]) and e[1] == port]
+    return () if named or not given else ("env", *("=".join(each) for each in given))
 
 
 def _by_run(each: Classification, process: Process) -> tuple[str, ...]:

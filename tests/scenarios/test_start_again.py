@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -152,3 +153,59 @@ def test_another_users_is_started_as_that_user(lab: Lab) -> None:
     line = undo(port, Path("/"))
 
     assert line == f"cd / && sudo -u nobody -- {' '.join(words)} {port}"
+
+
+BY_VARIABLE = """
+import http.server, os, sys
+assert sys.argv[1:] == ["--name", ""], sys.argv
+where = ("127.0.0.1", int(os.environ["WEB_PORT"]))
+http.server.HTTPServer(where, http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_what_gave_it_the_port_and_an_empty_last_word_are_part_of_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    port = free_port()
+    (tmp_path / "serve.py").write_text(BY_VARIABLE, encoding="utf-8")
+    words = ("/usr/bin/python3", "-S", "serve.py", "--name", "")
+    environment = {"WEB_PORT": str(port), "OTHER_PORT": "1", "SECRET": str(port)}
+    lab.command(*words, env=environment, cwd=tmp_path)
+    wait_until(lambda: answered(port), "it serves")
+
+    line = undo(port, tmp_path)
+
+    assert line == (f"cd {tmp_path} && env WEB_PORT={port} /usr/bin/python3 -S serve.py --name ''")
+    lab.command("/bin/sh", "-c", line)
+    wait_until(lambda: answered(port), "it serves again")
+
+
+def test_a_path_with_a_space_is_one_word(lab: Lab, tmp_path: Path) -> None:
+    """Its whole command line; it is given the socket, and needs no argument to keep it."""
+    port, program = free_port(), tmp_path / "my server"
+    shutil.copy("/bin/cat", program)
+    start = (
+        "import os, socket, sys; kept = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
+        "kept.set_inheritable(True); ends = os.pipe(); os.set_inheritable(ends[1], True); "
+        "os.dup2(ends[0], 0); os.execv('./my server', ['./my server'])"
+    )
+    lab.command("/usr/bin/python3", "-S", "-c", start, str(port), cwd=tmp_path)
+    wait_until(lambda: not is_free(port), "it listens")
+
+    assert undo(port, tmp_path) == f"cd {tmp_path} && './my server'"
+
+
+def test_a_title_without_a_colon_is_no_command(lab: Lab) -> None:
+    """As puma has it; one that is longer than the command line was is not padded."""
+    port = free_port()
+    title = f"puma 6.4.2 (tcp://127.0.0.1:{port}) [{'shop-' * 80}]"
+    code = (
+        "socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in($ARGV[1], INADDR_LOOPBACK)); "
+        "$0 = $ARGV[0]; listen(S, 5); sleep 1000"
+    )
+    lab.command("/usr/bin/perl", "-MSocket", "-e", code, title, str(port))
+    wait_until(lambda: answered(port), "it serves")
+
+    last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
+
+    assert last == "  start it again: not known, it rewrote its command line"
