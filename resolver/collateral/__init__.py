@@ -19,6 +19,7 @@ from resolver.collateral import (
     inherited,
     inhibitors,
     own_container,
+    own_session,
     ports,
     programs,
     siblings,
@@ -75,4 +76,5 @@ def _collateral(
         *programs.lost(family, told),
         *siblings.lost(family, snapshot),
         *own_container.lost(family, each.runner, snapshot),
+        *own_session.lost(family, snapshot),
     )

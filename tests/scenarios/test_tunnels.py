@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import (
     MARK,
+    ROOT,
     alive,
     answered_by,
     stays,
@@ -25,7 +28,6 @@ from tests.lab.processes import (
 from tests.lab.ssh import Sshd, sshd
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -192,3 +194,44 @@ def test_a_port_forward_of_kubectl_is_named_and_ended(lab: Lab, tmp_path: Path) 
     assert f"port-forward pod/web {port}:80" in found["step"]["undo_lines"][0]
     assert not alive(forward.pid)
     assert server.alive
+
+
+RELAY = """
+import socket, sys, threading
+
+def copy(source, sink):
+    while data := source.recv(65536):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+front = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = front.accept()
+    server = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+    for pair in ((client, server), (server, client)):
+        threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
+
+
+def test_what_passes_on_the_session_of_the_command_is_refused(lab: Lab, daemon: Sshd) -> None:
+    """As a tunnel's daemon does: with it the command would end, and nobody would be told."""
+    port = free_port()
+    relay = lab.command(sys.executable, "-c", RELAY, str(port), str(daemon.port))
+    wait_until(lambda: not is_free(port), "the relay listens")
+    resolving = f"resolve {shlex.join(FAST)} --force --accept-loss {port}"
+    command = f"cd {ROOT} && {sys.executable} -m resolver {resolving}"
+    words = ("ssh", *replace_port(daemon, port), daemon.host, command)
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    run = Run(done.returncode, done.stdout, done.stderr)
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "refused"
+    assert "the ssh session that this command runs in" in run.port(f"{port}/tcp")["reason"]
+    assert alive(relay.pid)
+    assert resolve(port).status == 0, "from elsewhere it is ended"
+
+
+def replace_port(daemon: Sshd, port: int) -> tuple[str, ...]:
+    """The options of a client that comes in by another port."""
+    return tuple(word.replace(f"Port={daemon.port}", f"Port={port}") for word in daemon.options())

@@ -236,7 +236,13 @@ def test_the_callers_own_unit_is_never_stopped() -> None:
     own = process(50, name="ultra-ports")
     said = always(answer("Restart=always\nMainPID=42\n"))
     snapshot = Snapshot(processes=(INIT, own, process(42)), own=(own.identity,))
-    assert systemd.classify(holder(process(42)), snapshot, said) is None
+
+    found = systemd.classify(holder(process(42)), snapshot, said)
+
+    assert found is not None
+    assert (found.kind, found.manager) == (Kind.ANCESTOR, None)
+    beside = systemd.classify(holder(process(43)), snapshot, said)
+    assert beside is None, "what its main process did not start is no more than a neighbour"
 
 
 SOCKETS = """Id=dbus.socket
