@@ -1,4 +1,4 @@
-"""docs/port-management.md is played: each session on its stage, with ports and names of its own."""
+"""Sessions of the pages are played, each on its stage, with ports and names of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,8 +37,18 @@ pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "port-management.md"
 EXAMPLES = ROOT / "examples"
-SESSIONS = [block for block in pages.blocks(PAGE) if block.language == "console"]
+SESSIONS = [
+    (page, block)
+    for page in (PAGE, ROOT / "README.md", ROOT / "docs" / "many-checkouts.md")
+    for block in pages.blocks(page)
+    if block.language == "console" and (block.stage or page == PAGE)
+]
 BASH = shutil.which("bash") or "bash"
+APPLICATION = """\
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
 PORTS = ("8085", "3000", "6379", "9000", "9085")
 
 
@@ -171,13 +182,57 @@ def servers(stage: Stage) -> None:
 
 def supervised(stage: Stage) -> None:
     """supervisord keeps a server on the API's port."""
-    supervisor: Supervisor = stage.fixture("supervisor")
     port = stage.port(8085)
-    supervisor.start(
-        f"[group:{stage.project}]\nprograms=web\n" + program("web", serving(port), "true")
-    )
+    config = _supervised(stage, serving(port))
     wait_until(lambda: answered_by(port), "the supervised server answers")
-    stage.names["/etc/supervisord.conf"] = str(supervisor.config)
+    stage.names["/etc/supervisord.conf"] = config
+
+
+def _supervised(stage: Stage, command: str) -> str:
+    """Has a supervisord run it as `web`; where its configuration is."""
+    supervisor: Supervisor = stage.fixture("supervisor")
+    group = f"[group:{stage.project}]\nprograms=web\n"
+    supervisor.start(f"{group}{program('web', command, 'true')}")
+    return str(supervisor.config)
+
+
+def three(stage: Stage) -> None:
+    """A container publishes a port, gunicorn serves on one, and supervisord keeps one."""
+    (stage.folder / "ultra-ports.toml").unlink()  # it has other services
+    del stage.names["ada"]  # the page says root
+    stage.names |= {port: str(free_port()) for port in ("8086", "8087")}
+    engine: Engine = stage.fixture("engine")
+    _publish(stage, stage.project, f"{stage.project}-web-1")
+    stage.names["shop-web:1.4"] = engine.image
+    gunicorn = f"{Path(sys.executable).parent}/gunicorn"
+    stage.names |= {"/srv/gv/bin/python3": sys.executable, "/srv/gv/bin/gunicorn": gunicorn}
+    (stage.folder / "app.py").write_text(APPLICATION)
+    words = ("--daemon", "-w", "2", "-b", f"0.0.0.0:{stage.port(8086)}", "app:app")
+    subprocess.run([gunicorn, *words], cwd=stage.folder, env=stage.env, check=True)
+    served = f"{sys.executable} -m http.server {stage.port(8087)}"
+    config = _supervised(stage, f"env -C {stage.folder} {served}")
+    stage.names["/srv/shop/supervisord.conf"] = config
+    for port in (8086, 8087):
+        wait_until(lambda port=port: _listens(stage.port(port)), f"somebody serves on {port}")
+
+
+def leased(stage: Stage) -> None:
+    """A server runs under the lease of a checkout, and the command in the second worktree."""
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
+    other = stage.folder.with_name("fix")
+    for words in (
+        ("init", "--quiet", "--initial-branch", "main"),
+        ("add", "."),
+        ("commit", "--quiet", "--message", "all"),
+        ("worktree", "add", "--quiet", str(other)),
+    ):
+        subprocess.run([*git, *words], cwd=stage.folder, check=True, capture_output=True)
+    port = stage.port(8085)
+    line = f"ultra-ports run -p api:{port} -- {sys.executable} -m http.server {port} >&- 2>&- &"
+    subprocess.run(["/bin/sh", "-c", line], cwd=stage.folder, env=stage.env, check=True)
+    wait_until(lambda: _listens(port), "the leased server listens")
+    stage.cwd = other
+    del stage.names["ada"]  # the pages say root
 
 
 def loop(stage: Stage) -> None:
@@ -204,17 +259,22 @@ def neighbour(stage: Stage) -> None:
     engine: Engine = stage.fixture("engine")
     other = f"lab{uuid.uuid4().hex[:10]}"
     stage.names |= {"blog": other, "blog:latest": engine.image}
+    _publish(stage, other, f"{other}-web-1")
+
+
+def _publish(stage: Stage, project: str, name: str) -> None:
+    """Starts a compose project's container that publishes the API's port."""
+    engine: Engine = stage.fixture("engine")
     labels = [
         f"--label=com.docker.compose.{key}={value}"
-        for key, value in {"project": other, "service": "web", "container-number": "1"}.items()
+        for key, value in {"project": project, "service": "web", "container-number": "1"}.items()
     ]
-    name = f"{other}-web-1"
     engine(
         *("run", "-d", "--name", name, "--restart=always", f"--label={LABEL}={engine.mark}"),
         *(*labels, f"--env=NAME={name}", "--env=LISTEN=80", f"--publish={stage.port(8085)}:80"),
         *(engine.image, "sh", "-c", SERVE),
     )
-    wait_until(lambda: _listens(stage.port(8085)), "the other project's container listens")
+    wait_until(lambda: _listens(stage.port(8085)), "the project's container listens")
 
 
 def orphan(stage: Stage) -> None:
@@ -238,12 +298,17 @@ def client(stage: Stage) -> None:
 
 STAGES = {
     each.__name__: each
-    for each in (empty, server, servers, supervised, loop, anothers, neighbour, orphan, client)
+    for each in (
+        *(empty, server, servers, supervised, loop, anothers, neighbour, orphan, client),
+        *(three, leased),
+    )
 }
 MARKS = {
     "supervised": [pytest.mark.supervisord],
     "neighbour": [pytest.mark.engine],
     "orphan": [pytest.mark.engine],
+    "three": [pytest.mark.engine, pytest.mark.supervisord, pytest.mark.root],
+    "leased": [pytest.mark.root],
 }
 
 
@@ -261,8 +326,10 @@ def stage(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Iterator[
 @pytest.mark.parametrize(
     "session",
     [
-        pytest.param(each, id=f"{each.stage}-{each.line}", marks=MARKS.get(each.stage, []))
-        for each in SESSIONS
+        pytest.param(
+            each, id=f"{page.stem}-{each.stage}-{each.line}", marks=MARKS.get(each.stage, [])
+        )
+        for page, each in SESSIONS
     ],
 )
 def test_a_session_goes_as_the_page_says(session: Block, stage: Stage) -> None:
