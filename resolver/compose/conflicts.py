@@ -16,6 +16,8 @@ from resolver.model import PortRequest, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+_MOST_NAMED = 5
+
 
 def find(project: ComposeProject, limits: HostLimits) -> tuple[Finding, ...]:
     """What is worth saying of the project's ports: conflicts first, each in the file's order."""
@@ -174,20 +176,30 @@ def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
 
 
 def _ephemeral(entries: Iterable[Published], limits: HostLimits) -> Iterator[Finding]:
-    for entry in entries:
-        risky = [
-            each
-            for each in entry.requests
-            if each.port in limits.ephemeral and each.port not in limits.reserved
-        ]
-        if risky:
-            span = f"{limits.ephemeral[0]}-{limits.ephemeral[-1]}"
-            line = (
-                f"{_named(risky)} of {entry.service} is in the ephemeral range ({span}): an "
-                "outgoing connection may have it just when the container starts"
-            )
-            hint = f"choose a port below {limits.ephemeral[0]}"
-            yield warning(Code.EPHEMERAL, line, (entry.service,), tuple(risky), hint)
+    """One for all of them: there is one way out, whoever has such a port."""
+    risky = {
+        entry: ports
+        for entry in entries
+        if (ports := tuple(each for each in entry.requests if _is_given_away(each, limits)))
+    }
+    if not risky:
+        return
+    named = [f"{_named(ports)} of {entry.service}" for entry, ports in risky.items()]
+    more = [f"{len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
+    first, last = limits.ephemeral[0], limits.ephemeral[-1]
+    yield warning(
+        Code.EPHEMERAL,
+        f"{', '.join([*named[:_MOST_NAMED], *more])} {'is' if len(named) == 1 else 'are'} in the "
+        f"ephemeral range ({first}-{last}): an outgoing connection may have it just when the "
+        "container starts",
+        tuple(dict.fromkeys(entry.service for entry in risky)),
+        tuple(port for ports in risky.values() for port in ports),
+        f"choose a port below {first}",
+    )
+
+
+def _is_given_away(request: PortRequest, limits: HostLimits) -> bool:
+    return request.port in limits.ephemeral and request.port not in limits.reserved
 
 
 def _privileged(entries: Iterable[Published], limits: HostLimits) -> Iterator[Finding]:
