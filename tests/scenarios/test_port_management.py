@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +214,7 @@ def three(stage: Stage) -> None:
     config = _supervised(stage, f"env -C {stage.folder} {served}")
     stage.names["/srv/shop/supervisord.conf"] = config
     for port in (8086, 8087):
-        wait_until(lambda port=port: _listens(stage.port(port)), f"somebody serves on {port}")
+        wait_until(partial(_listens, stage.port(port)), f"somebody serves on {port}")
 
 
 def leased(stage: Stage) -> None:
