@@ -230,13 +230,22 @@ class Lab:
         """Every living process that carries this lab's mark."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
-    def frees(self, port: int, *others: Server, transport: str = "tcp") -> bool:
-        """True where the port is free, and nobody lives who could take it back.
+    def frees(
+        self, port: int, *others: Server, seconds: float = 2.0, transport: str = "tcp"
+    ) -> bool:
+        """True where the port is free until nobody lives any more who could take it back.
 
-        That is whoever was started here, and whatever that has started, but for the `others`.
+        That is whoever was started here, and whatever that has started, but for the `others`; they
+        have `seconds` to end.
         """
-        left = {process.pid for process in self.processes()} - {each.pid for each in others}
-        return not left and is_free(port, transport)
+        deadline = time.monotonic() + seconds
+        while is_free(port, transport):
+            if {process.pid for process in self.processes()} <= {each.pid for each in others}:
+                return is_free(port, transport)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return False
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

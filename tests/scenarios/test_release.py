@@ -32,9 +32,11 @@ TOOLS = ("pipx", "uv")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The `bin` of an environment with the workflow's tools, pipx and uv."""
     place = tmp_path_factory.mktemp("tools")
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    pip = [str(place / "bin" / "pip"), "install", "--quiet"]
-    subprocess.run([*pip, "build", "twine", "cyclonedx-bom", *TOOLS], check=True, timeout=300)
+    python = str(place / "bin" / "python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile"]
+    wanted = ("pip", "build", "twine", "cyclonedx-bom", *TOOLS)
+    subprocess.run([*pip, *wanted], check=True, timeout=300)
     yield place / "bin"
     shutil.rmtree(place)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.lab.cli import ultra
 from tests.lab.npm import install
 from tests.lab.ports import free_port
-from tests.lab.processes import alive, answered_by, stays_free, unavailable, wait_until
+from tests.lab.processes import alive, answered_by, unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,12 +53,12 @@ def chains(run: Run, port: int) -> str:
     return " | ".join(" → ".join(holder["chain"]) for holder in found)
 
 
-def freed_with(run: Run, port: int, parent: int) -> Any:  # noqa: ANN401
-    """Asserts that the port was freed, and stays so, and that the parent was ended by name."""
+def freed_with(run: Run, lab: Lab, port: int, parent: int) -> Any:  # noqa: ANN401
+    """Asserts that the port was freed for good, and that the parent was ended by name."""
     report = run.port(f"{port}/tcp")
     assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
     assert not alive(parent)
-    assert stays_free(port)
+    assert lab.frees(port)
     return report
 
 
@@ -72,12 +72,11 @@ def test_a_loop_in_a_script_is_found_by_observation(lab: Lab, tmp_path: Path) ->
 
     run = ultra("resolve", str(port), *FAST)
 
-    report = freed_with(run, port, loop.pid)
+    report = freed_with(run, lab, port, loop.pid)
     assert len(report["holders"]) == 2
     assert f"serve.sh {loop.pid}" in chains(run, port)
     assert any("observed" in fact for fact in report["holders"][-1]["evidence"])
     assert str(script) in report["holders"][-1]["step"]["undo_lines"][0]
-    assert lab.processes() == []
 
 
 def test_a_loop_on_a_command_line_is_found_before_the_act(lab: Lab) -> None:
@@ -87,10 +86,9 @@ def test_a_loop_on_a_command_line_is_found_before_the_act(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    report = freed_with(run, port, loop.pid)
+    report = freed_with(run, lab, port, loop.pid)
     assert len(report["holders"]) == 1
     assert f"sh {loop.pid}" in chains(run, port)
-    assert lab.processes() == []
 
 
 def test_a_parent_that_restarts_its_server_at_once(lab: Lab) -> None:
@@ -99,7 +97,7 @@ def test_a_parent_that_restarts_its_server_at_once(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    report = freed_with(run, port, parent.pid)
+    report = freed_with(run, lab, port, parent.pid)
     assert report["holders"][0]["processes"][0]["pid"] == parent.facts["child"]
     assert parent.signals() == ["SIGTERM"]
     assert any(f" {parent.pid}" in note for note in report["notes"])
@@ -184,8 +182,7 @@ def test_django(lab: Lab, tmp_path: Path) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    assert len(freed_with(run, port, parent.pid)["holders"]) == 1
-    assert lab.processes() == []
+    assert len(freed_with(run, lab, port, parent.pid)["holders"]) == 1
 
 
 @pytest.mark.parametrize("framework", ["flask", "uvicorn"])
@@ -203,8 +200,7 @@ def test_a_reloader_that_keeps_the_socket_itself(lab: Lab, tmp_path: Path, frame
 
     run = ultra("resolve", str(port), *FAST)
 
-    freed_with(run, port, parent.pid)
-    assert lab.processes() == []
+    freed_with(run, lab, port, parent.pid)
 
 
 def test_watchmedo(lab: Lab, tmp_path: Path) -> None:
@@ -217,8 +213,7 @@ def test_watchmedo(lab: Lab, tmp_path: Path) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    freed_with(run, port, parent.pid)
-    assert lab.processes() == []
+    freed_with(run, lab, port, parent.pid)
 
 
 def test_what_was_ended_with_its_server_is_told_as_past(lab: Lab) -> None:
@@ -245,9 +240,8 @@ def test_nodemon(lab: Lab, tmp_path: Path) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    report = freed_with(run, port, parent.pid)
+    report = freed_with(run, lab, port, parent.pid)
     assert len(report["holders"]) == 1
-    assert lab.processes() == []
 
 
 def test_node_watch(lab: Lab, tmp_path: Path) -> None:
@@ -261,5 +255,4 @@ def test_node_watch(lab: Lab, tmp_path: Path) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    freed_with(run, port, parent.pid)
-    assert lab.processes() == []
+    freed_with(run, lab, port, parent.pid)

@@ -17,7 +17,15 @@ from tests.conftest import NOBODY
 from tests.lab.cli import Run, ultra
 from tests.lab.nodeland import Pm2, pm2
 from tests.lab.ports import free_port
-from tests.lab.processes import alive, answered_by, stays, stays_free, unavailable, wait_until
+from tests.lab.processes import (
+    READY_SECONDS,
+    alive,
+    answered_by,
+    stays,
+    stays_free,
+    unavailable,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -300,8 +308,8 @@ def test_stop_services_ends_the_runner_as_ctrl_c_does(lab: Lab, tmp_path: Path, 
     (undo,) = holder(run, port)["step"]["undo_lines"]
     assert undo.startswith(f"env -C {team.folder} ")
     assert undo.endswith(f"{kind} start")
-    assert stays_free(port)
-    wait_until(team.ended, f"{kind} has ended")
+    assert lab.frees(port, bystander, seconds=READY_SECONDS)
+    assert team.ended()
     assert bystander.alive
 
 
@@ -318,8 +326,8 @@ def test_a_process_without_siblings_is_ended(lab: Lab, tmp_path: Path, kind: str
     found = holder(run, port)
     assert [each["pid"] for each in found["processes"]] == [pid]
     assert found["respawn"] == "no"
-    assert stays_free(port)
-    wait_until(team.ended, f"{kind} has nothing left to run")
+    assert lab.frees(port, seconds=READY_SECONDS)
+    assert team.ended(), f"{kind} has nothing left to run"
 
 
 @KINDS

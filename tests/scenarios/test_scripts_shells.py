@@ -14,7 +14,7 @@ import pytest
 from resolver.cli.shell import SOURCE
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import ROOT, stays, stays_free, unavailable
+from tests.lab.processes import ROOT, stays, unavailable
 from tests.lab.shells import SCRIPTS, SHELLS, run, shell
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_a_port_is_freed_and_the_shell_is_as_it_was(
 
     assert done.stdout.splitlines()[-2:] == ["went on with a b", "left"], done.stderr
     assert done.status == 0
-    assert stays_free(port)
+    assert lab.frees(port)
     assert "freed" in (tmp_path / "said").read_text()
     before, after = unchanged(tmp_path / "before"), unchanged(tmp_path / "after")
     assert len(before) > 20
@@ -252,7 +252,7 @@ def test_the_script_frees_a_port(sh: tuple[str, ...], lab: Lab) -> None:
 
     assert done.status == 0, done.stderr
     assert f"{port}/tcp freed" in done.stdout
-    assert stays_free(port)
+    assert lab.frees(port, bystander)
     assert bystander.alive
 
 

@@ -106,7 +106,7 @@ def test_a_loop_that_sleeps_and_what_ends_it(lab: Lab, name: str) -> None:
         subprocess.run(command, check=True)
         wait_until(terminal.has_ended, "the shell ends")
         wait_until(lambda: is_free(port), "its server ends with it")
-        assert stays_free(port, 4)
+        assert lab.frees(port, seconds=4)
 
 
 def test_ctrl_c_ends_the_loop_where_it_sleeps(lab: Lab) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import socketserver
 import threading
 import time
 from pathlib import Path
 
-from tests.lab.servers.answering import PR_SET_NAME
+from tests.lab.servers.answering import write
 from tests.lab.servers.common import Endpoint, answer, bound, hold_signals, next_signal, ready
 
 HEAD = b"HTTP/1.1 %s\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n"
@@ -71,7 +70,7 @@ class Handler(socketserver.StreamRequestHandler):
 def main() -> None:
     options = _options()
     if options.name:
-        ctypes.CDLL(None).prctl(PR_SET_NAME, options.name.encode(), 0, 0, 0)
+        write("/proc/self/comm", options.name)
     hold_signals()
     path = options.host.removeprefix("unix://")
     with Engine(path, Handler) as engine:
