@@ -101,7 +101,9 @@ def _without_engines(ports: Iterable[PortReport], snapshot: Snapshot) -> Iterato
         and (open_question or not (engine.forbidden and engine.asked))
     )
     if errors:
-        yield f"partial answer, without containers: {joined(errors)}"
+        others = any(engine.answered for engine in snapshot.engines)
+        missing = "its containers" if others and len(errors) == 1 else "containers"
+        yield f"partial answer, without {missing}: {joined(errors)}"
 
 
 def _may_be_a_containers(port: PortReport) -> bool:

@@ -75,11 +75,13 @@ class BoundedClient(APIClient):
         uid: the user that has to listen at a unix socket; None for whoever does.
 
     Raises:
-        EngineError: Docker's configuration file cannot be read to its end.
+        EngineError: Docker's configuration file cannot be read to its end, or the engine, or a
+            proxy before it, does not say which version it speaks.
     """
 
     def __init__(self, endpoint: str, timeout_seconds: float, uid: int | None = None) -> None:
         self._uid = uid
+        self._endpoint = endpoint
         self._config: dict[str, Any] = {}
         path = str(find_config_file() or "")
         if path and not is_plain(path):  # the SDK would open it, whatever it is
@@ -101,6 +103,9 @@ class BoundedClient(APIClient):
         """
         pong = self._get(f"{self.base_url}/_ping")  # type: ignore[attr-defined] # not in types-docker
         version: str = pong.headers.get("Api-Version", "")
+        if not version and not pong.ok:
+            answer = f"answers GET /_ping with status {pong.status_code}"
+            raise EngineError(f"{self._endpoint} {answer}, as a proxy does that forbids it")
         if not version:
             raise ValueError("this is no engine")
         return version

@@ -70,6 +70,7 @@ class Engine:
         self.endpoint = endpoint
         self.asked: list[str] = []
         self.reply: Callable[[], Iterator[bytes]] = lambda: said(b"[]")
+        self.pong: Callable[[], Iterator[bytes]] = lambda: said(b"OK", VERSION)
         self._listener = listener
 
     def serve(self) -> None:
@@ -87,7 +88,7 @@ class Engine:
                 ping = "/_ping" in question
                 if not ping:
                     self.asked.append(question)
-                for part in said(b"OK", VERSION) if ping else self.reply():
+                for part in self.pong() if ping else self.reply():
                     connection.sendall(part)
 
 
@@ -265,6 +266,28 @@ def test_a_list_of_what_are_no_containers_is_no_answer(
     engine.reply = lambda: said(next(bodies))
     with pytest.raises(EngineError, match="what no engine says"):
         containers.list_containers(EngineState(engine.endpoint), 30, [PortRequest(PortNumber(80))])
+
+
+@pytest.mark.parametrize(
+    ("pong", "told"),
+    [
+        (lambda: said(b"<h1>no</h1>", status=b"403 Forbidden"), "GET /_ping with status 403"),
+        (lambda: said(b"<h1>no</h1>"), NONSENSE),
+        (lambda: said(b"OK", b"Api-Version: ../../x"), NONSENSE),
+        (lambda: said(b"", VERSION, status=b"500 Internal Server Error"), ""),
+    ],
+    ids=["a narrow proxy", "another server", "a strange version", "an engine in trouble"],
+)
+def test_what_answers_the_question_for_its_version(
+    engine: Engine, pong: Callable[[], Iterator[bytes]], told: str
+) -> None:
+    engine.pong = pong
+    with EngineClient(engine.endpoint, 30) as client:
+        if told:
+            with pytest.raises(EngineError, match=told):
+                client.containers()
+        else:
+            assert client.containers() == []
 
 
 @pytest.mark.parametrize("foreign", [False, True])
