@@ -90,6 +90,11 @@ class PortHistory:
         reason = "and free again before its owner could be looked at"
         return self._event(EventKind.TAKEN, now, reason=reason)
 
+    def forget(self, now: Instant) -> None:
+        """Lets go of who had it, where it has been free for so long that nobody comes back."""
+        if now.monotonic - self.since.monotonic > RESPAWN_SECONDS:
+            self._last = ()
+
     def _taken(self, free_seconds: float, now: Instant) -> Event:
         before, self._last = self._last, ()
         if keys(before) & keys(self.holders) and free_seconds <= RESPAWN_SECONDS:

@@ -19,7 +19,13 @@ from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
 from resolver.health.events import Event, EventKind
 from resolver.health.lease_watch import LeaseWatch
-from resolver.health.port_history import Instant, PortHistory, held_by, remaining
+from resolver.health.port_history import (
+    RESPAWN_SECONDS,
+    Instant,
+    PortHistory,
+    held_by,
+    remaining,
+)
 from resolver.health.signatures import Matcher, Signature, check_local, inodes, of_sockets
 from resolver.leases.model import Lease, collide
 from resolver.programs import ENGINES, FORWARDERS, known_as
@@ -75,6 +81,7 @@ class Watch:
         self._noted: dict[str, str] = {}
         self._silent = ""
         self._engine_pause = 0.0
+        self._forgotten = time.monotonic()
 
     @property
     def histories(self) -> tuple[PortHistory, ...]:
@@ -108,6 +115,10 @@ class Watch:
             found = [*self._changed(signatures, now, asked=asked)]
             found += ended_and_granted
         self._seen = dict(signatures)
+        if now.monotonic > self._forgotten + RESPAWN_SECONDS:
+            self._forgotten = now.monotonic
+            for history in self._histories.values():
+                history.forget(now)
         return (*self._notes(now), *(event for event in found if self._concerns(event)))
 
     def lease_on(self, request: PortRequest) -> Lease | None:

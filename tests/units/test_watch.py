@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pytest
 
 from resolver.errors import UsageError
 from resolver.health.events import EventKind
+from resolver.health.port_history import RESPAWN_SECONDS
 from resolver.health.watch import Watch
 from resolver.model import PortNumber, PortRequest, Transport
 from resolver.report.events import duration, line
@@ -341,3 +343,22 @@ def until_something(watch: Watch) -> tuple[Event, ...]:
 def settled(watch: Watch) -> list[Event]:
     """What happens until the store has certainly been read again."""
     return [event for _ in range(3) for event in watch.look()]
+
+
+def test_who_had_a_port_is_forgotten_when_nobody_can_come_back(
+    lab: Lab, watch: Watch, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In days of watching every port that was ever held would be remembered with its holder."""
+    server = lab.start("answering", port)
+    [begun] = watch.look()
+    end(server)
+    assert kinds(watch.look()) == ["released"]
+    known = sys.getrefcount(begun.holders)
+
+    monotonic = time.monotonic
+    with monkeypatch.context() as later:
+        later.setattr("time.monotonic", lambda: monotonic() + 2 * RESPAWN_SECONDS)
+        assert watch.look() == ()
+
+    left = sys.getrefcount(begun.holders)
+    assert left < known
