@@ -89,11 +89,10 @@ def carry_out(
     reports: dict[PortRequest, PortReport] = {}
     this = Round(tuple(requests), diagnosis, proofs)
     for number in range(policy.rounds):
-        settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
-        earlier = successors.before() if this.before.plan.planned else successors.Before()
-        jobs = shell_jobs.before(this.before)
-        this = replace(this, outcomes=apply(this.before.plan, policy, effects))
-        this = _settle(this, earlier, jobs, settle_seconds, effects)
+        if this.before.plan.planned:
+            settle_seconds = policy.settle_seconds * (1 if number == 0 else LONGER_SETTLE)
+            this = _applied(this, settle_seconds, policy, effects)
+        this = replace(this, proofs={**this.proofs, **prove(this.requests, effects)})
         ended = this.ended_processes
         this = replace(this, after=diagnose(this.to_diagnose, this.proofs, policy, effects, ended))
         reports |= this.reports(policy, reports)
@@ -120,7 +119,10 @@ def diagnose(
     if requests is not None and not requests:
         return Diagnosis()
     snapshot = replace(gather(requests, policy, free, effects.run), ended=ended)
-    plan = choose(_classified(requests, snapshot, effects), policy, snapshot.own)
+    classified = _classified(requests, snapshot, effects)
+    if not classified:
+        return Diagnosis(snapshot)
+    plan = choose(classified, policy, snapshot.own)
     if requests is not None and not policy.force:
         plan = without_vain_steps(plan, [each for each in requests if each not in free])
     return Diagnosis(snapshot, plan)
@@ -130,6 +132,8 @@ def _classified(
     requests: Sequence[PortRequest] | None, snapshot: Snapshot, effects: Effects
 ) -> tuple[Classification, ...]:
     """Every holder, with what it is and whose it is; where there is none, nothing is loaded."""
+    if not (snapshot.sockets or snapshot.containers or snapshot.redirects):
+        return ()
     found = holders(snapshot, requests)
     if not found:
         return ()
@@ -138,14 +142,10 @@ def _classified(
     return effects.with_ownership(examine(found, snapshot, effects.run))
 
 
-def _settle(
-    this: Round,
-    earlier: successors.Before,
-    jobs: Sequence[shell_jobs.ShellJob],
-    settle_seconds: float,
-    effects: Effects,
-) -> Round:
-    """With the latest proofs: what was tried is bound, watched with its family, and bound again."""
+def _applied(this: Round, settle_seconds: float, policy: Policy, effects: Effects) -> Round:
+    """With what its steps came to: what was tried is bound, and watched with its family."""
+    earlier, jobs = successors.before(), shell_jobs.before(this.before)
+    this = replace(this, outcomes=apply(this.before.plan, policy, effects))
     found: Mapping[Step, tuple[Successor, ...]] = {}
     shells: Mapping[Step, tuple[Process, ...]] = {}
     if tried := [each for each in this.requests if this.tried(each)]:
@@ -163,8 +163,7 @@ def _settle(
                 watched = (freed, here, earlier.pids, effects.list_sockets, effects.clock)
                 shells = shell_jobs.watch(*watched)
                 found = successors.watch(*family) if shells else found
-    proofs = {**this.proofs, **prove(this.requests, effects)}
-    return replace(this, proofs=proofs, successors=found, shells=shells)
+    return replace(this, successors=found, shells=shells)
 
 
 def _lineages(this: Round, earlier: successors.Before) -> dict[Step, successors.Lineage]:

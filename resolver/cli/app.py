@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
-from typer.main import get_command
+from typer.main import get_command, get_install_completion_arguments
 
 from resolver import __version__
 from resolver.errors import UsageError
@@ -88,7 +88,6 @@ _EXPECTATIONS = (
     (r"No such option: (\S+)(.*)", r"there is no option \1\2"),
 )
 """What the parser says, and what a person wants to know."""
-_COMPLETION = {"install_completion", "show_completion"}
 
 
 class LazyGroup(TyperGroup):
@@ -179,6 +178,7 @@ def load(name: str) -> Any:  # noqa: ANN401 - a vendored class without a public 
 app = typer.Typer(
     name="ultra-ports",
     cls=LazyGroup,
+    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -210,12 +210,19 @@ def _in_plain_words(message: str) -> str:
     return message
 
 
+def _completion() -> list[TyperOption]:
+    """`--install-completion` and `--show-completion`, hidden, and what their scripts ask for."""
+    options = [e for e in get_install_completion_arguments() if isinstance(e, TyperOption)]
+    for option in options:
+        option.hidden = True  # the help is about ports
+    return options
+
+
 def run() -> int:
     """Runs the command line of this process and returns its exit status."""
     command = get_command(app)
-    for option in command.params:
-        if isinstance(option, TyperOption) and option.name in _COMPLETION:
-            option.hidden = True  # the help is about ports
+    if not COMMANDS.keys() & sys.argv[1:2]:  # a shell that wants to know what there is types none
+        command.params += _completion()
     try:
         result = command(prog_name=app.info.name, standalone_mode=False)
     except TyperException as error:

@@ -83,7 +83,7 @@ def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
         age_seconds,
         again=again,
         folder=_working_directory() if terminal else "",
-        finds=shutil.which,
+        finds=shutil.which if terminal else None,
     )
 
 

@@ -1,8 +1,6 @@
 """`ultra-ports resolve` and `ultra-ports who`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from msgspec.structs import replace
@@ -34,14 +32,10 @@ from resolver.cli.options import (
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.cli.stale import resolve_stale
-from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
 from resolver.leases import assigned
-from resolver.model import Whose
+from resolver.model import Report, Whose
 from resolver.project import names
-
-if TYPE_CHECKING:
-    from resolver.model import Report
 
 EPILOG = options.EPILOG
 WHO_EPILOG = """\b
@@ -105,10 +99,9 @@ def resolve(
 
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
-    about = arguments_of(file, profile, project)
     _check(
         {
-            "-f, --profile and --project go with --compose": about != ComposeArguments()
+            "-f, --profile and --project go with --compose": bool(file or profile or project)
             and not compose,
             "--mine and --anybody contradict each other": mine and anybody,
             "--json and --plan-out - both want stdout": json and plan_out == files.STREAM,
@@ -141,6 +134,7 @@ def resolve(
         elif compose:
             from resolver.cli.compose import resolve_project
 
+            about = arguments_of(file, profile, project)
             report, plan = resolve_project(about, wanted, terminal, policy, plans=plans)
         elif plans:
             report, plan = api.plan(*wanted, **policy)

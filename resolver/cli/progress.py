@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from resolver.model import Classification, Outcome, Step
 
-log = logging.getLogger(__name__)
-
 _PATIENCE_SECONDS = 0.5  # of waiting that need no explanation
 
 
@@ -84,7 +82,7 @@ class Terminal:
 
     def did(self, action: str) -> None:
         """Remembers it, for Ctrl-C."""
-        log.info("did: %s", action)
+        logging.getLogger(__name__).info("did: %s", action)
         (self._begun if self._running else self._done).append(escape(action))
 
     def waiting(self, what: str, seconds_left: float) -> None:

@@ -21,7 +21,7 @@ from resolver.gather.engine_choice import patience_seconds
 from resolver.gather.namespaces import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
 from resolver.host.background import begin
-from resolver.host.engine_client import is_there, load_sdk
+from resolver.host.engine_client import is_there, load_sdk, socket_path
 from resolver.model import EngineState, PortRequest
 
 if TYPE_CHECKING:
@@ -148,14 +148,13 @@ def _is_same(one: _EngineAnswer, other: _EngineAnswer) -> bool:
 def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_EngineAnswer]:
     """Every engine's answer, the chosen one's first.
 
-    Each is asked in a thread of its own, for as long as all of them together may take: the SDK's
-    own limit is for each read. What comes too late is dropped. Loading the SDK is slow, so that
-    does not count.
+    Each that is there is asked in a thread of its own, for as long as all of them together may
+    take: the SDK's own limit is for each read. What comes too late is dropped. Loading the SDK is
+    slow, so that does not count.
     """
-    asked = [each for each in inquiries if each.engine.error is None]
-    deadline = time.monotonic() + limit_seconds
-    if any(is_there(each.engine.endpoint) for each in asked):
-        deadline += load_sdk()
+    there = [each for each in inquiries if is_there(each.engine.endpoint)]
+    asked = [each for each in there if each.engine.error is None]
+    deadline = time.monotonic() + limit_seconds + (load_sdk() if asked else 0)
     calls = {
         each.engine.endpoint: begin(
             f"engine {each.engine.endpoint}",
@@ -176,6 +175,9 @@ def _answer(
     endpoint = state.endpoint
     if state.error is not None:
         return _EngineAnswer(state)
+    if endpoint not in calls:
+        why = f"there is no engine at {socket_path(endpoint)}"
+        return _EngineAnswer(replace(state, error=why, absent=True))
     try:
         left = max(0.0, deadline - time.monotonic())
         return _EngineAnswer(state, calls[endpoint].result(left))

@@ -35,9 +35,7 @@ DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _ID_LENGTH = 64
 _CONTAINER_ID = r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
 # Mounted into every container from the engine's folder for it (Docker and Podman alike)
-_CONTAINER_FILES = re.compile(
-    r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
-)
+_CONTAINER_FILES = r"containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
 # Where engines put their sockets: Docker ("Daemon socket option", "Rootless mode", "Docker
 # Desktop"), podman-system-service(1), OrbStack and Colima by their own documentation
 _SYSTEM_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
@@ -203,7 +201,7 @@ def own_container_id() -> str | None:
 
 def mounted_container_id(mountinfo: str) -> str | None:
     """The container whose files are mounted over those of its root (proc_pid_mountinfo(5))."""
-    match = _CONTAINER_FILES.search(mountinfo) if "containers/" in mountinfo else None
+    match = re.search(_CONTAINER_FILES, mountinfo) if "containers/" in mountinfo else None
     return match[1] if match else None
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-log = logging.getLogger(__name__)
-
 # A question must not open a pager, ask for a password, or answer in another language.
 _QUIET = {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "PAGER": "cat"}
 NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
@@ -69,6 +67,7 @@ def run_command(
             if child.returncode is None:  # not reaped: the number is still its own
                 _kill_group(child.pid)
             raise
+    log = logging.getLogger(__name__)
     log.debug("%s: exit status %s", " ".join(argv), child.returncode)
     return Completed(
         child.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")

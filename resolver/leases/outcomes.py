@@ -23,6 +23,7 @@ from resolver.project.location import root
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from resolver.leases.state import StateDirectory
 
 _HEAD = b"ultra-ports outcomes 1\n"  # nothing else is ever written to
 _DIGITS = 20  # fixed, so that the file has always the same length
@@ -35,8 +36,9 @@ def count(report: Report, environ: Mapping[str, str]) -> None:
     if report.dry_run:
         return
     try:
-        with _opened(environ) as opened:
-            _add(opened, [port.verdict for port in report.ports])
+        if _directory(environ).was_used:
+            with _opened(environ) as opened:
+                _add(opened, [port.verdict for port in report.ports])
     except (OSError, UltraPortsError):
         return
 
@@ -65,13 +67,16 @@ def read(environ: Mapping[str, str]) -> dict[Verdict, int] | None:
 @contextmanager
 def _opened(environ: Mapping[str, str], *, make: bool = False) -> Iterator[int]:
     """The file's descriptor."""
-    directory = state_directory(environ, lambda: root(Path.cwd()))
-    with own_files.folder(directory.path, make=make) as folder:
+    with own_files.folder(_directory(environ).path, make=make) as folder:
         opened = folder.open(OUTCOMES, make=make)
     try:
         yield opened
     finally:
         os.close(opened)
+
+
+def _directory(environ: Mapping[str, str]) -> StateDirectory:
+    return state_directory(environ, lambda: root(Path.cwd()))
 
 
 def _add(opened: int, verdicts: list[Verdict]) -> None:

@@ -112,8 +112,10 @@ def only_mine(start: Path) -> bool:
         path, raw, _ = _nearest(start)
     except UsageError:
         return True
+    if "resolve" not in raw:
+        return False
     try:
-        found: _Resolve = checked(raw.get("resolve", {}), _Resolve, "resolve")
+        found: _Resolve = checked(raw["resolve"], _Resolve, "resolve")
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     return found.only == MINE

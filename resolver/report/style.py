@@ -172,8 +172,11 @@ def masked(text: str) -> str:
 
 def _masked(words: Sequence[str]) -> Iterator[str]:
     for before, word in pairwise(("", *words)):
-        if re.fullmatch(rf"--{_NAME}", before, re.IGNORECASE) and not word.startswith("-"):
+        option = before.startswith("--") and re.fullmatch(f"--{_NAME}", before, re.IGNORECASE)
+        if option and not word.startswith("-"):
             yield _HIDDEN
+        elif "=" not in word and "@" not in word:
+            yield word
         else:
             bare = re.sub(r"(://[^/@\s:]*:)[^/@\s]+@", rf"\1{_HIDDEN}@", word)
             value = r".+" if re.match(rf"{_NAME}=", bare, re.IGNORECASE) else r"[^\s;&|'\"]+"

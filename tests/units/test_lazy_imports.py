@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.lab.ports import free_port
 
 ROOT = Path(__file__).parents[2] / "resolver"
+LOADED_AT_ONCE = {"psutil", "shutil", "logging", "concurrent.futures", "resolver.strategies.choose"}
+"""Where imports are not lazy: what a free port does not need, and stands at the top of a file."""
 
 
 def unloaded(text: str) -> set[str]:
@@ -87,3 +89,4 @@ def test_a_free_port_loads_nothing_that_is_for_others(tmp_path: Path) -> None:
     assert "resolver.pipeline" in found
     others = {"docker", "tabulate", "sqlite3", "tomllib", "dotenv", "resolver.classify"}
     assert found.isdisjoint(others)
+    assert found.isdisjoint(LOADED_AT_ONCE) is hasattr(sys, "set_lazy_imports")
