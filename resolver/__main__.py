@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 
-_OBJECTS = 50_000  # are made before anybody looks for cycles among them: modules leave none
+_OBJECTS = 100_000  # are made before anybody looks for cycles among them: modules leave none
 
 
 def main() -> None:
