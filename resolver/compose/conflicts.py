@@ -177,23 +177,23 @@ def _luck(entry: Published, others: tuple[str, ...]) -> Finding:
 
 def _ephemeral(entries: Iterable[Published], limits: HostLimits) -> Iterator[Finding]:
     """One for all of them: there is one way out, whoever has such a port."""
-    risky = {
-        entry: ports
-        for entry in entries
-        if (ports := tuple(each for each in entry.requests if _is_given_away(each, limits)))
-    }
+    risky: dict[str, list[list[PortRequest]]] = {}
+    for entry in entries:
+        if ports := [each for each in entry.requests if _is_given_away(each, limits)]:
+            risky.setdefault(entry.service, []).append(ports)
     if not risky:
         return
-    named = [f"{_named(ports)} of {entry.service}" for entry, ports in risky.items()]
+    named = [f"{' and '.join(map(_named, ports))} of {name}" for name, ports in risky.items()]
     more = [f"{len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
     first, last = limits.ephemeral[0], limits.ephemeral[-1]
+    is_one = sum(map(len, risky.values())) == 1
     yield warning(
         Code.EPHEMERAL,
-        f"{', '.join([*named[:_MOST_NAMED], *more])} {'is' if len(named) == 1 else 'are'} in the "
+        f"{', '.join([*named[:_MOST_NAMED], *more])} {'is' if is_one else 'are'} in the "
         f"ephemeral range ({first}-{last}): an outgoing connection may have it just when the "
         "container starts",
-        tuple(dict.fromkeys(entry.service for entry in risky)),
-        tuple(port for ports in risky.values() for port in ports),
+        tuple(risky),
+        tuple(chain.from_iterable(chain.from_iterable(risky.values()))),
         f"choose a port below {first}",
     )
 

@@ -173,7 +173,7 @@ def _tools(there: NatRules) -> Iterator[str]:
     To list the old tables would load them where they are not there.
     """
     for tool in _SAVES:
-        backends = {"legacy": tool in there.old, "nft": bool(there.new)}
+        backends = {"legacy": tool in there.old, "nft": tool in (there.new or ())}
         default = _default_backend(tool)
         if backends.pop(default, any(backends.values())):
             yield tool

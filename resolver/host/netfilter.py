@@ -26,6 +26,7 @@ _OLD_TABLES = {
     "iptables": "/proc/net/ip_tables_names",
     "ip6tables": "/proc/net/ip6_tables_names",
 }
+_FAMILIES = {socket.AF_INET: "iptables", socket.AF_INET6: "ip6tables"}
 
 
 class NatRules(Struct, frozen=True):
@@ -33,19 +34,22 @@ class NatRules(Struct, frozen=True):
 
     Attributes:
         old: the tools whose old tables for this exist: `iptables`, `ip6tables`.
-        new: whether a rule of nf_tables could; None where these may not be read, neither here nor
-            by the tools that list them (capabilities(7), CAP_NET_ADMIN).
+        new: the tools in whose families a rule of nf_tables could, or neither's; None where these
+            may not be read, neither here nor by the tools that list them (capabilities(7),
+            CAP_NET_ADMIN).
         native: whether one of these has an expression of nf_tables' own, which only nft(8) lists.
     """
 
     old: frozenset[str]
-    new: bool | None
+    new: frozenset[str] | None
     native: bool
 
     @property
     def may_redirect(self) -> bool | None:
         """False where no rule does; True where one may, or cannot be ruled out; None: unknown."""
-        return bool(self.old) or self.new
+        if self.old or self.native or self.new:
+            return True
+        return None if self.new is None else False
 
 
 def nat_rules() -> NatRules:
@@ -58,8 +62,10 @@ def nat_rules() -> NatRules:
         if error.errno == errno.EPERM:
             return NatRules(old, new=None, native=False)
         unknown = error.errno != errno.EPROTONOSUPPORT  # this kernel has no such rules
-        return NatRules(old, new=unknown, native=unknown)
-    return NatRules(old, new=bool(found), native=any(tells(each, _NATIVE) for each in found))
+        return NatRules(old, frozenset(_OLD_TABLES if unknown else ()), native=unknown)
+    families = {each[0] for each in found}  # nfgen_family
+    new = frozenset(tool for family, tool in _FAMILIES.items() if family in families)
+    return NatRules(old, new, native=any(tells(each, _NATIVE) for each in found))
 
 
 def _lines(path: str) -> list[str]:

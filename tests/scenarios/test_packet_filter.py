@@ -346,10 +346,15 @@ def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:
     ("rule", "run_for_it", "spared"),
     [
         ("iptables-legacy -t nat -L >/dev/null", "iptables", ("ip6tables", "nft -j")),
-        (TELLING["DNAT"], "iptables", ("nft -j", "legacy-save")),
-        (RULES["nft"].format(port=80, address="10.77.1.2"), "nft -j list", ("legacy-save",)),
+        (TELLING["DNAT"], "iptables", ("nft -j", "legacy-save", "ip6tables")),
+        (
+            RULES["nft"].format(port=80, address="10.77.1.2"),
+            "nft -j list",
+            ("legacy-save", "ip6tables"),
+        ),
+        (TELLING["IPv6"], "ip6tables", ("nft -j", "legacy-save", " iptables")),
     ],
-    ids=["old", "new", "native"],
+    ids=["old", "new", "native", "IPv6"],
 )
 def test_a_tool_is_run_where_it_would_list_a_rule(
     rule: str, run_for_it: str, spared: tuple[str, ...]

@@ -156,13 +156,13 @@ def test_the_ephemeral_range() -> None:
     assert codes(service("web", entry("web", 40000))) == [(Severity.WARNING, Code.EPHEMERAL)]
     [warned] = found(
         service("web", entry("web", 40000)),
-        service("db", entry("db", 40001), entry("db", 8080)),
+        service("db", entry("db", 40001), entry("db", 8080), entry("db", 40003)),
         service("media", entry("media", 50000, 50009)),
     )
     assert warned.services == ("web", "db", "media")
-    assert {each.port for each in warned.requests} == {40000, 40001, *range(50000, 50010)}
+    assert {each.port for each in warned.requests} == {40000, 40001, 40003, *range(50000, 50010)}
     assert warned.message.startswith(
-        "40000/tcp of web, 40001/tcp of db, 50000/tcp to 50009/tcp of media are in the ephemeral "
+        "40000/tcp of web, 40001/tcp and 40003/tcp of db, 50000/tcp to 50009/tcp of media are in "
     )
     reserved = HostLimits(ephemeral=range(32768, 61000), reserved=frozenset({40000}))
     assert not found(service("web", entry("web", 40000)), machine=reserved)
