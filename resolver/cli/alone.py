@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from resolver import api
 from resolver.cli import options
-from resolver.cli.output import say, show
+from resolver.cli.output import NOTHING_HELD, say, show
 from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.model import Whose
@@ -33,6 +33,7 @@ def chosen() -> list[str]:
         quiet=False,
         verbose=False,
         lists=True,
+        nothing=NOTHING_HELD,
     )
     if not found.ports:
         raise typer.Exit

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from resolver.model import Report
 
+NOTHING_HELD, NOTHING_TO_FREE = "no port is held", "no port has to be freed"
 _PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
 
 
@@ -34,17 +35,20 @@ def show(
     verbose: bool,
     lists: bool = False,
     again: tuple[str, ...] = (),
+    nothing: str = NOTHING_TO_FREE,
 ) -> None:
     """The report on stdout, in one table where it `lists`; what is said beside it on stderr.
 
-    `again` is the command line that does what a dry run shows.
+    `again` is the command line that does what a dry run shows; `nothing` is said of no ports.
     """
     if not (quiet and report.exit_status == 0):
         say((*report.notes, *(report.verbose_notes if verbose else ())))
     if json:
         print_json(machine.envelope(report))
     elif not quiet:
-        print(fit(_text(report, style(verbose=verbose, again=again), lists=lists and not verbose)))
+        to = style(verbose=verbose, again=again)
+        lines = listing(report.ports, to) if lists and not verbose else stories(report.ports, to)
+        print(fit(lines if report.ports else nothing))
 
 
 def say(messages: Iterable[str], hint: str = "") -> None:
@@ -92,12 +96,6 @@ def _working_directory() -> str:
         return str(Path.cwd())
     except OSError:  # it was deleted
         return ""
-
-
-def _text(report: Report, to: TextStyle, *, lists: bool) -> str:
-    if not report.ports:
-        return "no port is held" if report.command == "who" else "no port has to be freed"
-    return listing(report.ports, to) if lists else stories(report.ports, to)
 
 
 def fit(text: str) -> str:

@@ -29,9 +29,9 @@ from resolver.cli.options import (
     Verbose,
     Yes,
 )
-from resolver.cli.output import show
+from resolver.cli.output import NOTHING_HELD, NOTHING_TO_FREE, show
 from resolver.cli.progress import Terminal
-from resolver.cli.stale import resolve_stale
+from resolver.cli.stale import NOTHING_LEFT, resolve_stale
 from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.model import Report, Whose
@@ -153,6 +153,7 @@ def resolve(
         quiet=quiet or plan_out == files.STREAM,
         verbose=verbose,
         again=_in_earnest(plan_out) if report.dry_run else (),
+        nothing=NOTHING_LEFT if stale else NOTHING_TO_FREE,
     )
     return int(report.exit_status)
 
@@ -217,5 +218,12 @@ def who(
     _check({"--stale finds the ports itself": stale and bool(ports)})
     policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
     report = api.stale(**policy) if stale else api.who(*options.wanted(ports), **policy)
-    show(report, json=json, quiet=quiet, verbose=verbose, lists=not (ports or stale))
+    show(
+        report,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+        lists=not (ports or stale),
+        nothing=NOTHING_LEFT if stale else NOTHING_HELD,
+    )
     return int(report.exit_status)

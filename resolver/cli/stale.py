@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.cli.progress import Terminal
     from resolver.model import Report
 
+NOTHING_LEFT = "nothing was left behind"
 _APPLYING = ("grace_seconds", "settle_seconds", "docker_timeout_seconds", "use_docker")
 
 

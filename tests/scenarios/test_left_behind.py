@@ -94,7 +94,9 @@ def test_what_was_left_behind_is_found_and_ended(
     assert not alive(deleted.pid)
     assert not alive(left)
     assert alive(living.pid)
-    assert run("resolve", "--stale").status == 0
+    for command in ("who", "resolve"):
+        nothing = run(command, "--stale")
+        assert (nothing.status, nothing.stdout) == (0, "nothing was left behind\n")
 
 
 @pytest.mark.root
