@@ -123,7 +123,7 @@ def diagnose(
     if not classified:
         return Diagnosis(snapshot)
     plan = choose(classified, policy, snapshot.own)
-    if requests is not None and not policy.force:
+    if requests is not None:
         plan = without_vain_steps(plan, [each for each in requests if each not in free])
     return Diagnosis(snapshot, plan)
 

@@ -141,14 +141,15 @@ def test_what_let_go_of_the_port_before_the_answer(lab: Lab) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["gently", "by force"])
 def test_nothing_is_ended_for_a_port_that_another_user_keeps(
-    lab: Lab, as_nobody: tuple[str, ...]
+    lab: Lab, as_nobody: tuple[str, ...], force: tuple[str, ...]
 ) -> None:
     port = free_port()
     theirs = lab.start("answering", port, "--tcp", "127.0.0.1", prefix=as_nobody, log=False)
     roots = lab.start("answering", port, "--tcp", "127.0.0.2")
 
-    run = resolve("--no-docker", port, prefix=as_nobody)
+    run = resolve("--no-docker", *force, port, prefix=as_nobody)
 
     report = run.port(f"{port}/tcp")
     assert (run.status, report["verdict"]) == (4, "hidden"), run.stdout + run.stderr
