@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 # For `python -S`, which starts faster and is not measured, but knows no packages.
 PACKAGES = os.pathsep.join([str(ROOT), *(p for p in sys.path if p.endswith("-packages"))])
 READY_SECONDS = 20.0
-POLL_SECONDS = 0.02
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.02, 0.25
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -45,11 +45,17 @@ def unavailable(reason: str) -> NoReturn:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
-    """Polls until the condition is true; fails the test after `seconds`."""
+    """Polls until the condition is true; fails the test after `seconds`.
+
+    What takes long to find out, such as what a command says, is asked half of the time.
+    """
     deadline = time.monotonic() + seconds
+    asked = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(POLL_SECONDS)
+        answered = time.monotonic()
+        assert answered < deadline, f"not within {seconds} s: {what}"
+        time.sleep(min(max(POLL_SECONDS, answered - asked), LONGEST_POLL_SECONDS))
+        asked = time.monotonic()
 
 
 def stays_free(port: int, seconds: float = 2.0, transport: str = "tcp") -> bool:
