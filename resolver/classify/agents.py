@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.errors import CommandFailedError
+from resolver.host.processes import conmon_of
 from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
@@ -112,7 +113,7 @@ def _quadlet(holder: Holder, container: Container, unit: str, run: CommandRunner
 
     So it is with a quadlet's (podman-systemd.unit(5)) and those of podman-generate-systemd(1).
     """
-    rootless = container.by_command and container.uid != 0
+    rootless = bool(container.uid)
     systemctl = ("systemctl", "--user") if rootless else ("systemctl",)
     facts, unsure = _confirmed(container, (*systemctl, "show", unit, "-p", _PROPERTIES), run)
     policy = policy_of(facts) if facts else _UNKNOWN
@@ -144,6 +145,6 @@ def _confirmed(
         facts = properties(ask_text(run, argv, container.account))
     except CommandFailedError as error:
         return {}, f"systemd could not be asked: {error}"
-    if container.conmon_pid and facts.get("MainPID") == str(container.conmon_pid):
+    if facts.get("MainPID") == str(conmon_of(container)):
         return facts, ""
     return {}, f"its conmon is not the unit's MainPID, which is {facts.get('MainPID') or 'unknown'}"

@@ -37,6 +37,7 @@ _PORTS = {"--dport", "--dports", "--ports"}
 # Which packets for this machine all meet, and what is no condition at all
 _TRUE = {("-o", "lo"), ("--dst-type", "LOCAL")}
 _NO_CONDITIONS = {"-m", "-j", "-g", "--comment", "-p", "-d"} | _PORTS
+_QUOTED = r"[\"'\\]"
 _ADDRESSES = r"\[?(?P<first>[\da-fA-F.:]*?)(?:-(?P<last>[\da-fA-F.:]+?))?\]?"
 _DESTINATION = rf"{_ADDRESSES}(?::(?P<port>\d+)(?:-\d+)?)?\Z"
 _BARE_IPV6 = r"[\da-fA-F]*:[\da-fA-F:]*:[\da-fA-F.:]*(?:-[\da-fA-F:.]+)?\Z"
@@ -67,8 +68,8 @@ def _rules(tool: str, text: str) -> Iterator[Rule]:
         if line.startswith("*"):
             table = line[1:].strip()
         elif line.startswith("-A ") and table in _TABLES:
-            try:
-                words = shlex.split(line)
+            try:  # which takes a hundred times as long
+                words = shlex.split(line) if re.search(_QUOTED, line) else line.split()
             except ValueError:
                 continue
             yield _rule(tool, table, words)

@@ -8,8 +8,10 @@ match: then the packet also goes on.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from bisect import bisect_right
 from collections import defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -198,14 +200,34 @@ class _Sent(Struct, frozen=True):
     addresses: frozenset[Address]
 
 
+class _Chain:
+    """The rules of a chain; most of those of an orchestrator are about one port."""
+
+    def __init__(self) -> None:
+        self._of_one: Mapping[int, list[tuple[int, Rule]]] = defaultdict(list)
+        self._of_more: list[tuple[int, Rule]] = []
+        self._count = itertools.count()
+
+    def add(self, rule: Rule) -> None:
+        """Puts a rule at the end."""
+        [(first, last), *others] = rule.ports or ((1, 0),)
+        alike = self._of_one[first] if first == last and not others else self._of_more
+        alike.append((next(self._count), rule))
+
+    def about(self, port: int) -> list[Rule]:
+        """The rules that may be about a port, in their order."""
+        found = [*self._of_one.get(port, ()), *self._of_more]
+        return [rule for _, rule in sorted(found, key=itemgetter(0))]
+
+
 class _Traversal:
     """Packets on their way through one ruleset."""
 
     def __init__(self, ruleset: Ruleset) -> None:
         self._hooks = ruleset.hooks
-        self._chains: Mapping[str, list[Rule]] = defaultdict(list)
+        self._chains: Mapping[str, _Chain] = defaultdict(_Chain)
         for rule in ruleset.rules:
-            self._chains[rule.chain].append(rule)
+            self._chains[rule.chain].add(rule)
         ends = {end for rule in ruleset.rules for a, b in rule.ports for end in (a, b + 1)}
         self._ends = sorted(ends)  # between two of them every port goes the same way
         self._known: dict[object, list[_Sent]] = {}
@@ -230,7 +252,7 @@ class _Traversal:
     ) -> frozenset[Address]:
         """Goes through a chain; the addresses of the packets that do not come back."""
         done = _NOWHERE
-        for rule in self._chains.get(chain, ()):
+        for rule in self._chains[chain].about(request.port):
             met = rule.takes(request.transport, request.port, packets)
             if not met:
                 continue

@@ -105,7 +105,7 @@ class BoundedClient(APIClient):
         version: str = pong.headers.get("Api-Version", "")
         if not version and not pong.ok:
             answer = f"answers GET /_ping with status {pong.status_code}"
-            raise EngineError(f"{self._endpoint} {answer}, as a proxy does that forbids it")
+            raise EngineError(f"{self._endpoint} {answer}: no engine, or a proxy that forbids it")
         if not version:
             raise ValueError("this is no engine")
         return version

@@ -50,6 +50,23 @@ def runs_here(container: Container) -> bool:
     return bool(paths) if container.by_command else container.id in paths
 
 
+def conmon_of(container: Container) -> Pid | None:
+    """What watches over a container of podman's; None where that is not known.
+
+    podman's command line says so. Its API does not: there it is the parent of the main process, and
+    its command line has the container's whole id (conmon(8)).
+    """
+    if container.conmon_pid:
+        return Pid(container.conmon_pid)
+    try:
+        parent = psutil.Process(container.main_pid).parent() if container.main_pid else None
+        if parent is not None and container.id in parent.cmdline():
+            return Pid(parent.pid)
+    except (psutil.Error, ValueError):
+        pass
+    return None
+
+
 def _comm(pid: Pid) -> bytes:
     try:
         return read(f"/proc/{pid}/comm")

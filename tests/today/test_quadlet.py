@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,3 +79,37 @@ def test_the_unit_is_stopped_where_it_may_be(
     assert stays_free(port)
     state = users["alice"](*SYSTEMCTL, "show", unit, "--property=ActiveState", "--value")
     assert state in {"inactive", "failed"}  # httpd does not heed SIGTERM
+
+
+def test_behind_its_api_socket_the_unit_is_the_manager_too(users: dict[str, User]) -> None:
+    """The API's answer has no PID of conmon: it is the parent of the container's main process."""
+    alice, port, unit = users["alice"], free_port(), "behind-api.service"
+    file, listening = UNITS / "behind-api.container", Path("/run/user/1500/podman/podman.sock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    listening.parent.mkdir(exist_ok=True)
+    os.chown(listening.parent, 1500, 1500)
+    file.write_text(QUADLET.format(port=port))
+    serve = [*alice.prefix, "podman", "system", "service", "--time=0", f"unix://{listening}"]
+    service = subprocess.Popen(serve, cwd="/")
+    try:
+        wait_until(listening.exists, "podman serves its API")
+        alice(*SYSTEMCTL, "daemon-reload")
+        alice(*SYSTEMCTL, "start", unit)
+        wait_until(lambda: not is_free(port), "the unit is up")
+
+        report = alice.ultra("resolve", "--stop-services", str(port))
+
+        assert (report["exit_status"], report["ports"][0]["verdict"]) == (0, "freed"), report
+        [each, *_] = report["ports"][0]["holders"]
+        asked = {engine["endpoint"] for engine in report["engines"] if engine["asked"]}
+        assert f"unix://{listening}" in asked
+        assert (each["kind"], each["confidence"]) == ("service", "confirmed"), report
+        assert each["manager"]["policy"] == "Restart=always"
+        assert each["step"]["command_lines"] == [f"systemctl --user stop {unit}"]
+        assert stays_free(port)
+    finally:
+        alice(*SYSTEMCTL, "stop", unit, check=False)
+        file.unlink()
+        service.terminate()
+        service.wait(30)
+        listening.unlink(missing_ok=True)
