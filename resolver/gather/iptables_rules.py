@@ -15,7 +15,7 @@ from resolver.gather.packet_rules import (
     Rule,
     Ruleset,
     hosts,
-    network,
+    networks,
     other_ports,
     targets,
 )
@@ -84,7 +84,6 @@ def _rule(tool: str, table: str, words: Sequence[str]) -> Rule:
         transports = frozenset(each for each in Transport if each == protocol.value)
         transports = BOTH - transports if protocol.negated else transports
     address = found.get("-d")
-    net = network(address.value) if address else None
     conditions = [each for each in options if not _is_no_condition(each, jump)]
     return Rule(
         f"{table} {words[1]}",
@@ -92,7 +91,7 @@ def _rule(tool: str, table: str, words: Sequence[str]) -> Rule:
         (tool, "-t", table, "-D", *words[1:]),
         transports=transports,
         ports=_ports(options),
-        networks=(net,) if net else (),
+        networks=networks(address.value) if address else (),
         elsewhere=bool(address and address.negated),
         certain=not conditions,
         targets=tuple(_targets(jump, found)),

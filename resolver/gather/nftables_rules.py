@@ -7,7 +7,7 @@ rules nft lists no target: they are in `iptables_rules`.
 from __future__ import annotations
 
 import json
-from itertools import product
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from resolver.gather.packet_rules import (
     Rule,
     Ruleset,
     hosts,
-    network,
+    networks,
     other_ports,
     targets,
 )
@@ -261,9 +261,10 @@ def _any_of(kind: str, values: Sequence[Any], *, negated: bool = False) -> _Matc
         transports = frozenset({transport}) if transport else BOTH
         return _Match(transports, other_ports(found) if negated else found)
     if kind == "address":
-        networks = tuple(net for value in values if (net := network(_text(value))))
-        certain = len(networks) == len(values)
-        return _Match(networks=networks, elsewhere=negated and bool(networks), certain=certain)
+        known = [networks(*_text(value).split("-")) for value in values]
+        if not all(known):
+            return _SOMETHING
+        return _Match(networks=tuple(chain.from_iterable(known)), elsewhere=negated)
     if kind == "protocol":
         protocols = frozenset(_PROTOCOLS[each] for each in values if each in _PROTOCOLS)
         return _Match(BOTH - protocols if negated else protocols)

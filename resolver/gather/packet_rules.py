@@ -289,12 +289,15 @@ def targets(
         yield from (Destination(text, "", port) for port in range(first, end + 1))
 
 
-def network(text: str) -> Network | None:
-    """The network that a rule names; None where it is none."""
+def networks(first: str, last: str = "") -> tuple[Network, ...]:
+    """The network that a rule names, or those between two addresses; empty where it is none."""
     try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None
+        if last:
+            ends = (ipaddress.ip_address(first), ipaddress.ip_address(last))
+            return tuple(ipaddress.summarize_address_range(*ends))
+        return (ipaddress.ip_network(first, strict=False),)
+    except (ValueError, TypeError):
+        return ()
 
 
 def other_ports(ports: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

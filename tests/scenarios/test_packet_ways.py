@@ -100,6 +100,12 @@ RULES = {
         + "; "
         + INET.format("tcp dport 7120 redirect to :9999"),
         7121: INET.format("fib daddr type local tcp dport >= 7121 tcp dport < 7123 jump second"),
+        7124: "nft 'add set ip lab here { type ipv4_addr; flags interval; "
+        "elements = { 203.0.113.7, 10.77.9.0-10.77.9.2 }; }'; "
+        + IP.format(f"ip daddr @here tcp dport 7124 dnat to {HERE}:9999"),
+        7125: INET.format(
+            "ip daddr { 203.0.113.0/24, 10.0.0.1-10.0.0.9 } tcp dport 7125 jump second"
+        ),
         7123: "nft 'add rule ip lab early tcp dport 7123 tproxy to :9999 accept'",
     },
     "iptables-legacy": {
