@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from resolver.protocols import Clock, Watcher
 
-_NEAR = 4  # so many parents are looked at: loop → npm → sh → node
+_NEAR = 12  # so many parents are looked at: loop → npm → sh → npm → sh → npm → sh → node
 _SURE = 2  # looks in a row: between two commands of a loop, a shell seems to be at its prompt
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resolver.protocols import CommandRunner
 
 _NEAR = 4  # so many parents are looked at: nodemon → sh -c → node
+_FAR = 12  # and so many where it was seen: loop → npm → sh → npm → sh → npm → sh → node
 _WATCHERS = frozenset(
     {"nodemon", "watchmedo", "watchfiles", "watchexec", "cargo-watch", "entr", "air", "reflex",
      "ts-node-dev", "node-dev", "wgo"}
@@ -68,8 +69,8 @@ def _observed(master: Process, near: list[Process], snapshot: Snapshot) -> Proce
     """The nearest process above both this holder and one that was ended earlier in this run."""
     if master.identity in {ended.identity for ended in snapshot.ended}:
         return None
-    earlier = {identity for ended in snapshot.ended for identity in ended.ancestors[:_NEAR]}
-    return next((process for process in near[:_NEAR] if process.identity in earlier), None)
+    earlier = {identity for ended in snapshot.ended for identity in ended.ancestors[:_FAR]}
+    return next((process for process in near[:_FAR] if process.identity in earlier), None)
 
 
 def _suspected(master: Process, near: list[Process]) -> Process | None:

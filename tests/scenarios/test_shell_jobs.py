@@ -109,6 +109,19 @@ def test_a_loop_that_sleeps_and_what_ends_it(lab: Lab, name: str) -> None:
         assert lab.frees(port, seconds=4)
 
 
+def test_a_loop_far_above_its_server(lab: Lab, tmp_path: Path) -> None:
+    """As one around scripts of npm that call each other."""
+    port, called = free_port(), ""
+    for number in range(6):
+        script = tmp_path / f"{number}.sh"
+        script.write_text(f"{called or serving(port)}\ntrue\n", encoding="utf-8")
+        called = f"sh {script}"
+    with typed(lab, "bash", f"while true; do {called}; sleep 2; done", port) as terminal:
+        [command] = advice(port)
+
+        assert command == ["kill", "-HUP", str(terminal.pid)]
+
+
 def test_ctrl_c_ends_the_loop_where_it_sleeps(lab: Lab) -> None:
     port = free_port()
     with typed(lab, "bash", f"while true; do {serving(port)}; sleep 2; done", port) as terminal:
