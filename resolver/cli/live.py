@@ -8,8 +8,10 @@ import select
 import signal
 import sys
 import termios
+import time
 import tty
 from collections import deque
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
@@ -18,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resolver.cli.output import fit
-from resolver.report.events import HEADERS, line, row
+from resolver.report.events import HEADERS, description, moment, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _KEPT = 200  # events
 _SHARE = 3  # of the screen's lines, this part is the events'
 _CUT_FIRST = {"HOLDER", "RESERVED FOR"}  # columns, on a narrow terminal
+_WHERE_FILLED = {"RESPAWNS", "RESERVED FOR"}
 _QUIT = {b"q", b"Q"}
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -158,9 +161,10 @@ def _content(
     watching: Watch, past: Iterable[Event], height: int
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """The rows of the table and the events for a screen of so many lines."""
-    rows = [row(history, watching.lease_on(history.request)) for history in watching.histories]
+    day = time.strftime("%Y-%m-%d")
+    rows = [row(each, watching.lease_on(each.request), day) for each in watching.histories]
     rows = [each for each in rows if watching.is_narrow or each[1] == "held"]
-    events = [line(event) for event in past]
+    events = [f"{moment(event.at, day)} {description(event)}" for event in past]
     for_events = min(len(events), max(height // _SHARE, height - len(rows) - 4))
     room = max(2, height - for_events - 3)
     if len(rows) > room:
@@ -170,10 +174,14 @@ def _content(
 
 def _view(rows: list[tuple[str, ...]], events: list[str]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="")
-    for header in HEADERS:
+    filled = {
+        header for cells in rows for header, cell in zip(HEADERS, cells, strict=False) if cell
+    }
+    shown = [header not in _WHERE_FILLED or header in filled for header in HEADERS]
+    for header in compress(HEADERS, shown):
         table.add_column(header, no_wrap=header not in _CUT_FIRST, overflow="crop")
     for cells in rows:
-        table.add_row(*map(_text, cells))
+        table.add_row(*map(_text, compress(cells, shown)))
     below = ("", *events, "q ends it; nothing is touched")
     return Group(table, *map(_text, below))
 

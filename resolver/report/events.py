@@ -91,9 +91,14 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
-def row(history: PortHistory, lease: Lease | None) -> tuple[str, ...]:
-    """One port for the live view: title, state, holder, since when, respawns, lease."""
-    since = when(history.since.at)
+def moment(epoch_seconds: float, day: str) -> str:
+    """Local time for the live view; the date only where that is not the `day` (`2026-11-23`)."""
+    return when(epoch_seconds).removeprefix(f"{day} ")
+
+
+def row(history: PortHistory, lease: Lease | None, day: str) -> tuple[str, ...]:
+    """One port for the live view of a day: title, state, holder, since when, respawns, lease."""
+    since = moment(history.since.at, day)
     return (
         _title(history),
         "held" if history.holders else "free",

@@ -105,9 +105,15 @@ def _setsid() -> str:
 class Terminal:
     """`ultra-ports watch` on a terminal of its own, in a `shell` with job control or in none."""
 
-    def __init__(self, *arguments: str, term: str = "xterm", shell: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        term: str = "xterm",
+        shell: Sequence[str] = (),
+        columns: int = 100,
+    ) -> None:
         self._main, self._side = pty.openpty()
-        self.resize(24, 100)
+        self.resize(24, columns)
         self.modes = termios.tcgetattr(self._side)
         with interruptible():
             self.popen = subprocess.Popen(
@@ -149,6 +155,20 @@ class Terminal:
         while select.select([self._main], [], [], 0)[0]:
             self.said += os.read(self._main, 65536)
         return self.said
+
+
+def test_a_narrow_terminal_has_ports_and_holders(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+    with Terminal(str(port), "--no-docker", columns=50) as terminal:
+        terminal.shows("before ")
+        shown = terminal.said.decode()
+        assert re.search(rf"{port}/tcp +held +python\S* {server.pid} .*before [\d:]{{8}}", shown)
+        server.popen.kill()
+        terminal.shows("released by")
+        terminal.type(b"q")
+        assert terminal.ended() == 0
+        assert re.search(rf"[\d:]{{8}} {port}/tcp released by", terminal.said.decode())
 
 
 def test_json_lines(lab: Lab) -> None:
