@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -21,6 +22,7 @@ from resolver.gather.processes import own_line
 from resolver.leases import owner as owners
 from resolver.leases import rules
 from resolver.leases import scope as scopes
+from resolver.leases.assigned import with_leases
 from resolver.leases.duration import seconds
 from resolver.project.file import is_name
 from resolver.project.location import root
@@ -109,7 +111,8 @@ def reserve(
     service, port = _named(service, port)
     if project and not project.strip():
         raise UsageError("--project wants a name")
-    requests = _requests(service, port, found)
+    as_leased = found if project or scope else with_leases(found, os.environ)
+    requests = _requests(service, port, as_leased)
     terms = Terms(
         scope=scopes.current(os.environ, scope),
         project=project or found.name,
@@ -132,6 +135,8 @@ def reserve(
     with opened(found.root) as store:
         if not store.lasting and not hold:
             raise StoreError("not reserved: it would be forgotten at once", "--hold keeps it")
+        if ttl is None:
+            terms = _no_shorter(terms, service, requests, store)
         reserved = reserve_port(service, requests, terms, store)
         lease = cast("Lease", reserved.lease)
         try:
@@ -279,6 +284,23 @@ def _ttl(wanted: str | None, terms: Terms, where: Here) -> float | None:
         return seconds(wanted)
     nobody_renews = terms.owner is None or rules.bounded(terms.scope, where)
     return RESERVATION_SECONDS if nobody_renews and not terms.held else None
+
+
+def _no_shorter(
+    terms: Terms, service: str, requests: Sequence[PortRequest], store: LeaseStore
+) -> Terms:
+    """For at least as long as the service has that port already, as by `assign`."""
+    if terms.owner is not None or terms.ttl_seconds is None:
+        return terms
+    mine = (terms.project, terms.place, service, None)
+    lasts = (
+        lease.expires_at - time.time()
+        for lease in store.leases(terms.scope)
+        if (lease.project, lease.place, lease.service, lease.owner) == mine
+        and [lease.request] == [*requests]
+        and lease.expires_at is not None
+    )
+    return replace(terms, ttl_seconds=max(terms.ttl_seconds, *lasts, 0))
 
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Selection:

@@ -126,6 +126,24 @@ def test_a_second_time_is_the_same_reservation(shop: Shop) -> None:
     assert abs(lease["expires_at"] - time.time() - 48 * HOURS) < 120
 
 
+def test_what_was_assigned_is_reserved_where_it_is_and_for_as_long(lab: Lab, shop: Shop) -> None:
+    server = lab.start("prefork", shop.api)
+    assigned = shop("assign", "api", "--json").json["services"][0]["port"]
+    server.popen.kill()
+    [before] = shop.leases()
+
+    run = shop("reserve", "api")
+
+    assert (run.status, run.stdout) == (0, f"{assigned}\n"), run.stderr
+    assert assigned != shop.api
+    [after] = shop.leases()
+    assert abs(after["expires_at"] - before["expires_at"]) < 120
+    assert shop("env", "api").stdout == f"{assigned}\n"
+    shop("reserve", "api", "--ttl", "1h")
+    [asked] = shop.leases()
+    assert abs(asked["expires_at"] - time.time() - HOURS) < 120
+
+
 @pytest.mark.parametrize("output", ["/dev/full", "a reader that has left"])
 @pytest.mark.parametrize("before", [False, True])
 def test_what_cannot_be_told_is_not_reserved(shop: Shop, output: str, *, before: bool) -> None:
