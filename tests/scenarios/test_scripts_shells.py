@@ -24,8 +24,10 @@ pytestmark = pytest.mark.slow
 
 FAST = "--settle 0.3 --grace 2"
 STRICT = "set -eu; if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi"
+# What brings the functions into a shell; they are one text in both
+SOURCED = f". {SCRIPTS}/clear_port.sh"
 WAYS = {
-    "sourced": f". {SCRIPTS}/clear_port.sh",
+    "sourced": SOURCED,
     "shell-init": 'eval "$(ultra-ports shell-init)"',
 }
 RECORD = "{ set; set +o; set -o; trap; alias; pwd; umask; ulimit -a; }"
@@ -79,9 +81,9 @@ def test_a_port_is_freed_and_the_shell_is_as_it_was(
     assert after == before
 
 
-def test_a_failure_is_the_functions_status_and_no_exit(sh: tuple[str, ...], defined: str) -> None:
+def test_a_failure_is_the_functions_status_and_no_exit(sh: tuple[str, ...]) -> None:
     script = f"""
-    {defined}
+    {SOURCED}
     clear_port nonsense; echo "first $?"
     clear_port; echo "second $?"
     clear_port -h; echo "third $?"
@@ -95,17 +97,17 @@ def test_a_failure_is_the_functions_status_and_no_exit(sh: tuple[str, ...], defi
     assert "usage: kill_api_ports [OPTIONS] [PORT...]" in done.stderr
 
 
-def test_a_failure_ends_a_script_that_wants_that(sh: tuple[str, ...], defined: str) -> None:
-    done = run(*sh, "-c", f"{defined}\n{STRICT}\nclear_port nonsense\necho wrong")
+def test_a_failure_ends_a_script_that_wants_that(sh: tuple[str, ...]) -> None:
+    done = run(*sh, "-c", f"{SOURCED}\n{STRICT}\nclear_port nonsense\necho wrong")
 
     assert (done.status, done.stdout) == (2, "")
 
 
-def test_what_is_held_by_the_caller_is_refused(sh: tuple[str, ...], defined: str) -> None:
+def test_what_is_held_by_the_caller_is_refused(sh: tuple[str, ...]) -> None:
     """The shell's parent holds the port: never ended, and the status is that of ultra-ports."""
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
-        done = run(*sh, "-c", f"{defined}\nclear_port {FAST} {port}; echo $?")
+        done = run(*sh, "-c", f"{SOURCED}\nclear_port {FAST} {port}; echo $?")
 
     assert done.stdout.splitlines()[-1] == "3"
     assert f"{port}/tcp still held" in done.stdout
@@ -127,13 +129,13 @@ def test_what_is_held_by_the_caller_is_refused(sh: tuple[str, ...], defined: str
     ],
 )
 def test_kill_api_ports_has_a_default(
-    defined: str, words: str, variables: dict[str, str], wanted: str, tmp_path: Path
+    words: str, variables: dict[str, str], wanted: str, tmp_path: Path
 ) -> None:
     """What is at 8085 on this machine is nobody's business: nothing is done here."""
     port = str(free_port())
     (tmp_path / ".git").mkdir()
     variables = {name: value.replace("PORT", port) for name, value in variables.items()}
-    called = f"{defined}\nkill_api_ports -n {words.replace('PORT', port)}"
+    called = f"{SOURCED}\nkill_api_ports -n {words.replace('PORT', port)}"
 
     for name in ("dash", "zsh"):
         done = run(*shell(name), "-c", called, cwd=tmp_path, env=variables)
