@@ -74,7 +74,10 @@ class Terminal:
         print(fit(before(step, holders, style())), file=sys.stderr)
         ends = "End" if isinstance(step, KillStep) else "Stop"
         print(f"{ends} it? [y/N] ", end="", file=sys.stderr, flush=True)
-        return "" if sys.stdin.readline().strip().lower() in {"y", "yes"} else "you said no"
+        answer = sys.stdin.readline()
+        if answer.strip().lower() in {"y", "yes"}:
+            return ""
+        return "you said no" if answer else "nobody answered"
 
     def started(self, step: Step) -> None:
         """Remembers what is under way, for Ctrl-C."""

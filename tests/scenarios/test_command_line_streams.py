@@ -55,6 +55,7 @@ def test_a_closed_standard_stream(lab: Lab, closed: str) -> None:
     asked = ultra("resolve", str(port), "-i", *QUICK, prefix=shell)
     assert asked.status == 1
     assert "internal error" not in asked.stderr
+    assert ("skipped: nobody answered" in asked.stdout) == (closed != ">&-")
     assert answered_by(port) == server.pid
 
     run = ultra("resolve", str(port), *QUICK, prefix=shell)
