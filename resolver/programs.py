@@ -123,7 +123,10 @@ _INTERPRETERS = frozenset(
     {"python", "ipython", "pypy", "node", "ruby", "perl", "php", "lua"}
     | {"sh", "bash", "dash", "zsh", "ksh"}
 )
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "ash"})
+_SHELLS = frozenset(
+    {"sh", "bash", "dash", "zsh", "ksh", "mksh", "yash", "fish", "ash", "csh", "tcsh"}
+    | {"nu", "pwsh", "elvish", "osh", "ysh"}
+)
 # Read-eval-print loops: with no program to run, somebody types into them
 _PROMPTS = frozenset(
     {"irb", "psql", "mysql", "sqlite3", "redis-cli", "R", "julia", "ghci", "deno", "bun", "pry"}

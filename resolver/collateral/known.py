@@ -132,8 +132,8 @@ KNOWN: tuple[Known, ...] = (
         "python python3* pypy* ipython*",
         "an interpreter that somebody types into",
         "https://docs.python.org/3/using/cmdline.html#cmdoption-i",
-        words=r"^\S+ (-\S+ )*?-[A-Za-z]*i( |$)|\bipython3?\b|-m (pdb|ipdb|pudb|code)\b"
-        r"| shell(_plus)?( |$)| console( |$)",
+        words=r"^\S+ (-\S+ )*?-[A-Za-z]*i( |$)|\b(ipython3?|bpython|ptpython|xonsh)\b"
+        r"|-m (pdb|ipdb|pudb|code)\b| shell(_plus)?( |$)| console( |$)",
         terminal=True,
     ),
     Known(

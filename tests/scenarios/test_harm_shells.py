@@ -93,6 +93,15 @@ def test_a_loop_typed_into_a_shell(
     outlives(lab, port, words, f"while true; do {serving(port)}; done\n", *force)
 
 
+@pytest.mark.parametrize("name", ["tcsh", "nu", "pwsh"])
+def test_a_loop_typed_into_a_shell_of_another_family(lab: Lab, tmp_path: Path, name: str) -> None:
+    """bash under their names: it ignores SIGTERM at its prompt, as they do."""
+    port, program = free_port(), tmp_path / name
+    shutil.copy("/bin/bash", program)
+
+    outlives(lab, port, [str(program), "--norc"], f"while true; do {serving(port)}; done\n")
+
+
 def test_a_loop_typed_into_an_interpreter(lab: Lab) -> None:
     port = free_port()
     loop = f"while True: subprocess.call({serving(port).split()!r})"
