@@ -31,11 +31,13 @@ SEEN: set[str] = set()  # tests that ran here
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {"local", "nobody_listens", "unprivileged"}
 
-# Some CI agents, and a shell's background jobs, start with these ignored, and so would every
-# program that a test starts: Ctrl-C and its like do here what they do on a terminal.
+# Some CI agents, nohup and a shell's background jobs start with these ignored, and so would every
+# program that a test starts: Ctrl-C and its like do here what they do on a terminal. What nohup is
+# for stays: a handler that does nothing is this process's alone (execve(2)).
 for number, disposition in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, lambda *_: None),
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, disposition)
