@@ -76,11 +76,18 @@ _SOMETHING = _Match(certain=False)
 
 
 def ruleset(text: str) -> Ruleset:
-    """The rules in what nft(8) has listed; none where it has listed nothing."""
+    """The rules in what nft(8) has listed; none where it has listed nothing.
+
+    Raises:
+        ValueError: it is not of the form that is known here.
+    """
     try:
-        entries = json.loads(text or "{}").get("nftables", ())
-    except ValueError:
-        return Ruleset()
+        return _ruleset(json.loads(text or "{}").get("nftables", ()))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError("nft's answer is not understood") from error
+
+
+def _ruleset(entries: Sequence[Mapping[str, Any]]) -> Ruleset:
     named = {
         _key(each[kind], each[kind].get("name")): each[kind].get("elem", [])
         for each in entries
@@ -266,7 +273,10 @@ def _any_of(kind: str, values: Sequence[Any], *, negated: bool = False) -> _Matc
             return _SOMETHING
         return _Match(networks=tuple(chain.from_iterable(known)), elsewhere=negated)
     if kind == "protocol":
-        protocols = frozenset(_PROTOCOLS[each] for each in values if each in _PROTOCOLS)
+        known_ones = [each for each in values if isinstance(each, (str, int))]
+        if len(known_ones) < len(values):
+            return _SOMETHING
+        protocols = frozenset(_PROTOCOLS[each] for each in known_ones if each in _PROTOCOLS)
         return _Match(BOTH - protocols if negated else protocols)
     return _Match(certain=not negated and all((kind, str(value)) in _TRUE for value in values))
 

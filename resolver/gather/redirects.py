@@ -136,7 +136,11 @@ def _listed(
     listed = any(map(_is_new, saved.values()))
     asks_nft = there.native or (there.new and not listed)
     text = _output(("nft", "-j", "list", "ruleset"), run) if asks_nft else ""
-    rulesets = [*_of_iptables(saved), nftables_rules.ruleset(text)]
+    rulesets = [*_of_iptables(saved)]
+    try:
+        rulesets.append(nftables_rules.ruleset(text))
+    except ValueError:
+        text = ""  # which is said
     found = captured(rulesets, requests, own)
     return Nat(
         readable=True,

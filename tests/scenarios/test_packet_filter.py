@@ -342,6 +342,22 @@ def test_rules_of_a_kind_that_no_tool_lists_are_said(tmp_path: Path) -> None:
     assert any("no tool here lists all" in note for note in run.json["notes"]), run.stdout
 
 
+@pytest.mark.parametrize("answer", ["{", '{"nftables": [{"rule": {"expr": [{"vmap": 1}]}}]}'])
+def test_an_answer_of_nft_that_is_not_understood_is_said(tmp_path: Path, answer: str) -> None:
+    nft = shutil.which("nft") or unavailable("nft is missing")
+    stand_in = tmp_path / "nft"
+    stand_in.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    for each in (tmp_path, stand_in):
+        each.chmod(0o755)
+    rule = RULES["nft"].format(port=free_port(), address="10.77.1.2").replace("nft ", f"{nft} ")
+    inside = (*namespace(rule), "env", f"PATH={tmp_path}:/usr/bin:/bin")
+
+    run = ultra("resolve", str(free_port()), "--json", "--no-docker", prefix=inside)
+
+    assert run.status == 0, run.stdout + run.stderr
+    assert any("no tool here lists all" in note for note in run.json["notes"]), run.stdout
+
+
 @pytest.mark.parametrize(
     ("rule", "run_for_it", "spared"),
     [
