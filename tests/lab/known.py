@@ -449,7 +449,6 @@ DATABASES: dict[str, Callable[[int, Path], Program]] = {
     "Redis": redis_with(),
     "memcached": memcached,
     "a database": prometheus,
-    "RabbitMQ": rabbitmq,
     # stand-ins
     "MongoDB": _standing_in("mongod"),
     "Elasticsearch or OpenSearch": _java("org.elasticsearch.bootstrap.Elasticsearch"),
@@ -458,6 +457,7 @@ DATABASES: dict[str, Callable[[int, Path], Program]] = {
 # Rows whose real program has a scenario of its own
 ELSEWHERE = {
     "PostgreSQL": "test_postgresql_is_shut_down_its_own_way",
+    "RabbitMQ": "test_a_broker_goes_down_with_its_consumers",
     "ssh": "test_a_session_that_also_forwards",
     "inetd": "test_a_server_of_many_services",
 }

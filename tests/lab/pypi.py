@@ -33,6 +33,6 @@ def install(package: str, program_name: str = "") -> Path:
         if not python.exists():
             venv.create(folder, symlinks=True)
         if not program.exists():
-            words = ("--python", str(python), "install", "--quiet", package)
+            words = ("--python", str(python), "install", "--quiet", "--no-compile", package)
             subprocess.run([sys.executable, "-m", "pip", *words], check=True, timeout=100)
     return program
