@@ -283,14 +283,18 @@ def listening_on(port: int) -> tuple[str, ...]:
 
 
 def dask_scheduler(port: int, _: Path) -> Program:
-    words = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-    return Program((str(install("distributed", "dask")), *words), client=_shakes_hands)
+    where = ("--host", "127.0.0.1", "--port", str(port))
+    pages = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # else there is one on 8787
+    dask = str(install("distributed", "dask"))
+    return Program((dask, "scheduler", *where, *pages), client=_shakes_hands)
 
 
 def _shakes_hands(connection: socket.socket) -> None:
     """Each end of a connection offers what it can compress (`distributed/comm/core.py`)."""
-    offer = connection.recv(4096)
-    assert b"compression" in offer
+    with connection.makefile("rb") as stream:
+        size = stream.read(8)
+        offer = size + stream.read(int.from_bytes(size, sys.byteorder))
+    assert b"compression" in offer, offer
     connection.sendall(offer)
 
 

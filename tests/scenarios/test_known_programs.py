@@ -73,13 +73,13 @@ def _serves(popen: subprocess.Popen[bytes], port: int, transport: str) -> bool:
 def started(
     lab: Lab, starters: Mapping[str, Start], ports: Mapping[str, int], home: Path
 ) -> tuple[dict[str, known.Program], dict[str, subprocess.Popen[bytes]]]:
-    """All of them, which serve now."""
-    programs, running = {}, {}
+    """All of them, which serve now; a mosh-server waits for its client for a minute only."""
+    programs = {}
     for number, (case, start) in enumerate(starters.items()):
         folder = home / str(number)
         folder.mkdir()
-        programs[case] = start(ports[case], folder)
-        running[case] = known.run(lab, programs[case])
+        programs[case] = start(ports[case], folder)  # which may compile or install it
+    running = {case: known.run(lab, program) for case, program in programs.items()}
     for case, program in programs.items():
         serves = partial(_serves, running[case], ports[case], program.transport)
         wait_until(serves, f"{case} serves", 60)
