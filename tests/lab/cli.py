@@ -15,6 +15,7 @@ from tests.lab import contracts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+FAST = ("--settle", "0.3", "--grace", "2")
 COMMAND = str(Path(sys.executable).with_name("ultra-ports"))
 
 
@@ -37,6 +38,21 @@ class Run:
     def port(self, label: str) -> Any:  # noqa: ANN401
         """The report of one request, by its label: `8085/tcp`, `127.0.0.1:8085/tcp`."""
         return next(port for port in self.json["ports"] if port["label"] == label)
+
+
+def holders(run: Run, port: int | str) -> list[dict[str, Any]]:
+    """The holders of a port, by its number or label; there is at least one."""
+    found: list[dict[str, Any]] = run.port(port if isinstance(port, str) else f"{port}/tcp")[
+        "holders"
+    ]
+    assert found
+    return found
+
+
+def holder(run: Run, port: int | str) -> dict[str, Any]:
+    """The one holder of a port."""
+    (found,) = holders(run, port)
+    return found
 
 
 def ultra(
@@ -64,3 +80,8 @@ def ultra(
     assert "Traceback" not in done.stderr, done.stderr
     assert "internal error" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def resolve(port: int, *arguments: str, env: Mapping[str, str] | None = None) -> Run:
+    """`resolve --json` of one port, with little patience."""
+    return ultra("resolve", *FAST, "--json", *arguments, str(port), env=env)

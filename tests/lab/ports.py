@@ -31,6 +31,12 @@ def is_free(port: int, transport: str = "tcp") -> bool:
     return True
 
 
+def listens(port: int) -> bool:
+    """Whether somebody accepts on 127.0.0.1; what merely keeps the port does not."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """The next port of this worker's range that is free for tcp and udp."""
     return next(port for port in _NEXT if is_free(port) and is_free(port, "udp"))

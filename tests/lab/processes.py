@@ -299,3 +299,16 @@ def running(*arguments: str, stderr: int = subprocess.PIPE) -> Iterator[subproce
             yield popen
         finally:
             popen.kill()
+
+
+def until_served(port: int) -> None:
+    """Waits for whoever takes the port, as a large program does after a while."""
+    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+
+
+def unified() -> Path:
+    """Where cgroup v2 is mounted here."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if " - cgroup2 " in line:
+            return Path(line.split()[4])
+    raise AssertionError("no cgroup v2 here")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 
 from resolver.leases.store import open_store
 from tests.lab.cli import COMMAND, ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, listens
 from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
@@ -315,7 +313,7 @@ def test_a_lease_follows_a_server_into_the_background(
     subprocess.run(
         run, cwd=checkouts.main, env={**os.environ, **lab.marked()}, check=True, timeout=30
     )
-    wait_until(lambda: answered(checkouts.port), "it listens")
+    wait_until(lambda: listens(checkouts.port), "it listens")
     wait_until(pidfile.exists, "its PID is written")
 
     assert checkouts.ownership()["leased"] == "api"
@@ -330,12 +328,6 @@ def test_a_lease_follows_a_server_into_the_background(
     store = open_store(os.environ, checkouts.other)
     assert store.leases() == ()
     store.close()
-
-
-def answered(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def test_a_worktree_inside_of_another_is_a_checkout_of_its_own(checkouts: Checkouts) -> None:

@@ -37,9 +37,9 @@ from resolver.strategies.kill import kill
 from tests.lab import known
 from tests.lab.cli import ultra
 from tests.lab.npm import install
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, listens
 from tests.lab.postgres import Postgres
-from tests.lab.processes import alive, unavailable, wait_until
+from tests.lab.processes import alive, unavailable, until_served, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,17 +115,7 @@ def accepted(port: int) -> None:
     assert run.status == 0, run.stdout
     [holder, *_] = run.port(f"{port}/tcp")["holders"]
     assert "SIGKILL" not in " ".join(holder["outcome"]["actions"])
-    wait_until(lambda: not answers(port), "nobody listens any more")
-
-
-def answers(port: int) -> bool:
-    """Whether somebody listens: closed connections may stay on a port that was freed."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def listening(port: int) -> None:
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+    wait_until(lambda: not listens(port), "nobody listens any more")
 
 
 CLUSTER = """
@@ -141,7 +131,7 @@ def test_the_workers_of_a_node_cluster(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "cluster.js").write_text(CLUSTER)
     node = lab.command(known.real("node"), str(tmp_path / "cluster.js"), str(port))
     wait_until(lambda: len(psutil.Process(node.pid).children()) == 3, "it has its workers")
-    listening(port)
+    until_served(port)
     workers = [each.pid for each in psutil.Process(node.pid).children()]
 
     for command in (("who",), ("resolve", "-n")):
@@ -156,7 +146,7 @@ def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
     """What is told takes one forward off it, and the machine runs on."""
     port = free_port()
     guest = known.run(lab, known.qemu(port, tmp_path))
-    listening(port)
+    until_served(port)
 
     loss = refused(port, "machine")
 
@@ -165,14 +155,14 @@ def test_a_virtual_machine(lab: Lab, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.connect(str(tmp_path / "monitor"))
         monitor.sendall(" ".join(command).encode() + b"\n")
-        wait_until(lambda: not answers(port), "the forward is gone")
+        wait_until(lambda: not listens(port), "the forward is gone")
     assert alive(guest.pid)
 
 
 def test_a_terminal_session(lab: Lab) -> None:
     port = free_port()
     lab.command(sys.executable, "-c", WEB_TERMINAL, str(port))
-    listening(port)
+    until_served(port)
 
     loss = refused(port, "session")
 
@@ -187,7 +177,7 @@ def test_a_pty_that_nobody_uses_is_no_session(lab: Lab) -> None:
         "s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); s.accept()"
     )
     lab.command(sys.executable, "-c", code, str(port))
-    listening(port)
+    until_served(port)
 
     assert resolve(port).status == 0
 
@@ -195,7 +185,7 @@ def test_a_pty_that_nobody_uses_is_no_session(lab: Lab) -> None:
 def test_the_kernel_of_a_notebook(lab: Lab) -> None:
     port = free_port()
     lab.command("sh", "-c", f'sleep 600 | "{sys.executable}" -c "$0" {port}', NOTEBOOK)
-    listening(port)
+    until_served(port)
 
     loss = refused(port, "state")
 
@@ -235,7 +225,7 @@ def test_a_network_interface(lab: Lab) -> None:
         "s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); s.accept()"
     )
     lab.command(sys.executable, "-c", code, str(port))
-    listening(port)
+    until_served(port)
 
     assert "the network interface lab" in refused(port, "network")["text"]
     accepted(port)
@@ -254,15 +244,15 @@ def test_siblings_that_a_runner_ends_too(lab: Lab, tmp_path: Path, runner: str) 
         scripts = {"scripts": dict(zip(("web", "api"), both, strict=True))}
         (tmp_path / "package.json").write_text(json.dumps(scripts))
         lab.command(str(install("npm-run-all", "run-p")), "web", "api")
-    listening(port)
-    listening(other)
+    until_served(port)
+    until_served(other)
 
     loss = refused(port, "siblings")
 
     assert f"on {other}" in loss["text"]
     assert not is_free(other)
     accepted(port)
-    wait_until(lambda: not answers(other), "the runner ends the other, as it was said")
+    wait_until(lambda: not listens(other), "the runner ends the other, as it was said")
 
 
 def test_a_runner_that_leaves_the_others_alone_is_no_reason(lab: Lab) -> None:
@@ -270,8 +260,8 @@ def test_a_runner_that_leaves_the_others_alone_is_no_reason(lab: Lab) -> None:
     port, other = free_port(), free_port()
     serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
     lab.command(str(concurrently), f"{serve} {port}", f"{serve} {other}")
-    listening(port)
-    listening(other)
+    until_served(port)
+    until_served(other)
 
     assert resolve(port).status == 0
     assert not is_free(other)
@@ -284,11 +274,11 @@ def test_siblings_in_a_script(lab: Lab, tmp_path: Path, wait: str, status: int) 
     script = f"{serve} {port} & {serve} {other} &\n{wait}\nkill %1 %2\n"
     (tmp_path / "dev.sh").write_text(script, encoding="utf-8")
     lab.command("bash", "dev.sh")
-    listening(port)
-    listening(other)
+    until_served(port)
+    until_served(other)
 
     assert resolve(port).status == status
-    assert answers(other)
+    assert listens(other)
 
 
 @pytest.mark.native
@@ -298,7 +288,7 @@ def test_a_port_that_the_holder_only_inherited(lab: Lab) -> None:
         sys.executable, "-c", CARELESS, str(port),
         "-m", "http.server", "--bind", "127.0.0.1", str(other),
     )  # fmt: skip
-    listening(other)
+    until_served(other)
 
     loss = refused(port, "inherited")
 
@@ -450,7 +440,7 @@ def register(lab: Lab, folder: Path, name: str) -> int:
     port = free_port()
     (folder / name).symlink_to(os.path.realpath(sys.executable))
     lab.command(str(folder / name), "-c", REGISTER, str(port))
-    listening(port)
+    until_served(port)
     return port
 
 

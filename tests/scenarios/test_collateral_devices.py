@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import alive, stays_free, unavailable, wait_until
+from tests.lab.processes import alive, stays_free, unavailable, until_served, wait_until
 from tests.lab.ssh import Sshd, sshd
 
 if TYPE_CHECKING:
@@ -62,10 +62,6 @@ def freed(port: int, *options: str) -> list[dict[str, Any]]:
     return found
 
 
-def listening(port: int) -> None:
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
-
-
 @pytest.fixture
 def device() -> Iterator[list[Path]]:
     """A stand-in for hardware: a file whose path is a device's."""
@@ -88,7 +84,7 @@ def test_hardware_that_it_drives(lab: Lab, device: list[Path], name: str, kind: 
     path.touch(exist_ok=False)
     device.append(path)
     lab.command(sys.executable, "-c", OPENS, str(port), str(path))
-    listening(port)
+    until_served(port)
 
     [loss] = losses(port)
 
@@ -104,7 +100,7 @@ def test_a_serial_console_is_a_terminal_like_any(lab: Lab, device: list[Path]) -
     device.append(path)
     script = f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1 <{path} 5<{path}"
     lab.command("sh", "-c", script)
-    listening(port)
+    until_served(port)
 
     freed(port)
 
@@ -156,7 +152,7 @@ def test_an_application_with_windows(lab: Lab, tmp_path: Path, name: str) -> Non
     port = free_port()
     with display(lab, tmp_path, name) as path:
         lab.command(sys.executable, "-c", WINDOW, str(port), path)
-        listening(port)
+        until_served(port)
 
         if name == "Xvfb":
             freed(port)
@@ -178,7 +174,7 @@ def test_a_browser(lab: Lab, tmp_path: Path, more: tuple[str, ...]) -> None:
     with display(lab, tmp_path, "Xorg") as path:
         env = {"DISPLAY": f":{path.rpartition('X')[2]}"}
         lab.command(chromium, *words, f"--remote-debugging-port={port}", "about:blank", env=env)
-        listening(port)
+        until_served(port)
         if more:
             assert [each["kind"] for each in freed(port)] == []
         else:
@@ -200,7 +196,7 @@ def test_a_session_that_also_forwards(lab: Lab, daemon: Sshd) -> None:
         words = daemon.options("-t", *more, "-L", f"127.0.0.1:{port}:127.0.0.1:{daemon.port}")
         line = " ".join(("ssh", *words, daemon.host, *(() if more else ("cat",))))
         lab.command(script, "-qfc", line, "/dev/null")
-        listening(port)
+        until_served(port)
         if more:
             freed(port)
         else:
@@ -215,7 +211,7 @@ def test_a_session_that_others_share(lab: Lab, daemon: Sshd) -> None:
     forward = ("-L", f"127.0.0.1:{port}:127.0.0.1:{daemon.port}")
     master = daemon.options("-N", "-M", "-S", control, *forward)
     lab.command("ssh", *master, daemon.host)
-    listening(port)
+    until_served(port)
     other = lab.command("ssh", *daemon.options("-S", control), daemon.host, "sleep 600")
     wait_until(lambda: collateral(port), "the other session is there")
 
@@ -246,7 +242,7 @@ def test_a_server_of_many_services(lab: Lab, tmp_path: Path) -> None:
         )
         lab.command(inetd, "-i", str(conf))
     for port in ports:
-        listening(port)
+        until_served(port)
 
     [loss] = losses(ports[0])
 
@@ -270,7 +266,7 @@ def test_what_must_not_be_interrupted(lab: Lab) -> None:
         for mode in ("block", "delay"):
             (folder / lock).write_text(text.format(mode))
             lab.command(sys.executable, "-c", OPENS, str(port), str(folder / f"{lock}.ref"))
-            listening(port)
+            until_served(port)
             if mode == "block":
                 [loss] = losses(port)
                 assert "Copying the archive" in loss["text"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, holders, ultra
 from tests.lab.engine import LABEL, Container
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, is_free
@@ -27,11 +27,6 @@ pytestmark = pytest.mark.engine
 
 def resolve(port: int, *options: str) -> Run:
     return ultra("resolve", "--json", "--settle", "0.5", *options, str(port))
-
-
-def holders(run: Run, port: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = run.port(f"{port}/tcp")["holders"]
-    return found
 
 
 def foreground(engine: Engine, name: str, port: int) -> str:

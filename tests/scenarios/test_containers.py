@@ -6,12 +6,12 @@ import contextlib
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, holders, ultra
 from tests.lab.engine import IDLE, SERVE, forwarders
 from tests.lab.ports import free_port, free_range, is_free
 from tests.lab.processes import alive, running, stays, stays_free, wait_until
@@ -29,13 +29,6 @@ SLOW = SERVE.replace('"exit 0"', '"touch /stopping; sleep 2; touch /saved; exit 
 
 def resolve(*arguments: str, **env: str) -> Run:
     return ultra("resolve", *FAST, "--json", *arguments, env=env)
-
-
-def holders(run: Run, label: str) -> list[dict[str, Any]]:
-    """The holders of one port; there is at least one."""
-    found: list[dict[str, Any]] = run.port(label)["holders"]
-    assert found
-    return found
 
 
 def assert_stopped(run: Run, label: str, container: Container, verdict: str = "freed") -> None:

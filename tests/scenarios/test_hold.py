@@ -14,7 +14,7 @@ import pytest
 from resolver.errors import ReservedError
 from resolver.model import PortNumber, PortRequest
 from resolver.reservations.hold import Hold
-from tests.lab.ports import free_port, free_range, is_free
+from tests.lab.ports import free_port, free_range, is_free, listens
 from tests.lab.processes import unavailable, wait_until
 from tests.lab.servers.racers import RACERS
 
@@ -152,8 +152,3 @@ def test_an_engine_publishes_a_held_port(engine: Engine) -> None:
         web = engine.publish(f"{port}:80")
 
         assert web.serves(port)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from tests.lab import pages
 from tests.lab.cli import COMMAND
 from tests.lab.engine import LABEL, SERVE
-from tests.lab.ports import free_port, free_range
+from tests.lab.ports import free_port, free_range, listens
 from tests.lab.processes import ROOT, answered_by, wait_until
 from tests.lab.shells import WEBAPP, environment
 from tests.lab.supervisord import program, serving
@@ -102,7 +102,7 @@ class Stage:
         """Starts the web application on a port; the shell that started it is gone."""
         line = f"python -m uvicorn backend.app:app --port {self.port(number)} >/dev/null 2>&1 &"
         subprocess.run(["/bin/sh", "-c", line], cwd=self.folder, env=self.env, check=True)
-        wait_until(lambda: _listens(self.port(number)), f"the application listens on {number}")
+        wait_until(lambda: listens(self.port(number)), f"the application listens on {number}")
 
     def compose(self, *arguments: str) -> str:
         """Runs `docker compose` on the project's file."""
@@ -156,11 +156,6 @@ def _typed(line: str, lab: Lab) -> Iterator[None]:
         shell.kill()
         shell.wait()
         os.close(ours)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 # --- the stages -----------------------------------------------------------------------------------
@@ -275,7 +270,7 @@ def _publish(stage: Stage, project: str, name: str) -> None:
         *(*labels, f"--env=NAME={name}", "--env=LISTEN=80", f"--publish={stage.port(8085)}:80"),
         *(engine.image, "sh", "-c", SERVE),
     )
-    wait_until(lambda: _listens(stage.port(8085)), "the project's container listens")
+    wait_until(lambda: listens(stage.port(8085)), "the project's container listens")
 
 
 def orphan(stage: Stage) -> None:

@@ -23,7 +23,7 @@ import pytest
 from resolver.leases.store import open_store
 from resolver.settings import LEASE_SECONDS
 from tests.lab.cli import COMMAND, ultra
-from tests.lab.ports import free_port, free_range, is_free
+from tests.lab.ports import free_port, free_range, is_free, listens
 from tests.lab.processes import answered_by, unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -588,11 +588,6 @@ def fetched(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
         body: bytes = answer.read()
     return body.decode()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 # --- what it would come to, and why it did not start ------------------------------------------

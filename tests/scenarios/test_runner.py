@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import runner as runners
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, holders, ultra
 from tests.lab.engine import IDLE, broken_socket
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT, stays_free, wait_until
@@ -47,11 +47,6 @@ def published(engine: Engine, port: int, *options: str) -> Container:
     return web
 
 
-def holders(run: Run, port: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = run.port(f"{port}/tcp")["holders"]
-    return found
-
-
 def notes(run: Run, port: int) -> str:
     return " ".join(run.port(f"{port}/tcp")["notes"])
 
@@ -67,7 +62,10 @@ def test_both_places_are_told_apart_and_freed(engine: Engine, runner: Runner) ->
     wait_until(
         lambda: (
             "local"
-            in {each["kind"] for each in holders(runner.ultra("who", "--json", str(port)), port)}
+            in {
+                each["kind"]
+                for each in runner.ultra("who", "--json", str(port)).port(f"{port}/tcp")["holders"]
+            }
         ),
         "the server inside holds the port",
     )
@@ -373,7 +371,9 @@ def test_a_users_own_engine_is_found_by_its_socket(
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
 
     def held() -> bool:
-        return bool(holders(inside(engine, "who", "--json", str(port), **env), port))
+        return bool(
+            inside(engine, "who", "--json", str(port), **env).port(f"{port}/tcp")["holders"]
+        )
 
     wait_until(held, "the container holds the port")
     run = inside(engine, "resolve", *FAST, str(port), **env)

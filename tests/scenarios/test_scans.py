@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import stays_free, wait_until
+from tests.lab.processes import stays_free, unified, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 NARROW = "owners were looked for in the cgroup of each socket"
-
-
-def unified() -> Path:
-    """Where cgroup v2 is mounted here."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if " - cgroup2 " in line:
-            return Path(line.split()[4])
-    raise AssertionError("no cgroup v2 here")
 
 
 def procs(folder: Path) -> str:

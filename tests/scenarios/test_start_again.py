@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +17,7 @@ from resolver.model import Command
 from resolver.report.style import TextStyle
 from tests.lab import known
 from tests.lab.cli import COMMAND, ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, listens
 from tests.lab.processes import wait_until
 from tests.lab.screen import plain
 
@@ -30,13 +28,6 @@ if TYPE_CHECKING:
 
 QUICK = ("--no-docker", "--settle", "0.1", "--grace", "1")
 SERVE = ("-m", "http.server", "{api}")
-
-
-def answered(port: int) -> bool:
-    """Whether a server accepts there: what merely keeps the port does not."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def undo(port: int, cwd: Path) -> str:
@@ -52,7 +43,7 @@ def test_run_is_a_part_of_it_and_it_works(checkouts: Checkouts, lab: Lab) -> Non
     port = checkouts.port
     words = ("run", "-p", f"api:{port}", "--", sys.executable, *SERVE)
     lab.command(COMMAND, *words, cwd=checkouts.other)
-    wait_until(lambda: answered(port), "it listens")
+    wait_until(lambda: listens(port), "it listens")
 
     line = undo(port, checkouts.other)
 
@@ -60,7 +51,7 @@ def test_run_is_a_part_of_it_and_it_works(checkouts: Checkouts, lab: Lab) -> Non
     assert line == f"{begins}http.server {port}"
     path = f"PATH={Path(COMMAND).parent}:$PATH"
     lab.command("/bin/sh", "-c", f"{path}; {line}", cwd=Path("/"))
-    wait_until(lambda: answered(port), "it was started again")
+    wait_until(lambda: listens(port), "it was started again")
     assert checkouts.ownership()["leased"] == "api"
 
 
@@ -115,7 +106,7 @@ def test_the_title_of_nginx_is_no_command(lab: Lab, tmp_path: Path) -> None:
     top = f"daemon off; error_log /dev/null; pid {tmp_path}/pid;"
     (tmp_path / "nginx.conf").write_text(f"{top} {served}")
     lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
-    wait_until(lambda: answered(port), "it serves")
+    wait_until(lambda: listens(port), "it serves")
 
     last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
 
@@ -148,7 +139,7 @@ def test_another_users_is_started_as_that_user(lab: Lab) -> None:
     port, words = free_port(), ("/usr/bin/python3", "-S", "-m", "http.server")
     drop = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--")
     lab.command(*drop, *words, str(port), cwd=Path("/"))
-    wait_until(lambda: answered(port), "it listens")
+    wait_until(lambda: listens(port), "it listens")
 
     line = undo(port, Path("/"))
 

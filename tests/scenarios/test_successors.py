@@ -10,7 +10,7 @@ import pytest
 from tests.lab.cli import ultra
 from tests.lab.npm import install
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import alive, stays_free, wait_until
+from tests.lab.processes import alive, stays_free, until_served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,16 +50,12 @@ def script(lab: Lab, folder: Path, text: str) -> int:
     return lab.command(str(path), cwd=folder).pid
 
 
-def served(port: int) -> None:
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
-
-
 def test_a_server_that_chooses_the_next_port_itself(lab: Lab, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "next.py").write_text(NEXT)
     (tmp_path / "port").write_text(str(port))
     loop = script(lab, tmp_path, f"while true; do {sys.executable} next.py; done")
-    served(port)
+    until_served(port)
 
     found = moved(ultra("resolve", str(port), "--json", "--settle", "2"), port)
 
@@ -73,7 +69,7 @@ def test_a_server_that_chooses_the_next_port_itself(lab: Lab, tmp_path: Path) ->
 def test_a_loop_that_counts_up(lab: Lab, tmp_path: Path) -> None:
     port = free_port()
     loop = script(lab, tmp_path, f"p={port}; while true; do {SERVER} $p; p=$((p+1)); done")
-    served(port)
+    until_served(port)
 
     found = moved(ultra("resolve", str(port), "--json"), port)
 
@@ -88,7 +84,7 @@ def test_vite_below_npm_and_a_loop(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text(f'{{"scripts": {{"dev": "{vite} --host 127.0.0.1"}}}}')
     text = f"p={port}; while true; do npm run dev -- --port $p; p=$((p+1)); done"
     loop = script(lab, tmp_path, text)
-    served(port)
+    until_served(port)
 
     found = moved(ultra("resolve", str(port), "--json", "--settle", "3"), port)
 
@@ -101,7 +97,7 @@ def test_one_that_is_slow_to_start_is_waited_for(lab: Lab, tmp_path: Path) -> No
     (tmp_path / "port").write_text(str(port))
     (tmp_path / "next.py").write_text(f"import time\ntime.sleep(1.5)\n{NEXT}")
     script(lab, tmp_path, f"while true; do {sys.executable} next.py; done")
-    served(port)
+    until_served(port)
 
     found = moved(ultra("resolve", str(port), "--json", "--settle", "1"), port)
 
@@ -116,7 +112,7 @@ def test_one_that_serves_nothing_yet_is_said_to_be_there(lab: Lab, tmp_path: Pat
         f"pathlib.Path('again').touch()\n{NEXT}"
     )
     script(lab, tmp_path, f"while true; do {sys.executable} next.py; done")
-    served(port)
+    until_served(port)
 
     found = moved(ultra("resolve", str(port), "--json", "--settle", "0.3"), port)
 
@@ -129,8 +125,8 @@ def test_what_was_there_before_or_is_no_kin_is_no_successor(lab: Lab, tmp_path: 
     port, other, third = free_port(), free_port(), free_port()
     server = lab.command(*SERVER.split(), str(port), cwd=tmp_path)
     lab.command(*SERVER.split(), str(other), cwd=tmp_path)
-    served(port)
-    served(other)
+    until_served(port)
+    until_served(other)
     watcher = f"while [ -e /proc/{server.pid}/exe ]; do sleep 0.05; done"
     code = f"import socket; input(socket.create_server(('127.0.0.1', {third})).accept())"
     lab.command("sh", "-c", f'{watcher}; {sys.executable} -c "{code}"; true', cwd=tmp_path)

@@ -7,11 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import FAST, holder, resolve, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import DAEMONTOOLS, RUNIT, S6, Supervisors, comes_back, serving, write
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
-FAST = ("--settle", "0.3", "--grace", "2")
 
 
 @pytest.fixture(params=[RUNIT, S6, DAEMONTOOLS], ids=lambda programs: programs.name)
@@ -33,17 +32,6 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supervis
     """One family's service, to be started by the test; all of it is reaped."""
     with Supervisors(tmp_path, request.param) as service:
         yield service
-
-
-def resolve(port: int, *arguments: str) -> Run:
-    return ultra("resolve", *FAST, "--json", *arguments, str(port))
-
-
-def holder(run: Run, port: int) -> dict[str, Any]:
-    """The one holder of the port."""
-    (found,) = run.port(f"{port}/tcp")["holders"]
-    assert isinstance(found, dict)
-    return found
 
 
 def serve(service: Supervisors, port: int, script: str | None = None) -> int:

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import holder, resolve
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import Circus, comes_back, serving, watcher
@@ -25,25 +25,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-FAST = ("--settle", "0.3", "--grace", "2")
-
 
 @pytest.fixture
 def circus() -> Iterator[Circus]:
     """A circusd, to be started by the test; all of it is reaped."""
     with tempfile.TemporaryDirectory(prefix="lab") as home, Circus(Path(home)) as circus:
         yield circus
-
-
-def resolve(port: int, *arguments: str) -> Run:
-    return ultra("resolve", *FAST, "--json", *arguments, str(port))
-
-
-def holder(run: Run, port: int) -> dict[str, Any]:
-    """The one holder of the port."""
-    (found,) = run.port(f"{port}/tcp")["holders"]
-    assert isinstance(found, dict)
-    return found
 
 
 def serve(circus: Circus, port: int, **options: object) -> tuple[int, int]:

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import holder, resolve
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import RUNIT, Monit, Supervisors, comes_back, serving
@@ -23,25 +23,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-FAST = ("--settle", "0.3", "--grace", "2")
-
 
 @pytest.fixture
 def monit() -> Iterator[Monit]:
     """A monit, to be started by the test; all of it is reaped."""
     with tempfile.TemporaryDirectory(prefix="lab") as home, Monit(Path(home)) as monit:
         yield monit
-
-
-def resolve(port: int, *arguments: str) -> Run:
-    return ultra("resolve", *FAST, "--json", *arguments, str(port))
-
-
-def holder(run: Run, port: int) -> dict[str, Any]:
-    """The one holder of the port."""
-    (found,) = run.port(f"{port}/tcp")["holders"]
-    assert isinstance(found, dict)
-    return found
 
 
 def serve(monit: Monit, port: int, check: str) -> tuple[int, int]:

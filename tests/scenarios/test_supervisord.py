@@ -6,12 +6,12 @@ import contextlib
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import FAST, holder, resolve, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisord import program, serving
@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from tests.lab.supervisord import Supervisor
 
 pytestmark = [pytest.mark.supervisord, pytest.mark.slow]
-
-FAST = ("--settle", "0.3", "--grace", "2")
-
-
-def resolve(port: int, *arguments: str) -> Run:
-    return ultra("resolve", *FAST, "--json", *arguments, str(port))
-
-
-def holder(run: Run, port: int) -> dict[str, Any]:
-    """The one holder of the port."""
-    (found,) = run.port(f"{port}/tcp")["holders"]
-    assert isinstance(found, dict)
-    return found
 
 
 def serve(supervisor: Supervisor, port: int, autorestart: str, command: str | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import Run
+from tests.lab.cli import Run, holder
 from tests.lab.ports import free_port
 from tests.lab.processes import ROOT, stays, wait_until
 from tests.lab.systemd import USER, service, serving
@@ -71,13 +71,6 @@ def desk(machine: Machine) -> Iterator[Desk]:
         machine.systemctl("stop", f"{name}.{kind}")
     machine.systemctl("stop", f"{name}.service", user=True)
     assert machine.is_free(desk.port)
-
-
-def holder(run: Run, label: str) -> dict[str, Any]:
-    """The one holder of the port."""
-    (found,) = run.port(label)["holders"]
-    assert isinstance(found, dict)
-    return found
 
 
 def assert_advised(run: Run, desk: Desk, policy: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import COMMAND, Run, ultra
-from tests.lab.ports import free_port
+from tests.lab.cli import COMMAND, Run, holder, ultra
+from tests.lab.ports import free_port, listens
 from tests.lab.processes import answered_by, stays, wait_until
 
 if TYPE_CHECKING:
@@ -87,12 +86,6 @@ def never_as_root(proof: Path) -> None:
     assert "0(root)" not in said
 
 
-def holder_of(run: Run, port: int) -> dict[str, object]:
-    (found,) = run.port(f"{port}/tcp")["holders"]
-    assert isinstance(found, dict)
-    return found
-
-
 @pytest.mark.supervisord
 @pytest.mark.parametrize("uid", [NOBODY, NAMELESS])
 def test_a_strangers_supervisord_runs_nothing_as_root(lab: Lab, den: Path, uid: int) -> None:
@@ -105,10 +98,10 @@ def test_a_strangers_supervisord_runs_nothing_as_root(lab: Lab, den: Path, uid: 
     run = asked("who", "--json", str(port))
 
     never_as_root(proof)
-    found = holder_of(run, port)
+    found = holder(run, port)
     assert (found["kind"], found["confidence"]) == ("service", "suspected")
     user = "nobody" if uid == NOBODY else "'#54321'"
-    (command,) = found["step"]["command_lines"]  # type: ignore[index]
+    (command,) = found["step"]["command_lines"]
     assert command == f"sudo -u {user} supervisorctl -c {file} stop web:web"
 
 
@@ -192,7 +185,7 @@ def test_a_service_directory_in_other_hands_is_not_asked_about(
     run = asked("who", "--json", str(port), env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
 
     assert not proof.exists()
-    assert holder_of(run, port)["confidence"] == "suspected"
+    assert holder(run, port)["confidence"] == "suspected"
     assert f"{den} belongs to nobody" in run.stdout
 
 
@@ -213,7 +206,7 @@ def test_the_labels_of_a_container_are_no_options(engine: Engine, tmp_path: Path
     run = asked("who", "--json", str(port), env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
 
     assert not proof.exists(), proof.read_text(encoding="utf-8")
-    assert holder_of(run, port)["kind"] == "container"
+    assert holder(run, port)["kind"] == "container"
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zero"])
@@ -230,7 +223,7 @@ def test_a_file_that_never_ends_is_not_waited_for(lab: Lab, den: Path, kind: str
 
     run = asked("who", "--json", str(port), prefix=limit)
 
-    assert holder_of(run, port)["kind"] == "local"
+    assert holder(run, port)["kind"] == "local"
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
@@ -263,7 +256,7 @@ time.sleep(1000)
 def test_roots_own_socket_in_a_worker_of_another_user_is_the_workers(lab: Lab) -> None:
     port = free_port()
     server = lab.command(sys.executable, "-S", "-c", DROPS, str(port))
-    wait_until(lambda: answered_port(port), "it listens")
+    wait_until(lambda: listens(port), "it listens")
 
     run = asked("resolve", "--json", "--settle", "0.2", str(port))
 
@@ -286,7 +279,7 @@ def test_roots_password_is_not_sent_where_a_holder_says(lab: Lab, den: Path) -> 
     """A program chooses its environment when it executes another: its URL is nobody's word."""
     port, trap, letters = free_port(), free_port(), den / "letters"
     lab.command(sys.executable, "-S", "-c", SENDS, str(trap), str(letters))
-    wait_until(lambda: answered_port(trap), "the trap listens")
+    wait_until(lambda: listens(trap), "the trap listens")
     with tempfile.TemporaryDirectory(prefix="lab") as folder:
         place = Path(folder)
         place.chmod(0o755)
@@ -297,7 +290,7 @@ def test_roots_password_is_not_sent_where_a_holder_says(lab: Lab, den: Path) -> 
         run = asked("who", "--json", str(port))
 
         assert not letters.exists(), letters.read_text(encoding="utf-8")
-        assert holder_of(run, port)["kind"] == "service", run.stdout
+        assert holder(run, port)["kind"] == "service", run.stdout
         assert popen.poll() is None
         lab.reap()
 
@@ -313,11 +306,6 @@ def _supervisord(place: Path, port: int, trap: int) -> str:
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
         f"[program:web]\ncommand={lie}\nuser=nobody\ndirectory=/\nautorestart=true\n"
     )
-
-
-def answered_port(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 # --- /proc of another PID namespace ---------------------------------------------------------------
@@ -390,14 +378,14 @@ def test_an_undo_line_is_what_was_run_and_nothing_else(lab: Lab, den: Path) -> N
     argument = f"--x=`touch {proof}`; touch {proof}\n\x1b[31m'\"$(touch {proof})"
     words = (sys.executable, "-c", LISTENS, str(port))
     lab.command(*words, argument, cwd=folder)
-    wait_until(lambda: answered_port(port), "it listens")
+    wait_until(lambda: listens(port), "it listens")
 
     run = asked("resolve", "--json", "--settle", "0.2", str(port))
-    (undo,) = holder_of(run, port)["step"]["undo_lines"]  # type: ignore[index]
+    (undo,) = holder(run, port)["step"]["undo_lines"]
     again = subprocess.Popen(
         ["/bin/bash", "-c", f"exec 2>/dev/null; {undo}"], env={**os.environ, **lab.marked()}
     )
-    wait_until(lambda: answered_port(port), "it listens again")
+    wait_until(lambda: listens(port), "it listens again")
 
     assert undo.isprintable()
     assert not list(den.rglob("proof"))

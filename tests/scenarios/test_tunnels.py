@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, holders, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import (
     MARK,
@@ -40,12 +40,6 @@ FAST = ("--settle", "1", "--grace", "2", "--no-docker", "--json")
 
 def resolve(port: int, *arguments: str) -> Run:
     return ultra("resolve", str(port), *FAST, *arguments)
-
-
-def holders(run: Run, port: int) -> list[dict[str, Any]]:
-    found = run.port(f"{port}/tcp")["holders"]
-    assert found
-    return list(found)
 
 
 def freed(run: Run, port: int) -> dict[str, Any]:

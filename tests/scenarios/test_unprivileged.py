@@ -7,32 +7,24 @@ mounted, beside v1 or alone.
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.cli import Run, ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, stays, wait_until
+from tests.lab.processes import answered_by, stays, unified, wait_until
 from tests.lab.systemd import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.engine import Engine
     from tests.lab.processes import Lab
     from tests.lab.systemd import Machine
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
-def unified() -> Path:
-    """Where cgroup v2 is mounted here."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if " - cgroup2 " in line:
-            return Path(line.split()[4])
-    raise AssertionError("no cgroup v2 here")
 
 
 def commands(run: Run, port: int) -> list[str]:
