@@ -40,6 +40,13 @@ class Run:
         return next(port for port in self.json["ports"] if port["label"] == label)
 
 
+def reported(run: Run, port: int, status: int, verdict: str) -> Any:  # noqa: ANN401
+    """The report of a port, when the exit status and the verdict are these."""
+    report = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (status, verdict), run.stdout + run.stderr
+    return report
+
+
 def holders(run: Run, port: int | str) -> list[dict[str, Any]]:
     """The holders of a port, by its number or label; there is at least one."""
     found: list[dict[str, Any]] = run.port(port if isinstance(port, str) else f"{port}/tcp")[
@@ -52,6 +59,30 @@ def holders(run: Run, port: int | str) -> list[dict[str, Any]]:
 def holder(run: Run, port: int | str) -> dict[str, Any]:
     """The one holder of a port."""
     (found,) = holders(run, port)
+    return found
+
+
+def advised(
+    run: Run, port: int, manager: str, name: str, policy: str = "", respawn: str = "yes"
+) -> dict[str, Any]:
+    """The one holder of a port that was left to this manager, which confirmed it."""
+    assert run.status == 3, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "advised"
+    found = holder(run, port)
+    assert (found["kind"], found["respawn"], found["confidence"]) == (
+        "service", respawn, "confirmed",
+    )  # fmt: skip
+    assert (found["manager"]["kind"], found["manager"]["name"]) == (manager, name)
+    assert policy in {"", found["manager"]["policy"]}
+    return found
+
+
+def stopped(run: Run, port: int) -> dict[str, Any]:
+    """The one holder of a port whose manager has stopped it."""
+    assert run.status == 0, run.stdout + run.stderr
+    assert run.port(f"{port}/tcp")["verdict"] == "freed"
+    found = holder(run, port)
+    assert (found["step"]["kind"], found["outcome"]["result"]) == ("stop-service", "done")
     return found
 
 

@@ -33,6 +33,16 @@ class Echo(socketserver.StreamRequestHandler):
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
 """
+# A server that has a shell on a pty, as a web terminal does
+WEB_TERMINAL = """\
+import os, pty, socket, sys
+pid, master = pty.fork()
+if not pid:
+    os.execv('/bin/sh', ['sh'])
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+while True:
+    listener.accept()[0].close()
+"""
 # Runs a command on a terminal that nobody ever types into
 TERMINAL = (sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])")
 

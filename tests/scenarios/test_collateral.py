@@ -36,6 +36,7 @@ from resolver.pipeline import diagnose, prove
 from resolver.strategies.kill import kill
 from tests.lab import known
 from tests.lab.cli import ultra
+from tests.lab.known import ECHO, WEB_TERMINAL
 from tests.lab.npm import install
 from tests.lab.ports import free_port, is_free, listens
 from tests.lab.postgres import Postgres
@@ -48,16 +49,6 @@ if TYPE_CHECKING:
     from tests.lab.processes import Lab
 
 QUICK = ("--settle", "0.3", "--grace", "2")
-# A server that has a shell on a pty, as a web terminal does
-WEB_TERMINAL = """\
-import os, pty, socket, sys
-pid, master = pty.fork()
-if not pid:
-    os.execv('/bin/sh', ['sh'])
-listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
-while True:
-    listener.accept()[0].close()
-"""
 # A kernel that serves a port from a cell, as `jupyter_client` starts it
 NOTEBOOK = """\
 import sys, jupyter_client
@@ -423,23 +414,11 @@ def test_who_says_how_old_a_holder_is() -> None:
     assert re.fullmatch(rf"{re.escape(str(process))} has run for \d+ (minute|hour|day)s?", line)
 
 
-# A register: whoever connects may say a line, and gets it back
-REGISTER = """\
-import socketserver, sys
-class Echo(socketserver.StreamRequestHandler):
-    def handle(self):
-        for line in self.rfile:
-            self.wfile.write(line)
-socketserver.ThreadingTCPServer.allow_reuse_address = True
-socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
-"""
-
-
 def register(lab: Lab, folder: Path, name: str) -> int:
     """A stand-in: a Python with the name of a register."""
     port = free_port()
     (folder / name).symlink_to(os.path.realpath(sys.executable))
-    lab.command(str(folder / name), "-c", REGISTER, str(port))
+    lab.command(str(folder / name), "-c", ECHO, str(port))
     until_served(port)
     return port
 

@@ -13,7 +13,7 @@ import pytest
 
 import resolver
 from resolver.cli.app import COMMANDS
-from tests.lab.cli import ultra
+from tests.lab.cli import reported, ultra
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import answered_by, unavailable
@@ -279,8 +279,7 @@ def test_interactive_without_a_yes_touches_nothing(lab: Lab, answer: str) -> Non
 
     run = ultra("resolve", str(port), "--interactive", "--json", *QUICK, stdin=answer)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (1, "held")
+    report = reported(run, port, 1, "held")
     assert report["holders"][0]["outcome"]["result"] == "skipped"
     said = "you said no" if answer else "nobody answered"
     assert report["holders"][0]["outcome"]["reason"] == said

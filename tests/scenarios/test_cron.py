@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, reported, ultra
 from tests.lab.jobs import atd, cron
 from tests.lab.ports import free_port
 from tests.lab.processes import MARK, ROOT, answered_by, stays_free, wait_until
@@ -31,8 +31,7 @@ def serving(port: int) -> str:
 
 def freed(run: Run, port: int) -> dict[str, Any]:
     """Asserts that the port was freed, and stays so; returns its one holder."""
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    report = reported(run, port, 0, "freed")
     assert stays_free(port)
     (found,) = report["holders"]
     assert isinstance(found, dict)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab import contracts
-from tests.lab.cli import COMMAND, Run, ultra
+from tests.lab.cli import COMMAND, Run, reported, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import (
     alive,
@@ -60,8 +60,7 @@ def test_a_shell_that_waits_for_the_server_goes_on(lab: Lab, tmp_path: Path) -> 
 
     run = resolve(port)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    report = reported(run, port, 0, "freed")
     assert signalled(report) == {server}
     assert shell.wait(10) == 0, "it ended by itself"
     assert saved.read_text() == "saved\n"
@@ -93,8 +92,7 @@ def test_a_terminal_multiplexer_that_inherited_the_listener(
 
     run = resolve(port, *force)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (3, "refused"), run.stdout + run.stderr
+    report = reported(run, port, 3, "refused")
     holding = {each["pid"] for found in report["holders"] for each in found["processes"]}
     assert {server.pid, host} <= holding, "tmux has the listener too"
     assert str(host) in report["reason"]
@@ -112,8 +110,7 @@ def test_a_master_that_saves_its_data_while_its_worker_hangs(lab: Lab, tmp_path:
 
     run = resolve(port)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    reported(run, port, 0, "freed")
     assert not alive(server.facts["worker"])
     assert server.popen.wait(10) == 0, "nobody killed it"
     assert file.read_text() == "all data\n"
@@ -151,8 +148,7 @@ def test_nothing_is_ended_for_a_port_that_another_user_keeps(
 
     run = resolve("--no-docker", *force, port, prefix=as_nobody)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (4, "hidden"), run.stdout + run.stderr
+    report = reported(run, port, 4, "hidden")
     assert signalled(report) == set()
     assert stays(lambda: answered_by(port) == theirs.pid, 0.5)
     assert answered_by(port, "127.0.0.2") == roots.pid
@@ -170,8 +166,7 @@ def test_open_connections_are_not_said_to_be_closed(lab: Lab, gather: dict[str, 
 
     run = ultra("resolve", "--json", *FAST, str(port), env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "free"), run.stdout + run.stderr
+    report = reported(run, port, 0, "free")
     said = " ".join([report["reason"], *report["notes"]])
     assert "open connection" in said
     assert str(server.facts["peer"]) in said

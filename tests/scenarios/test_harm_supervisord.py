@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, reported, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, answered_by, stays, unavailable, wait_until
 from tests.lab.supervisord import program, serving
@@ -82,8 +82,7 @@ def resolve(port: int, *arguments: str) -> Run:
 
 def advised(run: Run, port: int) -> dict[str, Any]:
     """The one holder of a port that was left to its manager."""
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (3, "advised"), run.stdout + run.stderr
+    report = reported(run, port, 3, "advised")
     (holder,) = report["holders"]
     assert isinstance(holder, dict)
     return holder

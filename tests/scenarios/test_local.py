@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import ultra
+from tests.lab.cli import reported, ultra
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import answered_by
 
@@ -27,8 +27,7 @@ def test_ipv4(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert (holder["kind"], holder["state"]) == ("local", "listening")
     assert holder["binding"] == {"transport": "tcp", "address": "127.0.0.1", "port": port}
@@ -46,8 +45,7 @@ def test_ipv6_only(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert holder["kind"] == "local"
     assert holder["binding"]["address"] == "::1"
@@ -76,8 +74,7 @@ def test_dual_stack(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert holder["binding"]["address"] == "::"
     assert not server.alive
@@ -115,8 +112,7 @@ def test_two_servers_on_every_address(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     held = {holder["binding"]["address"]: pids(holder) for holder in report["holders"]}
     assert held == {"0.0.0.0": [ipv4.pid], "::": [ipv6.pid]}
     assert not ipv4.alive
@@ -162,8 +158,7 @@ def test_a_prefork_master_stops_its_workers_itself(lab: Lab, gather: dict[str, s
 
     run = ultra("resolve", str(port), "--json", "--settle", "0.3", env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert pids(holder)[0] == master.pid
     assert sorted(pids(holder)[1:]) == workers
@@ -182,8 +177,7 @@ def test_a_reuseport_pair(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     first, second = report["holders"]
     assert first["binding"] == second["binding"]
     assert sorted(pids(first) + pids(second)) == sorted(server.pid for server in pair)
@@ -215,8 +209,7 @@ def test_one_server_on_two_addresses_is_ended_once(lab: Lab, gather: dict[str, s
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     held = {holder["binding"]["address"]: pids(holder) for holder in report["holders"]}
     assert held == {"127.0.0.1": [server.pid], "127.0.0.2": [server.pid]}
     assert server.signals() == ["SIGTERM"]
@@ -253,8 +246,7 @@ def test_a_bound_socket_that_does_not_listen(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *QUICK)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert (holder["kind"], holder["state"], pids(holder)) == ("local", "bound", [server.pid])
     assert lab.frees(port)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import COMMAND, ultra
+from tests.lab.cli import COMMAND, reported, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import answered_by, stays, wait_until
 
@@ -29,8 +29,7 @@ def test_a_connected_client_survives(lab: Lab, gather: dict[str, str]) -> None:
 
     run = ultra("resolve", str(port), *QUICK, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert (holder["kind"], holder["state"]) == ("local", "listening")
     assert not server.alive
@@ -181,8 +180,7 @@ def test_nobody_frees_its_own_process(
 
     run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     assert report["holders"][0]["processes"][0]["user"] == "nobody"
     assert not server.alive
     assert lab.frees(port)

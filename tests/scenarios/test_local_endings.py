@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tests.lab.cli import ultra
+from tests.lab.cli import reported, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, running, wait_until
 
@@ -98,8 +98,7 @@ def test_a_worker_that_outlives_its_master_ends_too(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *QUICK)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    reported(run, port, 0, "freed")
     assert master.events()[0]["role"] == "master"
     assert not master.alive
     assert not any(alive(worker) for worker in master.facts["workers"])
@@ -116,8 +115,7 @@ def test_workers_that_their_master_left_long_ago(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *QUICK)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     owners = {process["pid"] for holder in report["holders"] for process in holder["processes"]}
     assert owners == set(workers)
     assert lab.frees(port)
@@ -130,8 +128,7 @@ def test_an_orphan(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *QUICK)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed")
+    report = reported(run, port, 0, "freed")
     [holder] = report["holders"]
     assert [process["pid"] for process in holder["processes"]] == [orphan.pid]
     assert holder["processes"][0]["parent"] == orphan.facts["parent"]

@@ -226,7 +226,7 @@ def leased(stage: Stage) -> None:
     port = stage.port(8085)
     line = f"ultra-ports run -p api:{port} -- {sys.executable} -m http.server {port} >&- 2>&- &"
     subprocess.run(["/bin/sh", "-c", line], cwd=stage.folder, env=stage.env, check=True)
-    wait_until(lambda: _listens(port), "the leased server listens")
+    wait_until(lambda: listens(port), "the leased server listens")
     stage.cwd = other
     del stage.names["ada"]  # the pages say root
 

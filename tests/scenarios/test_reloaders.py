@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.lab.cli import ultra
+from tests.lab.cli import reported, ultra
 from tests.lab.npm import install
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, answered_by, unavailable, wait_until
@@ -55,8 +55,7 @@ def chains(run: Run, port: int) -> str:
 
 def freed_with(run: Run, lab: Lab, port: int, parent: int) -> Any:  # noqa: ANN401
     """Asserts that the port was freed for good, and that the parent was ended by name."""
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    report = reported(run, port, 0, "freed")
     assert not alive(parent)
     assert lab.frees(port)
     return report
@@ -112,8 +111,7 @@ def test_a_parent_with_another_child_is_left_alone(lab: Lab) -> None:
 
     run = ultra("resolve", str(port), *FAST)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (3, "advised"), run.stdout
+    report = reported(run, port, 3, "advised")
     assert "other children" in report["reason"]
     assert str(sibling) in report["reason"]
     assert f"kill {parent.pid}" in report["holders"][0]["step"]["command_lines"][0]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import NOBODY
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, advised, stopped, ultra
 from tests.lab.nodeland import Pm2, pm2
 from tests.lab.ports import free_port
 from tests.lab.processes import (
@@ -74,13 +74,7 @@ def test_an_application_of_pm2_is_advised(god: Pm2) -> None:
 
     run = resolve(port, env=god.environment)
 
-    assert run.status == 3, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "advised"
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert found["confidence"] == "confirmed"
-    assert (found["manager"]["kind"], found["manager"]["name"]) == ("pm2", "web")
-    assert found["manager"]["policy"] == "autorestart=true"
+    found = advised(run, port, "pm2", "web", "autorestart=true")
     assert found["step"]["command_lines"] == [f"env PM2_HOME={god.home} pm2 stop web"]
     assert found["step"]["undo_lines"] == [f"env PM2_HOME={god.home} pm2 start web"]
     assert stays(lambda: answered_by(port) == pid, 1)
@@ -93,10 +87,7 @@ def test_stop_services_stops_the_application_alone(god: Pm2) -> None:
 
     run = resolve(port, "--stop-services", env=god.environment)
 
-    assert run.status == 0, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "freed"
-    found = holder(run, port)
-    assert found["step"]["kind"] == "stop-service"
+    found = stopped(run, port)
     assert stays_free(port)
     assert god.status("web") == "stopped"
     assert (god.daemon, god.pid("idle")) == (daemon, idle)
@@ -282,10 +273,7 @@ def test_a_process_whose_end_takes_its_siblings_along_is_advised(
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "no")
-    assert (found["manager"]["kind"], found["manager"]["name"]) == (kind, "web.1")
+    found = advised(run, port, kind, "web.1", respawn="no")
     assert found["step"]["command_lines"] == [f"kill -INT {team.popen.pid}"]
     assert f"{kind} ends all of its processes when one ends" in found["step"]["why"]
     assert str(sibling) in found["step"]["why"]

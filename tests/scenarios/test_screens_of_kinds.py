@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tests.lab.cli import ultra
 from tests.lab.compose import published, stack
+from tests.lab.known import WEB_TERMINAL
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import wait_until
 from tests.lab.screen import plain
@@ -36,16 +37,6 @@ SERVER = """\
 import socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 time.sleep(600)
-"""
-# It has a shell on a pty, as a web terminal does
-WEB_TERMINAL = """\
-import os, pty, socket, sys
-pid, master = pty.fork()
-if not pid:
-    os.execv("/bin/sh", ["sh"])
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-while True:
-    listener.accept()[0].close()
 """
 
 

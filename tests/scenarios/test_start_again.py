@@ -162,13 +162,13 @@ def test_what_gave_it_the_port_and_an_empty_last_word_are_part_of_it(
     words = ("/usr/bin/python3", "-S", "serve.py", "--name", "")
     environment = {"WEB_PORT": str(port), "OTHER_PORT": "1", "SECRET": str(port)}
     lab.command(*words, env=environment, cwd=tmp_path)
-    wait_until(lambda: answered(port), "it serves")
+    wait_until(lambda: listens(port), "it serves")
 
     line = undo(port, tmp_path)
 
     assert line == (f"cd {tmp_path} && env WEB_PORT={port} /usr/bin/python3 -S serve.py --name ''")
     lab.command("/bin/sh", "-c", line)
-    wait_until(lambda: answered(port), "it serves again")
+    wait_until(lambda: listens(port), "it serves again")
 
 
 def test_a_path_with_a_space_is_one_word(lab: Lab, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_title_without_a_colon_is_no_command(lab: Lab) -> None:
         "$0 = $ARGV[0]; listen(S, 5); sleep 1000"
     )
     lab.command("/usr/bin/perl", "-MSocket", "-e", code, title, str(port))
-    wait_until(lambda: answered(port), "it serves")
+    wait_until(lambda: listens(port), "it serves")
 
     last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.cli import ultra
+from tests.lab.cli import reported, ultra
 from tests.lab.npm import install
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, stays_free, until_served
@@ -33,8 +33,7 @@ http.server.HTTPServer(('127.0.0.1', port), http.server.SimpleHTTPRequestHandler
 
 def moved(run: Run, port: int) -> dict[str, Any]:
     """Asserts that the port was freed, and stays so, with one successor; the successor."""
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (0, "freed"), run.stdout + run.stderr
+    report = reported(run, port, 0, "freed")
     [found] = report["successors"]
     assert found["text"] in report["notes"]
     assert stays_free(port)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import FAST, holder, resolve, ultra
+from tests.lab.cli import FAST, advised, holder, resolve, stopped, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import DAEMONTOOLS, RUNIT, S6, Supervisors, comes_back, serving, write
@@ -50,14 +50,7 @@ def test_a_service_is_advised_and_comes_back_when_killed(service: Supervisors, l
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "advised"
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert found["confidence"] == "confirmed"
-    assert found["manager"]["kind"] == service.programs.name
-    assert found["manager"]["name"] == "web"
-    assert found["manager"]["policy"] == "want up"
+    found = advised(run, port, service.programs.name, "web", "want up")
     assert found["chain"][-1] == f"{service.programs.supervisor} {service.supervisor.pid}"
     stop = service.programs.stop.format(service.folder)
     assert found["step"]["command_lines"] == [stop]
@@ -79,11 +72,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(service: Supervisors) -
 
     run = resolve(port, "--stop-services")
 
-    assert run.status == 0, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "freed"
-    found = holder(run, port)
-    assert found["step"]["kind"] == "stop-service"
-    assert found["outcome"]["result"] == "done"
+    found = stopped(run, port)
     assert stays_free(port)
     assert supervisor.is_running()
     (undo,) = found["step"]["undo_lines"]
@@ -120,10 +109,7 @@ def test_a_service_that_waits_for_the_port_is_named(service: Supervisors, lab: L
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert (found["manager"]["kind"], found["manager"]["name"]) == (service.programs.name, "web")
+    found = advised(run, port, service.programs.name, "web")
     assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
     assert squatter.alive
 

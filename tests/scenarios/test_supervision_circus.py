@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.lab.cli import holder, resolve
+from tests.lab.cli import advised, holder, resolve, stopped
 from tests.lab.ports import free_port
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import Circus, comes_back, serving, watcher
@@ -47,14 +47,7 @@ def test_a_watcher_is_advised_and_comes_back_when_killed(circus: Circus) -> None
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "advised"
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert found["confidence"] == "confirmed"
-    assert found["manager"]["kind"] == "circus"
-    assert found["manager"]["name"] == "web"
-    assert found["manager"]["policy"] == "respawn=true, singleton"
+    found = advised(run, port, "circus", "web", "respawn=true, singleton")
     assert found["chain"][-1] == f"circusd {daemon}"
     assert stays(lambda: answered_by(port) == pid, 1.0)
     comes_back(port, pid)
@@ -70,10 +63,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(circus: Circus) -> None
 
     run = resolve(port, "--stop-services")
 
-    assert run.status == 0, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "freed"
-    found = holder(run, port)
-    assert found["step"]["kind"] == "stop-service"
+    found = stopped(run, port)
     assert stays_free(port)
     assert "idle: active" in circus.call("status")
     assert alive(daemon)
@@ -140,10 +130,7 @@ def test_a_watcher_that_waits_for_the_port_is_named(circus: Circus, lab: Lab) ->
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert (found["manager"]["kind"], found["manager"]["name"]) == ("circus", "web")
+    found = advised(run, port, "circus", "web")
     assert found["step"]["command_lines"][-1] == f"kill {squatter.pid}"
     assert squatter.alive
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import holder, resolve
+from tests.lab.cli import advised, holder, resolve, stopped
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisors import RUNIT, Monit, Supervisors, comes_back, serving
@@ -51,13 +51,7 @@ def test_what_monit_watches_is_advised_and_comes_back_when_killed(monit: Monit) 
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "advised"
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert found["confidence"] == "confirmed"
-    assert (found["manager"]["kind"], found["manager"]["name"]) == ("monit", "web")
-    assert found["manager"]["policy"] == "monitored, if does not exist then restart"
+    found = advised(run, port, "monit", "web", "monitored, if does not exist then restart")
     assert found["chain"][-1] == f"monit {daemon}"
     stop = f"monit -c {monit.file} stop web"
     assert found["step"]["command_lines"] == [stop]
@@ -75,10 +69,7 @@ def test_stop_services_stops_it_and_says_how_to_start_it(monit: Monit) -> None:
 
     run = resolve(port, "--stop-services")
 
-    assert run.status == 0, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "freed"
-    found = holder(run, port)
-    assert found["step"]["kind"] == "stop-service"
+    found = stopped(run, port)
     assert stays_free(port, 3.0)
     assert alive(daemon)
     (undo,) = found["step"]["undo_lines"]

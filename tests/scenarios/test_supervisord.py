@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.lab.cli import FAST, holder, resolve, ultra
+from tests.lab.cli import FAST, advised, holder, resolve, stopped, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisord import program, serving
@@ -61,14 +61,7 @@ def test_a_program_in_a_group_is_advised(supervisor: Supervisor) -> None:
 
     run = resolve(port)
 
-    assert run.status == 3, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "advised"
-    found = holder(run, port)
-    assert (found["kind"], found["respawn"]) == ("service", "yes")
-    assert found["confidence"] == "confirmed"
-    assert found["manager"]["kind"] == "supervisord"
-    assert found["manager"]["name"] == "shop:web"
-    assert found["manager"]["policy"] == "autorestart=true"
+    found = advised(run, port, "supervisord", "shop:web", "autorestart=true")
     assert found["step"]["kind"] == "advise"
     wanted = f"supervisorctl -c {supervisor.config} stop shop:web"
     assert any(line.endswith(wanted) for line in found["step"]["command_lines"])
@@ -98,11 +91,7 @@ def test_stop_services_stops_it(supervisor: Supervisor) -> None:
 
     run = resolve(port, "--stop-services")
 
-    assert run.status == 0, run.stdout + run.stderr
-    assert run.port(f"{port}/tcp")["verdict"] == "freed"
-    found = holder(run, port)
-    assert found["step"]["kind"] == "stop-service"
-    assert found["outcome"]["result"] == "done"
+    found = stopped(run, port)
     wanted = f"supervisorctl -c {supervisor.config} start shop:web"
     assert any(line.endswith(wanted) for line in found["step"]["undo_lines"])
     assert stays_free(port)

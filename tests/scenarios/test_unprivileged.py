@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, reported, ultra
 from tests.lab.ports import free_port
 from tests.lab.processes import answered_by, stays, unified, wait_until
 from tests.lab.systemd import service
@@ -47,8 +47,7 @@ def test_a_service_of_root_is_named_for_nobody(machine: Machine, restart: str, p
 
     run = ultra("resolve", "--json", str(port), prefix=as_nobody)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (4, "hidden"), run.stdout + run.stderr
+    report = reported(run, port, 4, "hidden")
     (holder,) = report["holders"]
     assert (holder["kind"], holder["manager"]["name"]) == ("service", unit)
     assert holder["manager"]["policy"] == policy
@@ -75,8 +74,7 @@ def test_a_container_on_the_hosts_network_is_named_for_nobody(
 
     run = ultra("resolve", "--json", str(port), prefix=as_nobody)
 
-    report = run.port(f"{port}/tcp")
-    assert (run.status, report["verdict"]) == (4, "hidden"), run.stdout + run.stderr
+    report = reported(run, port, 4, "hidden")
     assert report["holders"][0]["container"]["id"] == web.id
     assert f"sudo docker stop {web.id[:12]}" in commands(run, port)
     assert web.serves(port)

@@ -22,6 +22,7 @@ from resolver.errors import ReservedError, StoreError
 from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import Here, here, is_dead, myself, owner_of
 from resolver.leases.rules import Moment
+from resolver.leases.state import COPIES
 from resolver.leases.stores import database
 from resolver.leases.stores.database import UnwritableError
 from resolver.leases.stores.ledger import Ledger
@@ -81,28 +82,38 @@ def claim(port: int = 8085, **changes: Any) -> Claim:  # noqa: ANN401 - any fiel
 # --- many processes -------------------------------------------------------------------------------
 
 
-def test_many_processes_get_ports_of_their_own_and_none_is_lost(path: Path) -> None:
-    with leasing(path, 32, FIRST, 400, "keep", 10) as popen:
+@pytest.mark.parametrize(("name", "workers"), [("leases.db", 32), (COPIES[0], 16)])
+def test_many_processes_get_ports_of_their_own_and_none_is_lost(
+    tmp_path: Path, name: str, workers: int
+) -> None:
+    path = tmp_path / name
+    with leasing(path, workers, FIRST, 400, "keep", 10) as popen:
         lines(popen, 1)
-        found = lines(popen, 32)
+        found = lines(popen, workers)
         leases = Ledger(path, HERE).leases()
     ports = [port for each in found for port in each["ports"]]
-    assert [each["faults"] for each in found] == [[]] * 32
-    assert len(set(ports)) == len(ports) == 320
+    assert [each["faults"] for each in found] == [[]] * workers
+    assert len(set(ports)) == len(ports) == 10 * workers
     assert sorted(ports) == [lease.port for lease in leases]
-    assert len({lease.token for lease in leases}) == 320
+    assert len({lease.token for lease in leases}) == 10 * workers
 
     after = Ledger(path, HERE)
     assert after.leases() == ()
-    assert len(after.prune()) == 320
+    assert len(after.prune()) == 10 * workers
 
 
 @pytest.mark.slow
-def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path: Path) -> None:
-    with leasing(path, 64, FIRST, 200, "churn", 250) as popen:
+@pytest.mark.parametrize(
+    ("name", "workers", "rounds"), [("leases.db", 64, 250), (COPIES[0], 24, 100)]
+)
+def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(
+    tmp_path: Path, name: str, workers: int, rounds: int
+) -> None:
+    path = tmp_path / name
+    with leasing(path, workers, FIRST, 200, "churn", rounds) as popen:
         pids = lines(popen, 1)[0]["pids"]
         wait_until(path.exists, "the ledger is made")
-        killed = random.sample(pids, 24)
+        killed = random.sample(pids, workers // 2)
         for pid in killed:
             time.sleep(random.uniform(0, 0.08))  # noqa: S311 - a moment like any other
             os.kill(pid, 9)
@@ -114,7 +125,7 @@ def test_processes_that_are_killed_at_random_keep_nothing_and_break_nothing(path
     ledger = Ledger(path, HERE)
     assert ledger.leases() == ()
     assert len(ledger.acquire([claim(port) for port in range(FIRST, FIRST + 200)])) == 200
-    with contextlib.closing(sqlite3.connect(path)) as database:
+    with Ledger(path, HERE)._database.reading() as database:  # noqa: SLF001
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +15,8 @@ from resolver.host import own_files
 from resolver.leases.state import COPIES
 from resolver.leases.stores import shared
 from resolver.leases.stores.ledger import Ledger
-from tests.lab.processes import PACKAGES, wait_until
-from tests.units.test_leases_ledger import FIRST, HERE, claim, leasing, lines
+from tests.lab.processes import PACKAGES
+from tests.units.test_leases_ledger import HERE, claim, garbage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,33 +31,6 @@ def path(tmp_path: Path) -> Path:
 
 def newer(path: Path) -> Path:
     return max((path.with_name(name) for name in COPIES), key=lambda each: each.stat().st_mtime_ns)
-
-
-def test_many_processes_get_ports_of_their_own_and_none_is_lost(path: Path) -> None:
-    with leasing(path, 16, FIRST, 200, "keep", 10) as popen:
-        lines(popen, 1)
-        found = lines(popen, 16)
-        leases = Ledger(path, HERE).leases()
-    ports = [port for each in found for port in each["ports"]]
-    assert [each["faults"] for each in found] == [[]] * 16
-    assert len(set(ports)) == len(ports) == 160
-    assert sorted(ports) == [lease.port for lease in leases]
-
-
-@pytest.mark.slow
-def test_processes_that_are_killed_at_random_break_nothing(path: Path) -> None:
-    with leasing(path, 24, FIRST, 200, "churn", 100) as popen:
-        pids = lines(popen, 1)[0]["pids"]
-        wait_until(path.exists, "the ledger is made")
-        killed = random.sample(pids, 12)
-        for pid in killed:
-            time.sleep(random.uniform(0, 0.08))  # noqa: S311 - a moment like any other
-            os.kill(pid, 9)
-        out, _ = popen.communicate(timeout=100)
-    found = [json.loads(line) for line in out.splitlines()]
-    assert {each["pid"] for each in found} >= set(pids) - set(killed)
-    assert [each for each in found if each["faults"]] == []
-    assert Ledger(path, HERE).leases() == ()
 
 
 @pytest.mark.slow
@@ -86,10 +57,6 @@ def test_a_torn_copy_leaves_the_other_one(path: Path, torn: bytes | None) -> Non
     last = newer(path)
     last.write_bytes(last.read_bytes()[:-1] if torn is None else torn)
     assert Ledger(path, HERE).leases() == (kept,)
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(5000))
 
 
 def no_database(path: Path) -> None:

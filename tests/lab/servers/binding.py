@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
 import threading
 
-from tests.lab.servers.common import hold_signals, next_signal, ready
+from tests.lab.servers.common import begun, next_signal, ready
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--log")
-    options = parser.parse_args()
-    hold_signals()
+    options = begun()
     threading.Thread(target=_bind, args=(options.port,), daemon=True).start()
     ready()
     next_signal(options.log, "server")

@@ -6,6 +6,7 @@ worker that its own master stopped from one that was signalled from outside.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -84,6 +85,16 @@ def _thread(target: object, *arguments: socket.socket) -> None:
 def hold_signals(*more: signal.Signals) -> None:
     """Blocks the ending signals and `more`; call it before the first thread or fork."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDING, *more})
+
+
+def begun() -> argparse.Namespace:
+    """The `port` and the `--log` of a server that is called with no more; its signals are held."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--log")
+    options = parser.parse_args()
+    hold_signals()
+    return options
 
 
 def next_signal(

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import threading
 import time
 from pathlib import Path
 
-from tests.lab.servers.common import Endpoint, answer, bound, hold_signals, next_signal, ready
+from tests.lab.servers.common import Endpoint, answer, begun, bound, next_signal, ready
 
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # exit(2): of this thread alone
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--log")
-    options = parser.parse_args()
-    hold_signals()
+    options = begun()
     answer(bound(Endpoint("tcp", "127.0.0.1", options.port)))
     threading.Thread(target=_serve, args=(options.log,)).start()
     ctypes.CDLL(None).syscall(SYS_EXIT[os.uname().machine], 0)

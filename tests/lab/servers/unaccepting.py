@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 
-from tests.lab.servers.common import Endpoint, bound, hold_signals, next_signal, ready
+from tests.lab.servers.common import Endpoint, begun, bound, next_signal, ready
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--log")
-    options = parser.parse_args()
-    hold_signals()
+    options = begun()
     server = bound(Endpoint("tcp", "127.0.0.1", options.port))
     server.listen(0)
     waiting = [socket.socket() for _ in range(4)]

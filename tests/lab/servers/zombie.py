@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
-from tests.lab.servers.common import Endpoint, answer, bound, hold_signals, next_signal, ready
+from tests.lab.servers.common import Endpoint, answer, begun, bound, next_signal, ready
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--log")
-    options = parser.parse_args()
-    hold_signals()
+    options = begun()
     told, telling = os.pipe()
     child = os.fork()
     if child == 0:
