@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.classify import classify_by_managers
-from resolver.errors import StateChangedError
 from resolver.gather.processes import describe
 from resolver.host import trust
-from resolver.host.identity import identify
+from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
 from resolver.model import Command, Kind
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
@@ -61,13 +60,7 @@ def _concerned(each: Classification) -> bool:
 
 def _clients(snapshot: Snapshot) -> tuple[list[Process], Snapshot]:
     """The clients of engines that run here, root's or the caller's own; and who is above them."""
-    found = []
-    for pid in pids():
-        try:
-            if name_of(pid) in _CLIENTS:
-                found.append(identify(pid))
-        except StateChangedError:
-            continue
+    found = identified(pid for pid in pids() if name_of(pid) in _CLIENTS)
     described = {each.identity: each for each in (*snapshot.processes, *describe(found))}
     known = replace(snapshot, processes=tuple(described[each] for each in sorted(described)))
     mine = [described[each] for each in found if each in described]

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.errors import StateChangedError
 from resolver.gather import list_sockets
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
-from resolver.host.identity import identify, is_alive
+from resolver.host.identity import identified, is_alive
 from resolver.host.processes import pids
 from resolver.model import SocketState, Successor
 from resolver.programs import SESSION_HOSTS, is_interactive, known_as, untouchable
@@ -128,13 +127,8 @@ def watch(
 
 def _fresh(earlier: Before) -> dict[ProcessIdentity, Process]:
     """The processes that were not there before, and all that is above them."""
-    found = []
-    for pid in [pid for pid in pids() if pid not in earlier.pids][:_MOST]:
-        try:
-            found.append(identify(pid))
-        except StateChangedError:
-            continue
-    return {each.identity: each for each in describe(found)}
+    fresh = [pid for pid in pids() if pid not in earlier.pids][:_MOST]
+    return {each.identity: each for each in describe(identified(fresh))}
 
 
 def _successors(

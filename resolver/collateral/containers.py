@@ -12,10 +12,9 @@ from msgspec.structs import replace
 
 from resolver.collateral import databases, devices, ports, programs, state, terminals
 from resolver.collateral.family import Family, below, terminal_of
-from resolver.errors import StateChangedError
 from resolver.gather.processes import describe
 from resolver.host.files import text_of
-from resolver.host.identity import identify
+from resolver.host.identity import identified
 from resolver.host.processes import runs_here
 from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
 from resolver.programs import ENGINES, SHIMS, is_interactive, known_as
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.collateral.family import Sockets
-    from resolver.model import Classification, Container, Process, ProcessIdentity
+    from resolver.model import Classification, Container, Process
 
 _MOST = 6  # that are named
 _INSIDE = {
@@ -127,18 +126,11 @@ def _processes(container: Container) -> tuple[Process, ...]:
     """
     if not container.main_pid or not runs_here(container):
         return ()
-    try:
-        main = identify(Pid(container.main_pid))
-    except StateChangedError:
-        return ()
-    found: dict[ProcessIdentity, None] = {main: None}
-    parent = next((each.parent for each in describe((main,)) if each.identity == main), None)
-    for pid in sorted(below({parent.pid if parent else main.pid})):
-        try:
-            if container.id in text_of(f"/proc/{pid}/cgroup"):
-                found[identify(pid)] = None
-        except StateChangedError:
-            continue
+    main = identified([Pid(container.main_pid)])
+    parent = next((each.parent for each in describe(main) if each.identity in main), None)
+    around = sorted(below({each.pid for each in ([parent] if parent else main)}))
+    inside = (pid for pid in around if container.id in text_of(f"/proc/{pid}/cgroup"))
+    found = {*main, *identified(inside)} if main else set()
     return tuple(each for each in describe(found) if each.identity in found)
 
 

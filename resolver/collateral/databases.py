@@ -147,8 +147,8 @@ def lost(family: Family) -> Iterator[Collateral]:
     if server is None or row is None:
         return
     own = family.holder.binding.port
-    clients = names_of_clients(e for e in family.clients if e.binding.port == own)
-    everybody = (*family.members, *family.below)
+    clients = names_of_clients(e for e in family.group.clients if e.binding.port == own)
+    everybody = (*family.members, *family.group.below)
     busy = [each for each in everybody if _IN_TRANSACTION.match(_title(each))]
     text = f"{row.name} with {clients}" if clients else row.name
     if busy:
@@ -167,7 +167,7 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 def _in_memory(row: Database, server: Process, family: Family) -> Iterator[Collateral]:
     """What no file has. Nobody is asked; and of Redis, the title mostly hides what it was told."""
-    paths = (each.target for each in family.descriptors)
+    paths = (each.target for each in family.group.descriptors)
     if row.forgets is None or any(re.search(row.saves, path) for path in paths):
         return
     if re.search(row.forgets, " ".join(server.command)):
@@ -187,7 +187,7 @@ def database(process: Process) -> Database | None:
 def _row(family: Family) -> Database | None:
     """The kind of database: by name, or by files that storage engines keep open."""
     named = next(filter(None, map(database, family.holder.processes)), None)
-    paths = [each.target for each in family.descriptors]
+    paths = [each.target for each in family.group.descriptors]
     browses = any(re.search(_PROFILE, path) for path in paths)
     if named is None and not browses and any(re.search(_STORE_FILES, path) for path in paths):
         return Database("a database", frozenset(), "proc_pid_fd(5)")

@@ -74,13 +74,15 @@ _DEVICES = (
 def lost(family: Family) -> Iterator[Collateral]:
     """A virtual machine, hardware, file systems, and each network interface of the holder."""
     for row in _DEVICES:
-        found = {e.target: e for e in family.descriptors if re.fullmatch(row.pattern, e.target)}
+        found = {
+            e.target: e for e in family.group.descriptors if re.fullmatch(row.pattern, e.target)
+        }
         opened = [each for each in found.values() if _counts(row, each, family)]
         for each in opened[:1] if row.kind is CollateralKind.MACHINE else opened:
             evidence = f"process {each.pid} has {each.target} open"
             yield Collateral(row.kind, row.degree, row.text.format(each.target), evidence)
     yield from _file_systems(family)
-    tuns = [each for each in family.descriptors if each.target == "/dev/net/tun"]
+    tuns = [each for each in family.group.descriptors if each.target == "/dev/net/tun"]
     for name in sorted({each.facts().get("iff", "") for each in tuns} - {""}):
         yield Collateral(
             CollateralKind.NETWORK,
@@ -94,7 +96,7 @@ def _counts(row: _Device, opened: Descriptor, family: Family) -> bool:
     """Whether a device is in use, and not the terminal that the holder was started from."""
     standard = {
         each.target
-        for each in family.descriptors
+        for each in family.group.descriptors
         if each.pid == opened.pid and each.number in _STANDARD
     }
     if opened.target in standard:
@@ -104,7 +106,7 @@ def _counts(row: _Device, opened: Descriptor, family: Family) -> bool:
 
 
 def _file_systems(family: Family) -> Iterator[Collateral]:
-    for each in family.descriptors:
+    for each in family.group.descriptors:
         if each.target == _FUSE:
             mounts = _mounts(each)
             where = " or ".join(mounts) or "of its own"

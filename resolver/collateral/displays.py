@@ -81,7 +81,7 @@ def _display(family: Family) -> Iterator[Collateral]:
     theirs = {
         match[0].removeprefix("@"): f":{match['x']}" if match["x"] else f"wayland-{match[2]}"
         for each in family.sockets.unix
-        if each.listening and each.inode in family.inodes
+        if each.listening and each.inode in family.group.inodes
         if (match := re.fullmatch(DISPLAY, each.path))
     }
     for path, name in sorted(theirs.items()):

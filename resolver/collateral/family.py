@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.errors import StateChangedError
 from resolver.gather import list_sockets
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import describe
 from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
 from resolver.host.files import files_in, read, text_of
-from resolver.host.identity import identify
+from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.host.unix_sockets import UnixSocket, unix_sockets
 from resolver.model import Pid, PortRequest, SocketState, Transport
@@ -63,13 +62,8 @@ class Group:
     def below(self) -> tuple[Process, ...]:
         """The living descendants of the members."""
         known = {process.identity for process in self.members}
-        found: dict[ProcessIdentity, None] = {}
-        for pid in sorted(below({process.pid for process in self.members}))[:_MOST]:
-            try:
-                found[identify(pid)] = None
-            except StateChangedError:
-                continue
-        wanted = found.keys() - known
+        pids = sorted(below({process.pid for process in self.members}))[:_MOST]
+        wanted = set(identified(pids)) - known
         return tuple(process for process in describe(sorted(wanted)) if process.identity in wanted)
 
     @cached_property
@@ -144,7 +138,7 @@ class Family:
     """A classified holder with its processes.
 
     `members` own the port or start its owner again, but for those that no step ends (PID 1, which
-    listens for a unit).
+    listens for a unit); `group` has what they have.
     """
 
     def __init__(self, classified: Classification, sockets: Sockets) -> None:
@@ -153,21 +147,6 @@ class Family:
         found = dict.fromkeys((*classified.respawners, *classified.holder.processes))
         self.group = sockets.group(tuple(each for each in found if not untouchable(each)))
         self.members = self.group.members
-
-    @property
-    def below(self) -> tuple[Process, ...]:
-        """The living descendants of the members."""
-        return self.group.below
-
-    @property
-    def descriptors(self) -> tuple[Descriptor, ...]:
-        """What members have open, as far as this user may see it."""
-        return self.group.descriptors
-
-    @property
-    def inodes(self) -> frozenset[int]:
-        """The sockets that they and their descendants have open."""
-        return self.group.inodes
 
     @cached_property
     def others(self) -> tuple[Socket, ...]:
@@ -181,16 +160,6 @@ class Family:
             and (each.binding.transport is Transport.TCP or each.binding.port not in ephemeral)
             and (each.binding.port, each.binding.transport) != (own.port, own.transport)
         )
-
-    @property
-    def accepted(self) -> tuple[Socket, ...]:
-        """The connections that they accepted on any of their ports, the holder's own included."""
-        return self.group.accepted
-
-    @property
-    def clients(self) -> tuple[Socket, ...]:
-        """Those of them on which both ends have spoken."""
-        return self.group.clients
 
 
 def terminal_of(pid: Pid) -> int | None:

@@ -39,11 +39,11 @@ def lost(family: Family) -> Iterator[Collateral]:
     """What the holder serves besides a port that it merely inherited."""
     if family.holder.state is not SocketState.LISTENING or family.holder.kernel:
         return
-    mine = [each for each in family.descriptors if each.inode in family.holder.inodes]
+    mine = [each for each in family.group.descriptors if each.inode in family.holder.inodes]
     if not mine or any(map(_closes_on_exec, mine)) or _accepted(family):
         return
     served = _served(family)
-    waiting = _anybody_waits(mine, family.descriptors)
+    waiting = _anybody_waits(mine, family.group.descriptors)
     if waiting or (waiting is None and not _names_the_other(family)):
         return
     own = family.holder.binding.port
@@ -59,8 +59,8 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 def _written(family: Family) -> list[str]:
     """The files that it makes, such as a copy or an archive: what is appended to is a log."""
-    errors = {each.target for each in family.descriptors if each.number == _STDERR}
-    made = (each for each in family.descriptors if _makes(each) and each.target not in errors)
+    errors = {each.target for each in family.group.descriptors if each.number == _STDERR}
+    made = (each for each in family.group.descriptors if _makes(each) and each.target not in errors)
     return sorted({each.target for each in made})[:_MOST_NAMED]
 
 
@@ -74,13 +74,13 @@ def _makes(each: Descriptor) -> bool:
 
 def _accepted(family: Family) -> bool:
     """Whether somebody is connected to the port."""
-    return any(each.binding.port == family.holder.binding.port for each in family.accepted)
+    return any(each.binding.port == family.holder.binding.port for each in family.group.accepted)
 
 
 def _served(family: Family) -> list[str]:
     """The other ports and sockets by which it can be reached."""
     found = {f"{each.binding.port}/{each.binding.transport}" for each in family.others}
-    unix = {e.path for e in family.sockets.unix if e.listening and e.inode in family.inodes}
+    unix = {e.path for e in family.sockets.unix if e.listening and e.inode in family.group.inodes}
     return [*sorted(found), *sorted(unix)]
 
 

@@ -26,7 +26,8 @@ def lost(family: Family) -> Iterator[Collateral]:
     """One for each other port, and a last one for what is left of many."""
     served = sorted({(each.binding.port, each.binding.transport) for each in family.others})
     connected = Counter(
-        (each.binding.port, each.binding.transport) for each in (family.clients if served else ())
+        (each.binding.port, each.binding.transport)
+        for each in (family.group.clients if served else ())
     )
     for port, transport in served[:_MOST]:
         count = connected[port, transport]
@@ -40,7 +41,7 @@ def lost(family: Family) -> Iterator[Collateral]:
 def _unix(family: Family) -> Iterator[Collateral]:
     """The unix sockets that are used by anybody: the way to a daemon that others share."""
     sockets = family.sockets.unix
-    theirs = {e.path for e in sockets if e.listening and e.inode in family.inodes}
+    theirs = {e.path for e in sockets if e.listening and e.inode in family.group.inodes}
     for path in sorted(theirs)[:_MOST]:
         count = sum(each.connected and each.path == path for each in sockets)
         if count and not re.fullmatch(DISPLAY, path):

@@ -25,7 +25,7 @@ def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collat
         if process is None or row.kind in told:
             continue
         told.add(row.kind)
-        clients = names_of_clients(family.clients) if row.clients else ""
+        clients = names_of_clients(family.group.clients) if row.clients else ""
         yield Collateral(
             row.kind,
             _degree(row, clients, family),
@@ -44,7 +44,7 @@ def _commands(row: Known, process: Process, family: Family) -> tuple[Command, ..
     places = {"port": binding.port, "transport": binding.transport, "host": host}
     for name in re.compile(row.named).groupindex:
         places[name] = name.upper()
-    texts = (" ".join(process.command), *(e.target for e in family.descriptors))
+    texts = (" ".join(process.command), *(e.target for e in family.group.descriptors))
     found = next(filter(None, (re.search(row.named, text) for text in texts)), None)
     places |= found.groupdict() if found else {}
     return (Command(tuple(word.format(**places) for word in row.command), row.comment),)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.errors import StateChangedError
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
 from resolver.host import trust
-from resolver.host.identity import identify
+from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
 from resolver.programs import SESSION_HOSTS, is_interactive, known_as, names_of
@@ -148,23 +147,13 @@ def _script(process: Process) -> str:
 
 def _others(row: Runner, runner: Process, line: Sequence[Process], family: Family) -> list[str]:
     """The runner's other processes: with their ports where they serve any."""
-    known = {process.pid for process in (*line, *family.members, *family.below)}
+    known = {process.pid for process in (*line, *family.members, *family.group.below)}
     beside = sorted(descendants(runner.pid) - known)
     ports = _ports(family)
-    processes = {process.pid: process for process in _described(beside)}
+    processes = {process.pid: process for process in describe(identified(beside))}
     serving = [pid for pid in beside if pid in ports and pid in processes]
     chosen = serving or [pid for pid in beside if pid in processes and not row.helped]
     return [f"{processes[pid]}{ports.get(pid, '')}" for pid in chosen]
-
-
-def _described(pids: Sequence[Pid]) -> tuple[Process, ...]:
-    found = []
-    for pid in pids:
-        try:
-            found.append(identify(pid))
-        except StateChangedError:
-            continue
-    return describe(found)
 
 
 def _ports(family: Family) -> dict[Pid, str]:

@@ -30,7 +30,7 @@ _SPAWNED = re.compile(r"^from multiprocessing\.spawn import ")  # multiprocessin
 
 def lost(family: Family) -> Iterator[Collateral]:
     """The kernels among the holder's processes, and those that it has started."""
-    for process in (*family.members, *family.below):
+    for process in (*family.members, *family.group.below):
         if evidence := _kernel(process):
             yield Collateral(
                 CollateralKind.STATE,

@@ -32,10 +32,10 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 
 def _sessions(family: Family) -> Iterator[Collateral]:
-    masters = [each for each in family.descriptors if each.target in _MASTERS]
+    masters = [each for each in family.group.descriptors if each.target in _MASTERS]
     numbers = {int(each.facts().get("tty-index", "-1")) for each in masters}
     for number in sorted(numbers - {-1}):
-        living = [each for each in family.below if terminal_of(each.pid) == number]
+        living = [each for each in family.group.below if terminal_of(each.pid) == number]
         if living:
             yield Collateral(
                 CollateralKind.SESSION,
@@ -51,7 +51,7 @@ def _shared(family: Family) -> Iterator[Collateral]:
     One that does nothing else (ControlPersist) is stopped as a service, and has another title.
     """
     masters = [e for e in family.members if known_as(e, _SSH) and not _is_service(e)]
-    paths = {e.path for e in family.sockets.unix if e.listening and e.inode in family.inodes}
+    paths = {e.path for e in family.sockets.unix if e.listening and e.inode in family.group.inodes}
     for path in sorted(paths if masters else ()):
         count = sum(each.connected and each.path == path for each in family.sockets.unix)
         if count:

@@ -22,7 +22,7 @@ _MARK = "NODE_UNIQUE_ID"
 def lost(family: Family) -> Iterator[Collateral]:
     """How many there are below the holder's own processes: they go down with it by its design."""
     masters = {process.identity for process in family.members if not process.variable(_MARK)}
-    found = [e for e in family.below if e.parent in masters and e.variable(_MARK)]
+    found = [e for e in family.group.below if e.parent in masters and e.variable(_MARK)]
     if found:
         yield Collateral(
             CollateralKind.WORKERS,

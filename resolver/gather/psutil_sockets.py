@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from msgspec.structs import replace
 
-from resolver.errors import StateChangedError
 from resolver.host.descriptors import socket_facts
-from resolver.host.identity import identify
+from resolver.host.identity import identified
 from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resolver.model import PortRequest, ProcessIdentity
+    from resolver.model import PortRequest
 
 _SERVING = {SocketState.LISTENING, SocketState.UNCONNECTED}
 # psutil's names of TCP states in which a process that serves nobody still has the port
@@ -96,7 +95,7 @@ def _socket(row: Any, pid: int | None, index: int) -> Socket:  # noqa: ANN401 - 
         inode=inode or -1 - index,
         uid=uid,
         peer=peer,
-        owners=tuple(_owner(pid)),
+        owners=tuple(identified([Pid(pid)] if pid else [])),
     )
 
 
@@ -114,11 +113,3 @@ def _facts(row: Any, pid: int | None) -> tuple[int | None, int | None]:  # noqa:
     """The socket's inode and its maker, through its owner's descriptor, where that can be read."""
     found = socket_facts(pid, row.fd) if pid and row.fd >= 0 else None
     return found or (None, None)
-
-
-def _owner(pid: int | None) -> Iterator[ProcessIdentity]:
-    if pid:
-        try:
-            yield identify(Pid(pid))
-        except StateChangedError:
-            return

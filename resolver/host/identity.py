@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import psutil
 
 from resolver.errors import StateChangedError
 from resolver.host.files import read, status_words
 from resolver.model import Pid, ProcessIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_TIME_FIELD = 22 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
@@ -93,6 +98,15 @@ def identify(pid: Pid) -> ProcessIdentity:
         StateChangedError: there is no such process.
     """
     return ProcessIdentity(pid, start_time(pid))
+
+
+def identified(pids: Iterable[Pid]) -> list[ProcessIdentity]:
+    """Those of the processes that there are, in their order."""
+    found = []
+    for pid in pids:
+        with suppress(StateChangedError):
+            found.append(identify(pid))
+    return found
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

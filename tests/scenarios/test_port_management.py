@@ -209,7 +209,7 @@ def three(stage: Stage) -> None:
     config = _supervised(stage, f"env -C {stage.folder} {served}")
     stage.names["/srv/shop/supervisord.conf"] = config
     for port in (8086, 8087):
-        wait_until(partial(_listens, stage.port(port)), f"somebody serves on {port}")
+        wait_until(partial(listens, stage.port(port)), f"somebody serves on {port}")
 
 
 def leased(stage: Stage) -> None:
