@@ -9,17 +9,6 @@ import typer
 from resolver import api
 from resolver.cli import options
 from resolver.cli.files import load
-from resolver.cli.options import (
-    DEFAULT,
-    DockerTimeout,
-    Force,
-    Grace,
-    Json,
-    NoDocker,
-    Quiet,
-    Settle,
-    Verbose,
-)
 from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import PlanChangedError
@@ -31,14 +20,14 @@ PLAN_HELP = "What `resolve --plan-out` wrote; - is stdin."
 
 def apply(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help=PLAN_HELP)],
-    json: Json = False,
-    grace: Grace = DEFAULT.grace_seconds,
-    settle: Settle = DEFAULT.settle_seconds,
-    force: Force = False,
-    no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    json: options.Json = False,
+    grace: options.Grace = options.DEFAULT.grace_seconds,
+    settle: options.Settle = options.DEFAULT.settle_seconds,
+    force: options.Force = False,
+    no_docker: options.NoDocker = False,
+    docker_timeout: options.DockerTimeout = options.DEFAULT.docker_timeout_seconds,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Examples:
 

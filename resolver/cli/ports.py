@@ -8,27 +8,6 @@ from msgspec.structs import replace
 from resolver import api
 from resolver.cli import files, options
 from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
-from resolver.cli.options import (
-    DEFAULT,
-    AcceptLoss,
-    Anybody,
-    DockerTimeout,
-    DryRun,
-    Force,
-    Grace,
-    Interactive,
-    Json,
-    Mine,
-    NoDocker,
-    Ports,
-    Quiet,
-    Settle,
-    Stale,
-    StopServices,
-    Take,
-    Verbose,
-    Yes,
-)
 from resolver.cli.output import NOTHING_HELD, NOTHING_TO_FREE, show
 from resolver.cli.progress import Terminal
 from resolver.cli.stale import NOTHING_LEFT, resolve_stale
@@ -49,40 +28,40 @@ Exit status:
 
 
 def resolve(
-    ports: Ports = None,
+    ports: options.Ports = None,
     everything: Annotated[
         bool, typer.Option("--all", help="The port of every service of the project file.")
     ] = False,
     standard: Annotated[bool, typer.Option("--standard", hidden=True)] = False,
-    dry_run: DryRun = False,
+    dry_run: options.DryRun = False,
     plan_out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE", help="As --dry-run; also write the plan, for `apply`. - is stdout."
         ),
     ] = None,
-    json: Json = False,
-    grace: Grace = DEFAULT.grace_seconds,
-    settle: Settle = DEFAULT.settle_seconds,
-    stop_services: StopServices = False,
-    accept_loss: AcceptLoss = False,
-    mine: Mine = False,
-    anybody: Anybody = False,
-    take: Take = False,
-    stale: Stale = False,
-    yes: Yes = False,
-    force: Force = False,
-    interactive: Interactive = False,
-    no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
+    json: options.Json = False,
+    grace: options.Grace = options.DEFAULT.grace_seconds,
+    settle: options.Settle = options.DEFAULT.settle_seconds,
+    stop_services: options.StopServices = False,
+    accept_loss: options.AcceptLoss = False,
+    mine: options.Mine = False,
+    anybody: options.Anybody = False,
+    take: options.Take = False,
+    stale: options.Stale = False,
+    yes: options.Yes = False,
+    force: options.Force = False,
+    interactive: options.Interactive = False,
+    no_docker: options.NoDocker = False,
+    docker_timeout: options.DockerTimeout = options.DEFAULT.docker_timeout_seconds,
     compose: Annotated[
         bool, typer.Option("--compose", help="Also what others hold of a compose project's ports.")
     ] = False,
     file: Files = None,
     profile: Profiles = None,
     project: ProjectName = "",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Examples:
 
@@ -194,16 +173,16 @@ def _check(objections: dict[str, bool]) -> None:
 
 
 def who(
-    ports: Ports = None,
-    json: Json = False,
+    ports: options.Ports = None,
+    json: options.Json = False,
     complete: Annotated[
         bool, typer.Option("--complete", help="Look into every process, ask every engine.")
     ] = False,
-    stale: Stale = False,
-    no_docker: NoDocker = False,
-    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    stale: options.Stale = False,
+    no_docker: options.NoDocker = False,
+    docker_timeout: options.DockerTimeout = options.DEFAULT.docker_timeout_seconds,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Examples:
 

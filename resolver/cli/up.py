@@ -22,20 +22,6 @@ from resolver.cli.compose_options import (
     resolving,
 )
 from resolver.cli.nearest import with_nearest
-from resolver.cli.options import (
-    DEFAULT,
-    AcceptLoss,
-    DockerTimeout,
-    DryRun,
-    Force,
-    Grace,
-    Interactive,
-    Json,
-    Quiet,
-    Settle,
-    StopServices,
-    Verbose,
-)
 from resolver.cli.output import fit, print_json, say, style
 from resolver.cli.progress import Terminal, describe
 from resolver.compose.command import ComposeCommand, start
@@ -98,7 +84,7 @@ def up(
     file: Files = None,
     profile: Profiles = None,
     project: ProjectName = "",
-    dry_run: DryRun = False,
+    dry_run: options.DryRun = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask before something of others is ended.")
     ] = False,
@@ -106,16 +92,16 @@ def up(
         float,
         typer.Option(metavar="SECONDS", help="How long a server may take until it answers."),
     ] = 10.0,
-    json: Json = False,
-    grace: Grace = DEFAULT.grace_seconds,
-    settle: Settle = DEFAULT.settle_seconds,
-    stop_services: StopServices = False,
-    accept_loss: AcceptLoss = False,
-    force: Force = False,
-    interactive: Interactive = False,
-    docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    json: options.Json = False,
+    grace: options.Grace = options.DEFAULT.grace_seconds,
+    settle: options.Settle = options.DEFAULT.settle_seconds,
+    stop_services: options.StopServices = False,
+    accept_loss: options.AcceptLoss = False,
+    force: options.Force = False,
+    interactive: options.Interactive = False,
+    docker_timeout: options.DockerTimeout = options.DEFAULT.docker_timeout_seconds,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Examples:
 
