@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.protocols import Clock, Watcher
 
 _KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
-_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
+NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
 _IN_THE_WAY = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}
 
 
@@ -38,7 +38,7 @@ def prove(request: PortRequest, list_sockets: Watcher) -> Proof:
     bound, lingering = False, ""
     for family, address in _addresses(request):
         outcome, left = _bind_despite_connections(request, family, address, list_sockets)
-        if outcome in _NO_SUCH_FAMILY and request.address is None:
+        if outcome in NO_SUCH_FAMILY and request.address is None:
             continue
         if outcome != 0:
             return _failed(request, address, outcome)
@@ -55,7 +55,7 @@ def _failed(request: PortRequest, address: str, number: int) -> Proof:
     if number == errno.EACCES:
         reason = f"this user may not bind port {request.port} (privileged)"
         return Proof(free=None, reason=reason, where=where)
-    if number in _NO_SUCH_FAMILY:
+    if number in NO_SUCH_FAMILY:
         raise UsageError(f"{address} is not an address of this machine")
     if number == errno.EINVAL and ":" in address:
         raise UsageError(f"{address} would need a zone (%eth0), which is not supported")
@@ -81,9 +81,7 @@ def _binds_both_at_once(request: PortRequest) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        with socket.socket(socket.AF_INET6, _KINDS[request.transport]) as probe:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            probe.bind((ANY_IPV6, request.port))
+        bound(request, socket.AF_INET6, ANY_IPV6).close()
     except OSError:
         return False
     return True
@@ -102,15 +100,38 @@ def _bind_despite_connections(
 def _bind(request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool) -> int:
     """0, or the errno of bind(2)."""
     try:
-        with socket.socket(family, _KINDS[request.transport]) as probe:
-            if family == socket.AF_INET6 and request.address is None:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if reuse:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, request.port))
+        bound(request, family, address, v6only=True, reuse=reuse).close()
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def bound(
+    request: PortRequest,
+    family: socket.AddressFamily,
+    address: str,
+    *,
+    v6only: bool = False,
+    reuse: bool = False,
+) -> socket.socket:
+    """A socket on the port, close-on-exec (PEP 446).
+
+    `v6only` is for who asks for every address of IPv6, and `reuse` is with SO_REUSEADDR.
+
+    Raises:
+        OSError: of socket(2) or bind(2).
+    """
+    made = socket.socket(family, _KINDS[request.transport])
+    try:
+        if family == socket.AF_INET6 and request.address is None:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        if reuse:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, request.port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _only_connections(request: PortRequest, list_sockets: Watcher) -> str:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.classify import circus, monit, pm2, supervise, supervisord, systemd
-from resolver.errors import StateChangedError
-from resolver.gather.processes import describe
-from resolver.host.identity import identify
+from resolver.gather.processes import described
+from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
 from resolver.managed import classification
 from resolver.model import Command, Kind, Respawn
@@ -143,17 +142,14 @@ def _commands(each: Classification) -> tuple[Command, ...]:
 
 def _keepers() -> tuple[Process, ...]:
     """Every supervisor that runs here; one in a container has its files elsewhere."""
-    found = []
-    for pid in pids():
-        try:
-            if _ask_of(name_of(pid)) and _mounts(pid) == _mounts("self"):
-                found.append(identify(pid))
-        except (OSError, StateChangedError):
-            continue
-    described = {each.identity: each for each in describe(found)}
-    return tuple(described[each] for each in found if each in described)
+    ours = _mounts("self")
+    found = (pid for pid in pids() if _ask_of(name_of(pid)) and _mounts(pid) == ours)
+    return described(identified(found)) if ours else ()
 
 
-def _mounts(pid: Pid | str) -> Path:
-    """The mount namespace of a process (namespaces(7))."""
-    return Path(f"/proc/{pid}/ns/mnt").readlink()
+def _mounts(pid: Pid | str) -> Path | None:
+    """The mount namespace of a process (namespaces(7)); None where that is hidden."""
+    try:
+        return Path(f"/proc/{pid}/ns/mnt").readlink()
+    except OSError:
+        return None

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from resolver.collateral import databases, devices, ports, programs, state, terminals
 from resolver.collateral.family import Family, below, terminal_of
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.host.files import text_of
 from resolver.host.identity import identified
 from resolver.host.processes import runs_here
@@ -127,11 +127,11 @@ def _processes(container: Container) -> tuple[Process, ...]:
     if not container.main_pid or not runs_here(container):
         return ()
     main = identified([Pid(container.main_pid)])
-    parent = next((each.parent for each in describe(main) if each.identity in main), None)
+    parent = next((each.parent for each in described(main)), None)
     around = sorted(below({each.pid for each in ([parent] if parent else main)}))
     inside = (pid for pid in around if container.id in text_of(f"/proc/{pid}/cgroup"))
     found = {*main, *identified(inside)} if main else set()
-    return tuple(each for each in describe(found) if each.identity in found)
+    return described(found)
 
 
 def _sessions(

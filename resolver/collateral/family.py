@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from resolver.gather import list_sockets
 from resolver.gather.hints import ephemeral_ports
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
 from resolver.host.files import files_in, read, text_of
@@ -63,8 +63,7 @@ class Group:
         """The living descendants of the members."""
         known = {process.identity for process in self.members}
         pids = sorted(below({process.pid for process in self.members}))[:_MOST]
-        wanted = set(identified(pids)) - known
-        return tuple(process for process in describe(sorted(wanted)) if process.identity in wanted)
+        return described(set(identified(pids)) - known)
 
     @cached_property
     def descriptors(self) -> tuple[Descriptor, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.gather.owners import owners_of
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.host import trust
 from resolver.host.identity import identified
 from resolver.host.processes import descendants
@@ -150,7 +150,7 @@ def _others(row: Runner, runner: Process, line: Sequence[Process], family: Famil
     known = {process.pid for process in (*line, *family.members, *family.group.below)}
     beside = sorted(descendants(runner.pid) - known)
     ports = _ports(family)
-    processes = {process.pid: process for process in describe(identified(beside))}
+    processes = {process.pid: process for process in described(identified(beside))}
     serving = [pid for pid in beside if pid in ports and pid in processes]
     chosen = serving or [pid for pid in beside if pid in processes and not row.helped]
     return [f"{processes[pid]}{ports.get(pid, '')}" for pid in chosen]

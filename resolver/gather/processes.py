@@ -77,6 +77,12 @@ def describe(identities: Iterable[ProcessIdentity]) -> tuple[Process, ...]:
     return tuple(process for process in found if process is not None)
 
 
+def described(identities: Iterable[ProcessIdentity]) -> tuple[Process, ...]:
+    """The facts about each process that still exists, and about no other."""
+    wanted = set(identities)
+    return tuple(process for process in describe(wanted) if process.identity in wanted)
+
+
 def _line(
     identity: ProcessIdentity, parents: dict[Pid, ProcessIdentity | None]
 ) -> Iterator[ProcessIdentity]:

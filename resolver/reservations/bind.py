@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 
+from resolver import verify
 from resolver.errors import PortNotPermittedError, ReservedError, UltraPortsError, UsageError
-from resolver.model import ANY_IPV4, ANY_IPV6, PortRequest, Transport
-
-_KINDS = {Transport.TCP: socket.SOCK_STREAM, Transport.UDP: socket.SOCK_DGRAM}
-_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
+from resolver.model import ANY_IPV4, ANY_IPV6, PortRequest
 
 
 def bound(request: PortRequest, *, reuse: bool = False) -> socket.socket:
@@ -26,29 +24,13 @@ def bound(request: PortRequest, *, reuse: bool = False) -> socket.socket:
     """
     if request.address is None and socket.has_ipv6:
         try:
-            return _bound(request, socket.AF_INET6, ANY_IPV6, reuse=reuse)
+            return verify.bound(request, socket.AF_INET6, ANY_IPV6, reuse=reuse)
         except OSError as error:
-            if error.errno not in _NO_IPV6:
+            if error.errno not in verify.NO_SUCH_FAMILY:
                 raise
     address = request.address or ANY_IPV4
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return _bound(request, family, address, reuse=reuse)
-
-
-def _bound(
-    request: PortRequest, family: socket.AddressFamily, address: str, *, reuse: bool
-) -> socket.socket:
-    made = socket.socket(family, _KINDS[request.transport])
-    try:
-        if request.address is None and family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        if reuse:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((address, request.port))
-    except OSError:
-        made.close()
-        raise
-    return made
+    return verify.bound(request, family, address, reuse=reuse)
 
 
 def error_of(request: PortRequest, error: OSError) -> UltraPortsError:
@@ -60,7 +42,7 @@ def error_of(request: PortRequest, error: OSError) -> UltraPortsError:
             f"this user may not bind port {request.port} (privileged)",
             "see ip_unprivileged_port_start in ip(7)",
         )
-    if error.errno in _NO_IPV6:
+    if error.errno in verify.NO_SUCH_FAMILY:
         return UsageError(f"{request.address} is not an address of this machine")
     if error.errno == errno.EINVAL and ":" in (request.address or ""):
         return UsageError(f"{request.address} would need a zone (%eth0), which is not supported")

@@ -239,7 +239,7 @@ def _lenient(data: Collateral) -> str:
     return f"{data.text} is not killed without --force" if data is not _NO_DATA else ""
 
 
-def _kill_command(processes: Iterable[Process], shutdown: str = "SIGTERM") -> Command:
+def _kill_command(processes: Iterable[Process], shutdown: str) -> Command:
     flag = () if shutdown == "SIGTERM" else (f"-{shutdown.removeprefix('SIG')}",)
     return Command(("kill", *flag, *(str(found.pid) for found in processes)))
 
