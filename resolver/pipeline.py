@@ -60,7 +60,7 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
 def _exposure(request: PortRequest, diagnosis: Diagnosis) -> tuple[str, ...]:
     """How old the holders of a port are, and from where they are reached."""
     found = verdicts.holders_of(request, diagnosis.plan)
-    return exposure.remarks(each.classification.holder for each in found)
+    return exposure.remarks(each.holder for each in found)
 
 
 def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> Report:

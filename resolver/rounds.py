@@ -146,7 +146,7 @@ class Round(Struct, frozen=True):
     def ended_inodes(self) -> frozenset[int]:
         """The sockets that should be gone now; psutil's are below 0 where they are not known."""
         bindings = {binding for step in self.ended_steps for binding in step.bindings}
-        holders = (each.classification.holder for each in self.before.plan.planned)
+        holders = (each.holder for each in self.before.plan.planned)
         theirs = (each.inodes for each in holders if each.binding in bindings)
         return frozenset(inode for inodes in theirs for inode in inodes if inode > 0)
 
@@ -204,7 +204,7 @@ class Round(Struct, frozen=True):
         if published := _published(self.holders_after(request)):
             names = ", ".join(each.classification.reason for each in published)
             return Verdict.HELD, f"told to stop, and the port is still published by {names}"
-        containers = [each.classification.holder.container for each in self.holders_before(request)]
+        containers = [each.holder.container for each in self.holders_before(request)]
         asked = {container.engine for container in containers if container}
         for engine in self.after.snapshot.engines:
             if engine.error and engine.endpoint in asked:
@@ -222,7 +222,7 @@ class Round(Struct, frozen=True):
         """Which engines a port's freedom rests on, since it was not here to be bound."""
         away = self.before.snapshot.engines_elsewhere
         published = _published(self.holders_before(request))
-        containers = [each.classification.holder.container for each in published]
+        containers = [each.holder.container for each in published]
         return tuple(
             f"on the word of {endpoint}, asked again after the settle time: the port was not in "
             "this namespace to be bound"
@@ -236,7 +236,7 @@ def _has_ended(held: HolderReport) -> bool:
 
 
 def _state(held: HolderReport) -> SocketState:
-    return held.classification.holder.state
+    return held.holder.state
 
 
 def _published(holders: Iterable[HolderReport]) -> list[HolderReport]:
@@ -249,14 +249,14 @@ def _seen(held: HolderReport) -> Holder:
 
     Whoever else runs in its project, or lives in its network, may have come and gone meanwhile.
     """
-    holder = held.classification.holder
+    holder = held.holder
     if holder.container is None:
         return holder
     return replace(holder, container=replace(holder.container, main_pid=0, beside=(), sharing=()))
 
 
 def _owner(held: HolderReport) -> object:
-    holder = held.classification.holder
+    holder = held.holder
     return holder.masters or (holder.container.id if holder.container else holder.hidden)
 
 

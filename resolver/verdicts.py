@@ -138,7 +138,7 @@ def refused(command: str, requests: Iterable[PortRequest], reason: str) -> Repor
 
 def held_requests(plan: Plan) -> tuple[PortRequest, ...]:
     """A request for every port that anything serves or publishes, sorted."""
-    holders = [planned.classification.holder for planned in plan.planned]
+    holders = [planned.holder for planned in plan.planned]
     held = [each.binding for each in holders if each.state is not SocketState.CONNECTED]
     return tuple(sorted({PortRequest(each.port, each.transport) for each in held}))
 
@@ -150,7 +150,7 @@ def holders_of(
 
     A port's number is compared first: this is asked for a thousand ports with a holder each.
     """
-    holders = ((each, each.classification.holder) for each in plan.planned)
+    holders = ((each, each.holder) for each in plan.planned)
     return tuple(
         HolderReport(each.classification, each.step, _outcome_of(each.step, outcomes))
         for each, held in holders
@@ -167,7 +167,7 @@ def of_no_container(requests: Iterable[PortRequest], plan: Plan) -> list[PortReq
     return [
         request
         for request in requests
-        if not any(each.classification.holder.container for each in holders_of(request, plan))
+        if not any(each.holder.container for each in holders_of(request, plan))
     ]
 
 
@@ -181,7 +181,7 @@ def diagnosed(
     found = planned(request, diagnosis, proof, policy)
     if found.holders and found.verdict is not Verdict.FREE:
         found = replace(found, reason=joined(e.classification.reason for e in found.holders))
-    hidden = [each.classification.holder.hidden is not None for each in found.holders]
+    hidden = [each.holder.hidden is not None for each in found.holders]
     known = bool(hidden) and not any(hidden)  # by name, even where this user may not touch them
     if found.verdict in {Verdict.ADVISED, Verdict.REFUSED, Verdict.WOULD_FREE} or (
         known and found.verdict is Verdict.HIDDEN
@@ -211,7 +211,7 @@ def is_in_the_way(held: HolderReport, proof: Proof | None) -> bool:
     """A port that could be bound is free, whoever has a socket nearby, except for an engine's."""
     if proof is None or not proof.free:
         return True
-    return held.classification.holder.state in {SocketState.PUBLISHED, SocketState.REDIRECTED}
+    return held.holder.state in {SocketState.PUBLISHED, SocketState.REDIRECTED}
 
 
 def blocked(

@@ -97,7 +97,7 @@ def _from_listeners(report: Report) -> tuple[str, list[NamedPort]]:
     found: dict[str, PortRequest] = {}
     for port in report.ports:
         mine = [
-            each.classification.holder
+            each.holder
             for each in port.holders
             if each.classification.ownership.whose is Whose.MINE
         ]

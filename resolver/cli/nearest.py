@@ -96,7 +96,7 @@ def _assigned(
 
 def _is_away(port: PortReport, away: Collection[str]) -> bool:
     """Whether it is held on another machine, whose free ports are not known."""
-    found = (each.classification.holder.container for each in port.holders)
+    found = (each.holder.container for each in port.holders)
     return any(each is not None and each.engine in away for each in found)
 
 

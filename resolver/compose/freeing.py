@@ -109,7 +109,7 @@ def plan(
     report, text = api.plan(*map(str, wanted), **options)
     for port in report.ports:
         for holder in port.holders:
-            container = holder.classification.holder.container
+            container = holder.holder.container
             if container and is_replaced(container, found.project):
                 raise UsageError(
                     f"no plan was made: {container.name} of the project itself has {port.request} "

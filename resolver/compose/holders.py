@@ -109,7 +109,7 @@ def orphans(report: PortReport, facts: Facts) -> list[Container]:
 
 
 def _containers(holders: Sequence[HolderReport]) -> list[Container]:
-    found = [each.classification.holder.container for each in holders]
+    found = [each.holder.container for each in holders]
     return [each for each in dict.fromkeys(found) if each is not None]
 
 

@@ -206,5 +206,5 @@ def _all_ours(port: PortReport, found: Preflight) -> bool:
 
 def _containers(port: PortReport) -> list[Container | None]:
     """Of each holder that counts: None for one that is no container."""
-    held = [each.classification.holder for each in port.holders]
+    held = [each.holder for each in port.holders]
     return [each.container for each in held if not is_other_family(port.request, each.binding)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.gather.owners import owners_of
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.host.files import text_of
 from resolver.host.processes import one_of_each_namespace
 from resolver.model import Command
@@ -122,5 +122,4 @@ def _none_in_use(pid: int, name: str, suffix: str) -> bool:
 
 def _who(inode: int) -> str:
     owners = owners_of([inode]).get(inode, ())
-    named = [str(process) for process in describe(owners) if process.identity in owners]
-    return f"{', '.join(named) or 'somebody'} serves it"
+    return f"{', '.join(map(str, described(owners))) or 'somebody'} serves it"

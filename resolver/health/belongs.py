@@ -73,7 +73,7 @@ def _one(
     target: Target, report: HolderReport, leases: list[Lease], where: Here, *, stores: bool
 ) -> Belongs:
     """A lease's own process is; so is what the project's place says; then a lease's word counts."""
-    holder = report.classification.holder
+    holder = report.holder
     ours = {belonging(holder, each, where) for each in leases if _is_own(target, each)}
     others = {belonging(holder, each, where) for each in leases if not _is_own(target, each)}
     by_place = of_project(holder, target.project, target.place)
@@ -82,7 +82,7 @@ def _one(
     if Belongs.STRANGER in ours or Belongs.OWN in others:
         return Belongs.STRANGER
     is_daemon = stores or _is_daemon(report)
-    return Belongs.UNKNOWN if is_daemon and not report.classification.holder.container else by_place
+    return Belongs.UNKNOWN if is_daemon and not report.holder.container else by_place
 
 
 def _is_own(target: Target, lease: Lease) -> bool:

@@ -129,7 +129,7 @@ def check_targets(
 
 def _elsewhere(port: PortReport, away: Mapping[str, str]) -> str:
     """Why a published port is not to be asked from here; empty where it is, for all we know."""
-    holders = [each.classification.holder for each in port.holders]
+    holders = [each.holder for each in port.holders]
     engines = [
         each.container.engine
         for each in holders
@@ -145,7 +145,7 @@ def _inside(
     if any(each.level is Reach.SPEAKS for each in answers if each.address):
         forwarded = any(map(evaluation.is_forwarded, port.holders))
         return Inside(True if forwarded else None)
-    return containers.look(target.request, [each.classification.holder for each in port.holders])
+    return containers.look(target.request, [each.holder for each in port.holders])
 
 
 def _questions(
@@ -171,11 +171,7 @@ def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[st
     """Loopback, by which most clients come, and every other address that is served."""
     if request.address is not None:
         return [_LOOPBACK.get(request.address, request.address)]
-    bindings = [
-        each.classification.holder.binding
-        for each in holders
-        if each.classification.holder.state in _SERVING
-    ]
+    bindings = [each.holder.binding for each in holders if each.holder.state in _SERVING]
     served = (_LOOPBACK.get(each.address, each.address) for each in bindings)
     loopback = filter(is_local, _LOOPBACK.values())
     return list(dict.fromkeys((*loopback, *served)))[:_MOST_ADDRESSES]

@@ -37,7 +37,7 @@ class Findings(Struct, frozen=True):
     @property
     def holders(self) -> list[Holder]:
         """Who holds the port."""
-        return [each.classification.holder for each in self.report.holders]
+        return [each.holder for each in self.report.holders]
 
     @property
     def names(self) -> str:
@@ -211,7 +211,7 @@ def _notes(found: Findings) -> Iterator[str]:
 
 def is_forwarded(report: HolderReport) -> bool:
     """Whether somebody else accepts for the program: a container's port, or a forwarder's."""
-    holder = report.classification.holder
+    holder = report.holder
     return holder.container is not None or report.classification.kind is Kind.FORWARDER
 
 

@@ -113,16 +113,12 @@ class PortHistory:
 
 def held_by(holders: Iterable[HolderReport]) -> tuple[HolderReport, ...]:
     """Those that have the port as a server does; connections and NAT rules do not."""
-    return tuple(each for each in holders if each.classification.holder.state in _HOLDING)
+    return tuple(each for each in holders if each.holder.state in _HOLDING)
 
 
 def remaining(holders: Iterable[HolderReport], inodes: frozenset[int]) -> tuple[HolderReport, ...]:
     """The holders that still have one of these sockets; one without any socket stays."""
-    return tuple(
-        each
-        for each in holders
-        if not each.classification.holder.inodes or each.classification.holder.inodes & inodes
-    )
+    return tuple(each for each in holders if not each.holder.inodes or each.holder.inodes & inodes)
 
 
 def keys(holders: Iterable[HolderReport]) -> frozenset[tuple[str, ...]]:
@@ -132,14 +128,12 @@ def keys(holders: Iterable[HolderReport]) -> frozenset[tuple[str, ...]]:
 
 def lives(holders: Iterable[HolderReport], starts: Mapping[str, int]) -> frozenset[object]:
     """Which run of each owner this is."""
-    return frozenset(
-        life for each in holders for life in _lives(each.classification.holder, starts)
-    )
+    return frozenset(life for each in holders for life in _lives(each.holder, starts))
 
 
 def _key(report: HolderReport) -> tuple[str, ...]:
     """A container by its name, a unit or program by its manager's, a process by its command."""
-    holder, manager = report.classification.holder, report.classification.manager
+    holder, manager = report.holder, report.classification.manager
     if holder.container is not None:
         project, service = (holder.container.label(name) for name in (PROJECT, SERVICE))
         if project and service:

@@ -197,7 +197,7 @@ class Watch:
 
     def _is_settled(self, holders: Iterable[HolderReport]) -> bool:
         """Whether somebody holds the port who is not an engine's forwarder without a container."""
-        found = [each.classification.holder for each in holders]
+        found = [each.holder for each in holders]
         return bool(found) and not (
             self._policy.use_docker
             and any(

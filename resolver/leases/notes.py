@@ -72,7 +72,7 @@ def _note(port: PortReport, lease: Lease, where: Here) -> str:
     note = f"reserved for {whose(lease)}"
     found: dict[Belongs, list[str]] = {kind: [] for kind in Belongs}
     for report in (*port.retaken_by, *(() if port.verdict == "freed" else port.holders)):
-        holder = report.classification.holder
+        holder = report.holder
         found[belonging(holder, lease, where)].append(name(holder))
     if found[Belongs.STRANGER]:
         strangers = ", ".join(dict.fromkeys(found[Belongs.STRANGER]))

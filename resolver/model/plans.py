@@ -321,6 +321,11 @@ class Planned(Struct, frozen=True):
     classification: Classification
     step: Step
 
+    @property
+    def holder(self) -> Holder:
+        """Who it is."""
+        return self.classification.holder
+
 
 class Plan(Struct, frozen=True):
     """The chosen steps in the order in which they are applied, each once."""

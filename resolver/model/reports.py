@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from msgspec import Struct
 
 from resolver.model.machine import EngineState, Process, Scan
-from resolver.model.plans import Classification, Command, Step, Verdict
+from resolver.model.plans import Classification, Command, Holder, Step, Verdict
 from resolver.model.ports import Binding, PortRequest
 
 
@@ -62,6 +62,11 @@ class HolderReport(Struct, frozen=True):
     classification: Classification
     step: Step | None = None
     outcome: Outcome | None = None
+
+    @property
+    def holder(self) -> Holder:
+        """Who it is."""
+        return self.classification.holder
 
 
 class Successor(Struct, frozen=True):

@@ -103,7 +103,7 @@ def _row(service: ServiceHealth) -> tuple[str, ...]:
 
 
 def _holders(service: ServiceHealth) -> str:
-    names = dict.fromkeys(_name(each.classification.holder) for each in service.holders)
+    names = dict.fromkeys(_name(each.holder) for each in service.holders)
     said = escape(", ".join(names), _WIDEST)
     return f"{said} (a stranger)" if service.belongs == "stranger" else said
 

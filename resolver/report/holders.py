@@ -31,7 +31,7 @@ def holder_names(holders: Iterable[HolderReport]) -> str:
 
 
 def _with_manager(report: HolderReport) -> str:
-    name, manager = holder_name(report.classification.holder), report.classification.manager
-    if manager is None or report.classification.holder.container is not None:
+    name, manager = holder_name(report.holder), report.classification.manager
+    if manager is None or report.holder.container is not None:
         return name
     return f"{name} ({manager.kind} {manager.name})"

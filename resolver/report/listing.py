@@ -37,7 +37,7 @@ def _seen(port: PortReport) -> Iterator[HolderReport]:
 
 
 def _row(port: PortReport, report: HolderReport) -> _Row:
-    found, holder = report.classification, report.classification.holder
+    found, holder = report.classification, report.holder
     master, container = holder.master, holder.container
     name, pid, command = holder_name(holder), _NOTHING, _NOTHING
     if container and found.kind is not Kind.LOCAL:

@@ -81,7 +81,7 @@ def before(step: Step, holders: Sequence[Classification], style: TextStyle) -> s
     ports = [
         PortReport(request, Verdict.WOULD_FREE, holders=tuple(found))
         for request in requests
-        if (found := [e for e in ended if request.meets(e.classification.holder.binding)])
+        if (found := [e for e in ended if request.meets(e.holder.binding)])
     ]
     return "\n".join(line for port in ports for line in _port(port, style, asked=True))
 
@@ -223,7 +223,7 @@ def _rest(port: PortReport, told: Sequence[HolderReport]) -> str:
         return f", but {'; '.join(but)}" if but else f": {'; '.join(parts)}"
     if not told:
         return ""
-    bindings = dict.fromkeys(each.classification.holder.binding for each in told)
+    bindings = dict.fromkeys(each.holder.binding for each in told)
     hosts = " and ".join(dict.fromkeys(binding.host for binding in bindings))
     reach = ", reachable from other machines" if any(e.is_reachable for e in bindings) else ""
     return f" on {hosts}{reach}"
@@ -256,7 +256,7 @@ def _facts(together: list[HolderReport], *, alone: bool, style: TextStyle) -> li
 
 def _what(report: HolderReport, style: TextStyle, *, short: bool = False) -> list[str]:
     """What it is: its container, or its command line, where that runs, whose it is; since when."""
-    found, holder = report.classification, report.classification.holder
+    found, holder = report.classification, report.holder
     master, container = holder.master, holder.container
     age = _age(style.age_seconds(master.identity)) if master and style.age_seconds else ""
     if container and found.kind is not Kind.LOCAL:
@@ -318,7 +318,7 @@ def _why(report: HolderReport, *, alone: bool) -> str:
 
 def _lost(together: list[HolderReport], why: str) -> str:
     """What ends with a holder, but for what the reason names."""
-    holder = together[0].classification.holder
+    holder = together[0].holder
     workers = 0 if holder.container else len(holder.processes) - 1
     texts = [f"{workers} worker{'s' if workers > 1 else ''}"] if workers > 0 else []
     texts += [lost.text for each in together for lost in each.classification.collateral]

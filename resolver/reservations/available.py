@@ -123,7 +123,7 @@ class Availability:
     def _here(self, request: PortRequest) -> tuple[Holder, ...]:
         policy = api.policy({"use_docker": self._terms.use_docker})
         report = pipeline.who([request], policy, api.effects(None)).ports[0]
-        return tuple(each.classification.holder for each in report.holders)
+        return tuple(each.holder for each in report.holders)
 
 
 def _published(request: PortRequest) -> tuple[Holder, ...]:

@@ -370,7 +370,7 @@ def without_vain_steps(plan: Plan, requests: Iterable[PortRequest]) -> Plan:
 
 def _is_in_the_way(each: Planned, request: PortRequest) -> bool:
     """Whether a holder keeps a port that could not be bound; an engine's mapping does not."""
-    holder = each.classification.holder
+    holder = each.holder
     if holder.state in {SocketState.PUBLISHED, SocketState.REDIRECTED}:
         return False
     return request.meets(holder.binding, v6only=holder.v6only)
