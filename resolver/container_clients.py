@@ -43,19 +43,12 @@ def with_clients(
     found: Sequence[Classification], snapshot: Snapshot, run: CommandRunner
 ) -> tuple[Classification, ...]:
     """The same; containers that a manager's client follows are that manager's services."""
-    if not any(map(_concerned, found)):
+    if not any(each.stops_container for each in found):
         return tuple(found)
     clients, known = _clients(snapshot)
     return tuple(
-        _managed(each, clients, known, run) if _concerned(each) else each for each in found
+        _managed(each, clients, known, run) if each.stops_container else each for each in found
     )
-
-
-def _concerned(each: Classification) -> bool:
-    """A container that would be stopped: one that is spared stays so, whoever follows it."""
-    container = each.holder.container
-    stoppable = container is not None and bool(container.engine) and not each.spared
-    return each.kind is Kind.CONTAINER and stoppable
 
 
 def _clients(snapshot: Snapshot) -> tuple[list[Process], Snapshot]:

@@ -26,6 +26,7 @@ from resolver.leases.owner import here
 from resolver.model import Kind, Ownership, PortRequest, Whose
 from resolver.model.compose_labels import PROJECT
 from resolver.project.checkout import checkout
+from resolver.project.location import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,10 +57,7 @@ class Viewpoint(Struct, frozen=True):
 
 def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
     """This command. What cannot be read counts as not reserved here: reports say so."""
-    try:
-        folder = str(Path.cwd())
-    except OSError:
-        folder = ""
+    folder = working_directory()
     try:
         leases = notes.living(environ)
     except UltraPortsError:

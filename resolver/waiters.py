@@ -58,8 +58,7 @@ def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[C
 def _would_be_ended(each: Classification) -> bool:
     """Whether its step would free the port, and nobody is known who would take it back."""
     if each.kind is Kind.CONTAINER:
-        container = each.holder.container
-        return container is not None and bool(container.engine) and not each.spared
+        return each.stops_container
     if each.holder.hidden or each.harm or each.respawners:
         return False
     return each.kind is Kind.LOCAL or (each.kind is Kind.SERVICE and each.respawn is Respawn.NO)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.cli import LONGEST_MESSAGE
 from resolver.host.identity import age_seconds
 from resolver.json_text import encode
+from resolver.project.location import working_directory
 from resolver.report import machine
 from resolver.report.escape import escape
 from resolver.report.listing import listing
@@ -86,16 +86,9 @@ def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
         verbose,
         age_seconds,
         again=again,
-        folder=_working_directory() if terminal else "",
+        folder=working_directory() if terminal else "",
         finds=shutil.which if terminal else None,
     )
-
-
-def _working_directory() -> str:
-    try:
-        return str(Path.cwd())
-    except OSError:  # it was deleted
-        return ""
 
 
 def fit(text: str) -> str:

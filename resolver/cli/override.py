@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from msgspec import Struct
+
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
@@ -17,24 +19,15 @@ if TYPE_CHECKING:
     from resolver.reservations.terms import Assigned
 
 
-class Override:
+class Override(Struct, frozen=True):
     """Which entry of the project's `ports:` each service is about.
 
-    Args:
-        project: as compose reads it now.
-        matched: the compose service and the entry for each of our services that has one.
-        notes: for the user.
+    `matched` has the compose service and the entry for each of our services that has one; `notes`
+    are for the user.
     """
 
-    def __init__(
-        self,
-        project: ComposeProject,
-        matched: dict[str, tuple[ComposeService, Published]],
-        notes: tuple[str, ...],
-    ) -> None:
-        self._project = project
-        self._matched = matched
-        self.notes = notes
+    matched: dict[str, tuple[ComposeService, Published]]
+    notes: tuple[str, ...]
 
     @classmethod
     def read(cls, files: Sequence[str], wanted: Sequence[ServiceRequest]) -> Self:
@@ -43,16 +36,7 @@ class Override:
         Raises:
             UsageError: there is none, it makes no sense, or it publishes none of these services.
         """
-        arguments = ComposeArguments(files=tuple(files))
-        return cls.of(ComposeCommand(arguments).project(), wanted)
-
-    @classmethod
-    def of(cls, project: ComposeProject, wanted: Sequence[ServiceRequest]) -> Self:
-        """Finds the services in a project that was read.
-
-        Raises:
-            UsageError: it publishes none of these services.
-        """
+        project = ComposeCommand(ComposeArguments(files=tuple(files))).project()
         matched: dict[str, tuple[ComposeService, Published]] = {}
         notes = [*project.warnings, *project.notes]
         for asked in wanted:
@@ -67,17 +51,17 @@ class Override:
         if not matched:
             left_out = "; ".join(notes)
             raise UsageError(f"compose project {project.name} publishes none of these: {left_out}")
-        return cls(project, matched, tuple(notes))
+        return cls(matched, tuple(notes))
 
     def text(self, assigned: Sequence[Assigned]) -> str:
         """The override file."""
         ports = {
             id(entry): str(each.request.port)
             for each in assigned
-            if each.wanted.service in self._matched
-            for entry in [self._matched[each.wanted.service][1]]
+            if each.wanted.service in self.matched
+            for entry in [self.matched[each.wanted.service][1]]
         }
-        services = {service.name: service for service, _ in self._matched.values()}
+        services = {service.name: service for service, _ in self.matched.values()}
         return compose_text(
             {
                 name: [_entry(entry, ports.get(id(entry))) for entry in service.published]

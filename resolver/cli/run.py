@@ -105,11 +105,12 @@ def run(
         raise UsageError("there is no command to run", "ultra-ports run --port api:8085 -- CMD")
     if plain and pass_socket:
         raise UsageError("--plain lets go of the ports, --pass-socket hands them over: choose one")
-    how = _How(plain=plain, pass_socket=pass_socket, verbose=verbose)
-    asked = _Asked(ports or [], current(), project, strict=strict, dry_run=dry_run)
+    asked = _Asked(
+        ports or [], current(), project, strict, dry_run, plain, pass_socket, verbose, json
+    )
     _say(asked.root.notes)
     try:
-        return _run(command, asked, how, json=json)
+        return _run(command, asked)
     except UsageError:
         raise
     except UltraPortsError as error:
@@ -130,25 +131,21 @@ def run(
         return status
 
 
-class _How(Struct, frozen=True):
-    """In which way the program gets its ports, and how much is said of it."""
-
-    plain: bool
-    pass_socket: bool
-    verbose: bool
-
-
 class _Asked(Struct, frozen=True):
-    """What is asked for: services with their ports, for whom."""
+    """What is asked for: services with their ports, for whom, and in which way they are given."""
 
     ports: Sequence[str]
     root: Project
     project: str
     strict: bool
     dry_run: bool
+    plain: bool
+    pass_socket: bool
+    verbose: bool
+    json: bool
 
 
-def _run(command: Sequence[str], asked: _Asked, how: _How, *, json: bool) -> int:
+def _run(command: Sequence[str], asked: _Asked) -> int:
     """Becomes the program, or says what it would get.
 
     Raises:
@@ -157,7 +154,7 @@ def _run(command: Sequence[str], asked: _Asked, how: _How, *, json: bool) -> int
     root = asked.root
     with opened(root.root) as store, ExitStack() as held:
         assigned = _assign(asked, store)
-        _say(_story(assigned, verbose=how.verbose))
+        _say(_story(assigned, verbose=asked.verbose))
         for each in assigned:
             held.callback(give_back, each, store)
         services = {each.wanted.service: each.request for each in assigned}
@@ -165,19 +162,19 @@ def _run(command: Sequence[str], asked: _Asked, how: _How, *, json: bool) -> int
         given |= derived(root, assigned, os.environ, whole=False)
         program = [filled(part, services) for part in command]
         if asked.dry_run:
-            _show(program, assigned, given, json=json)
+            _show(program, assigned, given, json=asked.json)
             return 0
         leases = [each.lease for each in assigned if each.lease]
         environ = {**os.environ, **given, **token_carriers.variable(leases)}
         holds = {each.wanted.service: each.hold for each in assigned if each.hold}
-        if how.pass_socket:
+        if asked.pass_socket:
             environ |= listen_variables(holds)
             held.enter_context(passed([each.socket for each in holds.values()]))
         else:
-            kept = _make_way(holds, everything=how.plain, verbose=how.verbose)
+            kept = _make_way(holds, everything=asked.plain, verbose=asked.verbose)
             held.enter_context(inherited(kept.values(), leases))
             if which(command[0], path=environ.get("PATH")):
-                _say(_caution(command[0], kept, verbose=how.verbose))
+                _say(_caution(command[0], kept, verbose=asked.verbose))
         return execute(program, environ)
 
 

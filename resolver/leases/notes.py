@@ -18,7 +18,7 @@ from resolver.leases.model import collide
 from resolver.leases.owner import here
 from resolver.leases.store import kept
 from resolver.model import Verdict
-from resolver.project.location import root
+from resolver.project.location import root, working_directory
 from resolver.report.lease import whose
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def living(environ: Mapping[str, str], ports: Collection[int] | None = None) -> 
     Raises:
         UltraPortsError: they cannot be read.
     """
-    with kept(environ, root(_working_directory())) as store:
+    with kept(environ, root(Path(working_directory() or "/"))) as store:
         if store is None:
             return ()
         leases = store.leases(scope.current(environ))
@@ -88,10 +88,3 @@ def name(holder: Holder) -> str:
     if holder.container is not None:
         return f"container {holder.container.name}"
     return str(holder.master) if holder.master is not None else "its holder"
-
-
-def _working_directory() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path("/")

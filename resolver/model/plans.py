@@ -242,6 +242,13 @@ class Classification(Struct, frozen=True):
     ownership: Ownership = Ownership()
     restart: str = ""
 
+    @property
+    def stops_container(self) -> bool:
+        """Whether its step would stop a container: one that is spared stays so."""
+        container = self.holder.container
+        known = container is not None and bool(container.engine)
+        return self.kind is Kind.CONTAINER and known and not self.spared
+
 
 class KillStep(Struct, frozen=True, eq=False):
     """End a process family: its masters first, then those of its members that stay.

@@ -57,6 +57,14 @@ def objection(path: Path, start: Path) -> str:
     return "" if owners <= known else "it belongs to another user"
 
 
+def working_directory() -> str:
+    """The working directory; empty where it was deleted."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - a text
+    except OSError:
+        return ""
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file; where it may not be asked, there is none."""
     try:

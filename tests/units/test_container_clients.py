@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.container_clients import _concerned, _follows
+from resolver.container_clients import _follows
 from resolver.model import (
     Binding,
     Classification,
@@ -74,4 +74,4 @@ def test_a_container_that_is_spared_is_no_managers_to_stop(
     """Its manager's stop command would end it, which `--force` alone may."""
     binding = Binding(Transport.TCP, "0.0.0.0", PortNumber(8085))
     holder = Holder(binding, SocketState.LISTENING, container=WEB)
-    assert _concerned(Classification(holder, Kind.CONTAINER, spared=spared)) is concerned
+    assert Classification(holder, Kind.CONTAINER, spared=spared).stops_container is concerned
