@@ -17,23 +17,9 @@ if TYPE_CHECKING:
 PROXY = "docker-proxy"
 # They hold published ports for an engine; ending one leaves the container and its NAT rule behind.
 FORWARDERS = frozenset(
-    {
-        PROXY,
-        "rootlesskit",
-        "rootlessport",
-        "slirp4netns",
-        "pasta",
-        "pasta.avx2",
-        "com.docker.backend",
-        "com.docker.vpnkit",
-        "vpnkit",
-        "vpnkit-bridge",
-        "wslrelay.exe",
-        "OrbStack Helper",
-        "limactl",
-        "gvproxy",
-        "conmon",
-    }
+    {PROXY, "rootlesskit", "rootlessport", "slirp4netns", "pasta", "pasta.avx2"}
+    | {"com.docker.backend", "com.docker.vpnkit", "vpnkit", "vpnkit-bridge", "wslrelay.exe"}
+    | {"OrbStack Helper", "limactl", "gvproxy", "conmon"}
 )
 # What may outlive its container and hold its port for nobody
 OUTLIVING = frozenset({PROXY, "conmon", "rootlessport"})
@@ -41,20 +27,8 @@ OUTLIVING = frozenset({PROXY, "conmon", "rootlessport"})
 SHIMS = frozenset({"containerd-shim", "containerd-shim-runc-v2", "conmon"})
 # Ending one takes every container, or the machine's whole orchestration, with it.
 ENGINES = frozenset(
-    {
-        "dockerd",
-        "containerd",
-        "containerd-shim",
-        "containerd-shim-runc-v2",
-        "crio",
-        "podman",
-        "buildkitd",
-        "kubelet",
-        "k3s",
-        "nomad",
-        "Docker Desktop",
-        "OrbStack",
-    }
+    {"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "crio", "podman"}
+    | {"buildkitd", "kubelet", "k3s", "nomad", "Docker Desktop", "OrbStack"}
 )
 # They pass on what arrives: who listens is not who answers, nor where that one is.
 RELAYS = frozenset(
@@ -62,59 +36,26 @@ RELAYS = frozenset(
 )
 # Ending one cuts the user off, or takes services down that have nothing to do with the port.
 SYSTEM = frozenset(
-    {
-        "init",
-        "systemd",
-        "systemd-resolved",
-        "systemd-networkd",
-        "systemd-logind",
-        "systemd-journald",
-        "dbus-daemon",
-        "dbus-broker",
-        "launchd",
-        "sshd",
-        "sshd-session",
-        "dropbear",
-        "rpcbind",
-        "supervisord",
-    }
+    {"init", "systemd", "systemd-resolved", "systemd-networkd", "systemd-logind"}
+    | {"systemd-journald", "dbus-daemon", "dbus-broker", "launchd", "sshd", "sshd-session"}
+    | {"dropbear", "rpcbind", "supervisord"}
 )
 # Daemons that put their version into their name; ending one ends all that it manages.
 _DAEMONS = ("PM2 v",)
 # Units of these run other people's work: being inside one does not make a process that unit's own.
 SESSION_HOSTS = frozenset(
-    {
-        "sshd",
-        "cron",
-        "crond",
-        "atd",
-        "anacron",
-        "login",
-        "agetty",
-        "tmux",
-        "tmux: server",
-        "screen",
-        "gitlab-runner",
-        "buildkite-agent",
-        "Runner.Listener",
-        "Runner.Worker",
-        "act_runner",
-        "dockerd",
-        "containerd",
-        "supervisord",
-        "systemd",
-        "xrdp-sesman",
-        "code-server",
-        "ttyd",
-    }
+    {"sshd", "cron", "crond", "atd", "anacron", "login", "agetty", "tmux", "tmux: server"}
+    | {"screen", "gitlab-runner", "buildkite-agent", "Runner.Listener", "Runner.Worker"}
+    | {"act_runner", "dockerd", "containerd", "supervisord", "systemd", "xrdp-sesman"}
+    | {"code-server", "ttyd"}
 )
 
 # Terminals, multiplexers, editors and tools that started the server for somebody
 STARTERS = SESSION_HOSTS | {
-    "tmux", "tmux: server", "screen", "zellij", "script", "expect", "gnome-terminal-", "konsole",
+    "zellij", "script", "expect", "gnome-terminal-", "konsole",
     "xterm", "alacritty", "kitty", "wezterm-gui", "foot", "terminator", "iTerm2", "Terminal",
     "code", "Code Helper", "cursor", "idea", "pycharm", "webstorm", "emacs", "vim", "nvim", "su",
-    "sudo", "login", "make", "pytest",
+    "sudo", "make", "pytest",
 }  # fmt: skip
 # They run one program, and end with it
 WRAPPERS = frozenset({"npm", "npx", "yarn", "pnpm", "env", "timeout", "nice", "setsid"})
