@@ -123,12 +123,7 @@ def _by_home(holder: Holder, asking: Viewpoint) -> Ownership | None:
 
 
 def _of_place(
-    place: str,
-    asking: Viewpoint,
-    said: str,
-    *,
-    project: str = "",
-    gone: bool = False,
+    place: str, asking: Viewpoint, said: str, *, project: str = "", gone: bool = False
 ) -> Ownership:
     whose = Whose.UNKNOWN
     if place and asking.place:

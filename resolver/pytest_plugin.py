@@ -39,8 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """The one marker."""
     config.addinivalue_line(
-        "markers",
-        "clear_port(*ports, **options): free the ports before the test and after it",
+        "markers", "clear_port(*ports, **options): free the ports before the test and after it"
     )
 
 

@@ -24,16 +24,7 @@ from resolver.verdicts import blocked, holders_of, is_in_the_way, lingering_note
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resolver.model import (
-        Holder,
-        Outcome,
-        Policy,
-        PortRequest,
-        Process,
-        Proof,
-        Step,
-        Successor,
-    )
+    from resolver.model import Holder, Outcome, Policy, PortRequest, Process, Proof, Step, Successor
 
 _CHANGED = {Result.DONE, Result.GONE}
 _FREE = {Verdict.FREE, Verdict.FREED}

@@ -172,10 +172,7 @@ def of_no_container(requests: Iterable[PortRequest], plan: Plan) -> list[PortReq
 
 
 def diagnosed(
-    request: PortRequest,
-    diagnosis: Diagnosis,
-    proof: Proof | None,
-    policy: Policy,
+    request: PortRequest, diagnosis: Diagnosis, proof: Proof | None, policy: Policy
 ) -> PortReport:
     """For `who`: held, and by whom; or free; or why that cannot be said."""
     found = planned(request, diagnosis, proof, policy)

@@ -69,10 +69,7 @@ _PRODUCTS = (
         (_DOCKER.replace("docker ", "docker --host unix:///run/user/{uid}/docker.sock ", 1),),
     ),
     _Product(  # docs.podman.io, podman-run(1) --network; containers/podman, cmd/rootlessport
-        "rootless podman",
-        frozenset({"rootlessport"}),
-        "a container of that user's",
-        _PODMAN,
+        "rootless podman", frozenset({"rootlessport"}), "a container of that user's", _PODMAN
     ),
     _Product(  # slirp4netns(1), passt.top; rootless Docker's --port-driver=slirp4netns
         "a rootless engine",
@@ -81,16 +78,10 @@ _PRODUCTS = (
         (*_PODMAN, _DOCKER),
     ),
     _Product(  # conmon(8)
-        "podman",
-        frozenset({"conmon"}),
-        "a container that it watches over",
-        _PODMAN,
+        "podman", frozenset({"conmon"}), "a container that it watches over", _PODMAN
     ),
     _Product(  # github.com/containers/gvisor-tap-vsock; podman-machine(1)
-        "podman machine",
-        frozenset({"gvproxy"}),
-        "a container in its virtual machine",
-        _PODMAN,
+        "podman machine", frozenset({"gvproxy"}), "a container in its virtual machine", _PODMAN
     ),
     _Product(  # lima-vm.io/docs/config/port; Colima and Rancher Desktop are made of it
         "Lima (Colima, Rancher Desktop)",

@@ -32,9 +32,7 @@ class _Maker(Struct, frozen=True):
 # Istio (application requirements)
 _MAKERS = (
     _Maker(
-        r"\bKUBE-|\bkube-proxy\b",
-        "Kubernetes",
-        ("kubectl", "get", "services", "-A", "-o", "wide"),
+        r"\bKUBE-|\bkube-proxy\b", "Kubernetes", ("kubectl", "get", "services", "-A", "-o", "wide")
     ),
     _Maker(
         r"\bfirewalld\b|\bPRE_\w+_allow\b", "firewalld", ("firewall-cmd", "--list-forward-ports")

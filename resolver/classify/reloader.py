@@ -38,11 +38,7 @@ _WATCHERS = frozenset(
 )  # fmt: skip
 # Programs that watch only when they are told to. uvicorn, gunicorn and Werkzeug keep the socket
 # open in the parent, which makes it the master of its children: they need no mention.
-_FLAGGED = {
-    "node": {"--watch"},
-    "tsx": {"watch"},
-    "dotnet": {"watch"},
-}
+_FLAGGED = {"node": {"--watch"}, "tsx": {"watch"}, "dotnet": {"watch"}}
 # They keep workers that multiprocessing has spawned: the nanny of `dask worker`
 _NANNIES = frozenset({"dask", "dask-worker", "dask_worker"})
 _LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"

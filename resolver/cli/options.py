@@ -73,10 +73,7 @@ NoDocker = Annotated[bool, typer.Option("--no-docker", help="Do not ask any cont
 DockerTimeout = Annotated[
     float,
     typer.Option(
-        "--docker-timeout",
-        metavar="SECONDS",
-        callback=seconds,
-        help="How long an engine may take.",
+        "--docker-timeout", metavar="SECONDS", callback=seconds, help="How long an engine may take."
     ),
 ]
 Grace = Annotated[

@@ -39,11 +39,7 @@ def apply(
     holder has changed since, it says which, touches nothing, and exits 3.
     """  # noqa: D415, D301 - a help text
     policy = options.policy(
-        grace=grace,
-        settle=settle,
-        force=force,
-        no_docker=no_docker,
-        docker_timeout=docker_timeout,
+        grace=grace, settle=settle, force=force, no_docker=no_docker, docker_timeout=docker_timeout
     )
     terminal = Terminal(asks=False)
     try:

@@ -80,8 +80,7 @@ def serve(
         typer.Option(metavar="FILE", help="Has a token: who sends it sees everything. Mode 600."),
     ] = "",
     make_token: Annotated[
-        bool,
-        typer.Option("--make-token", help="Make a token, and print the page's URL with it."),
+        bool, typer.Option("--make-token", help="Make a token, and print the page's URL with it.")
     ] = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = 2.0,

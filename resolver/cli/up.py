@@ -89,8 +89,7 @@ def up(
         bool, typer.Option("--yes", help="Do not ask before something of others is ended.")
     ] = False,
     wait: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How long a server may take until it answers."),
+        float, typer.Option(metavar="SECONDS", help="How long a server may take until it answers.")
     ] = 10.0,
     json: options.Json = False,
     grace: options.Grace = options.DEFAULT.grace_seconds,

@@ -72,12 +72,7 @@ DATABASES: tuple[Database, ...] = (
         saves=r"\.aof$",
         forgets=r" --save(?:  | ?$)",
     ),
-    Database(
-        "memcached",
-        frozenset({"memcached"}),
-        "https://docs.memcached.org/",
-        forgets="",
-    ),
+    Database("memcached", frozenset({"memcached"}), "https://docs.memcached.org/", forgets=""),
     Database(
         "RabbitMQ",
         frozenset({"beam.smp", "rabbitmq-server"}),

@@ -122,9 +122,7 @@ def _checked(
     look = _read_only(options)
     if done.compose_status:
         return replace(
-            done,
-            exit_status=ExitStatus.HELD,
-            taken_by=proof.takers(done.preflight, **look),
+            done, exit_status=ExitStatus.HELD, taken_by=proof.takers(done.preflight, **look)
         )
     checked = proof.check(done.preflight, wait_seconds, observer.waiting, **look)
     return replace(done, checked=checked, exit_status=proof.exit_status(checked))

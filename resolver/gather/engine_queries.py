@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.errors import (
-    EngineAbsentError,
-    EngineError,
-    EngineNotPermittedError,
-    UltraPortsError,
-)
+from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError, UltraPortsError
 from resolver.gather import engines
 from resolver.gather.containers import list_containers
 from resolver.gather.engine_choice import patience_seconds

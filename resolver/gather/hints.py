@@ -81,9 +81,7 @@ def _about_ephemeral(
     return (f"{request.port} is in {span}: {why}",)
 
 
-def _neighbours(
-    requests: Collection[PortRequest],
-) -> Iterator[tuple[PortRequest, str]]:
+def _neighbours(requests: Collection[PortRequest]) -> Iterator[tuple[PortRequest, str]]:
     """Who serves the same port in another network namespace: no conflict, and often a surprise."""
     wanted: dict[tuple[str, int], PortRequest] = {
         (each.transport, each.port): each for each in requests

@@ -17,14 +17,7 @@ from resolver.programs import ENGINES, FORWARDERS, known_as
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from resolver.model import (
-        PortRequest,
-        Process,
-        ProcessIdentity,
-        Redirect,
-        Snapshot,
-        Socket,
-    )
+    from resolver.model import PortRequest, Process, ProcessIdentity, Redirect, Snapshot, Socket
 
 # States in which a socket of its own keeps others off the port, whoever else is there
 _HOLDING = {SocketState.LISTENING, SocketState.BOUND, SocketState.UNCONNECTED}

@@ -149,10 +149,7 @@ def _inside(
 
 
 def _questions(
-    target: Target,
-    report: PortReport,
-    environ: Mapping[str, str],
-    timeout_seconds: float | None,
+    target: Target, report: PortReport, environ: Mapping[str, str], timeout_seconds: float | None
 ) -> Iterator[Question | ProbeCommand]:
     probe, request = target.probe, target.request
     default = probe.timeout_seconds if probe else DEFAULT_SECONDS

@@ -19,13 +19,7 @@ from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
 from resolver.health.events import Event, EventKind
 from resolver.health.lease_watch import LeaseWatch
-from resolver.health.port_history import (
-    RESPAWN_SECONDS,
-    Instant,
-    PortHistory,
-    held_by,
-    remaining,
-)
+from resolver.health.port_history import RESPAWN_SECONDS, Instant, PortHistory, held_by, remaining
 from resolver.health.signatures import Matcher, Signature, check_local, inodes, of_sockets
 from resolver.leases.model import Lease, collide
 from resolver.programs import ENGINES, FORWARDERS, known_as

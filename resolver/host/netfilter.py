@@ -22,10 +22,7 @@ _EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 _NATIVE = (b"nat\0", b"redir\0", b"tproxy\0")
 _TELLING = (*_NATIVE, b"DNAT\0", b"REDIRECT\0", b"NETMAP\0", b"TPROXY\0")
 _OLD_NAMES = {"nat", "mangle"}  # tables
-_OLD_TABLES = {
-    "iptables": "/proc/net/ip_tables_names",
-    "ip6tables": "/proc/net/ip6_tables_names",
-}
+_OLD_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/net/ip6_tables_names"}
 _FAMILIES = {socket.AF_INET: "iptables", socket.AF_INET6: "ip6tables"}
 
 

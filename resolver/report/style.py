@@ -138,12 +138,7 @@ def _continued(words: Sequence[str], remark: str, width: int, start: str) -> str
 
 
 def wrapped(
-    text: str,
-    width: int | None,
-    indent: str = "",
-    most: int | None = None,
-    *,
-    breaks: bool = False,
+    text: str, width: int | None, indent: str = "", most: int | None = None, *, breaks: bool = False
 ) -> str:
     """A line at its indent; in a width its further rows are indented once more, `most` of them.
 

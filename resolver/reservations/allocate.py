@@ -78,11 +78,7 @@ class _Allocation:
     """One call."""
 
     def __init__(
-        self,
-        wanted: Sequence[ServiceRequest],
-        terms: Terms,
-        store: LeaseStore,
-        ports: Availability,
+        self, wanted: Sequence[ServiceRequest], terms: Terms, store: LeaseStore, ports: Availability
     ) -> None:
         self._wanted, self._terms, self._store, self._ports = wanted, terms, store, ports
         self._leases = store.leases(terms.scope)

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.model import (
-    AdviseStep,
-    KillStep,
-    Outcome,
-    Result,
-    StopContainerStep,
-    StopServiceStep,
-)
+from resolver.model import AdviseStep, KillStep, Outcome, Result, StopContainerStep, StopServiceStep
 from resolver.strategies.kill import kill
 from resolver.strategies.stop_container import stop_container
 from resolver.strategies.stop_service import stop_service

@@ -37,14 +37,7 @@ from resolver.strategies.undo import all_started, container_started
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.model import (
-        Container,
-        Manager,
-        Policy,
-        Process,
-        ProcessIdentity,
-        Step,
-    )
+    from resolver.model import Container, Manager, Policy, Process, ProcessIdentity, Step
 
 _ADVISED = {
     Kind.ANCESTOR: Verdict.REFUSED,
@@ -62,9 +55,7 @@ _RUNNER_SECONDS = 6.0  # honcho and foreman give what they run 5 s, and then kil
 
 
 def choose(
-    classifications: Iterable[Classification],
-    policy: Policy,
-    own: Sequence[ProcessIdentity],
+    classifications: Iterable[Classification], policy: Policy, own: Sequence[ProcessIdentity]
 ) -> Plan:
     """One step for each holder; holders that end together share it. The order of input is moot.
 
@@ -125,9 +116,7 @@ def _not_ours(each: Classification, policy: Policy) -> str:
 
 
 def _lossless(
-    each: Classification,
-    step: KillStep | StopContainerStep | StopServiceStep,
-    policy: Policy,
+    each: Classification, step: KillStep | StopContainerStep | StopServiceStep, policy: Policy
 ) -> Step:
     """The same step, or a refusal where it would take what belongs to somebody else.
 

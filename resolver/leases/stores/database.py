@@ -174,11 +174,7 @@ def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
     What a schema names is a stranger's where the file is (sqlite.org/security.html).
     """
     connection = sqlite3.connect(
-        database,
-        uri=True,
-        timeout=timeout_seconds,
-        isolation_level=None,
-        check_same_thread=False,
+        database, uri=True, timeout=timeout_seconds, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute("PRAGMA trusted_schema = OFF")

@@ -65,10 +65,7 @@ def _values(wanted: ServiceRequest, request: PortRequest) -> dict[str, str]:
 
 
 def lookup(
-    name: str,
-    project: Project,
-    assigned: Mapping[str, PortRequest],
-    exports: Mapping[str, str],
+    name: str, project: Project, assigned: Mapping[str, PortRequest], exports: Mapping[str, str]
 ) -> str:
     """The port of the service `name`, or the value of the variable of that name.
 
