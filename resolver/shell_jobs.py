@@ -62,7 +62,9 @@ class ShellJob(Struct, frozen=True):
         One with job control has its terminal back at its prompt (tcsetpgrp(3)). Another one ends
         with its work; where it only waits for a child that it had `earlier`, it is no loop.
         """
-        if not is_alive(self.shell.identity) or is_alive(self.child):
+        if not is_alive(self.shell.identity) or jobs.has_ended(self.shell.pid):
+            return False
+        if is_alive(self.child):
             return False
         if self.controls:
             return self.in_foreground and not jobs.has_terminal(self.shell.pid)

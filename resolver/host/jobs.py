@@ -5,18 +5,18 @@ What cannot be seen is 0: where there is no /proc, no shell is known to go on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import psutil
 
 from resolver.host.files import text_of
 from resolver.model import Pid
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
-_PGRP, _TPGID = 5 - 3, 8 - 3
+_STATE, _PGRP, _TPGID = 3 - 3, 5 - 3, 8 - 3
+
+
+def has_ended(pid: Pid) -> bool:
+    """Whether it is a zombie: it has ended, and its parent has not asked for its status yet."""
+    return _fields(pid)[_STATE : _STATE + 1] == ["Z"]
 
 
 def group(pid: Pid) -> int:
@@ -44,5 +44,9 @@ def children(pid: Pid) -> list[Pid]:
 
 
 def _field(pid: Pid, number: int) -> int:
-    fields: Sequence[str] = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = _fields(pid)
     return int(fields[number]) if len(fields) > number else 0
+
+
+def _fields(pid: Pid) -> list[str]:
+    return text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.lab.cli import ultra
@@ -195,3 +196,14 @@ def test_a_script_that_waits_for_another_program(lab: Lab) -> None:
     wait_until(lambda: not is_free(port), f"{port} is served", 60)
 
     assert GOES_ON not in freed(port)
+
+
+def test_a_script_that_has_ended_unnoticed(lab: Lab) -> None:
+    """Its parent, this test, has not asked for its status: a zombie goes on with nothing."""
+    port = free_port()
+    script = lab.command("sh", "-c", f"{serving(port)} & wait")
+    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+
+    assert GOES_ON not in freed(port)
+    assert not alive(script.pid)
+    assert psutil.pid_exists(script.pid)
