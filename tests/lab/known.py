@@ -292,11 +292,17 @@ def listening_on(port: int) -> tuple[str, ...]:
     return ("--mca", "oob_tcp_static_ipv4_ports", str(port), "--mca", "oob_tcp_if_include", "lo")
 
 
-def dask_scheduler(port: int, _: Path) -> Program:
+def dask_scheduler(port: int, folder: Path) -> Program:
     where = ("--host", "127.0.0.1", "--port", str(port))
     pages = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # else there is one on 8787
     dask = str(install("distributed", "dask"))
-    return Program((dask, "scheduler", *where, *pages), client=_shakes_hands)
+    own = tuple(dask_places(folder).items())
+    return Program((dask, "scheduler", *where, *pages), client=_shakes_hands, env=own)
+
+
+def dask_places(folder: Path) -> dict[str, str]:
+    """Where it writes, which is in /tmp otherwise."""
+    return {"DASK_TEMPORARY_DIRECTORY": str(folder)}
 
 
 def _shakes_hands(connection: socket.socket) -> None:

@@ -150,9 +150,11 @@ def test_a_scheduler_and_its_workers(lab: Lab, tmp_path: Path) -> None:
     known.run(lab, known.dask_scheduler(port, tmp_path))
     serves(port)
     where = ("--host", "127.0.0.1", "--worker-port", str(worker), "--nanny-port", str(nanny))
-    one = ("--nworkers", "1", "--no-dashboard", "--local-directory", str(tmp_path))
+    one = ("--nworkers", "1", "--no-dashboard")
     words = (f"tcp://127.0.0.1:{port}", *where, *one)
-    dask = lab.command(str(install("distributed", "dask")), "worker", *words, cwd=tmp_path)
+    dask = lab.command(
+        str(install("distributed", "dask")), "worker", *words, env=known.dask_places(tmp_path)
+    )
     serves(worker)
     with_worker = "those who are connected to it, with "
     told = partial(ultra, "who", "--no-docker", str(port))
