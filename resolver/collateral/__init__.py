@@ -61,17 +61,17 @@ def _collateral(
     family = Family(each, sockets)
     if not family.members:
         return ()
-    shown, kernels = tuple(displays.lost(family)), tuple(state.lost(family))
+    shown, kernels = family.once(displays.lost), family.once(state.lost)
     told = (each.kind for each in (*shown, *kernels) if each.degree is Degree.REFUSED)
     return (
-        *workers.lost(family),
+        *family.once(workers.lost),
         *ports.lost(family),
         *inherited.lost(family),
         *terminals.lost(family),
         *shown,
-        *devices.lost(family),
+        *family.once(devices.lost),
         *kernels,
-        *inhibitors.lost(family),
+        *family.once(inhibitors.lost),
         *databases.lost(family),
         *programs.lost(family, told),
         *siblings.lost(family, snapshot),

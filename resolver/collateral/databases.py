@@ -162,8 +162,7 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 def _in_memory(row: Database, server: Process, family: Family) -> Iterator[Collateral]:
     """What no file has. Nobody is asked; and of Redis, the title mostly hides what it was told."""
-    paths = (each.target for each in family.group.descriptors)
-    if row.forgets is None or any(re.search(row.saves, path) for path in paths):
+    if row.forgets is None or any(re.search(row.saves, path) for path in family.group.files):
         return
     if re.search(row.forgets, " ".join(server.command)):
         text, evidence = "all its data, which is in memory alone", "it saves nothing"
@@ -182,7 +181,7 @@ def database(process: Process) -> Database | None:
 def _row(family: Family) -> Database | None:
     """The kind of database: by name, or by files that storage engines keep open."""
     named = next(filter(None, map(database, family.holder.processes)), None)
-    paths = [each.target for each in family.group.descriptors]
+    paths = family.group.files
     browses = any(re.search(_PROFILE, path) for path in paths)
     if named is None and not browses and any(re.search(_STORE_FILES, path) for path in paths):
         return Database("a database", frozenset(), "proc_pid_fd(5)")

@@ -57,6 +57,7 @@ class Group:
     def __init__(self, members: tuple[Process, ...], sockets: Sockets) -> None:
         self.members = members
         self._sockets = sockets
+        self.lost: dict[object, tuple[Collateral, ...]] = {}
 
     @cached_property
     def below(self) -> tuple[Process, ...]:
@@ -69,6 +70,11 @@ class Group:
     def descriptors(self) -> tuple[Descriptor, ...]:
         """What members have open, as far as this user may see it."""
         return tuple(each for process in self.members for each in _descriptors(process.pid))
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """The paths of those that are no sockets."""
+        return frozenset(each.target for each in self.descriptors if not each.inode)
 
     @cached_property
     def inodes(self) -> frozenset[int]:
@@ -146,6 +152,12 @@ class Family:
         found = dict.fromkeys((*classified.respawners, *classified.holder.processes))
         self.group = sockets.group(tuple(each for each in found if not untouchable(each)))
         self.members = self.group.members
+
+    def once(self, look: Callable[[Family], Iterable[Collateral]]) -> tuple[Collateral, ...]:
+        """What is lost with these processes, on whatever port: looked for once."""
+        if look not in self.group.lost:
+            self.group.lost[look] = tuple(look(self))
+        return self.group.lost[look]
 
     @cached_property
     def others(self) -> tuple[Socket, ...]:

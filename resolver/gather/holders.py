@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -308,19 +309,29 @@ def _with_their_own_holds(found: Iterable[Holder]) -> Iterator[Holder]:
     Whoever is started by `ultra-ports run` inherits such a one.
     """
     found = list(found)
+    bound, listening = (
+        _by_port(each for each in found if each.state is state)
+        for state in (SocketState.BOUND, SocketState.LISTENING)
+    )
     for holder in found:
-        port = (holder.binding.transport, holder.binding.port)
-        beside = [
-            each
-            for each in found
-            if (each.binding.transport, each.binding.port) == port
-            and {each.state, holder.state} == {SocketState.LISTENING, SocketState.BOUND}
-        ]
+        others = {SocketState.LISTENING: bound, SocketState.BOUND: listening}.get(holder.state, {})
+        beside = others.get(_port(holder), [])
         if holder.state is SocketState.LISTENING:
             held = (each.inodes for each in beside if _are_among(each, holder))
             yield replace(holder, inodes=holder.inodes.union(*held))
         elif not any(_are_among(holder, each) for each in beside):
             yield holder
+
+
+def _by_port(found: Iterable[Holder]) -> dict[object, list[Holder]]:
+    by_port = defaultdict(list)
+    for each in found:
+        by_port[_port(each)].append(each)
+    return by_port
+
+
+def _port(holder: Holder) -> object:
+    return holder.binding.transport, holder.binding.port
 
 
 def _are_among(few: Holder, many: Holder) -> bool:
