@@ -61,6 +61,10 @@ class CommandFailedError(UltraPortsError):
     """A manager's own command is missing, failed, or did not answer in time."""
 
 
+class TimedOutError(CommandFailedError):
+    """A manager's own command did not answer in time."""
+
+
 class UntrustedError(CommandFailedError):
     """A manager, a program or a file is in other hands than those that may be relied upon."""
 

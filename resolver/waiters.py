@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.classify import circus, monit, pm2, supervise, supervisord, systemd
+from resolver.errors import CommandFailedError, TimedOutError
 from resolver.gather.processes import described
 from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
@@ -68,22 +69,29 @@ def _waited(
     each: Classification, keepers: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
 ) -> Classification:
     found = each
-    for waiting in _waiting(each.holder, keepers, units, run):
+    sources = [tuple(units)]
+    for keeper in keepers:
+        try:
+            sources.append(tuple(_asked(each.holder, keeper, run)))
+        except TimedOutError as error:
+            says = f"whether {keeper} would take this port is not known: {error}"
+            found = _may_be_handed_over(found, says, says)
+        except CommandFailedError:  # of others', or without a way to be asked
+            continue
+    for waiting in (one for source in sources for one in source):
         claim = waiting.claim(each.holder.binding.port)
         if claim and claim.certain:
             return handed_over(each, waiting, claim.why)
         if claim:
-            found = _may_be_handed_over(found, waiting, claim.why)
+            service = waiting.service
+            says = f"{service.title} of {service.manager} ({waiting.state}) may wait for this port"
+            found = _may_be_handed_over(found, says, f"{says}: {claim.why}")
     return found
 
 
-def _waiting(
-    holder: Holder, keepers: Sequence[Process], units: Sequence[Waiting], run: CommandRunner
-) -> Iterator[Waiting]:
-    yield from units
-    for keeper in keepers:
-        if ask := _ask_of(keeper.name):
-            yield from ask(holder, keeper, run)
+def _asked(holder: Holder, keeper: Process, run: CommandRunner) -> Iterator[Waiting]:
+    ask = _ask_of(keeper.name)
+    return ask(holder, keeper, run) if ask else iter(())
 
 
 def _ask_of(name: str) -> Ask | None:
@@ -91,13 +99,11 @@ def _ask_of(name: str) -> Ask | None:
     return pm2.waiting if name.startswith(_PM2) else _KEEPERS.get(name)
 
 
-def _may_be_handed_over(each: Classification, waiting: Waiting, why: str) -> Classification:
-    """The same, and that a service may be for its port, whose failure may have another reason."""
-    service = waiting.service
-    says = f"{service.title} of {service.manager} ({waiting.state}) may wait for this port"
+def _may_be_handed_over(each: Classification, says: str, evidence: str) -> Classification:
+    """The same, and what may take its port: a service that fails, maybe for another reason."""
     return replace(
         each,
-        evidence=(*each.evidence, f"{says}: {why}"),
+        evidence=(*each.evidence, evidence),
         restart="; ".join(filter(None, (each.restart, says))),
     )
 

@@ -83,26 +83,26 @@ def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Wai
     """The watchers of one circusd whose processes end as soon as they are started.
 
     It starts them again for as long as it runs; what they print, it does not keep.
+
+    Raises:
+        CommandFailedError: it could not be asked.
     """
     if not known_by_name(daemon, _PROGRAMS):
         return
     circusd = _daemon(daemon)
-    try:
-        circusd.check(holder.master)
-        infos = _stats(circusd, run)
-        for name in (each for each in infos if not each.startswith("-")):
-            settings = _settings(circusd, name, run)
-            if _comes_and_goes(settings, infos[name]):
-                args = settings.args if isinstance(settings.args, list) else [settings.args]
-                env = settings.env if isinstance(settings.env, dict) else {}
-                yield Waiting(
-                    _service(circusd, name, settings, "never older than seconds"),
-                    "started again and again",
-                    " ".join(map(str, (settings.cmd, *args))),
-                    tuple(f"{key}={value}" for key, value in env.items()),
-                )
-    except CommandFailedError:
-        return
+    circusd.check(holder.master)
+    infos = _stats(circusd, run)
+    for name in (each for each in infos if not each.startswith("-")):
+        settings = _settings(circusd, name, run)
+        if _comes_and_goes(settings, infos[name]):
+            args = settings.args if isinstance(settings.args, list) else [settings.args]
+            env = settings.env if isinstance(settings.env, dict) else {}
+            yield Waiting(
+                _service(circusd, name, settings, "never older than seconds"),
+                "started again and again",
+                " ".join(map(str, (settings.cmd, *args))),
+                tuple(f"{key}={value}" for key, value in env.items()),
+            )
 
 
 def _comes_and_goes(settings: _WatcherSettings, processes: object) -> bool:

@@ -100,16 +100,17 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
 
 
 def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Waiting]:
-    """The checks of one monit whose process is missing, or ends as soon as it is started."""
+    """The checks of one monit whose process is missing, or ends as soon as it is started.
+
+    Raises:
+        CommandFailedError: it could not be asked.
+    """
     daemon = _daemon(process.pid)
     if daemon is None:
         return
-    try:
-        daemon.check(holder.master or process)
-        statuses = _blocks_of(daemon, run, "-B", "status")
-        settings = _blocks_of(daemon, run, "-t", "-v")
-    except CommandFailedError:
-        return
+    daemon.check(holder.master or process)
+    statuses = _blocks_of(daemon, run, "-B", "status")
+    settings = _blocks_of(daemon, run, "-t", "-v")
     for name, status in statuses.items():
         state, mine = status.get("status", ""), settings.get(name, {})
         check = _Check(name, status, mine, f"monit status: {state}")

@@ -109,16 +109,16 @@ def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Wa
     """The applications of one daemon that it is about to start again.
 
     One that is `errored` was given up, and would not take the port.
+
+    Raises:
+        CommandFailedError: it could not be asked.
     """
     home = _home_in_title(process)
     if home is None:
         return
     daemon = _daemon(process, os.path.normpath(home))
-    try:
-        daemon.check(holder.master)
-        applications = _applications(daemon, run)
-    except CommandFailedError:
-        return
+    daemon.check(holder.master)
+    applications = _applications(daemon, run)
     for each in filter(_comes_and_goes, applications):
         facts = each.pm2_env
         words = facts.args if isinstance(facts.args, list) else [facts.args] if facts.args else []

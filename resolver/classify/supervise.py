@@ -140,6 +140,9 @@ def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator
     """The service of one supervisor, where it has just been started again, or is about to be.
 
     None of them backs off by more than a second or so: what fails is always young.
+
+    Raises:
+        CommandFailedError: it could not be asked.
     """
     known = (each for each in FAMILIES if known_as(supervisor, frozenset({each.program})))
     family, folder = next(known, None), supervisor.cwd
@@ -149,7 +152,7 @@ def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator
     try:
         said = _status(family, supervisor, folder, holder.master, run).stdout.strip()
         script = trust.read_named(f"{folder}/run", supervisor.uid).decode(errors="replace")
-    except (CommandFailedError, OSError):
+    except OSError:
         return
     age = re.search(_AGE, said)
     if age is None or int(age[1]) > _YOUNG or "want down" in said:

@@ -79,13 +79,13 @@ def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Wai
 
     It says so itself: STARTING, or BACKOFF (its documentation, "Process States"), whatever
     `autorestart` says. What they print is asked for where nothing else tells their port.
+
+    Raises:
+        CommandFailedError: it could not be asked.
     """
     program = _Program("", "", _daemon(daemon))
-    try:
-        _check(program, holder.master)
-        lines = program.daemon.ask(run, "status").stdout.splitlines()
-    except CommandFailedError:
-        return
+    _check(program, holder.master)
+    lines = program.daemon.ask(run, "status").stdout.splitlines()
     for words in filter(_is_starting, map(str.split, lines)):
         group, _, name = words[0].rpartition(":")
         yield _waiting(replace(program, group=group or name, name=name), words[1], run)

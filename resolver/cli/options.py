@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from resolver.project.model import Probe
 
-EPILOG = """\b
+_PLANNED = "     (--dry-run: would be)\n"
+EPILOG = f"""\b
 Exit status:
   0  every port is free: bound for proof, and still free after --settle
-     (--dry-run: would be)
+{_PLANNED}\
   1  still held, or taken back
   2  usage: nothing was touched
   3  advisory or refusal: nothing was touched, the right command is printed
@@ -32,6 +33,7 @@ Exit status:
   5  undecidable: the engine did not answer, and nothing local explains it
   130  interrupted
 Several ports: the worst, in the order 1, 5, 4, 3, 0."""
+APPLY_EPILOG = EPILOG.replace(_PLANNED, "")
 
 PRINT_EPILOG = """\b
 Exit status:

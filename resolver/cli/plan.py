@@ -13,7 +13,7 @@ from resolver.cli.output import show
 from resolver.cli.progress import Terminal
 from resolver.errors import PlanChangedError
 
-EPILOG = options.EPILOG
+EPILOG = options.APPLY_EPILOG
 
 PLAN_HELP = "What `resolve --plan-out` wrote; - is stdin."
 

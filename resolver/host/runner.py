@@ -11,7 +11,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from resolver.errors import CommandFailedError
+from resolver.errors import CommandFailedError, TimedOutError
 from resolver.host import trust
 from resolver.model import Account, Completed
 
@@ -43,8 +43,9 @@ def run_command(
         environment: variables beside, and before, the caller's.
 
     Raises:
-        CommandFailedError: it does not exist, may not be run, did not end in time, or printed more
-            than anybody would read.
+        TimedOutError: it did not end in time.
+        CommandFailedError: it does not exist, may not be run, or printed more than anybody would
+            read.
     """
     program = trust.program(argv[0])
     try:
@@ -105,7 +106,8 @@ def _output(
     """What the command prints on each stream until it ends.
 
     Raises:
-        CommandFailedError: it takes too long, or prints too much.
+        TimedOutError: it takes too long.
+        CommandFailedError: it prints too much.
     """
     deadline = time.monotonic() + timeout_seconds
     assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018 - both piped
@@ -136,8 +138,8 @@ def _left(deadline: float, name: str, timeout_seconds: float) -> float:
     return left
 
 
-def _late(name: str, timeout_seconds: float) -> CommandFailedError:
-    return CommandFailedError(f"{name} did not answer in {timeout_seconds:g} s")
+def _late(name: str, timeout_seconds: float) -> TimedOutError:
+    return TimedOutError(f"{name} did not answer in {timeout_seconds:g} s")
 
 
 def _kill_group(leader: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -269,6 +270,27 @@ def test_a_client_that_fails_may_wait_for_the_port_and_no_more(
     assert run.status == 0, run.stdout + run.stderr
     assert any("may wait for this port" in fact for fact in holder(run, port)["evidence"])
     assert supervisor.state("worker") in {"BACKOFF", "STARTING"}
+
+
+def test_a_manager_that_does_not_answer_may_know_who_waits(
+    supervisor: Supervisor, lab: Lab
+) -> None:
+    """Nothing is known of it then: that is said, in the line on what would take the port."""
+    port = free_port()
+    lab.start("answering", port)
+    supervisor.start(program("worker", "sleep 1000", "true"))
+
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    try:
+        told = ultra("resolve", "--dry-run", str(port))
+        run = resolve(port)
+    finally:
+        os.kill(supervisor.pid, signal.SIGCONT)
+
+    said = f"whether supervisord {supervisor.pid} would take this port is not known: supervisorctl"
+    assert said in " ".join(told.stdout.split())
+    assert run.status == 0, run.stdout + run.stderr
+    assert any(fact.startswith(said) for fact in holder(run, port)["evidence"])
 
 
 @pytest.mark.engine
