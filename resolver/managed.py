@@ -47,6 +47,7 @@ class ManagedService(Struct, frozen=True, kw_only=True):
     account: Account | None = None
     patience_seconds: float = 0.0
     inquiry: StopInquiry | None = None
+    busy: str = ""
     commands: tuple[Command, ...] = ()
     reason: str = ""
 
@@ -121,6 +122,7 @@ def classification(
         account=service.account,
         patience_seconds=service.patience_seconds,
         inquiry=service.inquiry,
+        busy=service.busy,
     )
     return Classification(
         holder,

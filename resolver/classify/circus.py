@@ -32,6 +32,7 @@ _SCRIPTS = {"circusd", "circus.circusd"}
 _DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 _VALUED = {"--log-level", "--log-output", "--logger-config", "--pidfile"}
 _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its processes
+_BUSY = r"arbiter is already running \w+ command"  # circus/util.py, synchronized
 _ANSWER_SECONDS = "3"
 _YOUNG_SECONDS = 10.0  # what ends at once is started again within check_delay, which is 5 s
 _RESPAWNS = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}
@@ -203,6 +204,7 @@ def _service(
         evidence=(f"circusctl stats: watcher {name} {evidence}",),
         stop=(*circusd.control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", name),
         patience_seconds=PATIENCE_SECONDS,
+        busy=_BUSY,
     )
 
 

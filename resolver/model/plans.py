@@ -120,7 +120,8 @@ class Manager(Struct, frozen=True):
     `stop` and `start` are argument vectors; `prefix` is what an unprivileged user puts in front
     (`sudo`), empty where none is needed. `account` is the user as whom the commands are run, where
     that is not the caller. `patience_seconds` is how long the manager may go on
-    stopping after its command has returned; `inquiry` is for one whose command does not wait.
+    stopping after its command has returned; `inquiry` is for one whose command does not wait, and
+    the regex `busy` matches the refusal of one that is to be asked again in a moment.
     """
 
     kind: str
@@ -132,6 +133,7 @@ class Manager(Struct, frozen=True):
     account: Account | None = None
     patience_seconds: float = 0.0
     inquiry: StopInquiry | None = None
+    busy: str = ""
 
 
 class CollateralKind(StrEnum):

@@ -16,7 +16,7 @@ from resolver.shell import join
 from resolver.strategies.stop_container import stop_container
 
 if TYPE_CHECKING:
-    from resolver.model import Manager, Policy, StopServiceStep
+    from resolver.model import Completed, Manager, Policy, StopServiceStep
     from resolver.protocols import Clock, CommandRunner, Observer
 
 _CLIENT_SECONDS = 3.0  # for a container to end when its client is asked to
@@ -53,12 +53,7 @@ def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Obs
         actions.append(join((*prefix, *argv)))
         observer.did(actions[-1])
         try:
-            answer = run(
-                argv,
-                timeout_seconds=SERVICE_TIMEOUT_SECONDS,
-                account=step.manager.account,
-                folder="/",  # in the caller's, a stranger may have left a configuration file
-            )
+            answer = _told(step.manager, argv, run, clock)
         except CommandFailedError as error:
             return Outcome(step, Result.FAILED, str(error), tuple(actions))
         if answer.status != 0:
@@ -69,6 +64,22 @@ def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Obs
         why = f"told to stop, and not down after {step.manager.patience_seconds:g} s"
         return Outcome(step, Result.FAILED, f"{step.manager.name} was {why}", tuple(actions))
     return Outcome(step, Result.DONE, f"stopped {step.manager.name}", tuple(actions))
+
+
+def _told(manager: Manager, argv: tuple[str, ...], run: CommandRunner, clock: Clock) -> Completed:
+    """What its command answers, in the end where it is busy."""
+    deadline = clock.now() + manager.patience_seconds
+    while True:
+        answer = run(
+            argv,
+            timeout_seconds=SERVICE_TIMEOUT_SECONDS,
+            account=manager.account,
+            folder="/",  # in the caller's, a stranger may have left a configuration file
+        )
+        is_busy = answer.status != 0 and manager.busy and clock.now() < deadline
+        if not is_busy or not re.search(manager.busy, answer.stdout + answer.stderr):
+            return answer
+        clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
 def _has_stopped(manager: Manager, run: CommandRunner, clock: Clock) -> bool:

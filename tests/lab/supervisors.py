@@ -175,8 +175,15 @@ class Circus(Lab):
 
     def call(self, *words: str) -> str:
         """What `circusctl WORDS` says."""
+        return self._told(words).stdout
+
+    def refusal(self, *words: str) -> str:
+        """What it says is wrong with `circusctl WORDS`."""
+        return self._told(words).stderr
+
+    def _told(self, words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         argv = (*self.control, "--timeout", "5", *words)
-        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 def watcher(name: str, command: str, **options: object) -> str:

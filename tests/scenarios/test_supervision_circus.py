@@ -33,10 +33,13 @@ def circus() -> Iterator[Circus]:
         yield circus
 
 
-def serve(circus: Circus, port: int, **options: object) -> tuple[int, int]:
-    """Runs watcher `web` on the port beside `idle`; the PIDs of circusd and of who answers."""
+IDLE = watcher("idle", "sleep 1000")
+
+
+def serve(circus: Circus, port: int, beside: str = IDLE, **options: object) -> tuple[int, int]:
+    """Runs watcher `web` on the port beside another; the PIDs of circusd and of who answers."""
     shell = f"/bin/sh -c {shlex.quote('exec ' + serving(port))}"
-    daemon = circus.start_circus(watcher("web", shell, **options) + watcher("idle", "sleep 1000"))
+    daemon = circus.start_circus(watcher("web", shell, **options) + beside)
     wait_until(lambda: answered_by(port), f"a server answers on {port}")
     return daemon, answered_by(port) or 0
 
@@ -139,3 +142,15 @@ def test_a_watcher_that_waits_for_the_port_is_named(circus: Circus, lab: Lab) ->
     assert run.status == 0, run.stdout + run.stderr
     assert stays_free(port)
     assert "idle: active" in circus.call("status")
+
+
+def test_a_circusd_that_is_busy_is_told_again(circus: Circus) -> None:
+    """It refuses commands while it starts what is missing: here for seconds, again and again."""
+    port = free_port()
+    serve(circus, port, watcher("slow", "sleep 1", warmup_delay=2, numprocesses=2), priority=9)
+    wait_until(lambda: "already running" in circus.refusal("start", "web"), "it is busy")
+
+    run = resolve(port, "--stop-services")
+
+    stopped(run, port)
+    assert stays_free(port)

@@ -54,11 +54,15 @@ def test_the_rule_finds_one() -> None:
 
 
 def loaded(script: str, folder: Path) -> set[str]:
-    """The packages and modules that a script has loaded when it ends; coverage has its own."""
+    """The packages and modules that a script has loaded when it ends; coverage has its own.
+
+    Root, who would read the rules of the machine's packet filter, runs it where there are none.
+    """
+    alone = ["unshare", "--net"] if os.geteuid() == 0 else []
     unmeasured = {name: text for name, text in os.environ.items() if not name.startswith("COV")}
     said = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
     done = subprocess.run(
-        [sys.executable, "-c", said + script],
+        [*alone, sys.executable, "-c", said + script],
         cwd=folder,
         env={**unmeasured, "ULTRA_PORTS_STATE": str(folder / "none")},
         capture_output=True,
