@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench.bench import ROOT, UnavailableError
-from tests.lab.processes import wait_until
+from tests.lab.processes import remove_cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,9 +74,7 @@ def own_cgroup() -> Iterator[tuple[str, ...]]:
     try:
         yield inside(folder)
     finally:
-        procs = folder / "cgroup.procs"
-        wait_until(lambda: not procs.read_text(), f"{folder} is empty")
-        folder.rmdir()
+        remove_cgroup(folder)
 
 
 def inside(folder: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import zlib
+from pathlib import Path
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _RUN = zlib.crc32(os.environ.get("PYTEST_XDIST_TESTRUNUID", "").encode()) % 5
@@ -29,6 +30,19 @@ def is_free(port: int, transport: str = "tcp") -> bool:
             except OSError:
                 return False
     return True
+
+
+def is_served(port: int) -> bool:
+    """Whether a TCP socket listens on the port here (proc_net_tcp(5)).
+
+    To bind it, as `is_free` does, might take it from whoever is just about to.
+    """
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
 
 
 def listens(port: int) -> bool:

@@ -8,6 +8,7 @@ beyond how to start it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -24,7 +25,7 @@ import psutil
 import pytest
 
 from tests.lab.cli import COMMAND
-from tests.lab.ports import is_free
+from tests.lab.ports import is_free, is_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -303,7 +304,22 @@ def running(*arguments: str, stderr: int = subprocess.PIPE) -> Iterator[subproce
 
 def until_served(port: int) -> None:
     """Waits for whoever takes the port, as a large program does after a while."""
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+    wait_until(lambda: is_served(port), f"{port} is served", 60)
+
+
+def remove_cgroup(folder: Path) -> None:
+    """Removes a cgroup when it is empty: who is ending is in it a little longer than is listed."""
+
+    def is_removed() -> bool:
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
+    wait_until(is_removed, f"{folder} is empty")
 
 
 def unified() -> Path:

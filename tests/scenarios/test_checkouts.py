@@ -14,7 +14,7 @@ import pytest
 
 from resolver.leases.store import open_store
 from tests.lab.cli import COMMAND, ultra
-from tests.lab.ports import free_port, is_free, listens
+from tests.lab.ports import free_port, is_free, is_served, listens
 from tests.lab.processes import alive, wait_until
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_a_tool_that_is_a_clone_itself_is_no_checkout(
         "import http.server, sys\nhttp.server.test(port=int(sys.argv[1]))\n", encoding="utf-8"
     )
     lab.command("env", "-C", "/", "/usr/bin/python3", str(script), str(checkouts.port))
-    wait_until(lambda: not is_free(checkouts.port), "it listens")
+    wait_until(lambda: is_served(checkouts.port), "it listens")
 
     assert checkouts.ownership()["whose"] == "unknown"
 

@@ -185,17 +185,12 @@ def test_the_kernel_of_a_notebook(lab: Lab) -> None:
 
 
 def test_a_process_under_a_debugger(lab: Lab) -> None:
-    """The debugger is a stand-in: a process that has attached itself by ptrace(2)."""
     if os.geteuid() != 0:
         unavailable("ptrace(2) of another process may need root")
-    port = free_port()
+    port, own = free_port(), free_port()
     server = lab.start("answering", port)
-    attach = (
-        "import ctypes, os, sys, time; pid = int(sys.argv[1]); libc = ctypes.CDLL(None);"
-        "assert libc.ptrace(16, pid, None, None) == 0; os.waitpid(pid, 0);"
-        "libc.ptrace(7, pid, None, None); print('attached', flush=True); time.sleep(600)"
-    )
-    debugger = lab.command(sys.executable, "-c", attach, str(server.pid))
+    attach = (known.real("gdbserver"), "--attach", f"127.0.0.1:{own}", str(server.pid))
+    debugger = lab.command(*attach)
     traced = f"TracerPid:\t{debugger.pid}\n"
     status = Path(f"/proc/{server.pid}/status")
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import known
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import alive, wait_until
 from tests.lab.pypi import install
 
@@ -63,7 +63,7 @@ with connect(f'ws://{where}/ws?session_id=s_lab000&file={notebook}') as socket:
 
 
 def serves(port: int) -> None:
-    wait_until(lambda: not is_free(port), f"{port} is served", SLOW_START)
+    wait_until(lambda: is_served(port), f"{port} is served", SLOW_START)
 
 
 def judged(port: int, *options: str) -> tuple[int, Any]:

@@ -11,7 +11,7 @@ import pytest
 from tests.lab.cli import Run, holders, ultra
 from tests.lab.engine import LABEL, Container
 from tests.lab.namespaces import network_namespace
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import alive, unavailable, wait_until
 from tests.lab.supervisors import RUNIT, Supervisors
 
@@ -99,7 +99,7 @@ def test_what_was_execd_into_a_container_ends_alone(engine: Engine) -> None:
     port = free_port()
     box = engine.start("--network=host", command=("busybox", "sleep", "600"))
     engine("exec", "-d", box.name, "busybox", "httpd", "-f", "-p", str(port))
-    wait_until(lambda: not is_free(port), "the server is up")
+    wait_until(lambda: is_served(port), "the server is up")
 
     run = resolve(port)
 

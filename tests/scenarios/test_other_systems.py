@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import unavailable, wait_until
+from tests.lab.processes import remove_cgroup, unavailable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +41,8 @@ def scope(lab: Lab) -> Iterator[Path]:
         unavailable("no cgroup can be made here")
     yield folder
     lab.reap()
-    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "it is empty")
     for each in (folder, *list(folder.parents)[:2]):
-        each.rmdir()
+        remove_cgroup(each)
 
 
 def system(lab: Lab, folder: Path, port: int, unit: Path | None) -> int:

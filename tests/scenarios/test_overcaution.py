@@ -13,7 +13,7 @@ import pytest
 from tests.lab.cli import ultra
 from tests.lab.known import TERMINAL, real
 from tests.lab.npm import install
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def freed(port: int) -> list[dict[str, Any]]:
 
 
 def listening(port: int) -> None:
-    wait_until(lambda: not is_free(port), f"{port} is served")
+    wait_until(lambda: is_served(port), f"{port} is served")
 
 
 def test_node_with_its_inspector(lab: Lab, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_port, is_free
-from tests.lab.processes import stays_free, unified, wait_until
+from tests.lab.processes import remove_cgroup, stays_free, unified, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.root
 NARROW = "owners were looked for in the cgroup of each socket"
 
 
-def procs(folder: Path) -> str:
-    """Who is in a cgroup or below."""
-    return "".join(path.read_text() for path in folder.rglob("cgroup.procs"))
-
-
 @pytest.fixture
 def group(lab: Lab) -> Iterator[Path]:
     """A cgroup of its own, which goes with the lab."""
@@ -35,8 +30,7 @@ def group(lab: Lab) -> Iterator[Path]:
     yield folder
     lab.reap()
     for each in (folder / "below", folder):
-        wait_until(lambda: not procs(folder), "it is empty")
-        each.rmdir()
+        remove_cgroup(each)
 
 
 def inside(group: Path) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 from resolver.model import Command
 from resolver.report.style import TextStyle, masked
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_served
 from tests.lab.processes import wait_until
 from tests.lab.screen import plain
 
@@ -38,7 +38,7 @@ def served(lab: Lab) -> int:
     """A port that one process holds on both families; its command line is long, with secrets."""
     port = free_port()
     lab.command(sys.executable, "-c", BOTH_FAMILIES, str(port), *SECRETS, *LONG)
-    wait_until(lambda: not is_free(port), "it listens")
+    wait_until(lambda: is_served(port), "it listens")
     return port
 
 

@@ -23,7 +23,7 @@ import pytest
 from tests.lab import contracts
 from tests.lab.cli import ultra
 from tests.lab.exporter import Serving
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_served
 from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def stage(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
         env={"PASSWORD": MARK},
         cwd=folder,
     )
-    wait_until(lambda: not is_free(port), "the holder listens")
+    wait_until(lambda: is_served(port), "the holder listens")
     command = [sys.executable, "-c", f"import sys; sys.exit('{MARK}')", f"--password={MARK}"]
     (folder / "ultra-ports.toml").write_text(
         f"[services.api]\nport = {port}\n"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import alive, stays_free, wait_until
 from tests.lab.shells import shell
 
@@ -66,7 +66,7 @@ def typed(lab: Lab, name: str, line: str, port: int) -> Iterator[Terminal]:
     terminal = Terminal(lab, name)
     try:
         terminal.press(line.encode() + b"\n")
-        wait_until(lambda: not is_free(port), f"{port} is served", 60)
+        wait_until(lambda: is_served(port), f"{port} is served", 60)
         yield terminal
     finally:
         lab.reap()
@@ -184,7 +184,7 @@ def test_a_script_that_sleeps_is_ended_with_its_server(lab: Lab, tmp_path: Path)
     path = tmp_path / "serve.sh"
     path.write_text(f"while true; do {serving(port)}; sleep 2; done\n")
     loop = lab.command("sh", str(path))
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+    wait_until(lambda: is_served(port), f"{port} is served", 60)
 
     assert "taken back" in freed(port)
     assert not alive(loop.pid)
@@ -193,7 +193,7 @@ def test_a_script_that_sleeps_is_ended_with_its_server(lab: Lab, tmp_path: Path)
 def test_a_script_that_waits_for_another_program(lab: Lab) -> None:
     port = free_port()
     lab.command("sh", "-c", f"{serving(port)} & sleep 1000 & wait")
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+    wait_until(lambda: is_served(port), f"{port} is served", 60)
 
     assert GOES_ON not in freed(port)
 
@@ -202,7 +202,7 @@ def test_a_script_that_has_ended_unnoticed(lab: Lab) -> None:
     """Its parent, this test, has not asked for its status: a zombie goes on with nothing."""
     port = free_port()
     script = lab.command("sh", "-c", f"{serving(port)} & wait")
-    wait_until(lambda: not is_free(port), f"{port} is served", 60)
+    wait_until(lambda: is_served(port), f"{port} is served", 60)
 
     assert GOES_ON not in freed(port)
     assert not alive(script.pid)

@@ -17,7 +17,7 @@ from resolver.model import Command
 from resolver.report.style import TextStyle
 from tests.lab import known
 from tests.lab.cli import COMMAND, ultra
-from tests.lab.ports import free_port, is_free, listens
+from tests.lab.ports import free_port, is_served, listens
 from tests.lab.processes import wait_until
 from tests.lab.screen import plain
 
@@ -93,7 +93,7 @@ def test_on_a_terminal_it_is_one_row_without_the_way_to_where_one_is(
 ) -> None:
     port = free_port()
     lab.command("/usr/bin/python3", "-S", *SERVE[:2], str(port), cwd=tmp_path)
-    wait_until(lambda: not is_free(port), "it listens")
+    wait_until(lambda: is_served(port), "it listens")
 
     last = plain(screen("resolve", *QUICK, str(port), cwd=str(tmp_path)))[-1]
 
@@ -181,7 +181,7 @@ def test_a_path_with_a_space_is_one_word(lab: Lab, tmp_path: Path) -> None:
         "os.dup2(ends[0], 0); os.execv('./my server', ['./my server'])"
     )
     lab.command("/usr/bin/python3", "-S", "-c", start, str(port), cwd=tmp_path)
-    wait_until(lambda: not is_free(port), "it listens")
+    wait_until(lambda: is_served(port), "it listens")
 
     assert undo(port, tmp_path) == f"cd {tmp_path} && './my server'"
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.lab.cli import FAST, advised, holder, resolve, stopped, ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_served
 from tests.lab.processes import alive, answered_by, stays, stays_free, wait_until
 from tests.lab.supervisord import program, serving
 
@@ -171,7 +171,7 @@ def busy(supervisor: Supervisor, lab: Lab, autorestart: str) -> tuple[int, int]:
     """Starts `web` for a port that another process has; the port, and that process."""
     port = free_port()
     squatter = lab.command(sys.executable, "-m", "http.server", str(port))
-    wait_until(lambda: not is_free(port), f"{port} is served")
+    wait_until(lambda: is_served(port), f"{port} is served")
     section = program("web", serving(port), autorestart).replace("startsecs=0", "startsecs=2")
     supervisor.start(section + "startretries=99\n")
     wait_until(lambda: supervisor.state("web") == "BACKOFF", "web waits for its port")
@@ -222,7 +222,7 @@ def test_a_program_that_waits_for_another_port_is_nobodys_business(
     busy(supervisor, lab, "true")
     port = free_port()
     lab.command(sys.executable, "-m", "http.server", str(port))
-    wait_until(lambda: not is_free(port), f"{port} is served")
+    wait_until(lambda: is_served(port), f"{port} is served")
 
     run = resolve(port)
 
@@ -233,7 +233,7 @@ def test_a_program_that_waits_for_another_port_is_nobodys_business(
 def test_a_program_that_only_its_log_tells_of(supervisor: Supervisor, lab: Lab) -> None:
     port = free_port()
     squatter = lab.command(sys.executable, "-m", "http.server", str(port))
-    wait_until(lambda: not is_free(port), f"{port} is served")
+    wait_until(lambda: is_served(port), f"{port} is served")
     said = f"printf 'bind() to 0.0.0.0:%d failed (98: Address already in use)' {port:#x}; false"
     log = "stdout_logfile=AUTO\nstartretries=99\n"
     section = program("web", f"/bin/sh -c {shlex.quote(said.replace('%', '%%'))}", "true")
@@ -255,7 +255,7 @@ def test_a_client_that_fails_may_wait_for_the_port_and_no_more(
     """It is told the port of what it works with, and ends for another reason."""
     port = free_port()
     lab.command(sys.executable, "-m", "http.server", str(port))
-    wait_until(lambda: not is_free(port), f"{port} is served")
+    wait_until(lambda: is_served(port), f"{port} is served")
     worker = f"/bin/sh -c 'echo no such queue; exit 1' worker --queue-url http://127.0.0.1:{port}/"
     section = program("worker", worker, "true").replace("startsecs=0", "startsecs=2")
     log = "stdout_logfile=AUTO\nstartretries=99\n"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab.cli import Run, holders, ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_served
 from tests.lab.processes import (
     MARK,
     ROOT,
@@ -90,7 +90,7 @@ def test_a_tunnel_is_named_with_its_destination_and_ended(lab: Lab, daemon: Sshd
 def test_a_socks_proxy_with_a_session_says_what_else_ends(lab: Lab, daemon: Sshd) -> None:
     port = free_port()
     lab.command("ssh", *daemon.options(f"-D{port}"), daemon.host, session(lab))
-    wait_until(lambda: not is_free(port), "ssh listens")
+    wait_until(lambda: is_served(port), "ssh listens")
 
     found = freed(resolve(port), port)
 
@@ -177,7 +177,7 @@ def test_a_port_forward_of_kubectl_is_named_and_ended(lab: Lab, tmp_path: Path) 
     where = ("--server", f"http://127.0.0.1:{api}", "-n", "shop")
     settings = {"KUBECONFIG": "/dev/null", "HOME": str(tmp_path)}
     forward = lab.command(kubectl, *where, "port-forward", "pod/web", f"{port}:80", env=settings)
-    wait_until(lambda: not is_free(port), "kubectl listens")
+    wait_until(lambda: is_served(port), "kubectl listens")
 
     run = resolve(port)
 
@@ -211,7 +211,7 @@ def test_what_passes_on_the_session_of_the_command_is_refused(lab: Lab, daemon: 
     """As a tunnel's daemon does: with it the command would end, and nobody would be told."""
     port = free_port()
     relay = lab.command(sys.executable, "-c", RELAY, str(port), str(daemon.port))
-    wait_until(lambda: not is_free(port), "the relay listens")
+    wait_until(lambda: is_served(port), "the relay listens")
     resolving = f"resolve {shlex.join(FAST)} --force --accept-loss {port}"
     command = f"cd {ROOT} && {sys.executable} -m resolver {resolving}"
     words = ("ssh", *replace_port(daemon, port), daemon.host, command)

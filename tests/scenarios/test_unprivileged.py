@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab.cli import Run, reported, ultra
 from tests.lab.ports import free_port
-from tests.lab.processes import answered_by, stays, unified, wait_until
+from tests.lab.processes import answered_by, remove_cgroup, stays, unified
 from tests.lab.systemd import service
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def engine_unit() -> Iterator[Path]:
     folder = unified() / f"lab{uuid.uuid4().hex[:8]}.slice" / "docker.service"
     folder.mkdir(parents=True)
     yield folder
-    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the cgroup is empty")
-    folder.rmdir()
-    folder.parent.rmdir()
+    remove_cgroup(folder)
+    remove_cgroup(folder.parent)
 
 
 @pytest.mark.native
