@@ -68,6 +68,12 @@ def _redirected(
         if _is_vouched_for(holder.container)
         or any(known_as(each, FORWARDERS | ENGINES) for each in holder.processes)
     }
+    # The engine takes its rule away with each end; what was listed may have been from before it.
+    between_runs = {
+        (holder.binding.transport, holder.binding.port)
+        for holder in found
+        if holder.container and holder.container.state == "restarting"
+    }
     return [
         Holder(
             Binding(request.transport, request.address or ANY_IPV4, request.port),
@@ -77,7 +83,8 @@ def _redirected(
         )
         for request in requests
         for rule in _inhabited_first(request, snapshot)
-        if (request.transport, request.port) not in explained or _is_left_over(rule, snapshot)
+        if (port := (request.transport, request.port)) not in explained
+        or (port not in between_runs and _is_left_over(rule, snapshot))
     ]
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from resolver.gather.holders import holders
 from resolver.gather.redirects import parse_ipvs
@@ -408,6 +409,10 @@ def test_a_left_over_rule_beside_a_living_container() -> None:
 
     assert [each.redirect for each in found if each.redirect] == [gone]
     assert [each.container for each in found if each.container] == [container]
+
+    # Between two runs of a restart loop it is that container's own rule, of a moment ago.
+    looping = replace(snapshot, containers=(replace(container, state="restarting"),))
+    assert not [each.redirect for each in holders(looping, [request]) if each.redirect]
 
 
 def test_virtual_services_of_ipvs() -> None:
