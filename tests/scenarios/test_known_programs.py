@@ -17,7 +17,7 @@ from resolver.collateral.databases import DATABASES
 from resolver.collateral.known import KNOWN, Known
 from tests.lab import known
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import Lab, wait_until
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_every_row_has_a_scenario() -> None:
 
 def _serves(popen: subprocess.Popen[bytes], port: int, transport: str) -> bool:
     assert popen.poll() is None, popen.args
-    return not is_free(port, transport)
+    return is_served(port) if transport == "tcp" else not is_free(port, transport)
 
 
 def started(

@@ -11,7 +11,7 @@ import pytest
 from resolver.gather.machines import machine_above
 from resolver.model import Pid, Process, ProcessIdentity
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import alive, unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_a_server_in_a_container_of_nspawn(lab: Lab, tmp_path: Path) -> None:
     served = ("/bin/busybox", "httpd", "-f", "-p", str(port))
     watcher = lab.command(nspawn, "--quiet", *words, *served)
     try:
-        wait_until(lambda: not is_free(port), "the container serves")
+        wait_until(lambda: is_served(port), "the container serves")
 
         run = ultra("resolve", "--json", str(port))
 
@@ -68,7 +68,7 @@ def test_a_server_in_a_container_of_lxc(lab: Lab, tmp_path: Path, ground: str) -
     how = "-F" if ground == "foreground" else "-d"
     served = ("/bin/busybox", "httpd", "-f", "-p", str(port))
     lab.command("sh", "-c", '"$@"; sleep 600', "sh", start, *words, how, "--", *served)
-    wait_until(lambda: not is_free(port), "the container serves")
+    wait_until(lambda: is_served(port), "the container serves")
 
     run = ultra("resolve", "--json", "--no-docker", str(port))
 

@@ -12,7 +12,7 @@ from resolver.reservations.candidates import REFUSED_BY_BROWSERS
 from tests.lab.cli import ultra
 from tests.lab.compose import published, stack
 from tests.lab.engine import broken_socket
-from tests.lab.ports import free_range, is_free
+from tests.lab.ports import free_range, is_free, is_served
 from tests.lab.processes import ROOT, wait_until
 from tests.lab.supervisord import program, serving
 
@@ -57,7 +57,7 @@ def test_what_is_advised_names_one(
 ) -> None:
     monkeypatch.chdir(ROOT)
     supervisor.start(program("web", serving(ports), "true"))
-    wait_until(lambda: not is_free(ports), "it listens")
+    wait_until(lambda: is_served(ports), "it listens")
 
     run = ultra("resolve", *QUICK, str(ports))
 

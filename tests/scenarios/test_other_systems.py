@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, is_served
 from tests.lab.processes import remove_cgroup, unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def system(lab: Lab, folder: Path, port: int, unit: Path | None) -> int:
     init.write_text(f"#!/bin/sh\n{serve} &\nwait\n")
     init.chmod(0o755)
     outer = lab.command("unshare", "--pid", "--fork", str(init))
-    wait_until(lambda: not is_free(port), "it serves")
+    wait_until(lambda: is_served(port), "it serves")
     [found] = psutil.Process(outer.pid).children()
     return found.pid
 
@@ -91,5 +91,5 @@ def test_a_sandbox_without_a_systemd_is_a_process(lab: Lab) -> None:
     """Such as bubblewrap's, or `unshare --pid`."""
     port = free_port()
     lab.command("unshare", "--pid", "--fork", "busybox", "httpd", "-f", "-p", str(port))
-    wait_until(lambda: not is_free(port), "it serves")
+    wait_until(lambda: is_served(port), "it serves")
     assert ultra("resolve", "--json", "--settle", "0.3", str(port)).status == 0
