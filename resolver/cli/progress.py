@@ -33,9 +33,8 @@ class StatusLine:
         self._longest = max(self._longest, seconds_left)
         if self._shows and self._longest - seconds_left >= _PATIENCE_SECONDS:
             end = f", {seconds_left:.0f} s left"
-            room = (
-                (terminal_width(sys.stderr) or 0) - len(end) - 2
-            )  # it is one row, or stays behind
+            # it is one row, or stays behind
+            room = (terminal_width(sys.stderr) or 0) - len(end) - 2
             line = fit(escape(text, max(room, 0)) + end)
             if line != self._shown:
                 print(f"\r{line:<{len(self._shown)}}", end="", file=sys.stderr, flush=True)

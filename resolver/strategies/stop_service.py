@@ -60,9 +60,11 @@ def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Obs
             said = (answer.stderr.strip() or answer.stdout.strip()).partition("\n")[0]
             result = Result.NOT_PERMITTED if _prefixed(step) else Result.FAILED
             return Outcome(step, result, said or f"{argv[0]} failed", tuple(actions))
-    if not _has_stopped(step.manager, run, clock):
-        why = f"told to stop, and not down after {step.manager.patience_seconds:g} s"
-        return Outcome(step, Result.FAILED, f"{step.manager.name} was {why}", tuple(actions))
+    try:
+        _await_down(step.manager, run, clock)
+    except CommandFailedError as error:
+        why = f"{step.manager.name} was told to stop, but {error}"
+        return Outcome(step, Result.FAILED, why, tuple(actions))
     return Outcome(step, Result.DONE, f"stopped {step.manager.name}", tuple(actions))
 
 
@@ -82,23 +84,22 @@ def _told(manager: Manager, argv: tuple[str, ...], run: CommandRunner, clock: Cl
         clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
-def _has_stopped(manager: Manager, run: CommandRunner, clock: Clock) -> bool:
-    """Whether a manager says so in time, whose stop command returned at once.
+def _await_down(manager: Manager, run: CommandRunner, clock: Clock) -> None:
+    """Waits until a manager whose stop command returned at once says that the service is down.
 
-    One that is only now starting the service again would let it take the port for a moment.
+    One that is only now starting it again would let it take the port for a moment.
+
+    Raises:
+        CommandFailedError: it could not be asked, or did not say so in time.
     """
     if manager.inquiry is None:
-        return True
+        return
     deadline = clock.now() + manager.patience_seconds
-    while True:
-        try:
-            said = ask(run, manager.inquiry.argv, manager.account).stdout
-        except CommandFailedError:
-            return False
-        if re.search(manager.inquiry.down, said):
-            return True
+    while not re.search(
+        manager.inquiry.down, ask(run, manager.inquiry.argv, manager.account).stdout
+    ):
         if clock.now() >= deadline:
-            return False
+            raise CommandFailedError(f"is not down after {manager.patience_seconds:g} s")
         clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
