@@ -49,6 +49,10 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._keys, keys)
 
+    def runs(self) -> list[str]:
+        """The names of what it has started."""
+        return [each.name() for each in psutil.Process(self.pid).children()]
+
     def has_ended(self) -> bool:
         self.ended = self.ended or os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
         return self.ended
@@ -127,7 +131,9 @@ def test_ctrl_c_ends_the_loop_where_it_sleeps(lab: Lab) -> None:
     port = free_port()
     with typed(lab, "bash", f"while true; do {serving(port)}; sleep 2; done", port) as terminal:
         terminal.press(CTRL_C)
-        wait_until(lambda: is_free(port), "the server ends")
+        wait_until(
+            lambda: terminal.runs() == ["sleep"], "the server has ended, and the loop sleeps"
+        )
         terminal.press(CTRL_C)
 
         assert stays_free(port, 4)
