@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver.host.docker_config import context_host, home
+from resolver.host import docker_config
+from resolver.host.docker_config import DEFAULT_ENDPOINT, home
 from resolver.host.engine_client import socket_path
 from resolver.host.files import files_in, status_words, text_of
 from resolver.host.peer import listener, owner_uid
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from resolver.model import Process
 
-DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _ID_LENGTH = 64
 _CONTAINER_ID = r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
 # Mounted into every container from the engine's folder for it (Docker and Podman alike)
@@ -49,7 +49,7 @@ _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says no
 
 def endpoint() -> str:
     """The engine that the docker command line would talk to; else this user's rootless one."""
-    chosen = _command_line_endpoint()
+    chosen = docker_config.chosen_engine().endpoint
     if chosen != DEFAULT_ENDPOINT or _socket(socket_path(chosen) or "/"):
         return chosen
     rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
@@ -83,6 +83,8 @@ def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
 def chosen_engine() -> EngineState:
     """The engine that the docker command line would talk to; whether it is there is not known."""
     chosen = endpoint()
+    if error := docker_config.chosen_engine().error:
+        return EngineState(chosen, error, asked=False)
     state, path = EngineState(chosen, client=client(chosen)), socket_path(chosen)
     return _judged(state, path) if path else state
 
@@ -124,15 +126,11 @@ def _owner_of_directory(path: str) -> int | None:
 
 def client(endpoint: str) -> tuple[str, ...]:
     """How a command line begins that reaches this endpoint."""
-    if endpoint == _command_line_endpoint():
+    if endpoint == docker_config.chosen_engine().endpoint:
         return ("docker",)
     if "podman" in endpoint.rpartition("/")[2]:
         return ("podman", "--url", endpoint)
     return ("docker", "-H", endpoint)
-
-
-def _command_line_endpoint() -> str:
-    return os.environ.get("DOCKER_HOST") or context_host() or DEFAULT_ENDPOINT
 
 
 def _socket(path: str) -> tuple[int, int] | None:

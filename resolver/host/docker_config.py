@@ -2,28 +2,102 @@
 
 `sudo -E` and `su` may leave another user's HOME: what is written there says nothing for root, and a
 FIFO of that name would never end.
+
+The SDK is not asked which context is chosen (`docker.context`, up to 7.2): where there is no
+config.json it looks for contexts in the working directory, be that a stranger's (docker-py's issues
+2622 and 3190), it asks the default engine instead of one that is not there, it opens whatever it
+finds, and it takes longer to load than everything else that a command does. The certificates of a
+context are its business (`engine_sdk`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
 
+from msgspec import Struct, field
+
+from resolver.json_text import JsonError, decode
+
+DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _LARGEST = 1 << 20  # bytes of a file
+_LONGEST_NAME = 60  # characters that are shown
 
 
-def context_host() -> str | None:
-    """The endpoint of the chosen docker context; None for the default one."""
-    name = os.environ.get("DOCKER_CONTEXT") or _field(f"{folder()}/config.json", "currentContext")
-    if not isinstance(name, str) or name in {"", "default"}:
-        return None
+class _Config(Struct):
+    """`config.json`, as far as it is of interest here."""
+
+    current: str | None = field(name="currentContext", default=None)
+
+
+class _ContextEndpoint(Struct, rename="pascal"):
+    host: str = ""
+    skip_verify: bool = field(name="SkipTLSVerify", default=False)
+
+
+class _ContextEndpoints(Struct):
+    docker: _ContextEndpoint
+
+
+class _ContextMeta(Struct, rename="pascal"):
+    """`meta.json` of a context (cli/context/store of docker/cli)."""
+
+    endpoints: _ContextEndpoints
+
+
+class ChosenEngine(Struct, frozen=True):
+    """The engine that the docker command line talks to.
+
+    `error` says why there is none: a context that is missing or damaged, in whose place docker asks
+    no other engine either; `endpoint` names it then. `tls_folder` is where a context's certificates
+    are, if it has any.
+    """
+
+    endpoint: str = DEFAULT_ENDPOINT
+    error: str = ""
+    tls_folder: str = ""
+    skip_verify: bool = False
+
+
+def chosen_engine() -> ChosenEngine:
+    """By docker's own order of precedence: DOCKER_HOST, DOCKER_CONTEXT, the current context."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return ChosenEngine(host)
+    config = f"{folder()}/config.json"
+    by_variable = os.environ.get("DOCKER_CONTEXT")
+    name = by_variable or _current_context(config)
+    if name in {"", "default"}:
+        return ChosenEngine()
+    return _of_context(name, "DOCKER_CONTEXT" if by_variable else config)
+
+
+def _current_context(config: str) -> str:
+    """Empty where none is chosen; as for docker, also where its configuration is damaged."""
+    try:
+        return decode(_text_of(config), _Config).current or ""
+    except JsonError:
+        return ""
+
+
+def _of_context(name: str, chosen_by: str) -> ChosenEngine:
+    contexts = f"{folder()}/contexts"
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    meta = f"{folder()}/contexts/meta/{digest}/meta.json"
-    host = _field(meta, "Endpoints", "docker", "Host")
-    return host if isinstance(host, str) else None
+    meta = f"{contexts}/meta/{digest}/meta.json"
+    shown = name[:_LONGEST_NAME]
+    try:
+        found = decode(_text_of(meta), _ContextMeta).endpoints.docker
+    except JsonError as error:
+        if not os.path.lexists(meta):
+            why = f"there is no such context ({chosen_by} names it, `docker context ls` lists them)"
+        elif not is_ours(meta):
+            why = f"{meta} is no file of this user's or root's"
+        else:
+            why = f"{meta} is damaged: {error}"
+        return ChosenEngine(f"context {shown}", f"docker context {shown!a}: {why}")
+    host = found.host or DEFAULT_ENDPOINT
+    return ChosenEngine(host, "", f"{contexts}/tls/{digest}/docker", found.skip_verify)
 
 
 def folder() -> Path:
@@ -70,17 +144,3 @@ def _text_of(path: str) -> str:
     except (OSError, ValueError):
         return ""
     return found.decode(errors="replace") if len(found) <= _LARGEST else ""
-
-
-def _field(path: str, *keys: str) -> object:
-    """One value out of a JSON file; None where the file or the value is missing."""
-    text = _text_of(path)
-    if not text:
-        return None
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from docker.api.client import APIClient
 from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import kwargs_from_env
 from docker.utils.config import find_config_file
 from requests.exceptions import ReadTimeout, Timeout
+from urllib3 import disable_warnings
+from urllib3.exceptions import InsecureRequestWarning
 
 from resolver.errors import EngineError, StateChangedError, UltraPortsError
-from resolver.host.docker_config import is_ours, is_plain
+from resolver.host.docker_config import ChosenEngine, chosen_engine, is_ours, is_plain
 from resolver.host.engine_socket import LARGEST, check_size, connect
 
 if TYPE_CHECKING:
@@ -63,6 +66,36 @@ def _cause(error: BaseException | None, kind: type[_T]) -> _T | None:
     return None
 
 
+def _tls_of(endpoint: str) -> TLSConfig | bool:
+    """As docker's command line has it for DOCKER_HOST, and for a context; False for none.
+
+    Raises:
+        EngineError: a stranger made one of the context's files.
+    """
+    if endpoint == os.environ.get("DOCKER_HOST"):
+        found: TLSConfig | bool = kwargs_from_env().get("tls", False)
+        return found
+    chosen = chosen_engine()
+    return _tls_of_context(chosen) if chosen.tls_folder and endpoint == chosen.endpoint else False
+
+
+def _tls_of_context(chosen: ChosenEngine) -> TLSConfig | bool:
+    """What is in a context's folder (cli/context/tlsdata.go of docker/cli), all of it optional.
+
+    The SDK's own `Context` takes no certificate at all unless there are three.
+    """
+    paths = [f"{chosen.tls_folder}/{name}.pem" for name in ("ca", "cert", "key")]
+    found = [path if os.path.lexists(path) else "" for path in paths]
+    for path in filter(None, found):
+        if not is_ours(path):
+            raise EngineError(f"{path} is no file of this user's or root's")
+    if not (any(found) or chosen.skip_verify):
+        return False
+    authority, certificate, key = found
+    pair = (certificate, key) if certificate or key else None
+    return TLSConfig(pair, authority, not chosen.skip_verify)
+
+
 class BoundedClient(APIClient):
     """`docker.APIClient` for requests that are answered once, and for the stream of events.
 
@@ -87,12 +120,14 @@ class BoundedClient(APIClient):
         if path and not is_plain(path):  # the SDK would open it, whatever it is
             raise EngineError(f"{path} is no regular file of at most 1 MiB")
         self._believes = is_ours(path)
-        chosen = kwargs_from_env() if endpoint == os.environ.get("DOCKER_HOST") else {}
+        tls = _tls_of(endpoint)
+        if isinstance(tls, TLSConfig) and not tls.verify:  # as whoever chose the engine wants it
+            disable_warnings(InsecureRequestWarning)
         super().__init__(
-            base_url=chosen.get("base_url", endpoint),
+            base_url=endpoint,
             version="auto",
             timeout=timeout_seconds,  # type: ignore[arg-type] # types-docker: fractions are taken too
-            tls=chosen.get("tls", False),
+            tls=tls,
             use_ssh_client=endpoint.startswith("ssh://"),
         )
 
@@ -125,6 +160,18 @@ class BoundedClient(APIClient):
             adapter = _Adapter(f"http+unix://{adapter.socket_path}", adapter.timeout)
             adapter.uid = self._uid
         super().mount(prefix, adapter)
+
+    def merge_environment_settings(
+        self,
+        url: str | bytes | None,
+        proxies: Any,  # noqa: ANN401 - as requests.Session has it
+        stream: bool | None,  # noqa: FBT001
+        verify: Any,  # noqa: ANN401
+        cert: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """As for any session; but REQUESTS_CA_BUNDLE does not take the place of an engine's own."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere: an engine redirects nobody, and what claims to be one may lead us anywhere."""

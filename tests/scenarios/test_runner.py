@@ -344,6 +344,18 @@ def test_a_context_chooses_the_engine(engine_without_proxy: Engine, tmp_path: Pa
     assert web.state == "exited"
 
 
+def test_a_context_that_does_not_exist_is_said_in_one_line(tmp_path: Path) -> None:
+    chosen = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "gone", "DOCKER_HOST": ""}
+
+    run = ultra("who", str(free_port()), env=chosen)
+
+    assert run.status == 0
+    assert run.stderr == (
+        "ultra-ports: partial answer, without its containers: docker context 'gone': there is no "
+        "such context (DOCKER_CONTEXT names it, `docker context ls` lists them)\n"
+    )
+
+
 def test_the_engine_behind_the_port_is_found_by_its_daemon(engine_without_proxy: Engine) -> None:
     engine, port = engine_without_proxy, free_port()
     web = engine.publish(f"{port}:80", options=["--stop-timeout=1"])

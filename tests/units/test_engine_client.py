@@ -6,13 +6,17 @@ import contextlib
 import gzip
 import json
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from certifi import where
 
 from resolver.errors import EngineAbsentError, EngineError, StateChangedError
 from resolver.gather import containers
@@ -21,6 +25,7 @@ from resolver.host.engine_client import EngineClient
 from resolver.host.engine_sdk import BoundedClient
 from resolver.host.engine_socket import DeadlineSocket
 from resolver.model import EngineState, PortNumber, PortRequest
+from tests.lab.processes import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,14 +69,21 @@ def heads_without_end() -> Iterator[bytes]:
 
 
 class Engine:
-    """Says to every question what it was given to say; `asked` has the request lines."""
+    """Says to every question what it was given to say; `asked` has the request lines.
 
-    def __init__(self, listener: socket.socket, endpoint: str) -> None:
+    `proven` has for each of them whether the client showed a certificate.
+    """
+
+    def __init__(
+        self, listener: socket.socket, endpoint: str, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.asked: list[str] = []
+        self.proven: list[bool] = []
         self.reply: Callable[[], Iterator[bytes]] = lambda: said(b"[]")
         self.pong: Callable[[], Iterator[bytes]] = lambda: said(b"OK", VERSION)
         self._listener = listener
+        self._tls = tls
 
     def serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -80,7 +92,13 @@ class Engine:
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+        with connection, contextlib.suppress(OSError):
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            self._converse(connection)
+
+    def _converse(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as lines:
             while line := lines.readline():
                 while lines.readline().strip():
                     pass
@@ -88,6 +106,8 @@ class Engine:
                 ping = "/_ping" in question
                 if not ping:
                     self.asked.append(question)
+                    shown = isinstance(connection, ssl.SSLSocket) and connection.getpeercert()
+                    self.proven.append(bool(shown))
                 for part in self.pong() if ping else self.reply():
                     connection.sendall(part)
 
@@ -101,10 +121,22 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         listener.listen()
         endpoint = f"unix://{tmp_path}/e.sock"
     else:
-        listener = socket.create_server(("127.0.0.1", 0))
-        endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        listener, endpoint = listening_on_tcp()
+    with served(listener, endpoint) as found:
+        yield found
+
+
+def listening_on_tcp() -> tuple[socket.socket, str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    return listener, f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def served(
+    listener: socket.socket, endpoint: str, tls: ssl.SSLContext | None = None
+) -> Iterator[Engine]:
     with listener:
-        found = Engine(listener, endpoint)
+        found = Engine(listener, endpoint, tls)
         thread = threading.Thread(target=found.serve)
         thread.start()
         yield found
@@ -324,7 +356,8 @@ def test_a_timeout_is_for_everything_that_follows() -> None:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "config.json"
 
 
@@ -340,7 +373,7 @@ def test_a_strangers_configuration_adds_nothing_to_a_request(engine: Engine, con
 
 def test_a_configuration_without_end_is_not_opened(engine: Engine, config: Path) -> None:
     os.mkfifo(config)
-    assert docker_config.context_host() is None
+    assert docker_config.chosen_engine() == docker_config.ChosenEngine()
     with (
         EngineClient(engine.endpoint, 5) as client,
         pytest.raises(EngineError, match="no regular file"),
@@ -352,4 +385,84 @@ def test_a_configuration_without_end_is_not_opened(engine: Engine, config: Path)
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"currentContext": "%s"}' % ("a" * (1 << 20))])
 def test_a_configuration_that_is_absurd_chooses_nothing(config: Path, text: str) -> None:
     config.write_text(text)
-    assert docker_config.context_host() is None
+    assert docker_config.chosen_engine() == docker_config.ChosenEngine()
+
+
+# --- a context with TLS ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate that is its own authority, for 127.0.0.1 and for a client, and its key."""
+    openssl = shutil.which("openssl") or unavailable("openssl is missing")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    names = ("-subj", "/CN=lab", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = (tmp_path / "cert.crt", tmp_path / "cert.key")
+    out = ("-out", str(files[0]), "-keyout", str(files[1]))
+    argv = [openssl, "req", "-x509", *key, "-days", "1", *names, *out]
+    subprocess.run(argv, check=True, capture_output=True)
+    return files
+
+
+@pytest.fixture
+def tls_engine(certificate: tuple[Path, Path]) -> Iterator[Engine]:
+    """An engine that answers whom its own certificate authority knows, as with `--tlsverify`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificate[0]))
+    context.load_cert_chain(*certificate)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with served(*listening_on_tcp(), context) as engine:
+        yield engine
+
+
+def chosen(context: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has docker's own command line make a context, and chooses it."""
+    docker = shutil.which("docker") or unavailable("docker is missing")
+    argv = [docker, "context", "create", "lab", f"--docker={context}"]
+    subprocess.run(argv, check=True, capture_output=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    assert docker_config.chosen_engine().error == ""
+
+
+def asked_over_tls(engine: Engine) -> object:
+    with EngineClient(engine.endpoint, 20) as client:
+        return client.containers()
+
+
+@pytest.mark.parametrize("files", ["ca={0},cert={0},key={1}", "ca={0}", "skip-tls-verify=true"])
+def test_a_context_brings_its_certificates(
+    tls_engine: Engine,
+    certificate: tuple[Path, Path],
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: str,
+) -> None:
+    assert not config.exists()  # where the SDK finds no context
+    chosen(f"host={tls_engine.endpoint},{files.format(*certificate)}", monkeypatch)
+    assert asked_over_tls(tls_engine) == []
+    assert tls_engine.proven == ["key" in files]
+
+
+def test_an_engine_that_another_authority_vouches_for_is_not_asked(
+    tls_engine: Engine, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = where()
+    chosen(f"host={tls_engine.endpoint},ca={other}", monkeypatch)
+    assert not config.exists()
+    with pytest.raises(EngineError, match=NONSENSE):
+        asked_over_tls(tls_engine)
+    assert tls_engine.asked == []
+
+
+@pytest.mark.root
+def test_a_strangers_certificate_is_not_used(
+    tls_engine: Engine,
+    certificate: tuple[Path, Path],
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen(f"host={tls_engine.endpoint},ca={certificate[0]}", monkeypatch)
+    (authority,) = config.parent.glob("contexts/tls/*/docker/ca.pem")
+    os.chown(authority, OTHER, OTHER)
+    with pytest.raises(EngineError, match="is no file of this user's or root's"):
+        asked_over_tls(tls_engine)
+    assert tls_engine.asked == []

@@ -19,6 +19,7 @@ from resolver.classify import container, orphan
 from resolver.gather import engines
 from resolver.gather.containers import Details, ListedContainer, container_of
 from resolver.gather.engine_files import ways_to_engine
+from resolver.host.docker_config import DEFAULT_ENDPOINT
 from resolver.host.runner import run_command
 from resolver.model import (
     AdviseStep,
@@ -63,7 +64,7 @@ def add_context(config: Path, name: str, host: str) -> None:
 
 
 def test_the_default_socket(config: Path) -> None:
-    assert engines.endpoint() == engines.DEFAULT_ENDPOINT
+    assert engines.endpoint() == DEFAULT_ENDPOINT
     assert not list(config.iterdir())
 
 
@@ -82,11 +83,77 @@ def test_the_current_context(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"currentContext": 3}', '{"currentContext": "x"}']
+    "text",
+    ["", "{", "[]", *(f'{{"currentContext": {each}}}' for each in ("3", "null", '""'))],
 )
 def test_a_damaged_configuration_is_no_reason_to_fail(config: Path, text: str) -> None:
     (config / "config.json").write_text(text)
-    assert engines.endpoint() == engines.DEFAULT_ENDPOINT
+    assert engines.chosen_engine().endpoint == DEFAULT_ENDPOINT
+    assert engines.chosen_engine().error is None
+
+
+@pytest.mark.parametrize("variable", [True, False])
+def test_a_context_that_is_missing_is_said_and_no_other_is_asked_in_its_place(
+    config: Path, monkeypatch: pytest.MonkeyPatch, *, variable: bool
+) -> None:
+    if variable:
+        monkeypatch.setenv("DOCKER_CONTEXT", "gone")
+    else:
+        (config / "config.json").write_text('{"currentContext": "gone"}')
+    names_it = "DOCKER_CONTEXT" if variable else f"{config}/config.json"
+    listed = "`docker context ls` lists them"
+    why = f"docker context 'gone': there is no such context ({names_it} names it, {listed})"
+    found = engines.chosen_engine()
+    assert (found.endpoint, found.error, found.asked) == ("context gone", why, False)
+    assert found.silent
+    assert engines.client(DEFAULT_ENDPOINT) == ("docker", "-H", DEFAULT_ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 100_000, "[]", "{}", '{"Endpoints": {}}', '{"Endpoints": {"docker": {"Host": 3}}}'],
+)
+def test_a_context_that_is_damaged(
+    config: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    add_context(config, "lab", "ssh://far")
+    (meta,) = config.glob("contexts/meta/*/meta.json")
+    meta.write_text(text)
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    error = engines.chosen_engine().error or ""
+    assert error.startswith(f"docker context 'lab': {meta} is damaged: ")
+    assert "\n" not in error
+
+
+def test_a_context_without_a_host_is_the_default_engine(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_context(config, "lab", "")
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    assert engines.chosen_engine().endpoint == DEFAULT_ENDPOINT
+
+
+def test_contexts_in_the_working_directory_are_nobodys(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK looks there where there is no config.json."""
+    add_context(tmp_path / "project", "lab", "tcp://strangers:1")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    assert not list(config.glob("contexts"))
+    assert engines.chosen_engine().endpoint == "context lab"
+
+
+@pytest.mark.root
+def test_a_context_that_a_stranger_made_is_not_believed(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_context(config, "lab", "tcp://strangers:1")
+    (meta,) = config.glob("contexts/meta/*/meta.json")
+    os.chown(meta, 65533, 65533)
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    why = f"docker context 'lab': {meta} is no file of this user's or root's"
+    assert engines.chosen_engine().error == why
 
 
 @contextmanager
@@ -163,8 +230,8 @@ def test_the_command_line_that_reaches_an_engine(
     add_context(config, "far", "ssh://far")
     monkeypatch.setenv("DOCKER_CONTEXT", "far")
     assert engines.client("ssh://far") == ("docker",)
-    default = ("docker", "-H", engines.DEFAULT_ENDPOINT)
-    assert engines.client(engines.DEFAULT_ENDPOINT) == default
+    default = ("docker", "-H", DEFAULT_ENDPOINT)
+    assert engines.client(DEFAULT_ENDPOINT) == default
     podman = "unix:///run/podman/podman.sock"
     assert engines.client(podman) == ("podman", "--url", podman)
 
