@@ -26,7 +26,7 @@ _LARGEST = 1 << 20  # bytes of a file
 _LONGEST_NAME = 60  # characters that are shown
 
 
-class _Config(Struct):
+class _CliConfig(Struct):
     """`config.json`, as far as it is of interest here."""
 
     current: str | None = field(name="currentContext", default=None)
@@ -76,7 +76,7 @@ def chosen_engine() -> ChosenEngine:
 def _current_context(config: str) -> str:
     """Empty where none is chosen; as for docker, also where its configuration is damaged."""
     try:
-        return decode(_text_of(config), _Config).current or ""
+        return decode(_text_of(config), _CliConfig).current or ""
     except JsonError:
         return ""
 
