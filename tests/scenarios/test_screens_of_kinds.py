@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from msgspec import Struct
 
 from tests.lab.cli import ultra
 from tests.lab.compose import published, stack
+from tests.lab.golden import hold
 from tests.lab.known import WEB_TERMINAL
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import wait_until
 from tests.lab.screen import plain
-from tests.lab.supervisord import program, serving
+from tests.lab.supervisord import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,13 @@ import socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 time.sleep(600)
 """
+CLIENT = """\
+import socket, sys, time
+with socket.create_server(("127.0.0.1", 0)) as service:
+    own = ("127.0.0.1", int(sys.argv[1]))
+    connection = socket.create_connection(service.getsockname(), source_address=own)
+    time.sleep(600)
+"""
 
 
 class Bed(Struct):
@@ -45,6 +54,7 @@ class Bed(Struct):
 
     request: pytest.FixtureRequest
     lab: Lab
+    home: Path
     folder: Path
     port: int
     prefix: tuple[str, ...] = ()
@@ -57,7 +67,8 @@ def a_process(bed: Bed) -> None:
 
 def a_process_with_workers(bed: Bed) -> None:
     (bed.folder / "serve.py").write_text(SERVER.replace("time.", "import os; os.fork(); time."))
-    bed.lab.command(PYTHON, "serve.py", str(bed.port), *OPTIONS, cwd=bed.folder)
+    master = bed.lab.command(PYTHON, "serve.py", str(bed.port), *OPTIONS, cwd=bed.folder)
+    wait_until(lambda: psutil.Process(master.pid).children(), "it has a worker")
 
 
 def a_loop(bed: Bed) -> None:
@@ -68,12 +79,18 @@ def a_loop(bed: Bed) -> None:
 
 def a_web_terminal(bed: Bed) -> None:
     (bed.folder / "web_terminal.py").write_text(WEB_TERMINAL)
-    bed.lab.command(PYTHON, "web_terminal.py", str(bed.port), *OPTIONS, cwd=bed.folder)
+    server = bed.lab.command(PYTHON, "web_terminal.py", str(bed.port), *OPTIONS, cwd=bed.folder)
+    wait_until(
+        lambda: [each.name() for each in psutil.Process(server.pid).children()] == ["sh"],
+        "its shell runs",
+    )
 
 
 def a_supervised_program(bed: Bed) -> None:
     supervisor: Supervisor = bed.request.getfixturevalue("supervisor")
-    supervisor.start(program("web", serving(bed.port), "true"))
+    (bed.folder / "serve.py").write_text(SERVER)
+    command = f"{PYTHON} {bed.folder}/serve.py {bed.port}"
+    supervisor.start(program("web", f"{command}\ndirectory={bed.folder}", "true"))
 
 
 def another_checkouts_server(bed: Bed) -> None:
@@ -83,9 +100,8 @@ def another_checkouts_server(bed: Bed) -> None:
 
 
 def an_outgoing_connection(bed: Bed) -> None:
-    service = free_port()
-    bed.lab.start("answering", service)
-    bed.lab.start("client", service, "--source-port", bed.port)
+    (bed.folder / "connect.py").write_text(CLIENT)
+    bed.lab.command(PYTHON, "connect.py", str(bed.port), cwd=bed.folder)
 
 
 def what_this_user_may_not_see(bed: Bed) -> None:
@@ -150,7 +166,7 @@ def bed(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Bed:
     """A directory with a long name, and a port that is free so far."""
     folder = tmp_path / LONG
     folder.mkdir(parents=True)
-    return Bed(request, lab, folder, free_port())
+    return Bed(request, lab, tmp_path, folder, free_port())
 
 
 def rows(told: str, last: str) -> list[str]:
@@ -173,6 +189,14 @@ def test_one_holder_takes_six_rows(kind: Callable[[Bed], None], bed: Bed, screen
     docker = () if kind in ENGINE else ("--no-docker",)
     ending = (FREED | LEFT)[kind].replace("PORT", port)
     begins = f"to free it: ultra-ports resolve {port}" if kind in FREED else ending
+    looks = [
+        (
+            shlex.join(("ultra-ports", *words, "8085")),
+            ultra(*words, *docker, port, cwd=bed.folder, prefix=bed.prefix),
+        )
+        for words in (("who",), ("resolve", "--dry-run"), ("resolve", "--dry-run", "--json"))
+    ]
+    hold(kind.__name__, looks, {port: "8085", str(bed.home): "/srv"})
 
     def told(*words: str) -> str:
         return screen(*words, *docker, port, cwd=cwd, environment=shlex.join(bed.prefix))
