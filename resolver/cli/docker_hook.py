@@ -51,8 +51,8 @@ def _held(wanted: Sequence[str], command: str) -> list[str]:
 
 
 def _story(text: str, port: PortReport) -> list[str]:
-    holders = dict.fromkeys(map(chain, port.holders))
-    lines = [f"{port.request} is held by {each}" for each in holders][:_MOST]
+    holders = {each.holder.container or chain(each): chain(each) for each in port.holders}
+    lines = [f"{port.request} is held by {each}" for each in holders.values()][:_MOST]
     unknown = f"{port.request} {port.verdict}: {escape(port.reason)}"
     return [*(lines or [unknown]), *(f"  {line}" for line in _commands(text, port))]
 
