@@ -78,12 +78,12 @@ def is_replaced(container: Container, project: ComposeProject) -> bool:
     return (
         container.label(PROJECT) == project.name
         and container.label(SERVICE) in names
-        and not _is_one_off(container)
+        and not is_one_off(container)
     )
 
 
-def _is_one_off(container: Container) -> bool:
-    """Whether `docker compose run` started it."""
+def is_one_off(container: Container) -> bool:
+    """Whether `docker compose run` started it, which `up` leaves alone."""
     return (container.label(ONE_OFF) or "").lower() == "true"
 
 
@@ -142,7 +142,7 @@ def _are_removed(report: PortReport, roles: set[Role], facts: Facts) -> bool:
         facts.removes_orphans
         and roles <= {Role.OWN, Role.ORPHAN}
         and not any(
-            _is_one_off(each) or each.label(SERVICE) in (facts.disabled or ())
+            is_one_off(each) or each.label(SERVICE) in (facts.disabled or ())
             for each in orphans(report, facts)
         )
     )
@@ -273,7 +273,7 @@ def _in_the_way(request: PortRequest, name: str, status: Status, facts: Facts) -
 def _orphan(container: Container, facts: Facts) -> tuple[str, str]:
     """Which container it is, and why `up` leaves it there; and the command that ends it."""
     its, hint = container.label(SERVICE), f"docker stop {container.handle}"
-    if _is_one_off(container):
+    if is_one_off(container):
         why = "`docker compose run` started it, and `up` leaves it alone"
     elif facts.disabled is None:
         why = f"its service {its} is not enabled, or no longer in the file"

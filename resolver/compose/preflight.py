@@ -14,18 +14,19 @@ from msgspec.structs import replace
 
 from resolver import api, verify
 from resolver.compose import conflicts, holders
-from resolver.compose.containers import RUNNING, ComposeContainer, members
 from resolver.compose.findings import Code, HostLimits, Preflight, Severity, Status, warning
 from resolver.compose.holders import Facts, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
 from resolver.errors import EngineError, UsageError
 from resolver.gather import engines, list_sockets
+from resolver.gather.containers import project_containers
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
 from resolver.host.engine_client import socket_path
 from resolver.host.files import text_of
 from resolver.host.peer import listener_uid
-from resolver.model import EngineState, ExitStatus, Policy, PortRequest, Report
+from resolver.model import Container, EngineState, ExitStatus, Policy, PortRequest, Report
+from resolver.model.compose_labels import WORKING_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,23 +178,24 @@ def _namesakes(
     if not policy.use_docker:
         return (), ()
     try:
-        found = members(project.name, engine, policy.docker_timeout_seconds)
+        found = project_containers(project.name, engine, policy.docker_timeout_seconds)
     except EngineError as error:
         return (), (f"not known whether another directory uses this project's name: {error}",)
     here = os.path.realpath(project.working_dir)
-    folders: dict[str, list[ComposeContainer]] = {}
+    folders: dict[str, list[Container]] = {}
     for each in found:
-        if each.working_dir and os.path.realpath(each.working_dir) != here:
-            folders.setdefault(each.working_dir, []).append(each)
+        where = each.label(WORKING_DIR)
+        if where and os.path.realpath(where) != here:
+            folders.setdefault(where, []).append(each)
     return tuple(_namesake(project, *each) for each in folders.items()), ()
 
 
-def _namesake(project: ComposeProject, where: str, containers: list[ComposeContainer]) -> Finding:
+def _namesake(project: ComposeProject, where: str, containers: list[Container]) -> Finding:
     names = ", ".join(each.name for each in containers)
     if not Path(where).is_dir():  # most likely this one, before it was moved
         line = f"`up` would replace {names}, which {where} started: it is no longer there"
         return warning(Code.PROJECT_MOVED, line)
-    stopped = "" if any(each.state == RUNNING for each in containers) else "stopped "
+    stopped = "" if any(each.state == "running" for each in containers) else "stopped "
     return warning(
         Code.PROJECT_NAME,
         f"{where} uses the project name {project.name} too: `up` would replace its {stopped}"

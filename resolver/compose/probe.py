@@ -25,7 +25,7 @@ from resolver.model import Binding, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.compose.containers import ComposeContainer
+    from resolver.model import Container
 
 _PATIENCE_SECONDS = 0.3  # for a proxy to hang up, where nothing listens behind it
 _CONNECT_SECONDS = 2.0
@@ -50,7 +50,7 @@ class Inside(Struct, frozen=True):
     problem: str = ""
 
 
-def probe(outer: Binding, target: int, member: ComposeContainer, host: str = "") -> PortAnswer:
+def probe(outer: Binding, target: int, member: Container, host: str = "") -> PortAnswer:
     """Whether the server behind a published port answers.
 
     Args:
@@ -90,7 +90,7 @@ _HUNG_UP = PortAnswer(good=False, reason="each connection is closed at once")
 _GREETED = PortAnswer(good=True, reason="accepts connections, and greets")
 
 
-def _probe_udp(target: int, member: ComposeContainer) -> PortAnswer:
+def _probe_udp(target: int, member: Container) -> PortAnswer:
     inside = look_inside(target, member, Transport.UDP)
     if inside.listens is None:
         return PortAnswer(good=None, reason="UDP: only a look into the container could tell")
@@ -98,7 +98,7 @@ def _probe_udp(target: int, member: ComposeContainer) -> PortAnswer:
     return PortAnswer(good=inside.listens, reason=reason)
 
 
-def look_inside(target: int, member: ComposeContainer, transport: Transport) -> Inside:
+def look_inside(target: int, member: Container, transport: Transport) -> Inside:
     """Whether a program in the container serves one of its ports, for clients outside."""
     found = listeners(member, target, transport)
     if found is None:
@@ -123,28 +123,26 @@ def look_inside(target: int, member: ComposeContainer, transport: Transport) -> 
     return Inside(listens=True, problem=why)
 
 
-def _why_frozen(member: ComposeContainer) -> str:
+def _why_frozen(member: Container) -> str:
     """Why a container's program takes no connection."""
     if member.state == "paused":
         return "the container is paused"
     with suppress(psutil.Error):
-        if psutil.Process(member.pid).status() == psutil.STATUS_STOPPED:
-            return f"its process {member.pid} is stopped"
+        if psutil.Process(member.main_pid).status() == psutil.STATUS_STOPPED:
+            return f"its process {member.main_pid} is stopped"
     return "it is busy or frozen"
 
 
-def listeners(
-    member: ComposeContainer, target: int, transport: Transport
-) -> list[tuple[str, int]] | None:
+def listeners(member: Container, target: int, transport: Transport) -> list[tuple[str, int]] | None:
     """The addresses on which a port is served in a container's network namespace.
 
     Beside each is how many connections wait there to be accepted. None: that cannot be seen.
 
     The PID is the engine's: it counts only where that process, here, is in the container's cgroup.
     """
-    if sys.platform != "linux" or not member.pid:
+    if sys.platform != "linux" or not member.main_pid:
         return None
-    process = Path(f"/proc/{member.pid}")
+    process = Path(f"/proc/{member.main_pid}")
     try:
         cgroup = (process / "cgroup").read_text(errors="replace")
         if container_id_in(cgroup) != member.id:

@@ -10,11 +10,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver import api
-from resolver.compose.containers import RUNNING, ComposeContainer, PortMapping, members
-from resolver.compose.holders import is_other_family, is_replaced
+from resolver.compose.holders import is_one_off, is_other_family, is_replaced
 from resolver.compose.model import HOST, NONE, ComposeService, Published, same_address
 from resolver.compose.probe import PortAnswer, probe
+from resolver.gather.containers import project_containers
 from resolver.model import Binding, Container, ExitStatus, PortReport, PortRequest, Report, Verdict
+from resolver.model.compose_labels import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,10 +81,12 @@ def _look(found: Preflight, options: dict[str, Any]) -> Iterator[PortProof]:
     """One look at every container of every service that publishes ports."""
     limit = max(_ASK_SECONDS, float(options.get("docker_timeout_seconds", 0)))
     project = found.project
-    ours = members(project.name, found.engine, limit)
+    ours = project_containers(project.name, found.engine, limit)
     host = urlsplit(found.engine.endpoint).hostname or "" if found.away else None
     for service in project.services:
-        own = [each for each in ours if each.service == service.name and not each.one_off]
+        own = [
+            each for each in ours if each.label(SERVICE) == service.name and not is_one_off(each)
+        ]
         for entry in _published(service):
             yield from _of_entry(entry, service, own, host)
 
@@ -97,10 +100,10 @@ def _published(service: ComposeService) -> list[Published]:
 
 
 def _of_entry(
-    entry: Published, service: ComposeService, own: list[ComposeContainer], host: str | None
+    entry: Published, service: ComposeService, own: list[Container], host: str | None
 ) -> Iterator[PortProof]:
     """`host` None: the engine's ports are this machine's; empty: nobody knows where they are."""
-    running = [each for each in own if each.state == RUNNING]
+    running = [each for each in own if each.state == "running"]
     for member in running:
         yield _of_member(entry, service, member, host)
     if len(running) < service.replicas:
@@ -108,10 +111,10 @@ def _of_entry(
         yield PortProof(service.name, entry.target, "", None, answer)
 
 
-def _why_missing(own: list[ComposeContainer]) -> str:
+def _why_missing(own: list[Container]) -> str:
     """Why there is no container, or too few."""
     for each in own:
-        if each.state != RUNNING:
+        if each.state != "running":
             ended = each.state in {"exited", "restarting"}
             status = f" with status {each.exit_code}" if ended else ""
             return f"container {each.name} is {each.state}{status}: docker logs {each.name}"
@@ -119,14 +122,14 @@ def _why_missing(own: list[ComposeContainer]) -> str:
 
 
 def _of_member(
-    entry: Published, service: ComposeService, member: ComposeContainer, host: str | None
+    entry: Published, service: ComposeService, member: Container, host: str | None
 ) -> PortProof:
     """The binding that counts is the one that was asked for; of two families, IPv4's."""
     others = service.fixed if entry.first is None else ()
     found = [
-        each.outer
-        for each in member.published
-        if _fits(each, entry) and not any(_fits(each, other) for other in others)
+        outer
+        for outer, target in member.mappings
+        if _fits(outer, target, entry) and not any(_fits(outer, target, other) for other in others)
     ]
     outer = min(found, key=lambda each: ":" in each.address, default=None)
     if outer is None:
@@ -141,11 +144,10 @@ def _of_member(
     return PortProof(entry.service, entry.target, member.name, outer, answer, automatic)
 
 
-def _fits(mapping: PortMapping, entry: Published) -> bool:
+def _fits(outer: Binding, target: int, entry: Published) -> bool:
     """Whether it is what became of the entry."""
-    outer = mapping.outer
     return (
-        (mapping.target, outer.transport) == (entry.target, entry.transport)
+        (target, outer.transport) == (entry.target, entry.transport)
         and (entry.first is None or outer.port in entry.ports)
         and same_address(entry.address, outer.address)
     )

@@ -7,6 +7,7 @@ no answer, and nothing of it is used.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct, ValidationError, field
@@ -20,7 +21,7 @@ from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, T
 from resolver.model.compose_labels import PREFIX, PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from resolver.model import EngineState, PortRequest
 
@@ -36,6 +37,7 @@ class ListedPort(Struct, frozen=True, rename="pascal"):
     """An entry of `Ports`: one for each host address."""
 
     ip: Text | None = field(name="IP", default=None)
+    private_port: PortField = 0
     public_port: PortField | None = None
     type: Text = "tcp"
 
@@ -79,6 +81,7 @@ class ContainerState(Struct, frozen=True, rename="pascal"):
 
     pid: int | None = None
     conmon_pid: int | None = None
+    exit_code: int | None = None
 
 
 class Details(Struct, frozen=True, rename="pascal"):
@@ -116,11 +119,14 @@ class ListedContainer(Struct, frozen=True, rename="pascal"):
         """Whose network it is in."""
         return (self.host_config and self.host_config.network_mode) or ""
 
-    def bindings(self) -> Iterator[Binding]:
-        """Where it is published."""
-        for port in self.ports or ():
-            if port.public_port:
-                yield from bindings_of(port.ip or "", PortNumber(port.public_port), port.type)
+    def published(self) -> dict[Binding, int]:
+        """Where it is published, and its own port behind each."""
+        return {
+            binding: port.private_port
+            for port in self.ports or ()
+            if port.public_port
+            for binding in bindings_of(port.ip or "", PortNumber(port.public_port), port.type)
+        }
 
 
 def list_containers(
@@ -138,17 +144,57 @@ def list_containers(
     Raises:
         EngineError: the engine did not answer in time, or not as an engine would.
     """
+    own = None if engine.foreign else own_container_id()
+
+    def matching(client: EngineClient) -> Iterator[Container]:
+        rows = convert(client.containers(), list[ListedContainer])
+        return _matching(client, rows, requests, ids, own)
+
+    found = _answered(engine, timeout_seconds, matching)
+    return tuple(_of(engine, container) for container in found)
+
+
+def project_containers(
+    project: str, engine: EngineState, timeout_seconds: float
+) -> tuple[Container, ...]:
+    """Every container of a compose project, running or not, sorted by name.
+
+    Args:
+        project: its name.
+        engine: the one that compose talks to.
+        timeout_seconds: for each question to the engine.
+
+    Raises:
+        EngineError: the engine did not answer in time, or not as one would, or is not to be asked.
+    """
+
+    def inspected(client: EngineClient) -> Iterator[Container]:
+        rows = convert(client.labelled(f"{PROJECT}={project}"), list[ListedContainer])
+        for row in rows:
+            with suppress(StateChangedError):  # it went away in between
+                details = convert(client.inspect(row.id), Details)
+                yield container_of(engine.endpoint, row, details, rows)
+
+    return _answered(engine, timeout_seconds, inspected)
+
+
+def _answered(
+    engine: EngineState,
+    timeout_seconds: float,
+    ask: Callable[[EngineClient], Iterable[Container]],
+) -> tuple[Container, ...]:
+    """What an engine answers, sorted by name.
+
+    Raises:
+        EngineError: it did not answer in time, or not as an engine would.
+    """
     if engine.error is not None:
         raise EngineError(engine.error)
     with EngineClient(engine.endpoint, timeout_seconds, engine.uid) as client:
-        own = None if engine.foreign else own_container_id()
         try:
-            rows = convert(client.containers(), list[ListedContainer])
-            found = list(_matching(client, rows, requests, ids, own))
+            return tuple(sorted(ask(client), key=lambda found: (found.name, found.id)))
         except _MALFORMED as error:  # half an answer would make the rest look as if it was absent
             raise EngineError(f"{engine.endpoint} answers with what no engine says") from error
-    found.sort(key=lambda container: (container.name, container.id))
-    return tuple(_of(engine, container) for container in found)
 
 
 def _of(engine: EngineState, container: Container) -> Container:
@@ -174,7 +220,7 @@ def _matching(
     own: str | None,
 ) -> Iterator[Container]:
     for row in rows:
-        wanted = _wanted(row.bindings(), requests)
+        wanted = _wanted(row.published(), requests)
         if row.id == own and not wanted:
             yield container_of(engine.endpoint, row, Details(), rows)  # its labels are all we want
         elif wanted or row.state == "restarting" or row.id in ids:
@@ -202,9 +248,10 @@ def container_of(
         ValueError: a port is none.
         OSError: an address is none.
     """
-    published = set(row.bindings())
+    published = row.published()
     if row.state == "restarting":
-        published |= set(_configured_bindings(details.host_config or HostConfig()))
+        published |= _configured(details.host_config or HostConfig())
+    bindings = sorted(published)
     mode = f"container:{row.id}"
     labels = (details.config and details.config.labels) or row.labels or {}
     made = Container(
@@ -213,7 +260,8 @@ def container_of(
         engine=endpoint,
         image=row.image or "",
         state=row.state or "",
-        published=tuple(sorted(published)),
+        published=tuple(bindings),
+        targets=tuple(published[each] for each in bindings),
         labels=tuple(sorted(labels.items())),
         network_mode=row.network_mode,
         sharing=tuple(sorted(each.name for each in rows if each.network_mode == mode)),
@@ -236,6 +284,7 @@ def with_details(container: Container, details: Details) -> Container:
         stop_timeout_seconds=max(-1, min(seconds, _LONGEST_STOP_SECONDS)),  # -1: never
         main_pid=state.pid or 0,
         conmon_pid=state.conmon_pid or 0,
+        exit_code=state.exit_code or 0,
     )
 
 
@@ -245,14 +294,19 @@ def _is_beside(other: ListedContainer, row: ListedContainer) -> bool:
     return ours and other.id != row.id and other.state == "running"
 
 
-def _configured_bindings(host: HostConfig) -> Iterator[Binding]:
-    """What the container takes when it starts; fixed ports only."""
+def _configured(host: HostConfig) -> dict[Binding, int]:
+    """What the container takes when it starts, and its own ports behind it; fixed ports only."""
+    found: dict[Binding, int] = {}
     for inner, outers in (host.port_bindings or {}).items():
+        number, _, transport = inner.rpartition("/")
+        target = int(number) if number.isdecimal() else 0
         for outer in filter(None, outers or ()):
             wanted = outer.host_port or ""
             if wanted.isdecimal() and int(wanted):
                 port = PortNumber(convert(int(wanted), PortField))
-                yield from bindings_of(outer.host_ip or "", port, inner.rpartition("/")[2])
+                bindings = bindings_of(outer.host_ip or "", port, transport)
+                found |= dict.fromkeys(bindings, target)
+    return found
 
 
 def bindings_of(address: str, port: PortNumber, transport: str) -> Iterator[Binding]:

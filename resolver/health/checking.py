@@ -11,9 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from resolver import api
-from resolver.compose.containers import ComposeContainer, described
 from resolver.compose.probe import Inside, look_inside
-from resolver.errors import StateChangedError, UltraPortsError, UsageError
+from resolver.errors import UltraPortsError, UsageError
 from resolver.health import belongs, evaluation, probes
 from resolver.health.diagnosis import diagnosed
 from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
@@ -21,17 +20,16 @@ from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
 from resolver.health.signatures import is_local
 from resolver.health.targets import Targets, targets
-from resolver.host.engine_client import EngineClient
 from resolver.leases.notes import living
 from resolver.leases.owner import here
 from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transport, Verdict
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from resolver.leases.model import Lease
-    from resolver.model import Container, Holder, HolderReport, Policy, PortRequest
+    from resolver.model import HolderReport, Policy, PortRequest
     from resolver.project.model import Probe
 
     Run = Callable[[Coroutine[Any, Any, tuple[Answer, ...]]], tuple[Answer, ...]]
@@ -103,7 +101,7 @@ def check_targets(
     ]
     answers = iter(run(probes.ask([one for each in questions for one in each])))
     leases, errors = _leases(environ)
-    containers, where = _Containers(policy.docker_timeout_seconds), here(environ)
+    where = here(environ)
     away = {each.endpoint: each.elsewhere for each in report.engines if each.elsewhere}
 
     def evaluated(target: Target, heard: tuple[Answer, ...]) -> ServiceHealth:
@@ -112,7 +110,7 @@ def check_targets(
             target,
             port,
             heard,
-            inside=_inside(target, port, heard, containers),
+            inside=_inside(port, heard),
             belongs=belongs.of_service(target, port.holders, heard, leases, where),
             lease=belongs.lease_text(target, leases),
             away=_elsewhere(port, away),
@@ -138,14 +136,25 @@ def _elsewhere(port: PortReport, away: Mapping[str, str]) -> str:
     return next((away[each] for each in engines if each in away), "")
 
 
-def _inside(
-    target: Target, port: PortReport, answers: tuple[Answer, ...], containers: _Containers
-) -> Inside:
-    """A look into the container, unless its program has spoken for itself."""
+def _inside(port: PortReport, answers: tuple[Answer, ...]) -> Inside:
+    """What is to be seen behind the port of the containers that publish it.
+
+    Not where their program has spoken for itself; and another user's engine could name any process
+    as its container's.
+    """
     if any(each.level is Reach.SPEAKS for each in answers if each.address):
         forwarded = any(map(evaluation.is_forwarded, port.holders))
         return Inside(True if forwarded else None)
-    return containers.look(target.request, [each.holder for each in port.holders])
+    found = Inside(None)
+    containers = dict.fromkeys(each.holder.container for each in port.holders)
+    for container in (each for each in containers if each and not each.foreign):
+        for outer, target in container.mappings:
+            if port.request.meets(outer):
+                seen = look_inside(target, container, port.request.transport)
+                if seen.problem:
+                    return seen
+                found = seen if seen.listens else found
+    return found
 
 
 def _questions(
@@ -180,43 +189,3 @@ def _leases(environ: Mapping[str, str]) -> tuple[tuple[Lease, ...], tuple[str, .
         return living(environ), ()
     except UltraPortsError as error:
         return (), (f"what is reserved cannot be told: {error}",)
-
-
-class _Containers:
-    """Looks into containers; an engine that does not answer once is not asked again."""
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self._timeout = timeout_seconds
-        self._members: dict[str, ComposeContainer | None] = {}
-        self._silent: set[str] = set()
-
-    def look(self, request: PortRequest, holders: Iterable[Holder]) -> Inside:
-        """What is to be seen behind the port of the containers that publish it.
-
-        Another user's engine could name any process as its container's.
-        """
-        found = Inside(None)
-        theirs = [each.container for each in holders if each.container]
-        for container in dict.fromkeys(each for each in theirs if each.engine and not each.foreign):
-            if container.id not in self._members:
-                self._members[container.id] = self._asked(container)
-            member = self._members[container.id]
-            for mapping in member.published if member else ():
-                if member and request.meets(mapping.outer):
-                    seen = look_inside(mapping.target, member, request.transport)
-                    if seen.problem:
-                        return seen
-                    found = seen if seen.listens else found
-        return found
-
-    def _asked(self, container: Container) -> ComposeContainer | None:
-        if container.engine in self._silent or container.by_command:
-            return None
-        try:
-            with EngineClient(container.engine, self._timeout, container.uid) as engine:
-                return described(engine.inspect(container.id))
-        except StateChangedError:  # it went away in between
-            return None
-        except UltraPortsError:
-            self._silent.add(container.engine)
-            return None

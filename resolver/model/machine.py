@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from functools import cached_property
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from msgspec import Struct
 
 from resolver.model.compose_labels import PROJECT, SERVICE
 from resolver.model.ports import ANY_IPV4, Binding, PortRequest, SocketState, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Pid = NewType("Pid", int)
 
@@ -136,18 +139,18 @@ UNATTENDED = "running, and its engine does not answer"
 class Container(Struct, frozen=True):
     """What an engine says of one container.
 
-    `published` are the host bindings that it holds or, between two restarts, would take again.
-    `restart_policy` is the Engine API's name with its retry count, as in `on-failure:3`.
-    `stop_timeout_seconds` is the container's own grace. `main_pid` is its
-    main process as the engine numbers it, and `conmon_pid` what watches over it for podman, 0 where
-    it did not say. `sharing` names the containers
-    that live in its network namespace, `beside` the others that run in its compose project.
-    `client` begins the commands that reach its engine. `uid` is the user who listens at its
-    engine's socket, None where that cannot be told; `foreign`
-    says that it is another user's engine, whose word counts for that user's sockets and processes
-    only. `account` is the user as whom its podman's command line is asked, where that is not the
-    caller; `by_command` says that it told of the container, and no API did. `engine_start` starts
-    an engine that does not answer.
+    `published` are the host bindings that it holds or, between two restarts, would take again;
+    `targets` its own port behind each of them, where an engine's API told of it. `restart_policy`
+    is the Engine API's name with its retry count, as in `on-failure:3`. `stop_timeout_seconds` is
+    the container's own grace. `main_pid` is its main process as the engine numbers it, `exit_code`
+    what that ended with, and `conmon_pid` what watches over it for podman; 0 where it did not say.
+    `sharing` names the containers that live in its network namespace, `beside` the others that run
+    in its compose project. `client` begins the commands that reach its engine. `uid` is the user
+    who listens at its engine's socket, None where that cannot be told; `foreign` says that it is
+    another user's engine, whose word counts for that user's sockets and processes only. `account`
+    is the user as whom its podman's command line is asked, where that is not the caller;
+    `by_command` says that it told of the container, and no API did. `engine_start` starts an engine
+    that does not answer.
     """
 
     id: str
@@ -171,6 +174,13 @@ class Container(Struct, frozen=True):
     account: Account | None = None
     by_command: bool = False
     engine_start: tuple[str, ...] = ()
+    targets: tuple[int, ...] = ()
+    exit_code: int = 0
+
+    @property
+    def mappings(self) -> Iterable[tuple[Binding, int]]:
+        """Each of its host bindings with its own port behind it, as far as that is known."""
+        return zip(self.published, self.targets, strict=False)
 
     @property
     def handle(self) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.compose.containers import ComposeContainer
 from resolver.compose.preflight import host_limits
 from resolver.compose.probe import listeners
 from resolver.compose.up_arguments import UpArguments, parse
 from resolver.errors import UsageError
-from resolver.model import Transport
+from resolver.model import Container, Transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +40,9 @@ def test_arguments_with_which_nothing_would_start(arguments: list[str]) -> None:
 
 def test_a_process_of_another_container_is_not_looked_into() -> None:
     """A PID that an engine names may be another process's here, as on a remote engine."""
-    stranger = ComposeContainer("0" * 64, "web", "web", state="running", pid=os.getpid())
+    stranger = Container("0" * 64, "web", "", state="running", main_pid=os.getpid())
     assert listeners(stranger, 80, Transport.TCP) is None
-    assert listeners(ComposeContainer("0" * 64, "web", "web"), 80, Transport.TCP) is None
+    assert listeners(Container("0" * 64, "web", ""), 80, Transport.TCP) is None
 
 
 def test_whose_engine_it_is(tmp_path: Path) -> None:
