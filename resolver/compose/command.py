@@ -162,7 +162,7 @@ class ComposeCommand:
         """The answer of the first command that is a compose, and new enough."""
         _ = self.files  # what may not be read is refused before anything else reads it
         reasons = []
-        for command in COMMANDS:
+        for command in _commands():
             try:
                 answer = _run((*command, *words), _CONFIG_SECONDS)
                 if answer.status == 0 or (answer.status != _NO_PLUGIN and _is_compose(command)):
@@ -189,6 +189,12 @@ class ComposeCommand:
         if not self.files:
             return f" (there is no compose file in {working_directory()} or above)"
         return f" (in {', '.join(unnamed)})" if len(unnamed) == len(self.files) else ""
+
+
+def _commands() -> Sequence[tuple[str, ...]]:
+    """Those to ask, in turn: a docker that has no such plug-in, by all we see, is not first."""
+    docker, standalone, podman = COMMANDS
+    return COMMANDS if docker_config.has_plugin("compose") else (standalone, docker, podman)
 
 
 def _run(argv: tuple[str, ...], timeout_seconds: float) -> Completed:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -24,12 +25,24 @@ from resolver.json_text import JsonError, decode
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
 _LARGEST = 1 << 20  # bytes of a file
 _LONGEST_NAME = 60  # characters that are shown
+_PLUGINS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
 
 
 class _CliConfig(Struct):
     """`config.json`, as far as it is of interest here."""
 
     current: str | None = field(name="currentContext", default=None)
+
+
+class _PluginFolders(Struct):
+    """The same file, of plug-ins."""
+
+    more: tuple[str, ...] | None = field(name="cliPluginsExtraDirs", default=None)
 
 
 class _ContextEndpoint(Struct, rename="pascal"):
@@ -98,6 +111,18 @@ def _of_context(name: str, chosen_by: str) -> ChosenEngine:
         return ChosenEngine(f"context {shown}", f"docker context {shown!a}: {why}")
     host = found.host or DEFAULT_ENDPOINT
     return ChosenEngine(host, "", f"{contexts}/tls/{digest}/docker", found.skip_verify)
+
+
+def has_plugin(name: str) -> bool:
+    """Whether there is a plug-in where the Docker CLI looks for it (cli-plugins/manager of it).
+
+    A package may have taught its own CLI another place, which is not seen.
+    """
+    more: tuple[str, ...] = ()
+    with suppress(JsonError):
+        more = decode(_text_of(f"{folder()}/config.json"), _PluginFolders).more or ()
+    places = (*more, folder() / "cli-plugins", *_PLUGINS)
+    return any(os.path.lexists(f"{place}/docker-{name}") for place in places)
 
 
 def folder() -> Path:

@@ -409,6 +409,26 @@ def log(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     found.unlink(missing_ok=True)
 
 
+@pytest.mark.root
+def test_a_docker_without_the_plug_in_is_not_asked_in_vain(
+    here: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is docker-compose; in a mount namespace whose docker has no plug-in."""
+    if os.geteuid() != 0:
+        unavailable("a mount namespace needs root")
+    (here / FILE).write_text(WEB.replace("8080", str(free_port())))
+    compose = here / "compose"
+    compose.touch()
+    program(here / "bin", "docker-compose", f'echo "compose: $*" >>{log}; exec {compose} "$@"')
+    monkeypatch.setenv("DOCKER_CONFIG", str(here / "docker"))
+    become = (
+        f'mount --bind {plug_in()} {compose} && mount -t tmpfs none {plug_in().parent} && exec "$@"'
+    )
+    run = ultra("preflight", "--json", prefix=("unshare", "-m", "sh", "-c", become, "sh"))
+    assert (run.status, run.json["project"]["source"]) == (0, "docker-compose config --format json")
+    assert log.read_text().splitlines() == ["compose: config --format json"]
+
+
 def test_one_question_before_preflight(here: Path, log: Path) -> None:
     (here / FILE).write_text(WEB.replace("8080", str(free_port())))
     assert ultra("preflight", "--json").status == 0
