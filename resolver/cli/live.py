@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from resolver.health.events import Event
     from resolver.health.watch import Watch
 
 _KEPT = 200  # events
@@ -143,12 +142,13 @@ def show(watching: Watch, interval: float) -> None:
 
 
 def _draw_until_left(watching: Watch, interval: float) -> None:
-    past: deque[Event] = deque(maxlen=_KEPT)
+    past: deque[tuple[float, str]] = deque(maxlen=_KEPT)
     shown: object = None
     with Screen() as screen:
         staying = True
         while staying:
-            past += (each for each in watching.look() if each.kind not in {"held", "free"})
+            news = (each for each in watching.look() if each.kind not in {"held", "free"})
+            past += ((each.at, description(each)) for each in news)
             size = screen.console.size
             rows, events = _content(watching, past, size.height)
             if (rows, events, size) != shown:  # to draw costs more than to look
@@ -158,13 +158,13 @@ def _draw_until_left(watching: Watch, interval: float) -> None:
 
 
 def _content(
-    watching: Watch, past: Iterable[Event], height: int
+    watching: Watch, past: Iterable[tuple[float, str]], height: int
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """The rows of the table and the events for a screen of so many lines."""
     day = time.strftime("%Y-%m-%d")
     rows = [row(each, watching.lease_on(each.request), day) for each in watching.histories]
     rows = [each for each in rows if watching.is_narrow or each[1] == "held"]
-    events = [f"{moment(event.at, day)} {description(event)}" for event in past]
+    events = [f"{moment(at, day)} {said}" for at, said in past]
     for_events = min(len(events), max(height // _SHARE, height - len(rows) - 4))
     room = max(2, height - for_events - 3)
     if len(rows) > room:

@@ -90,10 +90,16 @@ class PortHistory:
         reason = "and free again before its owner could be looked at"
         return self._event(EventKind.TAKEN, now, reason=reason)
 
-    def forget(self, now: Instant) -> None:
-        """Lets go of who had it, where it has been free for so long that nobody comes back."""
-        if now.monotonic - self.since.monotonic > RESPAWN_SECONDS:
-            self._last = ()
+    def forget(self, now: Instant) -> bool:
+        """Lets go of who had it, where it has been free for so long that nobody comes back.
+
+        Returns:
+            Whether nothing is left that anybody would want to know.
+        """
+        if self.holders or now.monotonic - self.since.monotonic <= RESPAWN_SECONDS:
+            return False
+        self._last = ()
+        return not self._respawns
 
     def _taken(self, free_seconds: float, now: Instant) -> Event:
         before, self._last = self._last, ()

@@ -111,8 +111,9 @@ class Watch:
         self._seen = dict(signatures)
         if now.monotonic > self._forgotten + RESPAWN_SECONDS:
             self._forgotten = now.monotonic
-            for history in self._histories.values():
-                history.forget(now)
+            over = [each for each, history in self._histories.items() if history.forget(now)]
+            for request in over if self._requests is None else ():
+                del self._histories[request]
         return (*self._notes(now), *(event for event in found if self._concerns(event)))
 
     def lease_on(self, request: PortRequest) -> Lease | None:

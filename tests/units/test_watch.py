@@ -362,3 +362,32 @@ def test_who_had_a_port_is_forgotten_when_nobody_can_come_back(
 
     left = sys.getrefcount(begun.holders)
     assert left < known
+    assert [each.request for each in watch.histories] == [PortRequest(PortNumber(port))]
+
+
+def test_a_port_of_every_port_is_forgotten_with_who_had_it(
+    lab: Lab, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless somebody came back on it, which is counted on; a port that is held stays."""
+    other, third = free_port(), free_port()
+    passing, returning, staying = (
+        lab.start("answering", each, log=False) for each in (port, other, third)
+    )
+    with closing(Watch(use_docker=False)) as watch:
+        watch.look()
+        for server in (passing, returning):
+            end(server)
+        watch.look()
+        returning = lab.start("answering", other, log=False)
+        assert EventKind.RESPAWNED in {each.kind for each in watch.look()}
+        end(returning)
+        watch.look()
+
+        monotonic = time.monotonic
+        with monkeypatch.context() as later:
+            later.setattr("time.monotonic", lambda: monotonic() + 2 * RESPAWN_SECONDS)
+            watch.look()
+        known = {each.request.port for each in watch.histories}
+
+    assert staying.popen.poll() is None
+    assert known & {port, other, third} == {other, third}
