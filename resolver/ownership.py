@@ -44,7 +44,7 @@ class Viewpoint(Struct, frozen=True):
 
     `place` is the working directory where that is in no checkout; `around` is the same, but ""
     where what works below it may be anybody's. `place_of` is `checkout`, and `branch_of` is
-    `_branch`; both remember what they were asked.
+    `_branch`; both remember what they were asked. `error` says why the leases are not known.
     """
 
     place: str
@@ -53,19 +53,22 @@ class Viewpoint(Struct, frozen=True):
     leases: tuple[Lease, ...]
     place_of: Callable[[str], str]
     branch_of: Callable[[str], str]
+    error: str = ""
 
 
 def viewpoint(environ: Mapping[str, str]) -> Viewpoint:
     """This command. What cannot be read counts as not reserved here: reports say so."""
     folder = working_directory()
+    leases: tuple[Lease, ...] = ()
+    error = ""
     try:
         leases = notes.living(environ)
-    except UltraPortsError:
-        leases = ()
+    except UltraPortsError as unread:
+        error = f"what is reserved cannot be told: {unread}"
     place = checkout(folder)
     around = place or ("" if _is_anybodys(folder) else folder)
     return Viewpoint(
-        place or folder, around, here(environ), leases, cache(checkout), cache(_branch)
+        place or folder, around, here(environ), leases, cache(checkout), cache(_branch), error
     )
 
 

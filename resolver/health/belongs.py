@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from resolver.leases.owner import Here
+    from resolver.ownership import Viewpoint
 
 _LAST_SYSTEM_USER = 999  # SYS_UID_MAX of login.defs(5)
 
@@ -25,13 +26,12 @@ def of_service(
     target: Target,
     holders: Iterable[HolderReport],
     answers: Collection[Answer],
-    leases: Iterable[Lease],
-    where: Here,
+    asking: Viewpoint,
 ) -> Belongs:
     """Whose the holders are; of several, the worst. Who answers, and is not seen, is unknown."""
-    about = [lease for lease in leases if collide(target.request, lease.request)]
+    about = [lease for lease in asking.leases if collide(target.request, lease.request)]
     stores = _is_store(target, answers)
-    found = {_one(target, holder, about, where, stores=stores) for holder in holders}
+    found = {_one(target, holder, about, asking.where, stores=stores) for holder in holders}
     worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
     unseen = Belongs.UNKNOWN if any(map(is_heard, answers)) else Belongs.NOBODY
     return next((each for each in worst if each in found), unseen)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from resolver import api
 from resolver.compose.probe import Inside, look_inside
-from resolver.errors import UltraPortsError, UsageError
+from resolver.errors import UsageError
 from resolver.health import belongs, evaluation, probes
 from resolver.health.diagnosis import diagnosed
 from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
@@ -20,15 +20,13 @@ from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
 from resolver.health.signatures import is_local
 from resolver.health.targets import Targets, targets
-from resolver.leases.notes import living
-from resolver.leases.owner import here
 from resolver.model import ANY_IPV4, ANY_IPV6, PortReport, SocketState, Transport, Verdict
+from resolver.ownership import viewpoint
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
-    from resolver.leases.model import Lease
     from resolver.model import HolderReport, Policy, PortRequest
     from resolver.project.model import Probe
 
@@ -100,8 +98,7 @@ def check_targets(
         for each in asked.wanted
     ]
     answers = iter(run(probes.ask([one for each in questions for one in each])))
-    leases, errors = _leases(environ)
-    where = here(environ)
+    asking = viewpoint(environ)
     away = {each.endpoint: each.elsewhere for each in report.engines if each.elsewhere}
 
     def evaluated(target: Target, heard: tuple[Answer, ...]) -> ServiceHealth:
@@ -111,8 +108,8 @@ def check_targets(
             port,
             heard,
             inside=_inside(port, heard),
-            belongs=belongs.of_service(target, port.holders, heard, leases, where),
-            lease=belongs.lease_text(target, leases),
+            belongs=belongs.of_service(target, port.holders, heard, asking),
+            lease=belongs.lease_text(target, asking.leases),
             away=_elsewhere(port, away),
         )
         return evaluation.evaluate(found)
@@ -121,7 +118,7 @@ def check_targets(
         evaluated(target, tuple(next(answers) for _ in each))
         for target, each in zip(asked.wanted, questions, strict=True)
     )
-    notes = dict.fromkeys((*asked.notes, *report.notes, *errors))
+    notes = dict.fromkeys(filter(None, (*asked.notes, *report.notes, asking.error)))
     return HealthReport(at, services, tuple(notes))
 
 
@@ -181,11 +178,3 @@ def _addresses(request: PortRequest, holders: Sequence[HolderReport]) -> list[st
     served = (_LOOPBACK.get(each.address, each.address) for each in bindings)
     loopback = filter(is_local, _LOOPBACK.values())
     return list(dict.fromkeys((*loopback, *served)))[:_MOST_ADDRESSES]
-
-
-def _leases(environ: Mapping[str, str]) -> tuple[tuple[Lease, ...], tuple[str, ...]]:
-    """What is reserved here, and why that cannot be told."""
-    try:
-        return living(environ), ()
-    except UltraPortsError as error:
-        return (), (f"what is reserved cannot be told: {error}",)

@@ -35,6 +35,7 @@ from resolver.model import (
     Transport,
     Verdict,
 )
+from resolver.ownership import Viewpoint
 from resolver.project.model import Probe
 from resolver.report.health import envelope, table
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REQUEST = PortRequest(PortNumber(8085))
-HERE = Here("boot", "pid:[1]", "host:x")
 TARGET = Target("api", REQUEST, place="/srv/shop", project="shop")
 
 
@@ -75,6 +75,10 @@ def lease(**changes: Any) -> Lease:  # noqa: ANN401 - any field of a lease
         "expires_at": None,
     }
     return Lease(**(fields | changes))
+
+
+def asking(*leases: Lease) -> Viewpoint:
+    return Viewpoint("", "", Here("boot", "pid:[1]", "host:x"), leases, str, str)
 
 
 def owner(pid: int) -> Owner:
@@ -117,28 +121,28 @@ ELSEWHERE = (("com.docker.compose.project.working_dir", "/srv/other"),)
     ],
 )
 def test_whose_it_is(found: HolderReport, leases: list[Lease], expected: Belongs) -> None:
-    assert belongs.of_service(TARGET, [found], [], leases, HERE) is expected
+    assert belongs.of_service(TARGET, [found], [], asking(*leases)) is expected
 
 
 def test_of_several_holders_the_worst_counts() -> None:
     both = [holder(), holder(cwd="/srv/other")]
-    assert belongs.of_service(TARGET, both, [], [], HERE) is Belongs.STRANGER
-    assert belongs.of_service(TARGET, [], [], [], HERE) is Belongs.NOBODY
+    assert belongs.of_service(TARGET, both, [], asking()) is Belongs.STRANGER
+    assert belongs.of_service(TARGET, [], [], asking()) is Belongs.NOBODY
 
 
 def test_a_data_server_works_where_its_data_are() -> None:
     found, good = holder(cwd="/home/me/data"), Answer("::1", Reach.SPEAKS, good=True)
     store = model.Target("api", REQUEST, Probe("redis"), "/srv/shop", "shop")
-    assert belongs.of_service(store, [found], [good], [], HERE) is Belongs.UNKNOWN
-    assert belongs.of_service(store, [found], [], [], HERE) is Belongs.STRANGER
+    assert belongs.of_service(store, [found], [good], asking()) is Belongs.UNKNOWN
+    assert belongs.of_service(store, [found], [], asking()) is Belongs.STRANGER
 
 
 def test_a_port_alone_is_whoever_leased_it() -> None:
     alone = Target("", REQUEST)
     taken = [lease(owner=owner(1))]
-    assert belongs.of_service(alone, [holder()], [], [], HERE) is Belongs.UNKNOWN
-    assert belongs.of_service(alone, [holder()], [], taken, HERE) is Belongs.STRANGER
-    assert belongs.of_service(alone, [holder(pid=1)], [], taken, HERE) is Belongs.OWN
+    assert belongs.of_service(alone, [holder()], [], asking()) is Belongs.UNKNOWN
+    assert belongs.of_service(alone, [holder()], [], asking(*taken)) is Belongs.STRANGER
+    assert belongs.of_service(alone, [holder(pid=1)], [], asking(*taken)) is Belongs.OWN
 
 
 answers = st.lists(
@@ -240,5 +244,3 @@ def test_it_is_there_for_python_callers() -> None:
     assert resolver.health.check is not None
     with pytest.raises(UsageError):
         resolver.health.check(8085, timeout_seconds=0)
-    with pytest.raises(AttributeError):
-        resolver.health.nothing  # noqa: B018
