@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 _LEARNING = Lock()
 
 
@@ -27,14 +28,26 @@ class Tool(Struct, frozen=True):
     version: str = __version__
 
 
-class Envelope(Struct, frozen=True, kw_only=True):
+class Envelope(Struct, frozen=True, kw_only=True, tag_field="schema"):
     """What every machine-readable answer begins with; keys are always present.
 
-    `schema` is public API: it changes when the shape does.
+    `schema`, the `tag` of each, is public API: it changes when the shape does.
     """
 
-    schema: str
     tool: Tool = Tool()
+
+
+def entry(shape: type[S], value: object, **others: object) -> S:
+    """What an envelope says of a value: each field is the value's attribute of the same name.
+
+    Args:
+        shape: the entry's struct; a field that the value has no attribute for keeps its default.
+        value: any of this package's values.
+        others: the fields that say something else.
+    """
+    names = [each for each in shape.__struct_fields__ if each not in others]
+    same = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return shape(**same, **others)
 
 
 class JsonError(ValueError):

@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from resolver import json_text, portspec
 from resolver.errors import UsageError
 from resolver.host.machine import Machine
-from resolver.json_text import Envelope, JsonError
+from resolver.json_text import Envelope, JsonError, entry
 from resolver.model import (
     Binding,
     Container,
@@ -113,7 +113,7 @@ class PlanOptions(Struct, frozen=True, forbid_unknown_fields=True):
     use_docker: bool
 
 
-class PlanFile(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlanFile(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=SCHEMA):
     """A plan in terms of identities; `requests` are in the spelling of `str(PortRequest)`."""
 
     machine: Machine
@@ -131,12 +131,9 @@ def describe(
 ) -> PlanFile:
     """A plan that was made just now; its holders are in a canonical order."""
     return PlanFile(
-        schema=SCHEMA,
         machine=machine,
         requests=tuple(map(str, requests)),
-        options=PlanOptions(
-            **{name: getattr(policy, name) for name in PlanOptions.__struct_fields__}
-        ),
+        options=entry(PlanOptions, policy),
         holders=_ordered(map(_holder, plan.planned)),
     )
 

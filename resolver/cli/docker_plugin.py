@@ -27,7 +27,6 @@ from resolver.reservations.export import replace_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCHEMA = "ultra-ports.docker-plugin/1"
 PLUGIN = f"docker-{NAME}"
 HOOKS = {"hooks": "run", "error-hooks": "run,compose,start"}
 _SWITCH = "hooks"  # in "features"
@@ -40,14 +39,13 @@ Exit status:
   2  usage, or what is there is somebody else's: nothing was changed"""
 
 
-class PluginEnvelope(Envelope, frozen=True, kw_only=True):
+class PluginEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.docker-plugin/1"):
     """The answer of `docker-plugin`: what is there in the end.
 
     `target` is None where there is no link; `hooks` are those that docker's configuration has for
     this plug-in, and with `switched_off` docker calls nobody's.
     """
 
-    schema: str = SCHEMA
     command: str = "docker-plugin"
     action: Action
     exit_status: int

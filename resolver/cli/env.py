@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.model import Project
 
-SCHEMA = "ultra-ports.env/1"
 EPILOG = PRINT_EPILOG
 
 
-class EnvEnvelope(Envelope, frozen=True, kw_only=True):
+class EnvEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.env/1"):
     """The answer of `env`: what was asked for, or everything, as text by its name."""
 
-    schema: str = SCHEMA
     command: str = "env"
     exit_status: int = 0
     values: dict[str, str]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from resolver.model import Report
 
-SCHEMA = "ultra-ports.init/1"
 EPILOG = """\b
 Exit status:
   0  written, or printed with -n
@@ -42,10 +41,9 @@ class NamedPort(Struct, frozen=True):
     request: PortRequest
 
 
-class InitEnvelope(Envelope, frozen=True, kw_only=True):
+class InitEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.init/1"):
     """The answer of `init`."""
 
-    schema: str = SCHEMA
     command: str = "init"
     dry_run: bool
     exit_status: int = 0

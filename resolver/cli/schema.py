@@ -16,24 +16,24 @@ from resolver.report import events, health, launch, machine, preflight, reservat
 from resolver.reservations.export import variables
 
 SHAPES = {
-    "report": (machine.SCHEMA, machine.ReportEnvelope),
-    "preflight": (preflight.SCHEMA, preflight.PreflightEnvelope),
-    "up": (launch.SCHEMA, launch.UpEnvelope),
-    "health": (health.SCHEMA, health.HealthEnvelope),
-    "reservations": (reservations.SCHEMA, reservations.ReservationsEnvelope),
-    "assignment": (variables.SCHEMA, variables.AssignmentEnvelope),
-    "run": (variables.RUN_SCHEMA, variables.RunEnvelope),
-    "env": (env.SCHEMA, env.EnvEnvelope),
-    "wait": (wait.SCHEMA, wait.WaitEnvelope),
-    "serve": (serve.SCHEMA, serve.ServeEnvelope),
-    "init": (init.SCHEMA, init.InitEnvelope),
-    "config": (settings.SCHEMA, settings.SettingsEnvelope),
-    "docker-plugin": (docker_plugin.SCHEMA, docker_plugin.PluginEnvelope),
-    "event": (events.SCHEMA, events.EventEnvelope),
-    "plan": (planfile.SCHEMA, planfile.PlanFile),
-    "project": ("ultra-ports.toml", WholeFile),
+    "report": machine.ReportEnvelope,
+    "preflight": preflight.PreflightEnvelope,
+    "up": launch.UpEnvelope,
+    "health": health.HealthEnvelope,
+    "reservations": reservations.ReservationsEnvelope,
+    "assignment": variables.AssignmentEnvelope,
+    "run": variables.RunEnvelope,
+    "env": env.EnvEnvelope,
+    "wait": wait.WaitEnvelope,
+    "serve": serve.ServeEnvelope,
+    "init": init.InitEnvelope,
+    "config": settings.SettingsEnvelope,
+    "docker-plugin": docker_plugin.PluginEnvelope,
+    "event": events.EventEnvelope,
+    "plan": planfile.PlanFile,
+    "project": WholeFile,
 }
-"""By name: the value of `schema` in each, and the struct; `project` is the project file."""
+"""By name; each but the project file is tagged with the value of its `schema`."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -57,7 +57,7 @@ def schema(
     Prints the JSON Schema (draft 2020-12) of an envelope, or of the project file.
     """  # noqa: D415, D301 - a help text
     if name is None:
-        print("\n".join(f"{each:<14}{text}" for each, (text, _) in SHAPES.items()))
+        print("\n".join(f"{each:<14}{title_of(each)}" for each in SHAPES))
         return 0
     if name not in SHAPES:
         raise UsageError(f"there is no schema {name[:60]!a}", f"one of {', '.join(SHAPES)}")
@@ -65,9 +65,14 @@ def schema(
     return 0
 
 
+def title_of(name: str) -> str:
+    """The value of `schema` in an envelope, or the project file's name."""
+    return str(SHAPES[name].__struct_config__.tag or "ultra-ports.toml")
+
+
 def schema_of(name: str) -> dict[str, object]:
     """The JSON Schema of an envelope, or of the project file."""
-    text, shape = SHAPES[name]
-    made = json.encode({"$schema": _DIALECT, "title": text, **json.schema(shape)})
+    about = {"$schema": _DIALECT, "title": title_of(name)}
+    made = json.encode(about | json.schema(SHAPES[name]))
     # The end of a text is \Z for Python, and $ for JSON Schema (ECMA-262)
     return json.decode(made.replace(rb'\\Z"', b'$"'), type=dict[str, object])

@@ -39,17 +39,15 @@ Exit status:
   130  interrupted
 /healthz has the status 200 where every service is healthy, else 503."""
 
-SCHEMA = "ultra-ports.serve/1"
 DEFAULT_ADDRESS = "127.0.0.1:9485"
 LONGEST_MESSAGE = 400
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAST_SECONDS = 5.0  # a check that is under way may have started a command, which it has to end
 
 
-class ServeEnvelope(Envelope, frozen=True, kw_only=True):
+class ServeEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.serve/1"):
     """Where `serve` listens, once it does; `page` is the URL with the token that was made."""
 
-    schema: str = SCHEMA
     command: str = "serve"
     url: str
     address: str

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from resolver.health.wait import Condition, Unmet
     from resolver.project.model import Probe
 
-SCHEMA = "ultra-ports.wait/1"
 EPILOG = """\b
 Exit status: that of CMD, where there is one. Of ultra-ports itself:
   0    all the ports are as they shall be
@@ -55,10 +54,9 @@ _WITH_COMMAND = 2  # words: a port, and what may have been meant as a command
 _BY_SIGNAL = 128  # as shells have it (POSIX, 2.8.2)
 
 
-class WaitEnvelope(Envelope, frozen=True, kw_only=True):
+class WaitEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.wait/1"):
     """The answer of `wait` without a program to run: what was not met in time, and why."""
 
-    schema: str = SCHEMA
     command: str = "wait"
     exit_status: int
     until: str

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from resolver.json_text import entry
 from resolver.model import PortRequest
 from resolver.report.escape import escape
 from resolver.report.holders import holder_names
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
     from resolver.health.port_history import PortHistory
     from resolver.leases.model import Lease
 
-SCHEMA = "ultra-ports.event/1"
 _LONGEST = 400  # characters of one reason
 _MINUTE, _HOUR = 60, 3600
 
 
-class EventEnvelope(Struct, frozen=True):
+class EventEnvelope(Struct, frozen=True, tag_field="schema", tag="ultra-ports.event/1"):
     """One event; keys are always present. `schema` is public API: it changes with the shape."""
 
-    schema: str
     at: str
     event: str
     label: str | None
@@ -57,20 +56,16 @@ def description(event: Event) -> str:
 
 def envelope(event: Event, zone: tzinfo | None = None) -> EventEnvelope:
     """One event."""
-    return EventEnvelope(
-        schema=SCHEMA,
+    return entry(
+        EventEnvelope,
+        event,
         at=timestamp(event.at, zone),
         event=event.kind,
-        label=None if event.request is None else str(event.request),
-        request=event.request,
-        services=event.services,
+        label=event.request and str(event.request),
         holders=[holder(each) for each in event.holders],
         before=[holder(each) for each in event.before],
-        seconds=None if event.seconds is None else round(event.seconds, 3),
-        at_least=event.at_least,
-        count=event.count,
-        lease=None if event.lease is None else plain_lease(event.lease),
-        reason=event.reason,
+        seconds=event.seconds and round(event.seconds, 3),
+        lease=event.lease and plain_lease(event.lease),
     )
 
 

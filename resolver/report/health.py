@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.json_text import Envelope
+from resolver.json_text import Envelope, entry
 from resolver.model import PortRequest
 from resolver.report.escape import escape
+from resolver.report.events import timestamp
 from resolver.report.machine import HolderEntry, holder
 from resolver.report.style import wrapped
 from resolver.report.table import columns
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder
     from resolver.project.model import Probe
 
-SCHEMA = "ultra-ports.health/1"
 _HEADERS = ("SERVICE", "PORT", "LEVEL", "HEALTH", "HOLDER", "ANSWER")
 _WIDEST = 40
 _LONGEST = 400  # characters of a reason, which may quote names that came from strangers
@@ -70,7 +70,7 @@ class ServiceEntry(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class HealthEnvelope(Envelope, frozen=True, kw_only=True):
+class HealthEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.health/1"):
     """The answer of `health`, and of `/healthz`."""
 
     command: str = "health"
@@ -143,55 +143,43 @@ def title_of(target: Target) -> str:
 
 def envelope(report: HealthReport) -> HealthEnvelope:
     """The whole report; times are in UTC."""
-    return HealthEnvelope(
-        schema=SCHEMA,
-        at=datetime.fromtimestamp(report.at, UTC).isoformat(timespec="milliseconds"),
+    return entry(
+        HealthEnvelope,
+        report,
+        at=timestamp(report.at, UTC),
         exit_status=0 if report.healthy else 1,
-        healthy=report.healthy,
         services=[_service(service) for service in report.services],
-        notes=report.notes,
     )
 
 
 def _service(service: ServiceHealth) -> ServiceEntry:
     target = service.target
-    return ServiceEntry(
+    return entry(
+        ServiceEntry,
+        service,
         service=target.name or None,
         project=target.project or None,
         label=str(target.request),
         request=target.request,
         probe=_probe(target.probe),
-        level=service.level,
-        healthy=service.healthy,
-        reason=service.reason,
-        belongs=service.belongs,
         lease=service.lease or None,
-        inside=service.inside,
         answers=[_answer_entry(each) for each in service.answers],
         holders=[holder(each) for each in service.holders],
-        notes=service.notes,
     )
 
 
 def _probe(probe: Probe | None) -> ProbeEntry | None:
     if probe is None:
         return None
-    return ProbeEntry(
-        probe.kind,
-        probe.host or None,
-        probe.path if probe.kind in {"http", "https"} else None,
-        probe.statuses,
-        probe.command,
-        probe.timeout_seconds,
-    )
+    path = probe.path if probe.kind in {"http", "https"} else None
+    return entry(ProbeEntry, probe, host=probe.host or None, path=path)
 
 
 def _answer_entry(answer: Answer) -> AnswerEntry:
-    return AnswerEntry(
-        answer.address or None,
-        answer.level,
-        answer.good,
-        answer.reason,
-        answer.status or None,
-        round(answer.seconds, 6),
+    return entry(
+        AnswerEntry,
+        answer,
+        address=answer.address or None,
+        status=answer.status or None,
+        seconds=round(answer.seconds, 6),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.json_text import Envelope
+from resolver.json_text import Envelope, entry
 from resolver.model import Binding, Command
 from resolver.report import preflight
 from resolver.report.escape import escape
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from resolver.model import Report
     from resolver.report.style import TextStyle
 
-SCHEMA = "ultra-ports.up/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "CONTAINER", "ANSWERS", "HOW")
 _WIDEST = 40
 _ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -124,7 +123,7 @@ class PortProofEntry(Struct, frozen=True):
     reason: str
 
 
-class UpEnvelope(Envelope, frozen=True, kw_only=True):
+class UpEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.up/1"):
     """The answer of `up`."""
 
     command: str
@@ -141,12 +140,10 @@ class UpEnvelope(Envelope, frozen=True, kw_only=True):
 def envelope(launch: Launch) -> UpEnvelope:
     """The whole of it."""
     compose = ComposeEntry(launch.command, launch.compose_status) if launch.command else None
-    return UpEnvelope(
-        schema=SCHEMA,
+    return entry(
+        UpEnvelope,
+        launch,
         command="up",
-        dry_run=launch.dry_run,
-        exit_status=int(launch.exit_status),
-        refusal=launch.refusal,
         preflight=preflight.body(launch.preflight),
         resolved=_ports(launch.freed),
         compose=compose,
@@ -160,12 +157,11 @@ def _ports(report: Report | None) -> list[PortEntry]:
 
 
 def _checked(each: PortProof) -> PortProofEntry:
-    return PortProofEntry(
-        each.service,
-        each.container or None,
-        each.target,
-        each.outer,
-        each.automatic,
-        each.answer.good,
-        each.answer.reason,
+    return entry(
+        PortProofEntry,
+        each,
+        container=each.container or None,
+        binding=each.outer,
+        answers=each.answer.good,
+        reason=each.answer.reason,
     )

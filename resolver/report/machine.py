@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.json_text import Envelope
+from resolver.json_text import Envelope, entry
 from resolver.model import (
     Binding,
     Classification,
@@ -19,7 +19,6 @@ from resolver.model import (
     HolderReport,
     Kind,
     Manager,
-    Outcome,
     Ownership,
     PortReport,
     PortRequest,
@@ -38,8 +37,6 @@ from resolver.shell import shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SCHEMA = "ultra-ports.report/1"
 
 
 class EngineEntry(Struct, frozen=True):
@@ -169,7 +166,7 @@ class PortEntry(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class ReportEnvelope(Envelope, frozen=True, kw_only=True):
+class ReportEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.report/1"):
     """The answer of `who`, `resolve` and `apply`."""
 
     command: str
@@ -183,19 +180,8 @@ class ReportEnvelope(Envelope, frozen=True, kw_only=True):
 
 def envelope(report: Report) -> ReportEnvelope:
     """The whole report."""
-    return ReportEnvelope(
-        schema=SCHEMA,
-        command=report.command,
-        dry_run=report.dry_run,
-        exit_status=int(report.exit_status),
-        scan=report.scan,
-        engines=[
-            EngineEntry(each.endpoint, each.asked, each.error, each.elsewhere)
-            for each in report.engines
-        ],
-        ports=ports(report),
-        notes=report.notes,
-    )
+    engines = [entry(EngineEntry, each) for each in report.engines]
+    return entry(ReportEnvelope, report, engines=engines, ports=ports(report))
 
 
 def ports(report: Report) -> list[PortEntry]:
@@ -207,23 +193,19 @@ def holder(report: HolderReport) -> HolderEntry:
     """One holder, as a part of other envelopes."""
     found: Classification = report.classification
     name, pid = _who(found)
-    return HolderEntry(
+    return entry(
+        HolderEntry,
+        found,
         name=name,
         pid=pid,
         binding=found.holder.binding,
         state=found.holder.state,
-        kind=found.kind,
         manager=_manager(found.manager),
-        respawn=found.respawn,
-        confidence=found.confidence,
         processes=[_process(process) for process in found.holder.processes],
         container=_container(found.holder.container),
-        ownership=found.ownership,
-        chain=found.chain,
-        evidence=found.evidence,
         collateral=[_collateral(lost) for lost in found.collateral],
         step=_step(report.step),
-        outcome=_outcome(report.outcome),
+        outcome=report.outcome and entry(OutcomeEntry, report.outcome),
     )
 
 
@@ -236,13 +218,11 @@ def _who(found: Classification) -> tuple[str | None, int | None]:
 
 
 def _port(port: PortReport) -> PortEntry:
-    return PortEntry(
+    return entry(
+        PortEntry,
+        port,
         label=str(port.request),
         port=port.request.port,
-        request=port.request,
-        services=port.services,
-        verdict=port.verdict,
-        reason=port.reason,
         holders=[holder(each) for each in port.holders],
         retaken_by=[holder(each) for each in port.retaken_by],
         successors=[_successor(each) for each in port.successors],
@@ -264,45 +244,25 @@ def _manager(manager: Manager | None) -> ManagerEntry | None:
     if manager is None:
         return None
     prefix = manager.account.prefix if manager.account else manager.prefix
-    return ManagerEntry(
-        manager.kind,
-        manager.name,
-        manager.policy,
-        stop=[(*prefix, *argv) for argv in manager.stop],
-        start=[(*prefix, *argv) for argv in manager.start],
-    )
+    stop, start = ([(*prefix, *argv) for argv in each] for each in (manager.stop, manager.start))
+    return entry(ManagerEntry, manager, stop=stop, start=start)
 
 
 def _process(process: Process) -> ProcessEntry:
-    return ProcessEntry(
-        process.pid,
-        process.identity.start_time,
-        process.name,
-        process.command,
-        process.user,
-        process.cwd,
-        process.parent.pid if process.parent else None,
-    )
+    parent = process.parent.pid if process.parent else None
+    return entry(ProcessEntry, process, start_time=process.identity.start_time, parent=parent)
 
 
 def _container(container: Container | None) -> ContainerEntry | None:
     if container is None:
         return None
-    return ContainerEntry(
-        container.id,
-        container.name,
-        container.image,
-        container.state,
-        container.restart_policy,
-        container.label(PROJECT),
-        container.label(SERVICE),
-    )
+    project, service = container.label(PROJECT), container.label(SERVICE)
+    return entry(ContainerEntry, container, compose_project=project, compose_service=service)
 
 
 def _collateral(lost: Collateral) -> CollateralEntry:
-    return CollateralEntry(
-        lost.kind, lost.degree, lost.text, lost.evidence, *_commands(lost.commands)
-    )
+    argvs, lines = _commands(lost.commands)
+    return entry(CollateralEntry, lost, commands=argvs, command_lines=lines)
 
 
 def _step(step: Step | None) -> StepEntry | None:
@@ -314,9 +274,3 @@ def _step(step: Step | None) -> StepEntry | None:
 def _commands(commands: Sequence[Command]) -> tuple[list[tuple[str, ...]], list[str]]:
     """The argument vectors, and the lines for a shell."""
     return [each.argv for each in commands], list(map(shell_line, commands))
-
-
-def _outcome(outcome: Outcome | None) -> OutcomeEntry | None:
-    if outcome is None:
-        return None
-    return OutcomeEntry(outcome.result, outcome.reason, outcome.actions)

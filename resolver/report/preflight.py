@@ -6,9 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
-from resolver.json_text import Envelope
+from resolver.json_text import Envelope, entry
 from resolver.report.escape import escape
 from resolver.report.holders import holder_names
 from resolver.report.machine import PortEntry, ports
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from resolver.model import PortReport, PortRequest
     from resolver.report.style import TextStyle
 
-SCHEMA = "ultra-ports.preflight/1"
 _HEADERS = ("SERVICE", "PORT", "TARGET", "STATE", "HOLDER")
 _STATES = {"orphan": "held", "hidden": "held"}  # JSON tells them apart, and the findings do
 _EXPLAINED = {"unpublished", "unchecked"}  # those that no finding explains
@@ -231,10 +229,10 @@ class PreflightBody(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class PreflightEnvelope(Envelope, frozen=True, kw_only=True):
+class PreflightEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.preflight/1"):
     """The answer of `preflight`: a `PreflightBody` in its frame."""
 
-    command: str
+    command: str = "preflight"
     exit_status: int
     project: ProjectEntry
     services: list[ComposeServiceEntry]
@@ -245,48 +243,37 @@ class PreflightEnvelope(Envelope, frozen=True, kw_only=True):
 
 def envelope(preflight: Preflight) -> PreflightEnvelope:
     """The whole preflight."""
-    return PreflightEnvelope(
-        schema=SCHEMA,
-        command="preflight",
-        exit_status=int(preflight.exit_status),
-        **asdict(body(preflight)),
-    )
+    return entry(PreflightEnvelope, body(preflight), exit_status=preflight.exit_status)
 
 
 def body(preflight: Preflight) -> PreflightBody:
     """The same without the frame."""
     project = preflight.project
-    return PreflightBody(
-        project=ProjectEntry(
-            project.name, str(project.working_dir), list(map(str, project.files)), project.source
-        ),
+    folder, files = str(project.working_dir), list(map(str, project.files))
+    return entry(
+        PreflightBody,
+        preflight,
+        project=entry(ProjectEntry, project, working_dir=folder, files=files),
         services=[_service(each, preflight.entries) for each in project.services],
-        findings=[_finding(each) for each in preflight.findings],
+        findings=[entry(FindingEntry, each, ports=_labels(each)) for each in preflight.findings],
         report=ports(preflight.report),
-        notes=preflight.notes,
     )
 
 
 def _service(service: ComposeService, entries: Sequence[EntryReport]) -> ComposeServiceEntry:
     own = [_published(each) for each in entries if each.published.service == service.name]
-    return ComposeServiceEntry(service.name, service.replicas, service.network_mode, own)
+    return entry(ComposeServiceEntry, service, ports=own)
 
 
-def _published(entry: EntryReport) -> PublishedEntry:
-    published = entry.published
-    return PublishedEntry(
-        published.text,
-        published.first,
-        published.last,
-        published.address,
-        published.transport,
-        published.target,
-        entry.status,
-        entry.reason,
-        list(map(str, entry.requests)),
+def _published(found: EntryReport) -> PublishedEntry:
+    return entry(
+        PublishedEntry,
+        found.published,
+        status=found.status,
+        reason=found.reason,
+        labels=_labels(found),
     )
 
 
-def _finding(found: Finding) -> FindingEntry:
-    wanted = list(map(str, found.requests))
-    return FindingEntry(found.level, found.code, found.message, found.services, wanted, found.hint)
+def _labels(of: Finding | EntryReport) -> list[str]:
+    return list(map(str, of.requests))

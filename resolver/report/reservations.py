@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from resolver.leases.model import Lease, Owner
 
-SCHEMA = "ultra-ports.reservations/1"
 _HEADERS = ("PORT", "SERVICE", "PROJECT", "OWNER", "EXPIRES", "HELD")
 _WIDEST = 40
 
@@ -62,10 +61,9 @@ class StoreEntry(Struct, frozen=True):
     lasting: bool
 
 
-class ReservationsEnvelope(Envelope, frozen=True, kw_only=True):
+class ReservationsEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.reservations/1"):
     """The answer of `reserve`, `release` and `reservations`."""
 
-    schema: str = SCHEMA
     command: str
     store: StoreEntry
     reservations: list[dict[str, Any]]

@@ -14,7 +14,6 @@ from resolver.report.table import columns
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SCHEMA = "ultra-ports.config/1"
 _HEADERS = ("SETTING", "VALUE", "FROM")
 _LONGEST = 200
 
@@ -28,10 +27,9 @@ class Row(Struct, frozen=True):
     description: str
 
 
-class SettingsEnvelope(Envelope, frozen=True, kw_only=True):
+class SettingsEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.config/1"):
     """The settings, in the order in which they are listed."""
 
-    schema: str = SCHEMA
     command: str = "config"
     settings: tuple[Row, ...]
 

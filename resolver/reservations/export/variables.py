@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from resolver.reservations.requests import ServiceRequest
     from resolver.reservations.terms import Assigned
 
-SCHEMA = "ultra-ports.assignment/1"
-RUN_SCHEMA = "ultra-ports.run/1"
 LOOPBACK = "127.0.0.1"  # not "localhost", which is ::1 first to some clients
 _PORT_ENDING = "_PORT"
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]?*-]*", re.ASCII)  # shells take these as they are, too
@@ -139,10 +137,9 @@ class AssignedEntry(Struct, frozen=True):
     expires_at: float | None
 
 
-class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
+class AssignmentEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.assignment/1"):
     """The answer of `assign`; `exports` are the variables besides those of the services."""
 
-    schema: str = SCHEMA
     command: str = "assign"
     dry_run: bool
     exit_status: int = 0
@@ -154,14 +151,13 @@ class AssignmentEnvelope(Envelope, frozen=True, kw_only=True):
     env_files: list[str]
 
 
-class RunEnvelope(Envelope, frozen=True, kw_only=True):
+class RunEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.run/1"):
     """The answer of `run` where the program was not started: in a dry run, or for the `refusal`.
 
     `program` is its command line, in a dry run with the ports in it; `variables` are what it would
     be given.
     """
 
-    schema: str = RUN_SCHEMA
     command: str = "run"
     dry_run: bool
     exit_status: int
