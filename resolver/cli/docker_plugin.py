@@ -3,65 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 import sys
-from contextlib import contextmanager
-from json import dumps
+from functools import partial
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import Struct
 
 from resolver.cli.docker_ports import NAME
 from resolver.cli.options import Json
 from resolver.cli.output import fit, print_json, say
 from resolver.errors import UsageError
-from resolver.host import docker_config, own_files, paths, trust
-from resolver.json_text import Envelope, convert, decode
+from resolver.host import docker_config, docker_plugins, trust
+from resolver.report.docker_plugin import Action, PluginEnvelope, lines
 from resolver.report.escape import escape
 from resolver.reservations.export import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 PLUGIN = f"docker-{NAME}"
 HOOKS = {"hooks": "run", "error-hooks": "run,compose,start"}
-_SWITCH = "hooks"  # in "features"
-_SWITCHED = {"switched-on": f"features.{_SWITCH}"}
-Action = Literal["install", "remove", "status"]
+with_hooks = partial(docker_plugins.with_hooks, plugin=NAME, hooks=HOOKS)
+without_hooks = partial(docker_plugins.without_hooks, plugin=NAME, hooks=HOOKS)
 EPILOG = """\b
 Exit status:
   0  done; of status: the plug-in is there
   1  of status: it is not
   2  usage, or what is there is somebody else's: nothing was changed"""
-
-
-class PluginEnvelope(Envelope, frozen=True, kw_only=True, tag="ultra-ports.docker-plugin/1"):
-    """The answer of `docker-plugin`: what is there in the end.
-
-    `target` is None where there is no link; `hooks` are those that docker's configuration has for
-    this plug-in, and with `switched_off` docker calls nobody's.
-    """
-
-    command: str = "docker-plugin"
-    action: Action
-    exit_status: int
-    plugin: str
-    target: str | None
-    runs: bool
-    config: str
-    hooks: dict[str, str]
-    switched_off: bool
-
-
-class DockerConfig(Struct, frozen=True):
-    """What concerns plug-ins in Docker's `config.json` (docker/cli, `cli/config/configfile`)."""
-
-    plugins: dict[str, dict[str, str]] = {}
-    features: dict[str, str] = {}
 
 
 def docker_plugin(
@@ -87,29 +57,30 @@ def docker_plugin(
     """  # noqa: D415, D301 - a help text
     folder = docker_config.folder()
     plugin, file = folder / "cli-plugins" / PLUGIN, folder / "config.json"
-    _known(file)  # what makes no sense is found out before anything is done
+    _read(file)  # what makes no sense is found out before anything is done
     if action == "install":
-        _link(plugin, _program())
+        docker_plugins.link(plugin, _program())
         if hooks is None and sys.stdin.isatty():
             said = "Shall docker say who is in the way when a port is taken"
             hooks = typer.confirm(f"{said} (a hook in {file})?", err=True)
         if hooks is not None:
             _configure(file, with_hooks if hooks else without_hooks)
     elif action == "remove":
-        _link(plugin, None)
+        docker_plugins.link(plugin, None)
         _configure(file, without_hooks)
     found = _status(action, plugin, file)
+    told = lines(found, exists=os.path.lexists(plugin))
     if json:
         print_json(found)
     elif action == "status":
-        print(fit("\n".join(map(escape, _lines(found)))))
+        print(fit("\n".join(map(escape, told))))
     else:
-        say(_lines(found))
+        say(told)
     return found.exit_status
 
 
 def _status(action: Action, plugin: Path, file: Path) -> PluginEnvelope:
-    config = _known(file)
+    config = _read(file)
     target = str(plugin.readlink()) if plugin.is_symlink() else None
     runs = target is not None and os.access(plugin, os.X_OK)
     return PluginEnvelope(
@@ -120,24 +91,8 @@ def _status(action: Action, plugin: Path, file: Path) -> PluginEnvelope:
         runs=runs,
         config=str(file),
         hooks=config.plugins.get(NAME, {}),
-        switched_off=config.features.get(_SWITCH) == "false",
+        switched_off=config.switched_off,
     )
-
-
-def _lines(found: PluginEnvelope) -> Iterator[str]:
-    about = f"`docker {NAME} 8085` says who holds a port" if found.runs else "it cannot be run"
-    absent = "is no link of ours" if os.path.lexists(found.plugin) else "is not there"
-    yield f"{found.plugin} {f'leads to {found.target}: {about}' if found.target else absent}"
-    if found.switched_off:
-        yield f"docker's hooks are switched off (features.{_SWITCH} in {found.config})"
-    elif found.hooks:
-        said = "; ".join(f"{name}: {value}" for name, value in found.hooks.items())
-        yield f"docker says who is in the way ({said} in {found.config})"
-    else:
-        yield f"docker does not say who is in the way (install --hooks adds that to {found.config})"
-
-
-# --- the link -------------------------------------------------------------------------------------
 
 
 def _program() -> str:
@@ -155,38 +110,8 @@ def _program() -> str:
     return found
 
 
-def _link(plugin: Path, target: str | None) -> None:
-    """Makes the link, turns one of ours around or, without a target, removes it.
-
-    Raises:
-        UsageError: there is something else, or nothing can be changed there.
-    """
-    if target is None and not os.path.lexists(plugin):
-        return
-    with _folder_of(plugin) as folder:
-        found = paths.status(folder.descriptor, PLUGIN)
-        if found is not None:
-            link = (
-                os.readlink(PLUGIN, dir_fd=folder.descriptor) if stat.S_ISLNK(found.st_mode) else ""
-            )
-            if Path(link).name != PLUGIN:
-                raise UsageError(f"{plugin} is no link of ours: it is left alone")
-            os.unlink(PLUGIN, dir_fd=folder.descriptor)
-        if target is not None:
-            os.symlink(target, PLUGIN, dir_fd=folder.descriptor)
-
-
-@contextmanager
-def _folder_of(path: Path) -> Iterator[own_files.Folder]:
-    """The folder of what is to be changed, made where it is missing, with its owner's rights."""
-    try:
-        with own_files.folder(path.parent, make=True) as folder, folder.acting():
-            yield folder
-    except OSError as error:
-        raise UsageError(f"cannot change {path}: {error.strerror or error}") from error
-
-
-# --- the hook -------------------------------------------------------------------------------------
+def _read(file: Path) -> docker_plugins.DockerConfig:
+    return docker_plugins.read(replace_file.read(file) if file.exists() else b"", file)
 
 
 def _configure(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -195,62 +120,11 @@ def _configure(file: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> 
     Raises:
         UsageError: it makes no sense, or is somebody else's; it is unchanged.
     """
-
-    def edited(raw: bytes) -> bytes:
-        before = _config(raw, file)
-        after = edit(before)
-        if after == before:
-            return raw
-        indent = re.search(rb"\n([ \t]+)", raw)  # as it was, or as the Docker CLI writes it
-        text = dumps(after, indent=indent[1].decode() if indent else "\t", ensure_ascii=False)
-        return text.encode() + (b"\n" if raw.endswith(b"\n") else b"")
-
     if edit is without_hooks and not file.exists():
         return
     mask = os.umask(0o077)
     try:
-        with _folder_of(file):
-            replace_file.update(file, edited)
+        with docker_plugins.folder_of(file):
+            replace_file.update(file, lambda raw: docker_plugins.edited(raw, file, edit))
     finally:
         os.umask(mask)
-
-
-def _known(file: Path) -> DockerConfig:
-    """What the configuration says of plug-ins; raises as `_configure` does."""
-    return convert(_config(replace_file.read(file) if file.exists() else b"", file), DockerConfig)
-
-
-def _config(raw: bytes, file: Path) -> dict[str, Any]:
-    """All of Docker's configuration, in which `DockerConfig` fits."""
-    try:
-        text = raw.decode().strip() or "{}"
-        decode(text, DockerConfig)
-        return decode(text, dict[str, Any])
-    except ValueError as error:
-        raise UsageError(f"{file} is left as it is: {error}") from error
-
-
-def with_hooks(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with our hook; whatever else is set for plug-ins stays.
-
-    Hooks have a switch of their own, which is off where it is missing (28.5): it is set there, with
-    a mark beside our hook that says so.
-    """
-    plugins, features = config.get("plugins", {}), config.get("features", {})
-    own = plugins.get(NAME, {}) | HOOKS
-    if _SWITCH not in features:
-        features, own = features | {_SWITCH: "true"}, own | _SWITCHED
-    return config | {"plugins": plugins | {NAME: own}, "features": features}
-
-
-def without_hooks(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without it, and without what is empty then."""
-    plugins, features = config.get("plugins", {}), config.get("features", {})
-    own = plugins.get(NAME, {})
-    if own.keys() >= _SWITCHED.keys():
-        features = {name: value for name, value in features.items() if name != _SWITCH}
-    rest = {name: value for name, value in own.items() if name not in HOOKS | _SWITCHED}
-    others = {name: value for name, value in plugins.items() if name != NAME}
-    changed = {"plugins": plugins | {NAME: rest} if rest else others, "features": features}
-    whole = {name: changed.get(name, value) for name, value in config.items()}
-    return {name: value for name, value in whole.items() if value or not config[name]}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from contextlib import redirect_stdout, suppress
 from shlex import join
@@ -21,6 +20,7 @@ from msgspec import Struct
 from resolver import __version__
 from resolver.cli import COMPLETION_VARIABLE
 from resolver.cli import main as run
+from resolver.host.engine_messages import taken_ports
 from resolver.json_text import JsonError, decode, encode
 
 if TYPE_CHECKING:
@@ -37,21 +37,6 @@ _VARIABLES = {
     "--config": "DOCKER_CONFIG",
 }
 _VALUED = {*_VARIABLES, "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"}
-_AT = r"(?P<address>\[[0-9a-f:.]*\]|[0-9.]*|::1?):(?P<port>\d+)"
-_TRANSPORT = "(?P<transport>tcp|udp)"
-_TAKEN = "address already in use"
-_MESSAGES = (
-    # 20.10 to 27, rootless engines, Docker Desktop, podman
-    rf"listen {_TRANSPORT}[46]? {_AT}: bind: {_TAKEN}",
-    # 28 and 29; 28 of a range, with what was tried last
-    rf"failed to bind host port (?:for )?{_AT}(?::\S*)?/{_TRANSPORT}: {_TAKEN}",
-    rf"failed to bind host port (?P<port>\d+) for (?P<address>\S+?):\d+-\S+/{_TRANSPORT}: {_TAKEN}",
-    # every engine, of what its own containers have; nerdctl
-    rf"bind for {_AT} failed: port is already allocated(?P<transport>)",
-    # podman's pasta, since the end of 2025 and before
-    rf"listen failed for host {_TRANSPORT} port (?P<address>\S+)/(?P<port>\d+): {_TAKEN}",
-    rf"bind port (?P<port>\d+) \({_TAKEN}\) for option '-(?P<transport>[tu]) ((?P<address>\S+)/)?",
-)
 
 
 class Metadata(Struct, frozen=True, rename="pascal"):
@@ -153,30 +138,10 @@ def _hook(text: str) -> None:
         call = decode(text, HookCall)
     except JsonError:
         return  # a later protocol: the user has asked nothing of us
-    wanted = ports(call.command_error)
+    wanted = taken_ports(call.command_error)
     if wanted or (call.command_error and call.root_cmd.split(" ")[0] == "compose"):
         from resolver.cli import docker_hook
 
         if lines := docker_hook.answer(wanted, call.flags, command()):
             template = "\n".join(lines).replace("{{", '{{"{{"}}')
             print(encode(HookAnswer(template), indent=None))
-
-
-def ports(message: str) -> tuple[str, ...]:
-    """The port that an engine could not publish since it is taken, in the PORT grammar.
-
-    Args:
-        message: of an engine, such as `… listen tcp4 0.0.0.0:8085: bind: address already in use`.
-
-    Returns:
-        Empty where the message is about no such port; both transports where it names neither.
-    """
-    for pattern in _MESSAGES if " already " in message else ():
-        if found := re.search(pattern, message, re.IGNORECASE):
-            address = (found["address"] or "").strip("[]")
-            at = f"[{address}]:" if ":" in address else f"{address}:"
-            anywhere = address in {"", "*", "0.0.0.0", "::"}  # noqa: S104 - a text
-            port = found["port"] if anywhere else f"{at}{found['port']}"
-            transport = found["transport"][:1].lower()
-            return {"t": (port,), "u": (f"{port}/udp",)}.get(transport, (port, f"{port}/udp"))
-    return ()

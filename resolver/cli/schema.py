@@ -8,11 +8,20 @@ import typer
 from msgspec import json
 
 from resolver import planfile
-from resolver.cli import docker_plugin, env, init, serve, wait
+from resolver.cli import env, init, serve, wait
 from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.project.file import WholeFile
-from resolver.report import events, health, launch, machine, preflight, reservations, settings
+from resolver.report import (
+    docker_plugin,
+    events,
+    health,
+    launch,
+    machine,
+    preflight,
+    reservations,
+    settings,
+)
 from resolver.reservations.export import variables
 
 SHAPES = {
@@ -57,7 +66,7 @@ def schema(
     Prints the JSON Schema (draft 2020-12) of an envelope, or of the project file.
     """  # noqa: D415, D301 - a help text
     if name is None:
-        print("\n".join(f"{each:<14}{title_of(each)}" for each in SHAPES))
+        print("\n".join(f"{each:<14}{schema_of(each)['title']}" for each in SHAPES))
         return 0
     if name not in SHAPES:
         raise UsageError(f"there is no schema {name[:60]!a}", f"one of {', '.join(SHAPES)}")
@@ -65,14 +74,9 @@ def schema(
     return 0
 
 
-def title_of(name: str) -> str:
-    """The value of `schema` in an envelope, or the project file's name."""
-    return str(SHAPES[name].__struct_config__.tag or "ultra-ports.toml")
-
-
 def schema_of(name: str) -> dict[str, object]:
     """The JSON Schema of an envelope, or of the project file."""
-    about = {"$schema": _DIALECT, "title": title_of(name)}
-    made = json.encode(about | json.schema(SHAPES[name]))
+    title = SHAPES[name].__struct_config__.tag or "ultra-ports.toml"
+    made = json.encode({"$schema": _DIALECT, "title": title, **json.schema(SHAPES[name])})
     # The end of a text is \Z for Python, and $ for JSON Schema (ECMA-262)
     return json.decode(made.replace(rb'\\Z"', b'$"'), type=dict[str, object])

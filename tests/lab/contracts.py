@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
 
-from resolver.cli.schema import SHAPES, schema_of, title_of
+from resolver.cli.schema import SHAPES, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAMES = {title_of(name): name for name in SHAPES}
+NAMES = {schema_of(name)["title"]: name for name in SHAPES}
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from resolver.cli.mcp_server import cut
+from resolver.report.agents import cut
 from tests.lab import contracts
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port

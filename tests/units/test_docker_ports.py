@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.cli import docker_plugin
-from resolver.cli.docker_ports import arguments, ports
+from resolver.cli.docker_ports import arguments
+from resolver.host.engine_messages import taken_ports
 from resolver.portspec import parse
 
 IN_USE = "address already in use"
@@ -171,7 +172,7 @@ RECORDED = [
 
 @pytest.mark.parametrize(("message", "found"), RECORDED)
 def test_the_port_of_a_recorded_message(message: str, found: tuple[str, ...]) -> None:
-    assert ports(message) == found
+    assert taken_ports(message) == found
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_the_port_of_a_recorded_message(message: str, found: tuple[str, ...]) ->
     ],
 )
 def test_what_is_about_no_taken_port(message: str) -> None:
-    assert ports(message) == ()
+    assert taken_ports(message) == ()
 
 
 @given(
@@ -212,7 +213,7 @@ def test_every_port_is_one_of_the_grammar(
             "TCP", transport.upper()
         ),
     ):
-        [request] = parse(ports(message))
+        [request] = parse(taken_ports(message))
         assert (request.port, request.transport) == (port, transport)
         assert request.address == (
             {"0.0.0.0": None, "[::]": None}.get(address, address.strip("[]"))

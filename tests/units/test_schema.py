@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resolver.cli.schema import SHAPES, title_of
+from resolver.cli.schema import SHAPES, schema_of
 from tests.lab import npm
 from tests.lab.cli import Run, ultra
 from tests.lab.contracts import check, validator
@@ -23,7 +23,7 @@ EXAMPLE = ROOT / "examples" / "ultra-ports.toml"
 
 def test_every_envelope_has_one() -> None:
     listed = [line.split() for line in ultra("schema").stdout.splitlines()]
-    assert [tuple(each) for each in listed] == [(name, title_of(name)) for name in SHAPES]
+    assert [tuple(each) for each in listed] == [(name, schema_of(name)["title"]) for name in SHAPES]
     for name in SHAPES:
         run = ultra("schema", name)
         assert run.status == 0
@@ -35,7 +35,7 @@ def test_no_envelope_is_without_one() -> None:
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "resolver").rglob("*.py"))
     named = re.compile(r'"(ultra-ports\.[a-z-]+/\d+)"')
     made = {found for text in sources for found in named.findall(text)}
-    assert made == {*map(title_of, SHAPES)} - {"ultra-ports.toml"}
+    assert made == {schema_of(name)["title"] for name in SHAPES} - {"ultra-ports.toml"}
 
 
 @pytest.mark.parametrize(
