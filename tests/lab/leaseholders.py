@@ -27,7 +27,7 @@ from resolver.leases.store import open_store
 from resolver.model import PortNumber, Transport
 
 if TYPE_CHECKING:
-    from resolver.leases.model import Lease
+    from resolver.leases.model import Lease, Owner
     from resolver.protocols import LeaseStore
 
 SCOPE = "host:crowd"
@@ -46,12 +46,7 @@ def take_and_give(state: Path, acquires: int, number: int) -> None:
         assert time.monotonic() < deadline, f"only {done} of {acquires} acquires"
         ports = dice.sample(PORTS, dice.choice((1, 1, 2)))
         try:
-            leases = store.acquire(
-                [
-                    Claim(SCOPE, PortNumber(port), Transport.TCP, None, f"s{number}", "p", "", me)
-                    for port in ports
-                ]
-            )
+            leases = store.acquire([claim(port, f"s{number}", me) for port in ports])
         except (ReservedError, StoreError) as error:
             assert isinstance(error, ReservedError) or "is busy" in str(error), error
             continue
@@ -127,8 +122,13 @@ def crowd(state: Path, processes: int, acquires: int, kills: int) -> dict[str, o
     failures = [each.read_text(encoding="utf-8") for each in state.glob("failed.*")]
     store = open_store(os.environ, state)
     left = [lease.port for lease in store.leases(SCOPE)]
-    reclaimed = len(store.prune())
-    return {"failures": failures, "left": left, "killed": killed, "reclaimed": reclaimed}
+    store.prune()
+    free = len(store.acquire([claim(port, "last", myself(here(os.environ))) for port in PORTS]))
+    return {"failures": failures, "left": left, "killed": killed, "free": free}
+
+
+def claim(port: int, service: str, me: Owner) -> Claim:
+    return Claim(SCOPE, PortNumber(port), Transport.TCP, None, service, "p", "", me)
 
 
 def main() -> None:

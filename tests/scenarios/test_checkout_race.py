@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from dotenv import dotenv_values
 
 from tests.lab.cli import ultra
 from tests.lab.ports import free_range
-from tests.lab.processes import ROOT
+from tests.lab.processes import PACKAGES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +43,15 @@ def places(checkouts: Checkouts) -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.xdist_group("crowd")
 def test_no_port_is_given_twice_and_no_lease_is_lost(places: list[Path]) -> None:
-    argv = [sys.executable, "-m", "tests.lab.checkout_race", f"--kills={KILLS}", *map(str, places)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    argv = [sys.executable, "-S", "-m", "tests.lab.checkout_race", f"--kills={KILLS}"]
+    done = subprocess.run(
+        [*argv, *map(str, places)],
+        env={**os.environ, "PYTHONPATH": PACKAGES},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
 

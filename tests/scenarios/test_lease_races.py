@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.processes import ROOT
+from resolver.leases.owner import here
+from resolver.leases.state import COPIES, LEDGER
+from resolver.leases.stores.ledger import Ledger
+from tests.lab.leaseholders import PORTS
+from tests.lab.processes import PACKAGES
 from tests.lab.redis import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PROCESSES, ACQUIRES, KILLS = 64, 50, 20
 
@@ -36,10 +41,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_no_port_is_given_out_twice_and_no_lease_is_lost(store: str, tmp_path: Path) -> None:
     words = {"processes": PROCESSES, "acquires": ACQUIRES, "kills": KILLS}
     options = [word for name, number in words.items() for word in (f"--{name}", str(number))]
-    argv = [sys.executable, "-m", "tests.lab.leaseholders", "--store", store]
+    argv = [sys.executable, "-S", "-m", "tests.lab.leaseholders", "--store", store]
     done = subprocess.run(
         [*argv, "--state", str(tmp_path), *options],
-        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         timeout=110,
@@ -49,3 +54,7 @@ def test_no_port_is_given_out_twice_and_no_lease_is_lost(store: str, tmp_path: P
     assert result["failures"] == []
     assert result["left"] == []
     assert result["killed"] == KILLS
+    assert result["free"] == len(PORTS), "nothing is kept by the dead"
+    for path in filter(Path.exists, (tmp_path / LEDGER, tmp_path / COPIES[0])):
+        with Ledger(path, here({}))._database.reading() as database:  # noqa: SLF001
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
