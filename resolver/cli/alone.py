@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 
 from resolver import api
 from resolver.cli import options
-from resolver.cli.output import NOTHING_HELD, say, show
+from resolver.cli.output import NOTHING_HELD, ask, say, show
 from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.model import Whose
@@ -37,7 +36,7 @@ def chosen() -> list[str]:
     )
     if not found.ports:
         raise typer.Exit
-    while words := _typed():
+    while words := ask("free which? (a PORT, or several; Enter: none)").split():
         try:
             ports = [each for each in words if not each.startswith("-")]
             names.wanted(ports, assigned.current, to_end=True)
@@ -46,11 +45,6 @@ def chosen() -> list[str]:
         else:
             return ["resolve", *words]
     raise typer.Exit
-
-
-def _typed() -> list[str]:
-    print("free which? (a PORT, or several; Enter: none) ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().split()
 
 
 def _is_strange(port: PortReport) -> bool:

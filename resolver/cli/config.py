@@ -55,25 +55,21 @@ def config(
 
 def _variables(project: Project) -> Iterator[Row]:
     for name, setting in SETTINGS.items():
-        what = setting.description
         given = os.environ.get(name, "").strip()
-        origin = _ENVIRONMENT if given else _DEFAULT
+        shown, origin = given or setting.default, _ENVIRONMENT if given else _DEFAULT
         if name == STATE_VARIABLE:
-            yield _state(project, what)
+            shown, origin = _state(project)
         elif name == STORE_VARIABLE:
             shown = hidden_password(given) or "the ledger in the state directory"
-            yield Row(name, shown, origin, what)
         elif name == HOST_VARIABLE:
-            yield Row(name, given or "made of the machine-id", origin, what)
-        else:
-            yield Row(name, given or setting.default, origin, what)
+            shown = given or "made of the machine-id"
+        yield Row(name, shown, origin, setting.description)
 
 
-def _state(project: Project, what: str) -> Row:
+def _state(project: Project) -> tuple[str, str]:
     found = state_directory(os.environ, lambda: project.root)
     origin = _ENVIRONMENT if found.origin == STATE_VARIABLE else found.origin
-    value = f"none: {found.reason}" if found.reason else str(found.path)
-    return Row(STATE_VARIABLE, value, origin, what)
+    return f"none: {found.reason}" if found.reason else str(found.path), origin
 
 
 def _project(project: Project) -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -117,8 +116,7 @@ def _toml(lines: Iterable[NamedPort]) -> Iterator[str]:
 def _write(path: Path, text: str) -> None:
     """Makes the file; one that is there, and a link, stays as it is."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+        with path.open("x", encoding="utf-8") as new:
             new.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -17,7 +17,7 @@ from resolver.project.probe import read_probe
 from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from resolver.project.model import Probe
 
@@ -137,6 +137,17 @@ def policy(*, no_docker: bool = False, **given: Any) -> dict[str, Any]:  # noqa:
     unit["docker_timeout"] = "docker_timeout_seconds"
     fields = {unit.get(name, name): each for name, each in given.items()}
     return {"use_docker": not no_docker, "rerun_command": command_line(), **fields}
+
+
+def refuse(objections: Mapping[str, object]) -> None:
+    """Refuses what makes no sense together.
+
+    Raises:
+        UsageError: the first objection that holds.
+    """
+    for said, holds in objections.items():
+        if holds:
+            raise UsageError(said)
 
 
 def probe(text: str) -> Probe | None:

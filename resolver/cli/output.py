@@ -59,6 +59,17 @@ def say(messages: Iterable[str], hint: str = "") -> None:
         print(fit(line), file=sys.stderr, flush=True)
 
 
+def ask(question: str) -> str:
+    """What somebody types behind a question on stderr; without its line's end nobody did."""
+    print(f"{question} ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def is_yes(answer: str) -> bool:
+    """Whether it agrees; everything else does not."""
+    return answer.strip().lower() in {"y", "yes"}
+
+
 def terminal_width(stream: TextIO) -> int | None:
     """The columns of a terminal; COLUMNS, where it is set, has the last word."""
     if not stream.isatty():

@@ -78,14 +78,14 @@ def resolve(
 
     Frees the ports, and proves it by binding them.
     """  # noqa: D415, D301 - a help text
-    _check(
+    named = file or profile or project
+    options.refuse(
         {
-            "-f, --profile and --project go with --compose": bool(file or profile or project)
-            and not compose,
+            "-f, --profile and --project go with --compose": named and not compose,
             "--mine and --anybody contradict each other": mine and anybody,
             "--json and --plan-out - both want stdout": json and plan_out == files.STREAM,
             "--stale finds the ports itself": stale
-            and bool(ports or everything or compose or plan_out),
+            and (ports or everything or compose or plan_out),
             "--yes goes with --stale": yes and not stale,
         }
     )
@@ -161,17 +161,6 @@ def _allocated(
     return with_nearest(report, held, use_docker=policy["use_docker"], runs=runs)
 
 
-def _check(objections: dict[str, bool]) -> None:
-    """Refuses options that make no sense together.
-
-    Raises:
-        UsageError: the first objection that holds.
-    """
-    for said, holds in objections.items():
-        if holds:
-            raise UsageError(said)
-
-
 def who(
     ports: options.Ports = None,
     json: options.Json = False,
@@ -194,7 +183,7 @@ def who(
     Says who holds the ports, what would bring them back, and what would free them.
     Touches nothing.
     """  # noqa: D415, D301 - a help text
-    _check({"--stale finds the ports itself": stale and bool(ports)})
+    options.refuse({"--stale finds the ports itself": stale and ports})
     policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
     report = api.stale(**policy) if stale else api.who(*options.wanted(ports), **policy)
     show(

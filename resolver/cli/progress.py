@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import fit, say, style, terminal_width
+from resolver.cli.output import ask, fit, is_yes, say, style, terminal_width
 from resolver.model import KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way
@@ -72,9 +72,8 @@ class Terminal:
         self._line.clear()
         print(fit(before(step, holders, style())), file=sys.stderr)
         ends = "End" if isinstance(step, KillStep) else "Stop"
-        print(f"{ends} it? [y/N] ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline()
-        if answer.strip().lower() in {"y", "yes"}:
+        answer = ask(f"{ends} it? [y/N]")
+        if is_yes(answer):
             return ""
         return "you said no" if answer else "nobody answered"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resolver import api
-from resolver.cli.output import say, show
+from resolver.cli.output import ask, is_yes, say, show
 from resolver.errors import StateChangedError
 from resolver.stale import left_behind
 
@@ -58,8 +58,7 @@ def _is_agreed(still: Report, *, quiet: bool) -> bool:
     if not quiet:
         show(still, json=False, quiet=False, verbose=False)
     ports = ", ".join(str(port.request) for port in still.ports)
-    print(f"end what holds {ports}? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+    if is_yes(ask(f"end what holds {ports}? [y/N]")):
         return True
     say(["nothing was ended"])
     if not quiet:  # it is on the screen

@@ -152,9 +152,7 @@ def _check(
             in {waiting.Until.FREE, waiting.Until.MINE},
             f"{whose} is only asked for a connection": probe,
         }
-    for said, holds in objections.items():
-        if holds:
-            raise UsageError(said)
+    options.refuse(objections)
 
 
 def _conditions(

@@ -11,6 +11,7 @@ from resolver.json_text import Envelope, entry
 from resolver.model import PortRequest
 from resolver.report.escape import escape
 from resolver.report.events import timestamp
+from resolver.report.holders import holder_name
 from resolver.report.machine import HolderEntry, holder
 from resolver.report.style import wrapped
 from resolver.report.table import columns
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     # Values of a room above, which are looked at and never made here
     from resolver.health.model import Answer, HealthReport, ServiceHealth, Target
-    from resolver.model import Holder
     from resolver.project.model import Probe
 
 _HEADERS = ("SERVICE", "PORT", "LEVEL", "HEALTH", "HOLDER", "ANSWER")
@@ -103,18 +103,9 @@ def _row(service: ServiceHealth) -> tuple[str, ...]:
 
 
 def _holders(service: ServiceHealth) -> str:
-    names = dict.fromkeys(_name(each.holder) for each in service.holders)
+    names = dict.fromkeys(holder_name(each.holder) for each in service.holders)
     said = escape(", ".join(names), _WIDEST)
     return f"{said} (a stranger)" if service.belongs == "stranger" else said
-
-
-def _name(holder: Holder) -> str:
-    """A holder in a few words, as anybody may have named it."""
-    if holder.container is not None:
-        return f"container {holder.container.name}"
-    if holder.master is not None:
-        return str(holder.master)
-    return "hidden" if holder.hidden else "the kernel" if holder.kernel else "?"
 
 
 def _answer(answers: Iterable[Answer]) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from resolver.compose.launch import Launch
     from resolver.compose.proof import PortProof
-    from resolver.model import Report
     from resolver.report.style import TextStyle
 
 _HEADERS = ("SERVICE", "PORT", "TARGET", "CONTAINER", "ANSWERS", "HOW")
@@ -33,7 +32,9 @@ def text(launch: Launch, style: TextStyle) -> str:
     if launch.refusal and launch.freed is None:
         found = preflight.text(launch.preflight, style)
         return f"{found}\n\n{style.line(f'nothing was started: {launch.refusal}', '')}"
-    parts = [_warnings(launch, style), _story(launch.freed, style)]
+    warnings = [each for each in launch.preflight.findings if each.level == "warning"]
+    freed = stories(launch.freed.ports, style) if launch.freed else ""
+    parts = [preflight.findings_text(launch.preflight, warnings, style), freed]
     if launch.refusal:
         parts.append(style.line(f"nothing was started: {launch.refusal}", ""))
     elif launch.dry_run:
@@ -47,20 +48,9 @@ def text(launch: Launch, style: TextStyle) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _warnings(launch: Launch, style: TextStyle) -> str:
-    found = [each for each in launch.preflight.findings if each.level == "warning"]
-    return preflight.findings_text(launch.preflight, found, style)
-
-
-def _story(report: Report | None, style: TextStyle) -> str:
-    return "" if report is None else stories(report.ports, style)
-
-
 def _table(launch: Launch, style: TextStyle) -> str:
     rows = list(map(_row, launch.checked))
-    return columns(
-        _HEADERS, rows, width=style.width, painted={_HEADERS.index("ANSWERS"): style.state}
-    )
+    return columns(_HEADERS, rows, width=style.width, painted={"ANSWERS": style.state})
 
 
 def _failure(launch: Launch, style: TextStyle) -> Iterator[str]:
@@ -70,7 +60,7 @@ def _failure(launch: Launch, style: TextStyle) -> Iterator[str]:
         return
     labels = ", ".join(str(port.request) for port in launch.taken_by.ports)
     yield style.line(f"{failed}: {labels} was taken in between", "")
-    yield _story(launch.taken_by, style)
+    yield stories(launch.taken_by.ports, style)
 
 
 def _verdict(launch: Launch, style: TextStyle) -> str:
@@ -145,15 +135,11 @@ def envelope(launch: Launch) -> UpEnvelope:
         launch,
         command="up",
         preflight=preflight.body(launch.preflight),
-        resolved=_ports(launch.freed),
+        resolved=ports(launch.freed) if launch.freed else [],
         compose=compose,
-        taken_by=_ports(launch.taken_by),
+        taken_by=ports(launch.taken_by) if launch.taken_by else [],
         ports=[_checked(each) for each in launch.checked],
     )
-
-
-def _ports(report: Report | None) -> list[PortEntry]:
-    return [] if report is None else ports(report)
 
 
 def _checked(each: PortProof) -> PortProofEntry:

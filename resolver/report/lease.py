@@ -13,7 +13,9 @@ _DAY = "%Y-%m-%d %H:%M:%S"
 
 def whose(lease: Lease) -> str:
     """Whose it is: `api of project shop (/srv/shop) by process 4711 until 2026-11-23 08:00:00`."""
-    return f"{service(lease)}{_by(lease)}{_until(lease)}"
+    by = f" by process {lease.owner.pid}" if lease.owner else ""
+    until = "" if lease.expires_at is None else f" until {when(lease.expires_at)}"
+    return f"{service(lease)}{by}{until}"
 
 
 def service(of: Lease | Claim) -> str:
@@ -30,11 +32,3 @@ def when(epoch_seconds: float | None) -> str:
         return time.strftime(_DAY, time.localtime(epoch_seconds))
     except (OverflowError, OSError, ValueError):  # a time that no calendar has
         return "in the far future"
-
-
-def _by(lease: Lease) -> str:
-    return f" by process {lease.owner.pid}" if lease.owner else ""
-
-
-def _until(lease: Lease) -> str:
-    return f" until {when(lease.expires_at)}" if lease.expires_at is not None else ""

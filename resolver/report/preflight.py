@@ -137,7 +137,7 @@ def _table(preflight: Preflight, style: TextStyle) -> str:
         return style.state(state) if state in _COLOURED else state
 
     rows = [_row(entry, reports) for entry in preflight.entries]
-    return columns(_HEADERS, rows, width=style.width, painted={_HEADERS.index("STATE"): coloured})
+    return columns(_HEADERS, rows, width=style.width, painted={"STATE": coloured})
 
 
 def _row(entry: EntryReport, reports: Mapping[PortRequest, PortReport]) -> tuple[str, ...]:

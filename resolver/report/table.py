@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from resolver.report.escape import escape
@@ -22,7 +23,7 @@ def columns(
     rows: Sequence[Sequence[str]],
     *,
     width: int | None = None,
-    painted: Mapping[int, Callable[[str], str]] | None = None,
+    painted: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
 ) -> str:
     """A listing of one-line texts: a header and a line for each row.
 
@@ -32,18 +33,15 @@ def columns(
         headers: one for each column.
         rows: as many cells each.
         width: in columns of a terminal, to which it is cut; None cuts nothing.
-        painted: by the number of a column, what puts its cells in colour.
+        painted: by the header of a column, what puts its cells in colour.
     """
     from tabulate import tabulate
 
     fitted = rows if width is None else _fitted(headers, rows, width)
     if fitted is None:
         return "\n".join(wrapped(_record(headers, row), width, most=_MOST) for row in rows)
-    paint = painted or {}
-    cells = [
-        [paint[number](cell) if number in paint else cell for number, cell in enumerate(row)]
-        for row in fitted
-    ]
+    paints = [painted.get(header, str) for header in headers]
+    cells = [[paint(cell) for paint, cell in zip(paints, row, strict=True)] for row in fitted]
     text = tabulate([headers, *cells], tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
