@@ -14,6 +14,7 @@ from msgspec import Struct
 from resolver import verify
 from resolver.host import jobs
 from resolver.host.identity import is_alive
+from resolver.host.processes import children
 from resolver.model import KillStep
 from resolver.programs import is_fork, is_interactive, is_shell
 from resolver.settings import SHELL_SECONDS, WATCH_INTERVAL_SECONDS
@@ -68,9 +69,9 @@ class ShellJob(Struct, frozen=True):
             return False
         if self.controls:
             return self.in_foreground and not jobs.has_terminal(self.shell.pid)
-        children = jobs.children(self.shell.pid)
-        if children:
-            return any(pid not in earlier for pid in children)
+        running = children(self.shell.pid)
+        if running:
+            return any(pid not in earlier for pid in running)
         return self.is_fork or not is_interactive(self.shell)
 
 

@@ -10,7 +10,6 @@ manager's business. Where it only may be for it, that is said, and stops nothing
 from __future__ import annotations
 
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 from resolver.classify import circus, monit, pm2, supervise, supervisord, systemd
 from resolver.errors import CommandFailedError, TimedOutError
 from resolver.gather.processes import described
+from resolver.host.files import namespace_of
 from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
 from resolver.managed import classification
@@ -27,7 +27,7 @@ from resolver.programs import ENGINES, SYSTEM
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from resolver.model import Classification, Holder, Pid, Process
+    from resolver.model import Classification, Holder, Process
     from resolver.protocols import CommandRunner
     from resolver.waiting import Waiting
 
@@ -147,14 +147,6 @@ def _commands(each: Classification) -> tuple[Command, ...]:
 
 def _keepers() -> tuple[Process, ...]:
     """Every supervisor that runs here; one in a container has its files elsewhere."""
-    ours = _mounts("self")
-    found = (pid for pid in pids() if _ask_of(name_of(pid)) and _mounts(pid) == ours)
+    ours = namespace_of("self", "mnt")
+    found = (pid for pid in pids() if _ask_of(name_of(pid)) and namespace_of(pid, "mnt") == ours)
     return described(identified(found)) if ours else ()
-
-
-def _mounts(pid: Pid | str) -> Path | None:
-    """The mount namespace of a process (namespaces(7)); None where that is hidden."""
-    try:
-        return Path(f"/proc/{pid}/ns/mnt").readlink()
-    except OSError:
-        return None

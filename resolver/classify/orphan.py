@@ -14,10 +14,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.host.engine_client import socket_path
+from resolver.host.files import namespace_of
 from resolver.host.identity import age_seconds
 from resolver.host.peer import listener_pid
 from resolver.host.podman import NAME
-from resolver.host.processes import descendants, network_of, pids
+from resolver.host.processes import descendants, pids
 from resolver.model import Classification, Kind
 from resolver.programs import ENGINES, FORWARDERS, OUTLIVING, PROXY, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -83,10 +84,10 @@ def _is_of_this_root(proxy: Process) -> bool:
 def _neighbours(proxy: Process) -> bool:
     """Whether anybody but rootlessport lives in the network namespaces that it forwards to."""
     family = {proxy.pid, *descendants(proxy.pid)}
-    theirs = set(map(network_of, family)) - {network_of("self")}
-    if not theirs or None in theirs:
+    theirs = {namespace_of(pid, "net") for pid in family} - {namespace_of("self", "net")}
+    if not theirs or "" in theirs:
         return True
-    return any(network_of(pid) in theirs for pid in pids() if pid not in family)
+    return any(namespace_of(pid, "net") in theirs for pid in pids() if pid not in family)
 
 
 def _is_settled(proxy: Process) -> bool:

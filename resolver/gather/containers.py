@@ -17,7 +17,7 @@ from resolver.errors import EngineError, StateChangedError
 from resolver.gather.engines import own_container_id
 from resolver.host.engine_client import EngineClient
 from resolver.json_text import convert
-from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport
+from resolver.model import ANY_IPV4, ANY_IPV6, Binding, Container, PortNumber, Transport, meets_any
 from resolver.model.compose_labels import PREFIX, PROJECT
 
 if TYPE_CHECKING:
@@ -234,9 +234,7 @@ def _matching(
 
 
 def _wanted(bindings: Iterable[Binding], requests: Collection[PortRequest] | None) -> bool:
-    if requests is None:
-        return any(True for _ in bindings)
-    return any(request.meets(binding) for binding in bindings for request in requests)
+    return any(meets_any(requests, binding) for binding in bindings)
 
 
 def container_of(

@@ -12,11 +12,11 @@ from resolver.gather.engines import container_id_in
 from resolver.gather.machines import machine_above
 from resolver.gather.podman import conmons_container
 from resolver.host import trust
-from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState
+from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState, meets_any
 from resolver.programs import ENGINES, FORWARDERS, known_as
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from resolver.model import PortRequest, Process, ProcessIdentity, Redirect, Snapshot, Socket
 
@@ -45,8 +45,7 @@ def holders(snapshot: Snapshot, requests: Sequence[PortRequest] | None) -> tuple
         found.extend(
             Holder(binding, SocketState.PUBLISHED, container=container)
             for binding in container.published
-            if (binding not in covered or container.engine in away)
-            and _requested(binding, requests)
+            if (binding not in covered or container.engine in away) and meets_any(requests, binding)
         )
     if requests is not None:
         found.extend(_redirected(requests, snapshot, found))
@@ -63,14 +62,14 @@ def _redirected(
 ) -> list[Holder]:
     """Ports that a NAT rule captures, where no container or forwarder explains the rule."""
     explained = {
-        (holder.binding.transport, holder.binding.port)
+        holder.binding.transport_port
         for holder in found
         if _is_vouched_for(holder.container)
         or any(known_as(each, FORWARDERS | ENGINES) for each in holder.processes)
     }
     # The engine takes its rule away with each end; what was listed may have been from before it.
     between_runs = {
-        (holder.binding.transport, holder.binding.port)
+        holder.binding.transport_port
         for holder in found
         if holder.container and holder.container.state == "restarting"
     }
@@ -121,15 +120,11 @@ def _receiving(rule: Redirect, snapshot: Snapshot) -> Container | None:
     return _inhabited(process.cgroups, {process.uid}, snapshot) or _machine([process], snapshot)
 
 
-def _requested(binding: Binding, requests: Sequence[PortRequest] | None) -> bool:
-    return requests is None or any(request.meets(binding) for request in requests)
-
-
 def _by_binding(sockets: Iterable[Socket]) -> dict[Binding, list[Socket]]:
-    found: dict[Binding, list[Socket]] = {}
+    found: dict[Binding, list[Socket]] = defaultdict(list)
     for entry in sockets:
         if entry.state is not SocketState.CLOSING:
-            found.setdefault(entry.binding, []).append(entry)
+            found[entry.binding].append(entry)
     return found
 
 
@@ -300,13 +295,13 @@ def _may_be_of(container: Container, uids: Collection[int | None]) -> bool:
 def _without_connections(found: list[Holder]) -> Iterator[Holder]:
     """Drops connections where somebody else holds the port: they are not what is in the way."""
     serving = {
-        (holder.binding.transport, holder.binding.port)
+        holder.binding.transport_port
         for holder in found
         if holder.state in _HOLDING or holder.state is SocketState.PUBLISHED
     }
     for holder in found:
-        key = (holder.binding.transport, holder.binding.port)
-        if holder.state is not SocketState.CONNECTED or key not in serving:
+        is_use = holder.state is SocketState.CONNECTED
+        if not (is_use and holder.binding.transport_port in serving):
             yield holder
 
 
@@ -322,7 +317,7 @@ def _with_their_own_holds(found: Iterable[Holder]) -> Iterator[Holder]:
     )
     for holder in found:
         others = {SocketState.LISTENING: bound, SocketState.BOUND: listening}.get(holder.state, {})
-        beside = others.get(_port(holder), [])
+        beside = others.get(holder.binding.transport_port, [])
         if holder.state is SocketState.LISTENING:
             held = (each.inodes for each in beside if _are_among(each, holder))
             yield replace(holder, inodes=holder.inodes.union(*held))
@@ -330,15 +325,11 @@ def _with_their_own_holds(found: Iterable[Holder]) -> Iterator[Holder]:
             yield holder
 
 
-def _by_port(found: Iterable[Holder]) -> dict[object, list[Holder]]:
-    by_port = defaultdict(list)
+def _by_port(found: Iterable[Holder]) -> Mapping[object, list[Holder]]:
+    by_port: dict[object, list[Holder]] = defaultdict(list)
     for each in found:
-        by_port[_port(each)].append(each)
+        by_port[each.binding.transport_port].append(each)
     return by_port
-
-
-def _port(holder: Holder) -> object:
-    return holder.binding.transport, holder.binding.port
 
 
 def _are_among(few: Holder, many: Holder) -> bool:

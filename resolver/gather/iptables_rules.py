@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from resolver.gather.packet_rules import Destination
 
 _TABLES = ("nat", "mangle")
-_BUILT_IN = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 _HOOKS = ("PREROUTING", "OUTPUT")  # where packets for this machine begin: others', and its own
 _SENDING = {"DNAT", "REDIRECT", "TPROXY", "NETMAP"}
 _LEAVING = {"ACCEPT", "DROP"}

@@ -14,9 +14,11 @@ from resolver.errors import StateChangedError
 from resolver.gather.engines import in_container, own_container_id
 from resolver.gather.processes import ancestors_of
 from resolver.host.engine_client import socket_path
+from resolver.host.files import namespace_of
 from resolver.host.identity import identify, proc_is_ours
 from resolver.host.peer import listener_pid
-from resolver.host.processes import name_of, network_of
+from resolver.host.processes import name_of
+from resolver.model import meets_any
 from resolver.programs import ENGINES, RELAYS
 
 if TYPE_CHECKING:
@@ -86,8 +88,8 @@ def is_engine_of_ours(path: str) -> bool:
 def _shares_ours(pid: Pid) -> bool | None:
     if not proc_is_ours():
         return None
-    ours, its = network_of("self"), network_of(pid)
-    if ours is None or its is None:
+    ours, its = namespace_of("self", "net"), namespace_of(pid, "net")
+    if not (ours and its):
         return None
     if its == ours:
         return True
@@ -95,7 +97,8 @@ def _shares_ours(pid: Pid) -> bool | None:
         above = [each.pid for each in ancestors_of(identify(pid))]
     except StateChangedError:
         return None
-    return any(network_of(each) == ours for each in above if name_of(each) == "rootlesskit")
+    above = [each for each in above if name_of(each) == "rootlesskit"]
+    return any(namespace_of(each, "net") == ours for each in above)
 
 
 def _far_away(endpoint: str) -> str | None:
@@ -130,7 +133,6 @@ def _missing(
         for container in containers
         if container.state == "running"
         for binding in container.published
-        if binding not in here
-        and (requests is None or any(request.meets(binding) for request in requests))
+        if binding not in here and meets_any(requests, binding)
     ]
     return f"{missing[0]} is published, and has no socket here" if missing else None

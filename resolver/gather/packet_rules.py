@@ -193,11 +193,10 @@ def _general(found: _Sent, request: PortRequest) -> Iterator[str]:
 
 
 class _Sent(Struct, frozen=True):
-    """The rule that names the port, the one that sends it, and the addresses that it is about."""
+    """The rule that names the port, and the one that sends it."""
 
     named: Rule
     last: Rule
-    addresses: frozenset[Address]
 
 
 class _Chain:
@@ -259,7 +258,7 @@ class _Traversal:
             behind = met if rule.accepts or rule.targets else _NOWHERE
             if rule.targets:
                 named = next((each for each in (*way, rule) if each.names_ports), rule)
-                found.append(_Sent(named, rule, met))
+                found.append(_Sent(named, rule))
             elif rule.jump and len(way) < _DEEPEST:
                 behind = self._through(rule.jump, request, met, (*way, rule), found)
             if rule.certain:

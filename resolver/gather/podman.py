@@ -234,11 +234,9 @@ def _container(
     account: Account | None,
 ) -> Container:
     """One container. No address means all of both families: what has its socket here counts."""
-    seen = {(each.transport, each.port) for each in bindings}
+    seen = {each.transport_port for each in bindings}
     published = (
-        each
-        for each in _published(row)
-        if each in bindings or (each.transport, each.port) not in seen
+        each for each in _published(row) if each in bindings or each.transport_port not in seen
     )
     labels = (details.config and details.config.labels) or {}
     # another user's say which unit of that user's it is, and not to whom of ours it belongs

@@ -9,8 +9,9 @@ import psutil
 
 from resolver.errors import StateChangedError
 from resolver.gather.in_flight import keepers
-from resolver.host.files import status_words, text_of
+from resolver.host.files import link_of, namespace_of, status_words, text_of
 from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
+from resolver.host.machine import INITIAL_PID_NAMESPACE
 from resolver.model import Pid, Process, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _DELETED = " (deleted)"
 _T = TypeVar("_T")
 _CAP_SYS_PTRACE = 19
-_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of linux/proc_ns.h
 
 
 def blind_spot(ownerless: Collection[int]) -> str:
@@ -42,10 +42,7 @@ def blind_spot(ownerless: Collection[int]) -> str:
 
 def _sees_everybody() -> bool:
     """Whether this is the machine's first PID namespace, which has every process."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
-    except OSError:
-        return False
+    return namespace_of("self", "pid") == INITIAL_PID_NAMESPACE
 
 
 def own_line() -> tuple[ProcessIdentity, ...]:
@@ -183,10 +180,7 @@ def _folder(path: str) -> str | None:
 
 def _deleted_folder(pid: Pid) -> str | None:
     """The working directory that was deleted (proc_pid_cwd(5)); None where it was not."""
-    try:
-        path = os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        return None
+    path = link_of(f"/proc/{pid}/cwd")
     return path.removesuffix(_DELETED) if path.endswith(_DELETED) else None
 
 
@@ -206,10 +200,7 @@ def _cgroups(pid: Pid) -> tuple[str, ...]:
 
 def _on_terminal(pid: Pid) -> bool:
     """Whether descriptor 0 is a terminal (pts(4), console(4))."""
-    try:
-        return os.readlink(f"/proc/{pid}/fd/0").startswith(("/dev/pts/", "/dev/tty"))
-    except OSError:
-        return False
+    return link_of(f"/proc/{pid}/fd/0").startswith(("/dev/pts/", "/dev/tty"))
 
 
 def _signalable(pid: Pid) -> bool:

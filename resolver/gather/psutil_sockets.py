@@ -14,7 +14,16 @@ from msgspec.structs import replace
 
 from resolver.host.descriptors import socket_facts
 from resolver.host.identity import identified
-from resolver.model import ANY_IPV6, Binding, Pid, PortNumber, Socket, SocketState, Transport
+from resolver.model import (
+    ANY_IPV6,
+    Binding,
+    Pid,
+    PortNumber,
+    Socket,
+    SocketState,
+    Transport,
+    meets_any,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,9 +50,7 @@ def list_sockets(
             connections or entry.binding.transport is Transport.UDP
         ):
             continue
-        if requests is None or any(
-            request.meets(entry.binding, v6only=entry.v6only) for request in requests
-        ):
+        if meets_any(requests, entry.binding, v6only=entry.v6only):
             found[entry.binding, entry.state, entry.peer, entry.inode] = entry
     return tuple(sorted(found.values(), key=lambda entry: (entry.binding, entry.inode)))
 
@@ -54,12 +61,12 @@ def _with_v6only(entries: list[Socket]) -> Iterator[Socket]:
     They could not both be there otherwise, but for SO_REUSEPORT; then the next round shows it.
     """
     on_ipv4 = {
-        (entry.binding.transport, entry.binding.port)
+        entry.binding.transport_port
         for entry in entries
         if entry.state in _SERVING and ":" not in entry.binding.address
     }
     for entry in entries:
-        both = (entry.binding.transport, entry.binding.port) in on_ipv4
+        both = entry.binding.transport_port in on_ipv4
         yield replace(entry, v6only=True) if both and entry.binding.address == ANY_IPV6 else entry
 
 

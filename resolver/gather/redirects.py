@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from resolver.errors import CommandFailedError
 from resolver.gather import iptables_rules, nftables_rules
 from resolver.gather.packet_rules import captured
-from resolver.host.files import text_of
+from resolver.host.files import link_of, text_of
 from resolver.host.netfilter import nat_rules
 from resolver.host.routes import addresses_of
 from resolver.model import Redirect, Transport
@@ -186,10 +186,7 @@ def _tools(there: NatRules) -> Iterator[str]:
 
 def _default_backend(tool: str) -> str:
     """Which one the plain name means, `legacy` or `nft` (update-alternatives(1)); "" if unknown."""
-    try:
-        path = os.readlink(f"/etc/alternatives/{tool}-save")
-    except OSError:
-        return ""
+    path = link_of(f"/etc/alternatives/{tool}-save")
     return os.path.basename(path).removeprefix(f"{tool}-").removesuffix("-save")
 
 

@@ -11,30 +11,34 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from resolver.host.netlink import attributes, dump
-from resolver.model import Binding, PortNumber, PortRequest, Socket, SocketState, Transport
+from resolver.host import netlink
+from resolver.model import (
+    Binding,
+    PortNumber,
+    PortRequest,
+    Socket,
+    SocketState,
+    Transport,
+    meets_any,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
+# linux/inet_diag.h
 _ATTRIBUTE_V6ONLY, _ATTRIBUTE_CGROUP_ID = 11, 21
 _ATTRIBUTE_INFO = 2  # INET_DIAG_INFO
 _WITH_INFO = 1 << (_ATTRIBUTE_INFO - 1)
 _BYTES, _COUNTS = slice(120, 136), struct.Struct("=QQ")  # tcpi_bytes_acked, tcpi_bytes_received
-_REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
+_REQUEST = struct.Struct("=BBBxI2s2s16s16sI8s")
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
 _PORT = slice(4, 6)  # in inet_diag_msg
-_NO_COOKIE = 0xFFFFFFFF
 
 # net/tcp_states.h; BOUND_INACTIVE exists since Linux 6.8, and is reported as CLOSE
-_ESTABLISHED, _TIME_WAIT, _CLOSE, _LISTEN, _BOUND_INACTIVE = 1, 6, 7, 10, 13
-_ALL_STATES = 0xFFFFFFFF
+_CLOSE, _BOUND_INACTIVE = 7, 13
 _HOLDING = {
-    Transport.TCP: 1 << _LISTEN | 1 << _CLOSE | 1 << _BOUND_INACTIVE,
-    Transport.UDP: _ALL_STATES,
+    Transport.TCP: 1 << netlink.LISTEN | 1 << _CLOSE | 1 << _BOUND_INACTIVE,
+    Transport.UDP: netlink.ALL_STATES,
 }
 _PROTOCOLS = {Transport.TCP: socket.IPPROTO_TCP, Transport.UDP: socket.IPPROTO_UDP}
 _FEW = 8  # up to so many ports are asked for one by one
@@ -53,17 +57,14 @@ def list_sockets(
         OSError: this kernel or sandbox has no sock_diag; the portable way is left.
     """
     found: set[Socket] = set()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-        for transport in Transport:
-            ports = None
-            if requests is not None:
-                ports = {each.port for each in requests if each.transport == transport}
-            states = _ALL_STATES if connections else _HOLDING[transport]
-            for entry in _entries(netlink, transport, ports, states):
-                if requests is None or any(
-                    request.meets(entry.binding, v6only=entry.v6only) for request in requests
-                ):
-                    found.add(entry)
+    for transport in Transport:
+        ports = None
+        if requests is not None:
+            ports = {each.port for each in requests if each.transport == transport}
+        states = netlink.ALL_STATES if connections else _HOLDING[transport]
+        for entry in _entries(transport, ports, states):
+            if meets_any(requests, entry.binding, v6only=entry.v6only):
+                found.add(entry)
     return tuple(sorted(found, key=lambda entry: (entry.binding, entry.inode)))
 
 
@@ -76,42 +77,36 @@ def silent_connections() -> frozenset[int]:
         OSError: this kernel or sandbox has no sock_diag.
     """
     found = set()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            bodies = _dump(netlink, family, socket.IPPROTO_TCP, 0, 1 << _ESTABLISHED, _WITH_INFO)
-            for body in bodies:
-                info = dict(attributes(body, _MESSAGE.size)).get(_ATTRIBUTE_INFO, b"")
-                if len(info) >= _BYTES.stop and min(_COUNTS.unpack(info[_BYTES])) <= 1:
-                    found.add(_MESSAGE.unpack_from(body)[15])
+    established = 1 << netlink.ESTABLISHED
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in _ask(family, socket.IPPROTO_TCP, 0, established, _WITH_INFO):
+            info = dict(netlink.attributes(body, _MESSAGE.size)).get(_ATTRIBUTE_INFO, b"")
+            if len(info) >= _BYTES.stop and min(_COUNTS.unpack(info[_BYTES])) <= 1:
+                found.add(_MESSAGE.unpack_from(body)[15])
     return frozenset(found)
 
 
-def _entries(
-    netlink: socket.socket, transport: Transport, ports: Collection[int] | None, states: int
-) -> Iterator[Socket]:
+def _entries(transport: Transport, ports: Collection[int] | None, states: int) -> Iterator[Socket]:
     """Those whose port is wanted; the kernel ignores the filter for sockets that do not listen."""
     asked = [0] if ports is None or len(ports) > _FEW else sorted(ports)
     for family in (socket.AF_INET, socket.AF_INET6):
         for port in asked:
-            for body in _dump(netlink, family, _PROTOCOLS[transport], port, states):
+            for body in _ask(family, _PROTOCOLS[transport], port, states):
                 number = int.from_bytes(body[_PORT], "big")
                 if number and (ports is None or number in ports):
                     yield _socket(body, transport)
 
 
-def _dump(
-    netlink: socket.socket, family: int, protocol: int, port: int, states: int, extra: int = 0
-) -> Iterator[bytes]:
-    ports, anywhere = (port.to_bytes(2, "big"), b""), (b"", b"")
-    cookie = (_NO_COOKIE, _NO_COOKIE)
-    request = _REQUEST.pack(family, protocol, extra, states, *ports, *anywhere, 0, *cookie)
-    return dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
+def _ask(family: int, protocol: int, port: int, states: int, extra: int = 0) -> Iterator[bytes]:
+    ends = port.to_bytes(2, "big"), b"", b"", b""  # ports and addresses: none is any
+    request = _REQUEST.pack(family, protocol, extra, states, *ends, 0, netlink.NO_COOKIE)
+    return netlink.sock_diag(request)
 
 
 def _socket(body: bytes, transport: Transport) -> Socket:
     """One inet_diag_msg: ports in network order, the rest in the machine's own."""
     family, state, _, _, port, peer_port, source, peer, *_, uid, inode = _MESSAGE.unpack_from(body)
-    found = dict(attributes(body, _MESSAGE.size))
+    found = dict(netlink.attributes(body, _MESSAGE.size))
     v6only = found.get(_ATTRIBUTE_V6ONLY)
     cgroup = found.get(_ATTRIBUTE_CGROUP_ID)
     far = None
@@ -136,8 +131,8 @@ def _address(family: int, raw: bytes) -> str:
 
 def _state(state: int, inode: int, transport: Transport) -> SocketState:
     if transport is Transport.UDP:
-        return SocketState.CONNECTED if state == _ESTABLISHED else SocketState.UNCONNECTED
-    if state == _LISTEN:
+        return SocketState.CONNECTED if state == netlink.ESTABLISHED else SocketState.UNCONNECTED
+    if state == netlink.LISTEN:
         return SocketState.LISTENING
     if inode == 0:
         return SocketState.CLOSING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,17 +25,15 @@ def list_sockets(
 
     `connections`: those that are connected or closing, too.
     """
-    if sys.platform == "linux" and os.environ.get(GATHERER_VARIABLE) != "psutil":
-        try:
+    if os.environ.get(GATHERER_VARIABLE) != "psutil":
+        with suppress(OSError):  # no sock_diag in this kernel, sandbox or platform
             return sock_diag.list_sockets(requests, connections=connections)
-        except OSError:  # no sock_diag in this kernel or sandbox
-            pass
     return psutil_sockets.list_sockets(requests, connections=connections)
 
 
 def silent_connections() -> frozenset[int]:
     """The connections on which not both ends have sent something; none where that is not told."""
-    if sys.platform == "linux" and os.environ.get(GATHERER_VARIABLE) != "psutil":
+    if os.environ.get(GATHERER_VARIABLE) != "psutil":
         with suppress(OSError):
             return sock_diag.silent_connections()
     return frozenset()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from resolver.host.files import files_in, link_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -22,22 +24,15 @@ def open_sockets(pid: Pid, inodes: Collection[int]) -> frozenset[int] | None:
     found = _read(f"/proc/{pid}/fd", wanted)
     if found is not None:
         return found
-    others = (_read(folder, wanted) for folder in _threads(pid))
+    others = (_read(f"{thread}/fd", wanted) for thread in files_in(f"/proc/{pid}/task"))
     return next((each for each in others if each is not None), None)
 
 
 def open_files(pid: Pid) -> Iterator[tuple[int, str]]:
     """Each descriptor of a process, and what it leads to; none where it is hidden or gone."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        try:
-            yield int(name), os.readlink(f"{folder}/{name}")
-        except OSError:  # closed since
-            continue
+    for path in files_in(f"/proc/{pid}/fd"):
+        if target := link_of(path):  # else closed since
+            yield int(os.path.basename(path)), target
 
 
 def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
@@ -65,15 +60,6 @@ def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
     return frozenset(found)
 
 
-def _threads(pid: Pid) -> Iterator[str]:
-    folder = f"/proc/{pid}/task"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    yield from (f"{folder}/{name}/fd" for name in names if int(name) != pid)
-
-
 def socket_facts(pid: int, descriptor: int) -> tuple[int, int] | None:
     """The inode of one socket of a process, and the user who made it.
 
@@ -81,9 +67,7 @@ def socket_facts(pid: int, descriptor: int) -> tuple[int, int] | None:
     """
     path = f"/proc/{pid}/fd/{descriptor}"
     try:
-        if not os.readlink(path).startswith(PREFIX):
-            return None
-        status = os.stat(path)
+        status = os.stat(path) if link_of(path).startswith(PREFIX) else None
     except OSError:
         return None
-    return status.st_ino, status.st_uid
+    return (status.st_ino, status.st_uid) if status else None

@@ -80,6 +80,19 @@ def text_of(path: str) -> str:
         return ""
 
 
+def link_of(path: str) -> str:
+    """Where a link leads; empty where there is none, or not for this user."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def namespace_of(pid: int | str, kind: str) -> str:
+    """A process's namespace, such as `net:[4026531840]` (namespaces(7)); empty where hidden."""
+    return link_of(f"/proc/{pid}/ns/{kind}")
+
+
 def status_words(pid: int | str, name: str) -> list[str]:
     """The words of a field of /proc/PID/status (proc_pid_status(5)); empty where it is hidden."""
     lines = text_of(f"/proc/{pid}/status").splitlines()

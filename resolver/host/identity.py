@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from resolver.errors import StateChangedError
-from resolver.host.files import read, status_words
+from resolver.host.files import link_of, read, status_words
 from resolver.model import Pid, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ def proc_is_ours() -> bool:
     """
     if sys.platform != "linux":
         return True
-    try:
-        if os.readlink("/proc/self") != str(os.getpid()) or _has_inner_number():
-            return False
-        handle = os.pidfd_open(os.getpid())
-    except FileNotFoundError:  # no /proc at all
+    if link_of("/proc/self") != str(os.getpid()) or _has_inner_number():
         return False
+    try:
+        handle = os.pidfd_open(os.getpid())
     except OSError:  # a kernel without pidfds
         return True
     try:

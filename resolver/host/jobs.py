@@ -5,10 +5,12 @@ What cannot be seen is 0: where there is no /proc, no shell is known to go on.
 
 from __future__ import annotations
 
-import psutil
+from typing import TYPE_CHECKING
 
 from resolver.host.files import text_of
-from resolver.model import Pid
+
+if TYPE_CHECKING:
+    from resolver.model import Pid
 
 # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
 _STATE, _PGRP, _TPGID = 3 - 3, 5 - 3, 8 - 3
@@ -32,15 +34,6 @@ def terminal_group(pid: Pid) -> int:
 def has_terminal(pid: Pid) -> bool:
     """Whether it is in the foreground of its terminal, as a shell is at its prompt."""
     return group(pid) == terminal_group(pid)
-
-
-def children(pid: Pid) -> list[Pid]:
-    """Its living children."""
-    try:
-        found = psutil.Process(pid).children()
-        return [Pid(each.pid) for each in found if each.status() != psutil.STATUS_ZOMBIE]
-    except psutil.Error:
-        return []
 
 
 def _field(pid: Pid, number: int) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import psutil
 from msgspec import Struct
 
-from resolver.host.files import text_of
+from resolver.host.files import namespace_of, text_of
 
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"  # proc_sys_kernel(5), random(4)
 
 
@@ -23,17 +23,9 @@ class Machine(Struct, frozen=True, forbid_unknown_fields=True):
 
 def this_machine() -> Machine:
     """The machine as this process sees it."""
-    return Machine(_boot(), _namespace("pid"), _namespace("net"))
+    return Machine(_boot(), namespace_of("self", "pid"), namespace_of("self", "net"))
 
 
 def _boot() -> str:
     """Changes with every boot; on Linux it is the kernel's own random id."""
     return text_of(_BOOT_ID).strip() or f"{platform.node()} {round(psutil.boot_time())}"
-
-
-def _namespace(kind: str) -> str:
-    """A namespace's name, such as `pid:[4026531836]` (namespaces(7))."""
-    try:
-        return str(Path(f"/proc/self/ns/{kind}").readlink())
-    except OSError:
-        return ""

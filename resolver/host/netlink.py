@@ -6,12 +6,18 @@ What a message means is the business of who asks.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
+
+# linux/netlink.h, linux/sock_diag.h, net/tcp_states.h
+ESTABLISHED, LISTEN = 1, 10
+ALL_STATES = 0xFFFFFFFF
+NO_COOKIE = b"\xff" * 8
+_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 
 _REQUEST = 0x1  # NLM_F_REQUEST
 _REQUEST_DUMP = 0x301  # with NLM_F_DUMP
@@ -21,6 +27,33 @@ _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = 4  # bytes
 _TYPE = 0x3FFF  # NLA_TYPE_MASK: without the marks for nesting and byte order
+
+
+def sock_diag(request: bytes) -> Iterator[bytes]:
+    """The body of each message about the sockets that are asked for (sock_diag(7)).
+
+    Raises:
+        InterruptedError: as for `dump`.
+        OSError: this kernel, sandbox or platform has no sock_diag.
+    """
+    with _about_sockets() as netlink:
+        yield from dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
+
+
+def sock_diag_one(request: bytes) -> bytes:
+    """The body of the message about the one socket that is asked for.
+
+    Raises:
+        OSError: there is no such socket; or as for `sock_diag`.
+    """
+    with _about_sockets() as netlink:
+        return ask(netlink, _SOCK_DIAG_BY_FAMILY, request)
+
+
+def _about_sockets() -> socket.socket:
+    if not hasattr(socket, "AF_NETLINK"):
+        raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's own")
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG)
 
 
 def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:

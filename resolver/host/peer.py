@@ -7,18 +7,14 @@ import socket
 import struct
 import sys
 
-from resolver.host.netlink import ask
+from resolver.host import netlink
 from resolver.model import Pid
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
-# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h: one socket by its two ends
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
+# linux/inet_diag.h: one socket by its two ends
 _QUESTION = struct.Struct("=BBBxI2s2s16s16sI8s")
 _ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
-_ALL_STATES = 0xFFFFFFFF
-_NO_COOKIE = b"\xff" * 8
 
 
 def listener(path: str, timeout_seconds: float) -> tuple[Pid, int] | None:
@@ -90,14 +86,13 @@ def uid_of_peer(connection: socket.socket) -> int | None:
             connection.family,
             socket.IPPROTO_TCP,
             0,
-            _ALL_STATES,
+            netlink.ALL_STATES,
             *(end[1].to_bytes(2, "big") for end in (peer, own)),
             *(socket.inet_pton(connection.family, end[0]) for end in (peer, own)),
             0,
-            _NO_COOKIE,
+            netlink.NO_COOKIE,
         )
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-            fields = _ANSWER.unpack_from(ask(netlink, _SOCK_DIAG_BY_FAMILY, request))
+        fields = _ANSWER.unpack_from(netlink.sock_diag_one(request))
     except (OSError, struct.error):
         return None
     uid, inode = fields[-2:]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
 
-from resolver.host.files import read, text_of
+from resolver.host.files import namespace_of, read, text_of
 from resolver.model import Container, Pid
 
 if TYPE_CHECKING:
@@ -76,31 +77,25 @@ def _comm(pid: Pid) -> bytes:
 
 def descendants(pid: Pid) -> frozenset[Pid]:
     """Every living process below `pid`, at this moment; zombies have ended and do not count."""
-    parents = {
-        Pid(each.pid): each.info["ppid"]
-        for each in psutil.process_iter(["ppid", "status"])
-        if each.info["status"] != psutil.STATUS_ZOMBIE
-    }
-    found, more = set[Pid](), {pid}
-    while more:
-        found |= more
-        more = {child for child, parent in parents.items() if parent in found} - found
-    return frozenset(found - {pid})
+    return frozenset(children(pid, recursive=True))
+
+
+def children(pid: Pid, *, recursive: bool = False) -> list[Pid]:
+    """Its living children; `recursive`: and theirs, and so on."""
+    found = []
+    with suppress(psutil.Error):
+        for each in psutil.Process(pid).children(recursive):
+            with suppress(psutil.Error):
+                if each.status() != psutil.STATUS_ZOMBIE:
+                    found.append(Pid(each.pid))
+    return found
 
 
 def one_of_each_namespace() -> Iterator[Pid]:
     """A process of every network namespace but ours; others' are hidden from a mere user."""
-    seen = {network_of("self")}
-    for pid in pids() if None not in seen else ():
-        namespace = network_of(pid)
-        if namespace is not None and namespace not in seen:
+    seen = {"", namespace_of("self", "net")}
+    for pid in pids() if len(seen) > 1 else ():
+        namespace = namespace_of(pid, "net")
+        if namespace not in seen:
             seen.add(namespace)
             yield pid
-
-
-def network_of(pid: Pid | str) -> str | None:
-    """The network namespace of a process (namespaces(7)); None where it is hidden."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")
-    except OSError:
-        return None

@@ -25,7 +25,6 @@ from resolver.model import Pid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux's proc_ns.h
 _ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
@@ -42,7 +41,7 @@ class Here(Struct, frozen=True):
     @property
     def sees_all_pids(self) -> bool:
         """Whether this process is in the machine's first PID namespace, which sees all others."""
-        return self.pid_namespace in {"", INITIAL_PID_NAMESPACE}
+        return self.pid_namespace in {"", machine.INITIAL_PID_NAMESPACE}
 
 
 def here(environ: Mapping[str, str]) -> Here:

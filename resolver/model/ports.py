@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PortNumber = NewType("PortNumber", int)
 
@@ -50,6 +53,11 @@ class Binding(Struct, frozen=True, order=True):
         return f"[{self.address}]" if ":" in self.address else self.address
 
     @property
+    def transport_port(self) -> tuple[Transport, PortNumber]:
+        """Its port, whatever its address."""
+        return self.transport, self.port
+
+    @property
     def is_reachable(self) -> bool:
         """Whether other machines may reach it; a firewall is not asked."""
         return not ip_address(self.address.partition("%")[0]).is_loopback
@@ -86,3 +94,10 @@ class PortRequest(Struct, frozen=True, order=True):
         if held == ANY_IPV6:
             return ":" in wanted or not v6only
         return ANY_IPV4 in {wanted, held} and ":" not in wanted + held
+
+
+def meets_any(
+    requests: Iterable[PortRequest] | None, binding: Binding, *, v6only: bool | None = None
+) -> bool:
+    """Whether one of the requests `meets` the binding; None asks for every port."""
+    return requests is None or any(each.meets(binding, v6only=v6only) for each in requests)
