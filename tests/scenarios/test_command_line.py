@@ -13,7 +13,7 @@ import pytest
 
 import resolver
 from resolver.cli.app import COMMANDS
-from tests.lab.cli import reported, ultra
+from tests.lab.cli import refused, reported, ultra, ultra_each
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import answered_by, unavailable
@@ -89,14 +89,14 @@ def test_the_overview_fits_a_terminal_and_names_every_command_and_status() -> No
     assert ultra("--help").stdout == run.stdout
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_has_its_help(command: str) -> None:
-    run = ultra(command, "-h", env={"COLUMNS": "80"})
-    assert (run.status, run.stderr) == (0, "")
-    assert f"ultra-ports {command}" in run.stdout
-    too_wide = [line for line in run.stdout.splitlines() if len(line) > WIDEST_HELP]
-    assert not too_wide, "the manual page has it indented"
-    assert ("bound for proof" in run.stdout) == (command in {"resolve", "apply", "wait"})
+def test_every_command_has_its_help() -> None:
+    runs = ultra_each(((command, "-h") for command in COMMANDS), env={"COLUMNS": "80"})
+    for command, run in zip(COMMANDS, runs, strict=True):
+        assert (run.status, run.stderr) == (0, ""), command
+        assert f"ultra-ports {command}" in run.stdout
+        too_wide = [line for line in run.stdout.splitlines() if len(line) > WIDEST_HELP]
+        assert not too_wide, f"{command}: the manual page has it indented"
+        assert ("bound for proof" in run.stdout) == (command in {"resolve", "apply", "wait"})
 
 
 @pytest.mark.parametrize(
@@ -392,29 +392,21 @@ def test_a_port_alone_is_looked_at(lab: Lab) -> None:
     assert server.signals() == []
 
 
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [
-        (("kill", "8085"), "ultra-ports resolve 8085"),
-        (("free", "8085", "9000"), "ultra-ports resolve 8085 9000"),
-        (("ls",), "ultra-ports who"),
-        (("status", "api"), "ultra-ports health api"),
-    ],
-)
-def test_what_other_tools_call_it_is_answered_and_not_done(
-    words: tuple[str, ...], meant: str
-) -> None:
-    run = ultra(*words)
-    assert run.status == 2
-    assert run.stdout == ""
-    assert run.stderr == (
-        f"ultra-ports: there is no command '{words[0]}'; what is meant may be: {meant}\n"
+def test_what_other_tools_call_it_is_answered_and_not_done() -> None:
+    meant = {
+        ("kill", "8085"): "ultra-ports resolve 8085",
+        ("free", "8085", "9000"): "ultra-ports resolve 8085 9000",
+        ("ls",): "ultra-ports who",
+        ("status", "api"): "ultra-ports health api",
+    }
+    refused(
+        (words, f"ultra-ports: there is no command '{words[0]}'; what is meant may be: {line}\n")
+        for words, line in meant.items()
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
+def test_an_error_says_what_was_expected() -> None:
+    expectations = [
         (("resolve", "--grace", "x", "1"), "--grace: expected a number, not 'x'"),
         (("resolve", "1", "--grace"), "--grace: expected a value behind it"),
         (("assign", "--format", "x"), "--format: expected one of 'env', "),
@@ -422,13 +414,8 @@ def test_what_other_tools_call_it_is_answered_and_not_done(
         (("reserve",), "NAME[:PORT] is missing"),
         (("nosuch",), "there is no command 'nosuch' (ultra-ports -h lists them)"),
         (("who", "8085x"), "'8085x' is not a port: expected a number from 1 to 65535 (a PORT is "),
-    ],
-)
-def test_an_error_says_what_was_expected(words: tuple[str, ...], said: str) -> None:
-    run = ultra(*words)
-    assert (run.status, run.stdout) == (2, "")
-    assert run.stderr.startswith(f"ultra-ports: {said}")
-    assert len(run.stderr.splitlines()) == 1
+    ]
+    refused((words, f"ultra-ports: {said}") for words, said in expectations)
 
 
 def test_nothing_typed_is_answered_with_a_short_help_where_nobody_can_answer() -> None:

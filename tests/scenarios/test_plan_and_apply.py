@@ -15,7 +15,7 @@ import pytest
 from resolver import apply, plan
 from resolver.errors import PlanChangedError
 from tests.lab import contracts
-from tests.lab.cli import Run, ultra
+from tests.lab.cli import Run, refused, ultra
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import alive, answered_by, stays, stays_free, unavailable, wait_until
 from tests.lab.supervisord import program, serving
@@ -246,9 +246,15 @@ def test_a_plan_of_another_namespace(lab: Lab, file: Path, kind: str) -> None:
     assert server.signals() == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def assert_none_is_a_plan(folder: Path, texts: list[str], why: str = "") -> None:
+    files = [folder / str(number) for number in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    refused((((*FAST, str(file)), why) for file in files), "apply")
+
+
+def test_files_that_are_no_plan(tmp_path: Path) -> None:
+    texts = [
         "",
         "not json",
         "[]",
@@ -258,18 +264,12 @@ def test_a_plan_of_another_namespace(lab: Lab, file: Path, kind: str) -> None:
         '{"schema": "ultra-ports.plan/2", "holders": []}',
         '{"schema": "ultra-ports.plan/1", "holders": []}',
         '{"schema": ["ultra-ports.plan/1"]}',
-    ],
-)
-def test_files_that_are_no_plan(file: Path, text: str) -> None:
-    file.write_text(text)
-    run = applied(file)
-    assert (run.status, run.stdout) == (2, "")
-    assert len(run.stderr.splitlines()) == 1
+    ]
+    assert_none_is_a_plan(tmp_path, texts)
 
 
-@pytest.mark.parametrize(
-    ("where", "value"),
-    [
+def test_damaged_files(tmp_path: Path, file: Path) -> None:
+    damages: list[tuple[str, object]] = [
         ("requests", ["8085/tcp", 1]),
         ("requests", ["8085"]),
         ("requests", ["1-65535/tcp"]),
@@ -277,15 +277,11 @@ def test_files_that_are_no_plan(file: Path, text: str) -> None:
         ("holders", {"a": 1}),
         ("machine", None),
         ("options", {"stop_services": 1, "force": False, "use_docker": True}),
-    ],
-)
-def test_damaged_files(file: Path, where: str, value: object) -> None:
+    ]
     planned(file, str(free_port()))
-    edited(file, lambda document: document.update({where: value}))
-    run = applied(file)
-    assert (run.status, run.stdout) == (2, "")
-    assert "damaged" in run.stderr
-    assert len(run.stderr.splitlines()) == 1
+    plan = json.loads(file.read_text())
+    texts = [json.dumps({**plan, where: value}) for where, value in damages]
+    assert_none_is_a_plan(tmp_path, texts, "damaged")
 
 
 def test_bytes_that_are_no_text_and_files_that_are_not_there(file: Path, tmp_path: Path) -> None:

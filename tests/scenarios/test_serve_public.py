@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.lab import contracts
-from tests.lab.cli import ultra
+from tests.lab.cli import refused, ultra
 from tests.lab.exporter import Serving
 from tests.lab.ports import free_port, is_served
 from tests.lab.processes import unavailable, wait_until
@@ -230,9 +230,8 @@ def test_a_check_that_cannot_be_made(stage: Stage, serving: Serving) -> None:
     assert stage.pid
 
 
-@pytest.mark.parametrize(
-    ("mode", "uid", "text", "why"),
-    [
+def test_what_is_no_token_file(tmp_path: Path) -> None:
+    files = [
         (0o644, 0, "x" * 32, "is open to other users"),
         (0o604, 0, "x" * 32, "is open to other users"),
         (0o660, 0, "x" * 32, "is open to other users"),
@@ -241,17 +240,17 @@ def test_a_check_that_cannot_be_made(stage: Stage, serving: Serving) -> None:
         (0o600, 0, "", "has no token"),
         (0o600, 0, "two words of a token", "has no token"),
         (0o600, 0, "x" * 4096, "has no token"),
-    ],
-)
-def test_what_is_no_token_file(token_file: Path, mode: int, uid: int, text: str, why: str) -> None:
-    token_file.write_text(text, encoding="utf-8")
-    token_file.chmod(mode)
-    os.chown(token_file, uid, uid)
-    run = ultra("serve", "--listen", "127.0.0.1:0", "--token-file", str(token_file), "8085")
-    assert (run.status, run.stdout) == (2, "")
-    assert len(run.stderr.splitlines()) == 1
-    assert f"the token file {token_file} {why}" in run.stderr
-    assert text not in run.stderr or not text
+    ]
+    listening = ("serve", "--listen", "127.0.0.1:0", "--token-file")
+    cases = []
+    for number, (mode, uid, text, why) in enumerate(files):
+        file = tmp_path / f"token{number}"
+        file.write_text(text, encoding="utf-8")
+        file.chmod(mode)
+        os.chown(file, uid, uid)
+        cases.append(((str(file), "8085"), f"the token file {file} {why}"))
+    for run, (_, _, text, _) in zip(refused(cases, *listening), files, strict=True):
+        assert text not in run.stderr or not text
 
 
 @pytest.mark.parametrize("kind", ["missing", "pipe", "folder"])
