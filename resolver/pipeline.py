@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from resolver.model import (
         Classification,
+        Plan,
         Policy,
         PortReport,
         PortRequest,
@@ -68,14 +69,22 @@ def resolve(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -
 
     A port that is taken back is worked on again, up to `policy.rounds` times.
     """
+    if policy.dry_run:
+        return plan(requests, policy, effects)[0]
     proofs = prove(requests, effects)
     policy = replace(policy, complete=True)
     first = diagnose(requests, proofs, policy, effects)
-    if policy.dry_run:
-        ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]
-        return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True)
     ports = carry_out(requests, proofs, first, policy, effects)
     return verdicts.report("resolve", ports, first.snapshot)
+
+
+def plan(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> tuple[Report, Plan]:
+    """Says what `resolve` would do; touches nothing."""
+    proofs = prove(requests, effects)
+    policy = replace(policy, complete=True)
+    first = diagnose(requests, proofs, policy, effects)
+    ports = [verdicts.planned(each, first, proofs[each], policy) for each in requests]
+    return replace(verdicts.report("resolve", ports, first.snapshot), dry_run=True), first.plan
 
 
 def carry_out(
@@ -122,10 +131,10 @@ def diagnose(
     classified = _classified(requests, snapshot, effects)
     if not classified:
         return Diagnosis(snapshot)
-    plan = choose(classified, policy, snapshot.own)
+    chosen = choose(classified, policy, snapshot.own)
     if requests is not None:
-        plan = without_vain_steps(plan, [each for each in requests if each not in free])
-    return Diagnosis(snapshot, plan)
+        chosen = without_vain_steps(chosen, [each for each in requests if each not in free])
+    return Diagnosis(snapshot, chosen)
 
 
 def _classified(

@@ -8,6 +8,7 @@ tell its reader anything else than it tells the tool.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -211,8 +212,8 @@ def _holder(planned: Planned) -> StoredHolder:
         processes=() if by_engine else tuple(map(_process, holder.processes)),
         started_by=above,
         inodes=() if by_engine else tuple(sorted(holder.inodes)),
-        container=_container(holder.container) if holder.container else None,
-        manager=_manager(judged.manager) if judged.manager else None,
+        container=entry(StoredContainer, holder.container) if holder.container else None,
+        manager=entry(StoredManager, judged.manager) if judged.manager else None,
         hidden=holder.hidden,
         collateral=tuple(f"{lost.kind} {lost.degree}" for lost in judged.collateral),
         step=_step(planned.step),
@@ -220,15 +221,7 @@ def _holder(planned: Planned) -> StoredHolder:
 
 
 def _process(process: Process) -> StoredProcess:
-    return StoredProcess(process.pid, process.identity.start_time, process.name, process.uid)
-
-
-def _container(container: Container) -> StoredContainer:
-    return StoredContainer(container.id, container.name, container.engine, container.restart_policy)
-
-
-def _manager(manager: Manager) -> StoredManager:
-    return StoredManager(manager.kind, manager.name, manager.policy, manager.stop, manager.start)
+    return entry(StoredProcess, process, start_time=process.identity.start_time)
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -246,8 +239,8 @@ def _part(part: object) -> object:
 
 _PARTS: dict[type, Callable[[Any], object]] = {
     Process: _process,
-    Container: _container,
-    Manager: _manager,
+    Container: partial(entry, StoredContainer),
+    Manager: partial(entry, StoredManager),
     Binding: str,
     KillStep: _step,
     StopContainerStep: _step,

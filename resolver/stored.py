@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import planfile, verdicts
+from resolver import pipeline, planfile, verdicts
 from resolver.errors import PlanChangedError
 from resolver.host.machine import this_machine
-from resolver.pipeline import carry_out, diagnose, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +25,8 @@ def plan(
     requests: Sequence[PortRequest], policy: Policy, effects: Effects
 ) -> tuple[Report, PlanFile]:
     """Says what `resolve` would do, for people and as a plan that `apply` takes."""
-    policy = replace(policy, complete=True)
-    proofs = prove(requests, effects)
-    diagnosis = diagnose(requests, proofs, policy, effects)
-    ports = [verdicts.planned(each, diagnosis, proofs[each], policy) for each in requests]
-    report = replace(verdicts.report("resolve", ports, diagnosis.snapshot), dry_run=True)
-    return report, planfile.describe(requests, policy, diagnosis.plan, this_machine())
+    report, made = pipeline.plan(requests, policy, effects)
+    return report, planfile.describe(requests, policy, made, this_machine())
 
 
 def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
@@ -42,15 +37,15 @@ def apply(stored: PlanFile, policy: Policy, effects: Effects) -> Report:
     Raises:
         PlanChangedError: a holder changed, or another machine is meant; nothing was touched.
     """
-    requests, then = planfile.requests_of(stored), planfile.policy_for(stored, policy)
-    then = replace(then, complete=True)
+    requests = planfile.requests_of(stored)
+    then = replace(planfile.policy_for(stored, policy), complete=True)
     _refuse(stored, planfile.other_machine(stored, this_machine()))
-    proofs = prove(requests, effects)
-    first = diagnose(requests, proofs, then, effects)
+    proofs = pipeline.prove(requests, effects)
+    first = pipeline.diagnose(requests, proofs, then, effects)
     now = planfile.describe(requests, then, first.plan, this_machine())
     _refuse(stored, planfile.changes(stored, now))
     acting = replace(then, rounds=1, force=then.force or policy.force)
-    ports = carry_out(requests, proofs, first, acting, effects)
+    ports = pipeline.carry_out(requests, proofs, first, acting, effects)
     return verdicts.report("apply", ports, first.snapshot)
 
 

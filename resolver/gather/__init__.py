@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.gather import engines
 from resolver.gather.engine_files import saved_containers
 from resolver.gather.engine_queries import ask_engines
+from resolver.gather.engines import in_container, own_container_id
 from resolver.gather.owners import with_owners
 from resolver.gather.podman import with_podman
 from resolver.gather.processes import blind_spot, describe, own_line
@@ -19,16 +19,11 @@ from resolver.model import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from resolver.model import Policy, PortRequest, Process, ProcessIdentity
+    from resolver.gather.redirects import Nat
+    from resolver.model import Container, EngineState, Policy, PortRequest, Process, Socket
     from resolver.protocols import CommandRunner
 
 __all__ = ["gather", "list_sockets"]
-
-_UNLISTED = (
-    "the kernel does not rule out NAT rules, and no tool here lists all of them (iptables, nft): "
-    "one of them may send a port elsewhere"
-)
-_GENERAL = "a rule in {}: what is sent to a port that can be bound may go there"
 
 
 def gather(
@@ -45,21 +40,14 @@ def gather(
     """
     held = None if requests is None else [each for each in requests if each not in free]
     sockets, scan = with_owners(occupying(held), complete=policy.complete)
-    ownerless = {entry.inode for entry in sockets if entry.inode > 0 and not entry.owners}
     nat = list_redirects(requests, run)
     receivers = receivers_of(nat.redirects)
     owners = {owner for entry in sockets for owner in entry.owners}
-    others = {*owners, *(found for _, found in receivers.known)}
-    own, processes = _with_own_line(others) if sockets or nat.redirects else ((), ())
-    containers, asked = ask_engines(requests, processes, sockets, policy, nat)
-    if containers and not own:  # of a free port, between two restarts
-        own, processes = _with_own_line(())
-    if sockets and policy.use_docker:
-        more, podmans = with_podman(containers, sockets, processes, run)
-        containers, asked = (*containers, *more), (*asked, *podmans)
-    if processes and any(each.error for each in asked):
-        holding = [each for each in processes if each.identity not in own]
-        containers = (*containers, *saved_containers(holding, containers))
+    others = owners.union(found for _, found in receivers.known)
+    processes = describe({*own_line(), *others}) if sockets or nat.redirects else ()
+    containers, asked = _containers(requests, processes, sockets, policy, nat, run)
+    if containers and not processes:  # of a free port, between two restarts
+        processes = describe(own_line())
     return Snapshot(
         sockets=sockets,
         processes=processes,
@@ -68,18 +56,27 @@ def gather(
         redirects=nat.redirects,
         receivers=receivers.known,
         unclear=receivers.unclear,
-        own=own,
-        own_container=engines.own_container_id(),
-        contained=engines.in_container(),
-        blind_spot=blind_spot(ownerless) if sockets else "",
+        own=own_line() if processes else (),
+        own_container=own_container_id(),
+        contained=in_container(),
+        blind_spot=blind_spot(sockets),
         scan=scan,
-        notes=(*map(_GENERAL.format, nat.general), *([_UNLISTED] if nat.unlisted else ())),
+        notes=nat.notes,
     )
 
 
-def _with_own_line(
-    others: Collection[ProcessIdentity],
-) -> tuple[tuple[ProcessIdentity, ...], tuple[Process, ...]]:
-    """This process and its ancestors, and the facts about them and about the others."""
-    own = own_line()
-    return own, describe({*own, *others})
+def _containers(
+    requests: Sequence[PortRequest] | None,
+    processes: Sequence[Process],
+    sockets: tuple[Socket, ...],
+    policy: Policy,
+    nat: Nat,
+    run: CommandRunner,
+) -> tuple[tuple[Container, ...], tuple[EngineState, ...]]:
+    """What engines say, then podman's command line, and of those that are silent their files."""
+    found, asked = ask_engines(requests, processes, sockets, policy, nat)
+    if policy.use_docker:
+        more, podmans = with_podman(found, sockets, processes, run)
+        found, asked = (*found, *more), (*asked, *podmans)
+    saved = saved_containers(processes, found) if any(each.error for each in asked) else ()
+    return (*found, *saved), asked

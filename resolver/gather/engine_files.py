@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from resolver.errors import UntrustedError
-from resolver.gather.engines import container_id_in
+from resolver.gather.engines import container_id_in, own_container_id
 from resolver.host import trust
 from resolver.host.files import text_of
 from resolver.json_text import JsonError, decode
@@ -58,9 +58,9 @@ def saved_containers(
 ) -> tuple[Container, ...]:
     """The containers in which some of the processes run and which no engine told of; by their ids.
 
-    Only where nobody but root or the caller could have written the file.
+    Never our own; only where nobody but root or the caller could have written the file.
     """
-    told = {each.id for each in known}
+    told = {own_container_id(), *(each.id for each in known)}
     found = {each.id: each for process in processes for each in _saved(process)}
     return tuple(found[each] for each in sorted(found.keys() - told))
 

@@ -15,14 +15,16 @@ from resolver.host.machine import INITIAL_PID_NAMESPACE
 from resolver.model import Pid, Process, ProcessIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from resolver.model import Socket
 
 _DELETED = " (deleted)"
 _T = TypeVar("_T")
 _CAP_SYS_PTRACE = 19
 
 
-def blind_spot(ownerless: Collection[int]) -> str:
+def blind_spot(sockets: Iterable[Socket]) -> str:
     """Why a socket may be seen without its owner: what this process may not look into.
 
     Reading another's descriptors takes CAP_SYS_PTRACE (proc_pid_fd(5)), which root in a container
@@ -34,6 +36,7 @@ def blind_spot(ownerless: Collection[int]) -> str:
         return "not visible to you"
     if not _has_capability(_CAP_SYS_PTRACE):
         return "its owner is hidden for want of CAP_SYS_PTRACE (docker: --cap-add=SYS_PTRACE)"
+    ownerless = {entry.inode for entry in sockets if entry.inode > 0 and not entry.owners}
     kept = keepers(ownerless) if ownerless else ""
     if kept or _sees_everybody():
         return f"no process has it open{': ' if kept else ''}{kept}"

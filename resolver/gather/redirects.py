@@ -38,6 +38,11 @@ _SAVES = ("iptables", "ip6tables")
 _IPVS = "/proc/net/ip_vs"
 _END = r"([0-9A-F]{8}|\[[0-9a-fA-F:]+\]):([0-9A-F]{4})\b"
 _VIRTUAL, _BEHIND = rf"(TCP|UDP)\s+{_END}", rf"\s+->\s+{_END}"
+_UNLISTED = (
+    "the kernel does not rule out NAT rules, and no tool here lists all of them (iptables, nft): "
+    "one of them may send a port elsewhere"
+)
+_GENERAL = "a rule in {}: what is sent to a port that can be bound may go there"
 
 
 class Nat(Struct, frozen=True):
@@ -51,6 +56,11 @@ class Nat(Struct, frozen=True):
     redirects: tuple[Redirect, ...] = ()
     general: tuple[str, ...] = ()
     unlisted: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of them beside the redirects."""
+        return (*map(_GENERAL.format, self.general), *([_UNLISTED] if self.unlisted else ()))
 
 
 UNREAD = Nat(readable=False)
