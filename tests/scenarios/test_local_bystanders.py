@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resolver.host import jobs
+from tests.lab import known
 from tests.lab.cli import COMMAND, reported, ultra
-from tests.lab.ports import free_port, is_free
+from tests.lab.ports import free_port, is_free, listens
 from tests.lab.processes import answered_by, stays, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab.processes import Lab, Server
 
 QUICK = ("--json", "--grace", "1", "--settle", "0.3")
@@ -169,6 +173,28 @@ def test_who_holds_it_is_hidden_from_another_user(lab: Lab, as_nobody: tuple[str
     run = ultra("who", str(port), "--json", prefix=as_nobody)
 
     assert (run.status, run.port(f"{port}/tcp")["verdict"]) == (4, "hidden")
+
+
+@pytest.mark.root
+def test_workers_of_another_users_master(
+    lab: Lab, as_nobody: tuple[str, ...], gather: dict[str, str], tmp_path: Path
+) -> None:
+    """They are nobody's to signal, and what root started would only make new ones."""
+    port = free_port()
+    served = f"events {{}} http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
+    top = f"daemon off; user nobody nogroup; error_log /dev/null; pid {tmp_path}/pid;"
+    (tmp_path / "nginx.conf").write_text(f"{top} {served}")
+    master = lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
+    wait_until(lambda: listens(port) and jobs.children(master.pid), "it serves")
+    workers = jobs.children(master.pid)
+
+    run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
+
+    report = run.port(f"{port}/tcp")
+    assert (run.status, report["verdict"]) == (4, "hidden")
+    (holder,) = report["holders"]
+    assert f"workers of nginx {master.pid}, which belongs to root" in holder["step"]["why"]
+    assert jobs.children(master.pid) == workers
 
 
 @pytest.mark.root
