@@ -40,6 +40,8 @@ SYSTEM = frozenset(
     | {"systemd-journald", "dbus-daemon", "dbus-broker", "launchd", "sshd", "sshd-session"}
     | {"dropbear", "rpcbind", "supervisord"}
 )
+# SIGTERM reloads them (uwsgi-docs, "Signals for controlling uWSGI"; its emperor does the same)
+UWSGI = frozenset({"uwsgi", "uwsgi-core", "pyuwsgi"})
 # Daemons that put their version into their name; ending one ends all that it manages.
 _DAEMONS = ("PM2 v",)
 # Units of these run other people's work: being inside one does not make a process that unit's own.
@@ -155,6 +157,11 @@ def options(words: Iterable[str], *names: str) -> Iterator[str]:
     for word, following in pairwise((*words, "")):
         if match := pattern.fullmatch(word):
             yield match[1] or following
+
+
+def ending_signal(process: Process) -> str:
+    """The signal that asks a process for its end: SIGTERM, unless its program takes it otherwise."""
+    return "SIGINT" if known_as(process, UWSGI) else "SIGTERM"
 
 
 def untouchable(process: Process, spared: Collection[str] = ()) -> bool:

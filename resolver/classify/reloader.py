@@ -9,6 +9,7 @@ is not the caller's to end.
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from resolver.host import jobs
 from resolver.model import Classification, Command, Confidence, Kind, PortRequest, Respawn
 from resolver.programs import (
     STARTERS,
+    UWSGI,
     WRAPPERS,
     is_fork,
     is_interactive,
@@ -41,6 +43,8 @@ _WATCHERS = frozenset(
 _FLAGGED = {"node": {"--watch"}, "tsx": {"watch"}, "dotnet": {"watch"}}
 # They keep workers that multiprocessing has spawned: the nanny of `dask worker`
 _NANNIES = frozenset({"dask", "dask-worker", "dask_worker"})
+# What uWSGI's emperor passes to those whose configuration it found
+_VASSAL = "UWSGI_EMPEROR_FD"
 _LOOP = r"(?s)(?:^|[;&|({\n]|\bthen\b)\s*(?:while|until|for)\b.+?\bdo\b(.+)\bdone\b"
 _COMMAND_OPTION = r"-[a-z]*c"
 _BETWEEN_WORDS = r"[\s;&|]+"
@@ -86,6 +90,8 @@ def _reloads(process: Process, master: Process) -> bool:
         return True
     if is_shell(process):
         return _loops(process.command, master)
+    if known_as(process, UWSGI):
+        return known_as(master, UWSGI) and master.variable(_VASSAL) is not None
     if known_as(process, _NANNIES):
         return "--multiprocessing-fork" in master.command
     return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in words[:4])
@@ -144,6 +150,8 @@ def _ways(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> tupl
     """What ends the loop. A shell at work for its user ignores SIGTERM; its subshell does not."""
     respawner = line[0]
     child = line[1] if len(line) > 1 else holder.master
+    if child and known_as(respawner, UWSGI) and (ended := _without_its_file(respawner, child)):
+        return (ended,)
     kill = Command(("kill", str(respawner.pid)), "or Ctrl-C where it runs")
     if child is None or not (is_shell(respawner) and is_interactive(respawner)):
         return (kill,)
@@ -154,6 +162,18 @@ def _ways(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> tupl
         return Command(kill.argv, "ends the loop, which is a subshell"), again
     why = "ends that shell and its terminal, or Ctrl-C there while the loop sleeps"
     return (Command(("kill", "-HUP", str(respawner.pid)), why),)
+
+
+def _without_its_file(emperor: Process, vassal: Process) -> Command | None:
+    """What makes an emperor end one vassal (uwsgi-docs, "The uWSGI Emperor"): its file goes.
+
+    An emperor works in the directory where these files are.
+    """
+    name = next((word for word in vassal.command[1:] if not word.startswith("-")), None)
+    if not name or not emperor.cwd:
+        return None
+    path = os.path.join(emperor.cwd, name)
+    return Command(("mv", path, f"{path}.off"), "its emperor ends it, and it alone")
 
 
 def _why_not(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> str | None:

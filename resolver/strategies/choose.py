@@ -30,7 +30,14 @@ from resolver.model import (
     Verdict,
     Whose,
 )
-from resolver.programs import OUTLIVING, SESSION_HOSTS, is_interactive, known_as, untouchable
+from resolver.programs import (
+    OUTLIVING,
+    SESSION_HOSTS,
+    ending_signal,
+    is_interactive,
+    known_as,
+    untouchable,
+)
 from resolver.strategies.merge import merged
 from resolver.strategies.undo import all_started, container_started
 
@@ -50,7 +57,7 @@ _ADVISED = {
 }
 # A session may have come in through it: whatever manager runs it, nobody is locked out
 _WAYS_IN = {CollateralKind.NETWORK, CollateralKind.ACCESS}
-_NO_DATA = Collateral(CollateralKind.DATA, Degree.MENTIONED, "", shutdown="SIGTERM")
+_NO_DATA = Collateral(CollateralKind.DATA, Degree.MENTIONED, "")
 _RUNNER_SECONDS = 6.0  # honcho and foreman give what they run 5 s, and then kill it
 
 
@@ -200,7 +207,8 @@ def _kill_step(each: Classification, policy: Policy) -> KillStep:
     )
     undo = _commands(each.manager, each.manager.start, policy) if each.manager else ()
     data = _database(each)
-    shutdown = "SIGTERM" if each.respawners else data.shutdown
+    own_way = "" if each.respawners else data.shutdown
+    shutdown = own_way or next(map(ending_signal, masters), "SIGTERM")
     return KillStep(
         bindings=(holder.binding,),
         shutdown=shutdown,

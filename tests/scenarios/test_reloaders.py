@@ -242,6 +242,39 @@ def test_nodemon(lab: Lab, tmp_path: Path) -> None:
     assert len(report["holders"]) == 1
 
 
+def test_an_emperor_of_uwsgi(lab: Lab, tmp_path: Path) -> None:
+    """It is ended with its only vassal; of several, its own way ends just one."""
+    uwsgi = shutil.which("uwsgi") or unavailable("uwsgi is missing")
+    one, two = free_port(), free_port()
+    for port in (one, two):
+        served = f"http-socket = 127.0.0.1:{port}\nmaster = true\n"
+        (tmp_path / f"{port}.ini").write_text(f"[uwsgi]\n{served}")
+    emperor = lab.command(uwsgi, "--emperor-freq", "1", "--emperor", str(tmp_path))
+    wait_until(lambda: accepts(one) and accepts(two), "both vassals listen")
+
+    run = ultra("resolve", str(one), *FAST)
+
+    report = reported(run, one, 3, "advised")
+    (command,) = report["holders"][0]["step"]["commands"]
+    assert command == ["mv", f"{tmp_path}/{one}.ini", f"{tmp_path}/{one}.ini.off"]
+    subprocess.run(command, check=True)
+    wait_until(lambda: not accepts(one), "its emperor ends it", 20)
+    report = freed_with(ultra("resolve", str(two), "--json"), lab, two, emperor.pid)
+    assert "SIGKILL" not in str(report["holders"][0]["outcome"]["actions"])
+
+
+def test_a_stack_of_uwsgi_is_ended_and_not_reloaded(lab: Lab) -> None:
+    uwsgi = shutil.which("uwsgi") or unavailable("uwsgi is missing")
+    port = free_port()
+    stack = lab.command(uwsgi, "--http-socket", f"127.0.0.1:{port}", "--master", "-p", "2")
+    wait_until(lambda: accepts(port), "uwsgi listens")
+
+    report = freed_with(ultra("resolve", str(port), "--json"), lab, port, stack.pid)
+
+    actions = report["holders"][0]["outcome"]["actions"]
+    assert [each.partition(" to ")[0] for each in actions] == ["SIGINT"]
+
+
 def test_node_watch(lab: Lab, tmp_path: Path) -> None:
     if shutil.which("node") is None:
         unavailable("node is missing")
