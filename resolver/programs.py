@@ -74,11 +74,16 @@ _SHELLS = frozenset(
 _PROMPTS = frozenset(
     {"irb", "psql", "mysql", "sqlite3", "redis-cli", "R", "julia", "ghci", "deno", "bun", "pry"}
 )
+# The npm package that a script is a part of (npm's folders(5)): pnpm and yarn start it by its file
+_PACKAGE = r"/node_modules/((?:@[^/]+/)?[^./@][^/]*)/"
 _WITH_VALUE = frozenset({"--init-file", "--rcfile", "-o", "-O", "+o", "+O", "-W", "-X"})
 
 
 def names_of(process: Process) -> frozenset[str]:
-    """What a process may be known as: its name, its file, and the script or module it runs."""
+    """What a process may be known as: its name, its file, and what it runs.
+
+    That is a script, a module, or a script's package.
+    """
     program = _base((process.executable or "").removesuffix(" (deleted)"))
     names = {process.name, program}
     words = process.command
@@ -86,6 +91,7 @@ def names_of(process: Process) -> frozenset[str]:
         work = _work(words[1:])
         names.add(_base(work))
         names.add(work.rpartition(".")[2])  # python3 -m supervisor.supervisord
+        names.update(re.findall(_PACKAGE, work)[-1:])
     return frozenset(names)
 
 

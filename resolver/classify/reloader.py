@@ -25,6 +25,7 @@ from resolver.programs import (
     is_interactive,
     is_shell,
     known_as,
+    names_of,
     untouchable,
 )
 
@@ -86,7 +87,8 @@ def _suspected(master: Process, near: list[Process]) -> Process | None:
 
 def _reloads(process: Process, master: Process) -> bool:
     words = [word.rsplit("/", 1)[-1] for word in process.command]
-    if process.name in _WATCHERS or not _WATCHERS.isdisjoint(words[:3]):
+    names = names_of(process).union(words[:4])
+    if not _WATCHERS.isdisjoint(names):
         return True
     if is_shell(process):
         return _loops(process.command, master)
@@ -94,7 +96,7 @@ def _reloads(process: Process, master: Process) -> bool:
         return known_as(master, UWSGI) and master.variable(_VASSAL) is not None
     if known_as(process, _NANNIES):
         return "--multiprocessing-fork" in master.command
-    return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in words[:4])
+    return any(not flags.isdisjoint(words) for name, flags in _FLAGGED.items() if name in names)
 
 
 def _loops(command: tuple[str, ...], master: Process) -> bool:

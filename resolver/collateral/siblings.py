@@ -82,6 +82,12 @@ RUNNERS: tuple[Runner, ...] = (
         r"(?: -r | --recursive | --parallel| workspaces foreach)",
         "https://pnpm.io/cli/recursive",
     ),
+    Runner(  # its own watcher stands beside a single script
+        frozenset({"pnpm", "pnpm.cjs", "pnpm.mjs"}),
+        r" (?:--filter|-F|--filter-prod)(?:[ =]|$)| /\S+/(?: |$)",
+        "https://pnpm.io/filtering",
+        helped=True,
+    ),
     Runner(
         SHELLS,
         r"\bwait -n\b|[;&\n] *kill (?:-\w+ )?(?:-- )?(?:0\b|-\$\$|\$\(jobs)",

@@ -217,7 +217,7 @@ def test_a_network_interface(lab: Lab) -> None:
     accepted(port)
 
 
-@pytest.mark.parametrize("runner", ["concurrently", "run-p", "parallel"])
+@pytest.mark.parametrize("runner", ["concurrently", "run-p", "run-p's file", "pnpm", "parallel"])
 def test_siblings_that_a_runner_ends_too(lab: Lab, tmp_path: Path, runner: str) -> None:
     port, other = free_port(), free_port()
     serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
@@ -226,10 +226,20 @@ def test_siblings_that_a_runner_ends_too(lab: Lab, tmp_path: Path, runner: str) 
         lab.command(str(install("concurrently")), "-k", *both)
     elif runner == "parallel":
         lab.command(known.real("parallel"), "--halt", "now,done=1", ":::", *both)
+    elif runner == "pnpm":
+        (tmp_path / "pnpm-workspace.yaml").write_text("packages: [web, api]\n")
+        for name, script in zip(("web", "api"), both, strict=True):
+            (tmp_path / name).mkdir()
+            package = {"name": name, "scripts": {"dev": script}}
+            (tmp_path / name / "package.json").write_text(json.dumps(package))
+        lab.command(str(install("pnpm@10")), "--filter", "*", "run", "dev", cwd=tmp_path)
     else:
         scripts = {"scripts": dict(zip(("web", "api"), both, strict=True))}
         (tmp_path / "package.json").write_text(json.dumps(scripts))
-        lab.command(str(install("npm-run-all", "run-p")), "web", "api")
+        program = install("npm-run-all", "run-p")
+        by_file = ("node", str(program.resolve()))  # as pnpm's shims start it
+        words = (str(program),) if runner == "run-p" else by_file
+        lab.command(*words, "web", "api", cwd=tmp_path)
     until_served(port)
     until_served(other)
 

@@ -226,14 +226,17 @@ def test_what_was_ended_with_its_server_is_told_as_past(lab: Lab) -> None:
     assert "is ended with it" not in run.stdout
 
 
-def test_nodemon(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_file", [False, True])
+def test_nodemon(lab: Lab, tmp_path: Path, by_file: bool) -> None:
+    """Its file is what the shims of pnpm and yarn start."""
     if shutil.which("node") is None:
         unavailable("node is missing")
     port = free_port()
     app = tmp_path / "app.js"
     app.write_text(f"require('net').createServer(s => s.end()).listen({port}, '127.0.0.1')\n")
     nodemon = install("nodemon")
-    parent = lab.command(str(nodemon), "--exitcrash", str(app), cwd=tmp_path)
+    words = ("node", str(nodemon.resolve())) if by_file else (str(nodemon),)
+    parent = lab.command(*words, str(app), cwd=tmp_path)
     wait_until(lambda: accepts(port), "nodemon's server listens")
 
     run = ultra("resolve", str(port), *FAST)
