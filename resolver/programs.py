@@ -166,7 +166,7 @@ def options(words: Iterable[str], *names: str) -> Iterator[str]:
 
 
 def ending_signal(process: Process) -> str:
-    """The signal that asks a process for its end: SIGTERM, unless its program takes it otherwise."""
+    """The signal that asks a process for its end: SIGTERM, but for those that go on after it."""
     return "SIGINT" if known_as(process, UWSGI) else "SIGTERM"
 
 

@@ -6,9 +6,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from resolver.model import ANY_IPV6, Binding, PortNumber, Transport
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LISTEN = r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)"
 _TRIGGERS = (".socket", ".path", ".timer")
 _ARGUMENTS = r"argv\[\]=(.*?) ; "
 # Where D-Bus looks for what it may start (dbus-daemon(1)), and what a name is (its specification)
@@ -40,6 +43,17 @@ def triggers_of(facts: Mapping[str, str]) -> list[str]:
     return [*(each for each in triggers if each.endswith(_TRIGGERS)), *above]
 
 
+def dependents_of(facts: Mapping[str, str]) -> list[str]:
+    """The services that are stopped with one, be they active or not (systemd.unit(5)).
+
+    Those that are bound to it, however it ends; and where it would be stopped by systemctl(1),
+    those that require it, or are a part of it, too.
+    """
+    on_stop = () if policy_of(facts) == "Restart=no" else ("RequiredBy", "ConsistsOf")
+    found = dict.fromkeys(" ".join(facts.get(key, "") for key in ("BoundBy", *on_stop)).split())
+    return [each for each in found if each.endswith(".service") and not each.startswith("-")]
+
+
 def policy_of(facts: Mapping[str, str]) -> str:
     """When systemd starts a unit again, and who else asks for it; `Restart=no` for never."""
     policy = f"Restart={facts.get('Restart', 'no')}"
@@ -50,6 +64,32 @@ def policy_of(facts: Mapping[str, str]) -> str:
     if above := facts.get("UpheldBy"):
         policy += f", upheld by {above}"
     return policy
+
+
+def listens(text: str, like: Binding) -> Iterator[Binding]:
+    """The bindings in `Listen=` values such as `[::]:8085 (Stream)`; `*` has become `[::]`."""
+    for match in re.finditer(_LISTEN, text):
+        transport = Transport.TCP if match[3] == "Stream" else Transport.UDP
+        found = Binding(transport, match[1].lower(), PortNumber(int(match[2])))
+        yield found
+        if found.address == ANY_IPV6 and like.address == "0.0.0.0":  # noqa: S104 - IPv6 switched off
+            yield Binding(transport, like.address, found.port)
+
+
+def number_of(text: str | None) -> int:
+    """A number such as a PID; 0 where there is none."""
+    return int(text) if text and text.isdigit() else 0
+
+
+def evidence_of(facts: Mapping[str, str]) -> Iterator[str]:
+    """What is worth a line of it."""
+    yield f"systemctl show: MainPID={facts.get('MainPID')}, Restart={facts.get('Restart')}"
+    if number_of(facts.get("NRestarts")):
+        yield f"it was restarted {facts['NRestarts']} times"
+    if facts.get("FragmentPath"):
+        yield f"unit file {facts['FragmentPath']}"
+    if facts.get("UnitFileState") == "enabled":
+        yield f"{facts.get('Id')} is enabled: it comes back at boot"
 
 
 def is_transient(facts: Mapping[str, str]) -> bool:

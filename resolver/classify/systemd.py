@@ -8,6 +8,7 @@ that does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from functools import partial
@@ -21,19 +22,28 @@ from resolver.host import trust
 from resolver.host.identity import identify
 from resolver.managed import ManagedService, ask_text, classification
 from resolver.model import (
-    ANY_IPV6,
-    Binding,
     Classification,
+    Collateral,
+    CollateralKind,
     Command,
     Confidence,
+    Degree,
     Kind,
     Pid,
-    PortNumber,
     Respawn,
-    Transport,
 )
 from resolver.programs import SESSION_HOSTS, SYSTEM, known_as
-from resolver.unit_facts import command_of, is_transient, policy_of, properties, triggers_of
+from resolver.unit_facts import (
+    command_of,
+    dependents_of,
+    evidence_of,
+    is_transient,
+    listens,
+    number_of,
+    policy_of,
+    properties,
+    triggers_of,
+)
 from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -46,10 +56,9 @@ if TYPE_CHECKING:
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
 _UNITS = (".service", ".scope")
 _USER_MANAGER = r"/user@(\d+)\.service/"
-_LISTEN = r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)"
 _PROPERTIES = (
     "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState,"
-    "ControlGroup,BusName,UpheldBy"
+    "ControlGroup,BusName,UpheldBy,BoundBy,RequiredBy,ConsistsOf"
 )
 # The way into the machine, its network and its engines: whoever stops one may be locked out
 _NEVER = (
@@ -175,14 +184,30 @@ def _service(
         reason=f"service {unit.name} of systemd ({service.policy})",
         start=() if is_transient(facts) else service.start,  # to start it is no way back
     )
-    return classification(holder, holder.processes[:1], service)
+    found = classification(holder, holder.processes[:1], service)
+    return replace(found, collateral=tuple(_dependents(unit, facts, holder.master, run)))
+
+
+def _dependents(
+    unit: _Unit, facts: dict[str, str], about: Process | None, run: CommandRunner
+) -> Iterator[Collateral]:
+    """The active units that systemd stops with this one."""
+    names = dependents_of(facts)
+    with contextlib.suppress(CommandFailedError):
+        words = ("show", *names, "-p", "Id,ActiveState")
+        blocks = _query(unit.uid, about, run, words) if names else []
+        names = [each["Id"] for each in blocks if each.get("ActiveState") == "active"]
+    if names:
+        text = f"what depends on {unit.name}: {', '.join(names)}"
+        why = "systemd stops them with it (BindsTo=, Requires=, PartOf=)"
+        yield Collateral(CollateralKind.SIBLINGS, Degree.REFUSED, text, why)
 
 
 def _callers(
     holder: Holder, unit: _Unit, facts: dict[str, str], snapshot: Snapshot
 ) -> Classification | None:
     """What our own unit runs beside us: systemd ends the rest with it (systemd.kill(5))."""
-    if holder.master is None or _number(facts.get("MainPID")) in {e.pid for e in snapshot.own}:
+    if holder.master is None or number_of(facts.get("MainPID")) in {e.pid for e in snapshot.own}:
         return None
     return Classification(
         holder,
@@ -195,7 +220,7 @@ def _callers(
 
 def _owns(facts: dict[str, str], master: Process, holder: Holder, snapshot: Snapshot) -> bool:
     """Whether the unit's main process holds the port, or started the process that does."""
-    main = _number(facts.get("MainPID"))
+    main = number_of(facts.get("MainPID"))
     if main == 0:
         return False
     if any(process.pid == main for process in holder.processes):
@@ -215,9 +240,9 @@ def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classifica
     paths = holder.master.cgroups if holder.master else ()
     if not control or not any(f"{path}/".startswith(f"{control}/") for path in paths):
         return None
-    main = _number(facts.get("MainPID"))
+    main = number_of(facts.get("MainPID"))
     waits = facts.get("SubState", "").startswith("auto-restart")
-    failing = _number(facts.get("NRestarts")) > 0 and (main == 0 or _is_older(holder, main))
+    failing = number_of(facts.get("NRestarts")) > 0 and (main == 0 or _is_older(holder, main))
     restart = facts.get("Restart", "no")
     if restart == "no" or not (waits or failing):
         return None
@@ -264,20 +289,6 @@ def _suspected(holder: Holder, unit: _Unit, why: str) -> Classification:
     return classification(holder, holder.processes[:1], service)
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
-
-
-def _service_evidence(unit: _Unit, facts: dict[str, str]) -> Iterator[str]:
-    yield f"systemctl show: MainPID={facts.get('MainPID')}, Restart={facts.get('Restart')}"
-    if _number(facts.get("NRestarts")):
-        yield f"it was restarted {facts['NRestarts']} times"
-    if facts.get("FragmentPath"):
-        yield f"unit file {facts['FragmentPath']}"
-    if facts.get("UnitFileState") == "enabled":
-        yield f"{unit.name} is enabled: it comes back at boot"
-
-
 def _socket_unit(
     holder: Holder, manager: Process, snapshot: Snapshot, run: CommandRunner
 ) -> Classification | None:
@@ -288,7 +299,7 @@ def _socket_unit(
     except CommandFailedError:
         return None
     for block in blocks:
-        if holder.binding in _listens(block.get("Listen", ""), holder.binding):
+        if holder.binding in listens(block.get("Listen", ""), holder.binding):
             unit = _Unit(block.get("Id", "?"), uid)
             if _leads_in(unit, block, manager, run):
                 return _never(holder, unit)
@@ -334,16 +345,6 @@ def _socket_classification(
     return replace(found, chain=(*map(str, active[:1]), f"{holder.master}", unit.name, policy))
 
 
-def _listens(text: str, like: Binding) -> Iterator[Binding]:
-    """The bindings in `Listen=` values such as `[::]:8085 (Stream)`; `*` has become `[::]`."""
-    for match in re.finditer(_LISTEN, text):
-        transport = Transport.TCP if match[3] == "Stream" else Transport.UDP
-        found = Binding(transport, match[1].lower(), PortNumber(int(match[2])))
-        yield found
-        if found.address == ANY_IPV6 and like.address == "0.0.0.0":  # noqa: S104 - IPv6 switched off
-            yield Binding(transport, like.address, found.port)
-
-
 def _service_of(unit: _Unit, facts: dict[str, str], *seen: str) -> ManagedService:
     """A service with what starts it; `seen` is evidence of ours."""
     return _managed(
@@ -351,7 +352,7 @@ def _service_of(unit: _Unit, facts: dict[str, str], *seen: str) -> ManagedServic
         [*triggers_of(facts), unit.name],
         policy=policy_of(facts),
         respawn=Respawn.YES,
-        evidence=(*seen, *_service_evidence(unit, facts)),
+        evidence=(*seen, *evidence_of(facts)),
     )
 
 

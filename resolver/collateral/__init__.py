@@ -41,9 +41,12 @@ _ENDED = {Kind.LOCAL, Kind.SERVICE, Kind.ORPHAN, Kind.BYSTANDER}  # the last by 
 def with_collateral(
     found: Iterable[Classification], snapshot: Snapshot
 ) -> tuple[Classification, ...]:
-    """The same, with what would be lost with those that a step might end."""
+    """The same, with what would be lost with those that a step might end, besides what is known."""
     sockets = Sockets()
-    return tuple(replace(each, collateral=_lost(each, snapshot, sockets)) for each in found)
+    return tuple(
+        replace(each, collateral=(*each.collateral, *_lost(each, snapshot, sockets)))
+        for each in found
+    )
 
 
 def _lost(each: Classification, snapshot: Snapshot, sockets: Sockets) -> tuple[Collateral, ...]:

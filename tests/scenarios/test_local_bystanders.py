@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.host import jobs
+from resolver.model import Pid
 from tests.lab import known
 from tests.lab.cli import COMMAND, reported, ultra
 from tests.lab.ports import free_port, is_free, listens
@@ -185,8 +186,9 @@ def test_workers_of_another_users_master(
     top = f"daemon off; user nobody nogroup; error_log /dev/null; pid {tmp_path}/pid;"
     (tmp_path / "nginx.conf").write_text(f"{top} {served}")
     master = lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
-    wait_until(lambda: listens(port) and jobs.children(master.pid), "it serves")
-    workers = jobs.children(master.pid)
+    pid = Pid(master.pid)
+    wait_until(lambda: listens(port) and bool(jobs.children(pid)), "it serves")
+    workers = jobs.children(pid)
 
     run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
 
@@ -194,7 +196,7 @@ def test_workers_of_another_users_master(
     assert (run.status, report["verdict"]) == (4, "hidden")
     (holder,) = report["holders"]
     assert f"workers of nginx {master.pid}, which belongs to root" in holder["step"]["why"]
-    assert jobs.children(master.pid) == workers
+    assert jobs.children(pid) == workers
 
 
 @pytest.mark.root

@@ -226,8 +226,8 @@ def test_what_was_ended_with_its_server_is_told_as_past(lab: Lab) -> None:
     assert "is ended with it" not in run.stdout
 
 
-@pytest.mark.parametrize("by_file", [False, True])
-def test_nodemon(lab: Lab, tmp_path: Path, by_file: bool) -> None:
+@pytest.mark.parametrize("start", ["its link", "its file"])
+def test_nodemon(lab: Lab, tmp_path: Path, start: str) -> None:
     """Its file is what the shims of pnpm and yarn start."""
     if shutil.which("node") is None:
         unavailable("node is missing")
@@ -235,7 +235,7 @@ def test_nodemon(lab: Lab, tmp_path: Path, by_file: bool) -> None:
     app = tmp_path / "app.js"
     app.write_text(f"require('net').createServer(s => s.end()).listen({port}, '127.0.0.1')\n")
     nodemon = install("nodemon")
-    words = ("node", str(nodemon.resolve())) if by_file else (str(nodemon),)
+    words = ("node", str(nodemon.resolve())) if start == "its file" else (str(nodemon),)
     parent = lab.command(*words, str(app), cwd=tmp_path)
     wait_until(lambda: accepts(port), "nodemon's server listens")
 

@@ -88,6 +88,29 @@ def assert_advised(run: Run, desk: Desk, policy: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("restart", "tie", "flags"),
+    [("no", "BindsTo", ()), ("always", "PartOf", ("--stop-services",))],
+)
+def test_what_systemd_stops_with_it_is_refused(
+    desk: Desk, restart: str, tie: str, flags: tuple[str, ...]
+) -> None:
+    desk.serve(restart)
+    tied = f"{desk.name}-tied.service"
+    above = f"[Unit]\n{tie}={desk.unit}\nAfter={desk.unit}\n"
+    desk.machine.write(tied, f"{above}[Service]\nExecStart=/usr/bin/sleep 1000\n")
+    desk.machine.systemctl("start", tied)
+
+    refused = desk.resolve(*flags)
+
+    assert (refused.status, refused.port(desk.label)["verdict"]) == (3, "refused")
+    (loss,) = holder(refused, desk.label)["collateral"]
+    assert loss["text"] == f"what depends on {desk.unit}: {tied}"
+    assert desk.machine.is_active(tied)
+    assert desk.resolve("--accept-loss", *flags).status == 0
+    wait_until(lambda: not desk.machine.is_active(tied), "systemd stops it, as was said")
+
+
 @pytest.mark.parametrize("restart", ["always", "on-failure", "on-abnormal"])
 def test_a_service_that_would_come_back_is_advised(desk: Desk, restart: str) -> None:
     pid = desk.serve(restart)
