@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resolver.host import jobs
+from resolver.host.processes import children
 from resolver.model import Pid
 from tests.lab import known
 from tests.lab.cli import COMMAND, reported, ultra
@@ -187,8 +187,8 @@ def test_workers_of_another_users_master(
     (tmp_path / "nginx.conf").write_text(f"{top} {served}")
     master = lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
     pid = Pid(master.pid)
-    wait_until(lambda: listens(port) and bool(jobs.children(pid)), "it serves")
-    workers = jobs.children(pid)
+    wait_until(lambda: listens(port) and bool(children(pid)), "it serves")
+    workers = children(pid)
 
     run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
 
@@ -196,7 +196,7 @@ def test_workers_of_another_users_master(
     assert (run.status, report["verdict"]) == (4, "hidden")
     (holder,) = report["holders"]
     assert f"workers of nginx {master.pid}, which belongs to root" in holder["step"]["why"]
-    assert jobs.children(pid) == workers
+    assert children(pid) == workers
 
 
 @pytest.mark.root
