@@ -58,6 +58,17 @@ def who(requests: Sequence[PortRequest] | None, policy: Policy, effects: Effects
     return found if requests is not None else replace(found, exit_status=ExitStatus.FREE)
 
 
+def who_without_proof(requests: Sequence[PortRequest], policy: Policy, effects: Effects) -> Report:
+    """The same of each port once, with none of them bound and no more said than who has it.
+
+    A server that is just being started would fail on a port that is bound for a moment.
+    """
+    once = tuple(dict.fromkeys(requests))
+    diagnosis = diagnose(once, {}, policy, effects)
+    ports = [verdicts.diagnosed(each, diagnosis, None, policy) for each in once]
+    return verdicts.report("who", ports, diagnosis.snapshot)
+
+
 def _exposure(request: PortRequest, diagnosis: Diagnosis) -> tuple[str, ...]:
     """How old the holders of a port are, and from where they are reached."""
     found = verdicts.holders_of(request, diagnosis.plan)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.health.model import Answer, HealthReport, ServiceHealth, Target, is_heard
-from resolver.leases.belonging import Belongs, belonging, of_project
+from resolver.leases.belonging import Belongs, belonging, of_project, worst
 from resolver.leases.model import Lease, collide
 from resolver.model import HolderReport, Kind, Whose
 from resolver.report.holders import holder_names
@@ -31,10 +31,8 @@ def of_service(
     """Whose the holders are; of several, the worst. Who answers, and is not seen, is unknown."""
     about = [lease for lease in asking.leases if collide(target.request, lease.request)]
     stores = _is_store(target, answers)
-    found = {_one(target, holder, about, asking.where, stores=stores) for holder in holders}
-    worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
-    unseen = Belongs.UNKNOWN if any(map(is_heard, answers)) else Belongs.NOBODY
-    return next((each for each in worst if each in found), unseen)
+    found = [_one(target, holder, about, asking.where, stores=stores) for holder in holders]
+    return worst(found, Belongs.UNKNOWN if any(map(is_heard, answers)) else Belongs.NOBODY)
 
 
 def lease_text(target: Target, leases: Iterable[Lease]) -> str:

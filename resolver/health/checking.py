@@ -10,11 +10,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from resolver import api
+from resolver import api, pipeline
 from resolver.compose.probe import Inside, look_inside
 from resolver.errors import UsageError
 from resolver.health import belongs, evaluation, probes
-from resolver.health.diagnosis import diagnosed
 from resolver.health.model import Answer, HealthReport, Reach, ServiceHealth, Target
 from resolver.health.probes.command import ProbeCommand
 from resolver.health.probes.peer import Question
@@ -91,7 +90,8 @@ def check_targets(
     `run` runs the probes: a caller that means to cancel them has its own.
     """
     at = time.time()
-    report = diagnosed([each.request for each in asked.wanted], policy)
+    requests = [each.request for each in asked.wanted]
+    report = pipeline.who_without_proof(requests, policy, api.effects(None))
     ports = {port.request: port for port in report.ports}
     questions = [
         list(_questions(each, ports[each.request], environ, timeout_seconds))

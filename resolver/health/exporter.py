@@ -7,21 +7,21 @@ import hashlib
 import os
 import re
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver.errors import UltraPortsError
 from resolver.health import metrics, public, tokens
-from resolver.health.shared_check import LATE, METHODS, PATIENCE_SECONDS, CheckResult, SharedCheck
+from resolver.health.shared_check import METHODS, CheckResult, SharedCheck
 from resolver.health.watch import INTERVAL_SECONDS, Watch
 from resolver.leases import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
 
     from resolver.health.targets import Targets
     from resolver.leases.model import Lease
@@ -112,22 +112,13 @@ class Exporter:
             case "/":  # the page has nothing in it: what it shows it asks /healthz for
                 return self._page
             case "/healthz":
-                found = self._checked(gone)
+                found = self.check.result(gone)
                 details = tokens.is_right(self._token, token)
                 return Reply(found.status, _JSON, found.body(details=details))
             case "/metrics":
-                return self._metrics(self._checked(gone))
+                return self._metrics(self.check.result(gone))
             case _:
                 return plain(HTTPStatus.NOT_FOUND, "there is /, /healthz, /metrics")
-
-    def _checked(self, gone: Future[None]) -> CheckResult:
-        """The latest check, or that it takes too long."""
-        flight = self.check.ask()
-        either: tuple[Future[Any], ...] = (flight, gone)
-        wait(either, PATIENCE_SECONDS, FIRST_COMPLETED)
-        if gone.done():
-            raise ConnectionAbortedError
-        return flight.result() if flight.done() else LATE
 
     def _metrics(self, found: CheckResult) -> Reply:
         """Labels are for everybody, whoever asks: a series is not to change its name."""

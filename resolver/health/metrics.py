@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from resolver.model import Holder, PortRequest, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}
-_HEARD = {"accepts", "speaks"}
 _LABEL = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Labels = dict[str, str]
@@ -82,7 +80,7 @@ def _of_check(report: HealthReport, seconds: float) -> Iterator[Family]:
     yield "port_up", "gauge", "1 where the port is known to be healthy.", up
     info = (
         (
-            {**port, "level": each.level, "belongs": each.belongs, "health": _HEALTH[each.healthy]},
+            {**port, "level": each.level, "belongs": each.belongs, "health": each.state},
             1.0,
         )
         for port, each in ports
@@ -99,7 +97,7 @@ def _of_check(report: HealthReport, seconds: float) -> Iterator[Family]:
         ({**port, "from": answer.address}, answer.seconds)
         for port, each in ports
         for answer in each.answers
-        if answer.level in _HEARD
+        if answer.came
     )
     yield "port_answer_seconds", "gauge", "How long each address took to answer.", answers
 

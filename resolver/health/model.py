@@ -54,10 +54,15 @@ class Answer(Struct, frozen=True):
     status: int = 0
     good: bool = False
 
+    @property
+    def came(self) -> bool:
+        """Whether an address accepted a connection, or the command was run."""
+        return self.level in {Reach.ACCEPTS, Reach.SPEAKS}
+
 
 def is_heard(answer: Answer) -> bool:
     """Whether an address accepted a connection."""
-    return bool(answer.address) and answer.level in {Reach.ACCEPTS, Reach.SPEAKS}
+    return bool(answer.address) and answer.came
 
 
 class ServiceHealth(Struct, frozen=True):
@@ -78,6 +83,11 @@ class ServiceHealth(Struct, frozen=True):
     inside: bool | None = None
     lease: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        return {True: "healthy", False: "unhealthy", None: "unknown"}[self.healthy]
 
 
 class HealthReport(Struct, frozen=True):

@@ -92,7 +92,7 @@ def _reason(found: ServiceHealth) -> str:
     if found.healthy is None:
         return "that cannot be told"
     told = [each for each in found.answers if each.good is found.healthy]
-    heard = [each for each in told if each.level in {Reach.ACCEPTS, Reach.SPEAKS}]
+    heard = [each for each in told if each.came]
     return _words((heard or told)[0]) if told else "it is held, and does not work"
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 Response = tuple[HTTPStatus, dict[str, str], bytes]
+_REFUSAL = f"{' and '.join(METHODS)} are all there is\n".encode()
 
 
 class _Route:
@@ -45,20 +46,16 @@ class _Route:
         self._check = SharedCheck(lambda _: check(*wanted, **options))
         self._details = details
 
-    def _response(self, found: CheckResult, method: str) -> Response:
-        text = found.body(details=self._details)
-        fields = {
-            "Content-Type": "application/json",
-            "Cache-Control": "no-store",
-            "Content-Length": str(len(text)),
-        }
-        return found.status, fields, b"" if method == "HEAD" else text
-
-
-def _refusal() -> Response:
-    text = f"{' and '.join(METHODS)} are all there is\n".encode()
-    fields = {"Content-Type": "text/plain", "Allow": ", ".join(METHODS)}
-    return HTTPStatus.METHOD_NOT_ALLOWED, {**fields, "Content-Length": str(len(text))}, text
+    def _response(self, found: CheckResult | None, method: str) -> Response:
+        """`found` is None for a method by which no check is made."""
+        if found is None:
+            status, text = HTTPStatus.METHOD_NOT_ALLOWED, _REFUSAL
+            fields = {"Content-Type": "text/plain", "Allow": ", ".join(METHODS)}
+        else:
+            status, text = found.status, found.body(details=self._details)
+            fields = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        fields["Content-Length"] = str(len(text))
+        return status, fields, b"" if method == "HEAD" else text
 
 
 class Asgi(_Route):
@@ -73,20 +70,18 @@ class Asgi(_Route):
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            status, fields, text = await self._answer(scope["method"])
+            found = await self._checked() if scope["method"] in METHODS else None
+            status, fields, text = self._response(found, scope["method"])
             headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
             await send({"type": "http.response.start", "status": int(status), "headers": headers})
             await send({"type": "http.response.body", "body": text})
 
-    async def _answer(self, method: str) -> Response:
-        if method not in METHODS:
-            return _refusal()
+    async def _checked(self) -> CheckResult:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                found = await asyncio.wrap_future(self._check.ask())
+                return await asyncio.wrap_future(self._check.ask())
         except TimeoutError:
-            found = LATE
-        return self._response(found, method)
+            return LATE
 
 
 class Wsgi(_Route):
@@ -94,18 +89,11 @@ class Wsgi(_Route):
 
     def __call__(self, environ: Message, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers one request."""
-        status, fields, text = self._answer(environ["REQUEST_METHOD"])
+        method = environ["REQUEST_METHOD"]
+        found = self._check.result() if method in METHODS else None
+        status, fields, text = self._response(found, method)
         start_response(f"{status.value} {status.phrase}", [*fields.items()])
         return [text]
-
-    def _answer(self, method: str) -> Response:
-        if method not in METHODS:
-            return _refusal()
-        try:
-            found = self._check.ask().result(PATIENCE_SECONDS)
-        except TimeoutError:
-            found = LATE
-        return self._response(found, method)
 
 
 asgi = Asgi()

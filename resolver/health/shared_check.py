@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,6 +86,22 @@ class SharedCheck:
                 self._thread = threading.Thread(target=self._fly, args=[self._flight], daemon=True)
                 self._thread.start()
             return self._flight
+
+    def result(self, gone: Future[None] | None = None) -> CheckResult:
+        """The same, once it has ended, or that it takes too long.
+
+        Args:
+            gone: is done where nobody waits for it any more.
+
+        Raises:
+            ConnectionAbortedError: `gone` is done.
+        """
+        flight = self.ask()
+        futures: tuple[Future[Any], ...] = (flight, gone) if gone else (flight,)
+        wait(futures, PATIENCE_SECONDS, FIRST_COMPLETED)
+        if gone and gone.done():
+            raise ConnectionAbortedError
+        return flight.result() if flight.done() else LATE
 
     def interrupt(self, seconds: float) -> None:
         """Cancels the probes that are under way, and waits for the check's end so long.

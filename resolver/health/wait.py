@@ -18,10 +18,10 @@ from resolver.errors import PortNotPermittedError
 from resolver.gather import list_sockets
 from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import DEFAULT_SECONDS, check_targets
-from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
 from resolver.health.signatures import Matcher, Signature, check_local, of_sockets
 from resolver.model import PortRequest, Verdict
+from resolver.report.events import titled
 from resolver.report.holders import holder_names
 from resolver.verify import prove
 
@@ -135,7 +135,8 @@ class Free(Condition):
     def explain(self) -> tuple[Unmet, ...]:
         """See `Condition`: who holds what is held."""
         found = dict(self._unmet or {})
-        for port in diagnosed(found, self._policy).ports:
+        report = pipeline.who_without_proof([*found], self._policy, api.effects(None))
+        for port in report.ports:
             by = holder_names(port.holders)
             found[port.request] = f"is held by {by}" if by else found[port.request]
         return _titled(found, self._wanted)
@@ -229,7 +230,7 @@ class Healthy(Condition):
             report = of_this_checkout(report)
         return tuple(
             Unmet(
-                _title(each.target.request, (each.target.name,)),
+                titled(each.target.request, filter(None, (each.target.name,))),
                 f"is not healthy: {each.reason or each.level}",
             )
             for each in report.services
@@ -253,10 +254,5 @@ class _Look:
 
 def _titled(unmet: Mapping[PortRequest, str], wanted: Wanted) -> tuple[Unmet, ...]:
     return tuple(
-        Unmet(_title(each, wanted.services.get(each, ())), why) for each, why in unmet.items()
+        Unmet(titled(each, wanted.services.get(each, ())), why) for each, why in unmet.items()
     )
-
-
-def _title(request: PortRequest, services: Sequence[str]) -> str:
-    known = ", ".join(filter(None, services))
-    return f"{request} ({known})" if known else str(request)

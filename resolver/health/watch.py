@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from resolver import api
+from resolver import api, pipeline
 from resolver.gather import list_sockets
-from resolver.health.diagnosis import diagnosed
 from resolver.health.docker_events import PublishedPorts
 from resolver.health.events import Event, EventKind
 from resolver.health.lease_watch import LeaseWatch
@@ -212,7 +211,7 @@ class Watch:
         self.diagnoses += 1
         paused = time.monotonic() < self._engine_pause
         policy = replace(self._policy, use_docker=self._policy.use_docker and not paused)
-        report = diagnosed(requests, policy)
+        report = pipeline.who_without_proof(requests, policy, api.effects(None))
         if not paused:
             silent = [each.error or "" for each in report.engines if each.silent]
             self._silent = "; ".join(silent)

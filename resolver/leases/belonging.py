@@ -16,7 +16,7 @@ from resolver.project.checkout import checkout
 from resolver.project.location import exists, is_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from resolver.leases.model import Lease, Owner
     from resolver.leases.owner import Here
@@ -31,6 +31,12 @@ class Belongs(StrEnum):
     STRANGER = "stranger"
     NOBODY = "nobody"  # there is no holder
     UNKNOWN = "unknown"  # hidden, or nothing says whose it is
+
+
+def worst(found: Iterable[Belongs], otherwise: Belongs) -> Belongs:
+    """The one of several holders that counts; `otherwise` where there is none."""
+    gravity = (Belongs.NOBODY, Belongs.OWN, Belongs.UNKNOWN, Belongs.STRANGER)
+    return max(found, key=gravity.index, default=otherwise)
 
 
 class Home(Struct, frozen=True):

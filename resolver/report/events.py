@@ -16,6 +16,7 @@ from resolver.report.machine import HolderEntry, holder
 from resolver.report.reservations import plain as plain_lease
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import tzinfo
 
     from resolver.health.events import Event
@@ -50,7 +51,7 @@ def line(event: Event, zone: tzinfo | None = None) -> str:
 
 def description(event: Event) -> str:
     """The same without its time."""
-    about = f"{_title(event)} " if event.request else ""
+    about = f"{titled(event.request, event.services)} " if event.request else ""
     return f"{about}{_sentence(event)}"
 
 
@@ -95,7 +96,7 @@ def row(history: PortHistory, lease: Lease | None, day: str) -> tuple[str, ...]:
     """One port for the live view of a day: title, state, holder, since when, respawns, lease."""
     since = moment(history.since.at, day)
     return (
-        _title(history),
+        titled(history.request, history.services),
         "held" if history.holders else "free",
         holder_names(history.holders),
         f"before {since}" if history.from_start else since,
@@ -108,8 +109,10 @@ HEADERS = ("PORT", "STATE", "HOLDER", "SINCE", "RESPAWNS", "RESERVED FOR")
 """Of the rows."""
 
 
-def _title(of: Event | PortHistory) -> str:
-    return f"{of.request} ({', '.join(of.services)})" if of.services else str(of.request)
+def titled(request: PortRequest, services: Iterable[str]) -> str:
+    """`8085/tcp (api)`, or the port alone."""
+    names = ", ".join(services)
+    return f"{request} ({names})" if names else str(request)
 
 
 def _sentence(event: Event) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _HEADERS = ("SERVICE", "PORT", "LEVEL", "HEALTH", "HOLDER", "ANSWER")
 _WIDEST = 40
 _LONGEST = 400  # characters of a reason, which may quote names that came from strangers
-_HEALTH = {True: "healthy", False: "unhealthy", None: "unknown"}
 
 
 class ProbeEntry(Struct, frozen=True):
@@ -96,7 +95,7 @@ def _row(service: ServiceHealth) -> tuple[str, ...]:
         service.target.name,
         str(service.target.request),
         service.level,
-        _HEALTH[service.healthy],
+        service.state,
         _holders(service),
         _answer(service.answers),
     )
@@ -110,8 +109,11 @@ def _holders(service: ServiceHealth) -> str:
 
 def _answer(answers: Iterable[Answer]) -> str:
     """The worst of those that came: what has to be looked after."""
-    come = [each for each in answers if each.level in {"accepts", "speaks"}]
-    worst = min(come, key=lambda each: (each.good, bool(each.address)), default=None)
+    worst = min(
+        (each for each in answers if each.came),
+        key=lambda each: (each.good, bool(each.address)),
+        default=None,
+    )
     if worst is None:
         return ""
     return f"{escape(worst.reason, _WIDEST)} ({worst.seconds * 1000:.0f} ms)"
@@ -120,7 +122,7 @@ def _answer(answers: Iterable[Answer]) -> str:
 def _below(service: ServiceHealth) -> Iterator[str]:
     title = title_of(service.target)
     if service.healthy is not True:
-        yield f"{title} is {_HEALTH[service.healthy]}: {escape(service.reason, _LONGEST)}"
+        yield f"{title} is {service.state}: {escape(service.reason, _LONGEST)}"
     if service.lease:
         yield f"{title}: reserved for {escape(service.lease, _LONGEST)}"
     for note in service.notes:

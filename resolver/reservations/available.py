@@ -10,7 +10,7 @@ from resolver.errors import PortNotPermittedError, ReservedError
 from resolver.gather import list_sockets
 from resolver.gather.containers import list_containers
 from resolver.gather.engines import chosen_engine
-from resolver.leases.belonging import Belongs, of_owner, of_project
+from resolver.leases.belonging import Belongs, of_owner, of_project, worst
 from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
 from resolver.model import Holder, PortRequest, Proof, SocketState
@@ -93,9 +93,7 @@ class Availability:
         A process that works in quite another directory is somebody else's. One that works above the
         root, such as in `/`, where daemons live, may be anybody's.
         """
-        found = set(map(self._judge, self._holders(request)))
-        worst = (Belongs.STRANGER, Belongs.UNKNOWN, Belongs.OWN)
-        return next((each for each in worst if each in found), Belongs.UNKNOWN)
+        return worst(map(self._judge, self._holders(request)), Belongs.UNKNOWN)
 
     def names(self, request: PortRequest) -> str:
         """The holders in a few words, such as `node 4711`; "" where none is seen."""
