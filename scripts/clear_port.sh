@@ -28,26 +28,18 @@ clear_port() (
 
 # Without a PORT: API_PORT, or what the project says of its service api, or 8085.
 kill_api_ports() (
-    _ultra_ports_given=
-    _ultra_ports_value=
     for _ultra_ports_word do
-        case $_ultra_ports_value$_ultra_ports_word in
+        case $_ultra_ports_word in
             -h | --help)
                 \echo "usage: kill_api_ports [OPTIONS] [PORT...]   (default: \${API_PORT:-8085})" >&2
                 \exit 0
                 ;;
-            --grace | --settle | --docker-timeout | --plan-out) _ultra_ports_value="value " ;;
-            "value "*) _ultra_ports_value= ;;
-            --all | --compose | [!-]*) _ultra_ports_given=1 ;;
         esac
     done
-    if [ -z "$_ultra_ports_given" ]; then
-        case ${API_PORT-} in
-            "" | *[!0-9]*) \set -- --standard api "$@" ;;
-            *) \set -- "$API_PORT" "$@" ;;
-        esac
-    fi
-    clear_port "$@"
+    case ${API_PORT-} in
+        "" | *[!0-9]*) clear_port --standard api "$@" ;;
+        *) clear_port --standard "$API_PORT" "$@" ;;
+    esac
 )
 # --- run, not sourced: there is something to do ---------------------------------------------------
 # zsh says so itself. Elsewhere $0 is then this file, whatever it is called: it has the next line.

@@ -77,21 +77,17 @@ def _assigned(
 ) -> Iterator[tuple[PortRequest, NearestFree]]:
     """What the services of the ports were assigned here, and is free: `run` gives them that."""
     project, where = names.current(), scope.current(os.environ)
+    mine = (project.name, str(project.root), None)
     with looked_at(os.environ, project.root) as store:
         last = store.recall(where, project.name, str(project.root))
-        for lease in store.leases(where):
-            if (lease.project, lease.place) != (project.name, str(project.root)) or lease.owner:
-                continue
-            for port in ports:
-                its = lease.service == service_of(port) and last.get(lease.service) == lease.port
-                alike = replace(port.request, port=lease.port) == lease.request
-                if (
-                    its
-                    and alike
-                    and lease.port not in asked
-                    and verify.prove(lease.request, list_sockets).free
-                ):
-                    yield port.request, NearestFree(lease.request, lease.service)
+        found = store.leases(where)
+    leased = {(e.service, e.request) for e in found if (e.project, e.place, e.owner) == mine}
+    for port in ports:
+        service = service_of(port)
+        its = replace(port.request, port=last.get(service, 0))
+        is_new = (service, its) in leased and its.port not in asked
+        if is_new and verify.prove(its, list_sockets).free:
+            yield port.request, NearestFree(its, service)
 
 
 def _is_away(port: PortReport, away: Collection[str]) -> bool:

@@ -32,7 +32,7 @@ def resolve(
     everything: Annotated[
         bool, typer.Option("--all", help="The port of every service of the project file.")
     ] = False,
-    standard: Annotated[bool, typer.Option("--standard", hidden=True)] = False,
+    standard: Annotated[str, typer.Option("--standard", hidden=True)] = "",
     dry_run: options.DryRun = False,
     plan_out: Annotated[
         str | None,
@@ -89,11 +89,11 @@ def resolve(
             "--yes goes with --stale": yes and not stale,
         }
     )
-    if not (ports or everything or compose or stale):
-        raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
     wanted = options.wanted(ports, everything=everything)
-    if standard:  # kill_api_ports, whose own name says what is meant
-        wanted = names.or_standard(wanted, assigned.current)
+    if standard and not (wanted or compose or stale):  # kill_api_ports: its name says what is meant
+        wanted = names.or_standard([standard], assigned.current)
+    if not (wanted or compose or stale):
+        raise UsageError("no PORT was given", "ultra-ports resolve -h shows what can be")
     policy = options.policy(
         dry_run=dry_run,
         grace=grace,

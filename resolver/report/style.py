@@ -147,17 +147,16 @@ def wrapped(
     """
     if width is None:
         return indent + text
-    further = f"{indent}{_INDENT}"
-    wrapper = textwrap.TextWrapper(
+    return textwrap.fill(
+        text,
         width,
-        indent,
-        further,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}{_INDENT}",
         break_long_words=breaks,
         break_on_hyphens=False,
         max_lines=most,
         placeholder=" …",
     )
-    return wrapper.fill(text)
 
 
 def masked(text: str) -> str:

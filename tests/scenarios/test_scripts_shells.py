@@ -124,6 +124,8 @@ def test_what_is_held_by_the_caller_is_refused(sh: tuple[str, ...]) -> None:
         ("--settle 0.2 -n", {"API_PORT": "PORT"}, "PORT/tcp"),
         ("PORT", {"API_PORT": "1"}, "PORT/tcp"),
         ("--grace 2 PORT", {"API_PORT": "1"}, "PORT/tcp"),
+        ("--project shop", {}, "go with --compose"),
+        ("--stale --project shop", {"API_PORT": "1"}, "go with --compose"),
         ("", {"API_PORT": "tcp://10.0.0.1:80"}, "8085/tcp"),
         ("", {"API_PORT": "8085x"}, "API_PORT in the environment is '8085x'"),
     ],
