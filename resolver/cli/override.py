@@ -95,9 +95,7 @@ def _by_port(
         (service, entry)
         for service in services
         for entry in service.published
-        if entry.transport == asked.preferred.transport
-        and entry.first is not None
-        and not ports.isdisjoint(range(entry.first, (entry.last or entry.first) + 1))
+        if entry.transport == asked.preferred.transport and not ports.isdisjoint(entry.ports)
     ]
 
 
@@ -115,8 +113,6 @@ def _port(asked: ServiceRequest) -> str:
 
 
 def _entry(entry: Published, port: str | None) -> PortsEntry:
-    published = port or ""
-    if port is None and entry.first is not None:
-        more = entry.last is not None and entry.last != entry.first
-        published = f"{entry.first}-{entry.last}" if more else str(entry.first)
+    ends = dict.fromkeys((*entry.ports[:1], *entry.ports[-1:]))
+    published = port or "-".join(map(str, ends))
     return PortsEntry(entry.target, published, entry.address, entry.transport)
