@@ -38,7 +38,6 @@ from resolver.model import (
 )
 from resolver.ownership import ownership, viewpoint
 from resolver.report.launch import envelope, text
-from resolver.settings import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +88,12 @@ def up(
         bool, typer.Option("--yes", help="Do not ask before something of others is ended.")
     ] = False,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long a server may take until it answers.")
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            callback=options.seconds,
+            help="How long a server may take until it answers.",
+        ),
     ] = 10.0,
     json: options.Json = False,
     grace: options.Grace = options.DEFAULT.grace_seconds,
@@ -116,8 +120,6 @@ def up(
     is said before; on a terminal you are asked where it is not this checkout's own. Where
     there is none, as in a pipe or in CI, nobody is asked: -n shows what would be ended.
     """  # noqa: D415, D301 - a help text
-    if not 0 <= wait <= LONGEST_SECONDS:
-        raise UsageError(f"--wait {wait:g}: a time from 0 to {LONGEST_SECONDS} seconds is wanted")
     policy = options.policy(
         grace=grace,
         settle=settle,
