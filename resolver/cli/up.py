@@ -184,11 +184,11 @@ def _starter(*, json: bool, quiet: bool) -> Callable[[Sequence[str]], int]:
         if not quiet:
             sys.stdout.flush()
             return start(argv, stdout=sys.stderr.fileno() if json else None)
-        with tempfile.TemporaryFile() as said:
-            status = start(argv, stdout=said.fileno(), stderr=said.fileno())
+        with tempfile.TemporaryFile() as output:
+            status = start(argv, stdout=output.fileno(), stderr=output.fileno())
             if status:
-                said.seek(0)
-                print(said.read().decode(errors="replace"), end="", file=sys.stderr)
+                output.seek(0)
+                print(output.read().decode(errors="replace"), end="", file=sys.stderr)
         return status
 
     return run

@@ -149,22 +149,22 @@ class ComposeCommand:
             raise UsageError(f"{command}: {_message(answer)}{self._where(answer)}")
         return answer
 
-    def _answer(self, words: tuple[str, ...]) -> Completed:
+    def _answer(self, question: tuple[str, ...]) -> Completed:
         """Runs a question by the command, which is found by it where it is not known yet."""
         if not self._found:
-            return self._find(words)
+            return self._find(question)
         try:
-            return _run((*self._found, *words), _CONFIG_SECONDS)
+            return _run((*self._found, *question), _CONFIG_SECONDS)
         except CommandFailedError as error:
             raise UsageError(str(error), error.hint) from error
 
-    def _find(self, words: tuple[str, ...]) -> Completed:
+    def _find(self, question: tuple[str, ...]) -> Completed:
         """The answer of the first command that is a compose, and new enough."""
         _ = self.files  # what may not be read is refused before anything else reads it
         reasons = []
         for command in _commands():
             try:
-                answer = _run((*command, *words), _CONFIG_SECONDS)
+                answer = _run((*command, *question), _CONFIG_SECONDS)
                 if answer.status == 0 or (answer.status != _NO_PLUGIN and _is_compose(command)):
                     self._found = command
                     return answer

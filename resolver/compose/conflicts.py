@@ -96,10 +96,10 @@ def _clash(label: str, group: list[Published]) -> Finding:
     wanted = tuple(dict.fromkeys(chain.from_iterable(each.requests for each in group)))
     where = f" ({', '.join(map(str, wanted))})" if len(wanted) > 1 else ""
     who = f"{', '.join(names[:-1])} and {names[-1]} all" if len(names) > 2 else " and ".join(names)  # noqa: PLR2004
-    said = f"{who} publish {label}" if several else f"{who} publishes {label} {len(group)} times"
+    fact = f"{who} publish {label}" if several else f"{who} publishes {label} {len(group)} times"
     return conflict(
         Code.TWO_SERVICES if several else Code.OVERLAP,
-        f"{said}{where}: only one of them can have it",
+        f"{fact}{where}: only one of them can have it",
         names,
         wanted,
         "give one of them another host port" if several else "keep one of the entries",

@@ -52,13 +52,13 @@ def _of_this_checkout(service: ServiceHealth) -> ServiceHealth:
     ]
     if not service.healthy or (service.holders and not strangers):
         return service
-    said = "who holds it is not known"
+    reason = "who holds it is not known"
     if strangers:
         found = strangers[0].classification.ownership
         of = f", which belongs to {found}" if found.whose is Whose.OTHER else ""
-        said = f"held by {holder_names(strangers[:1])}{of}"
-        said += "" if of else ", and whose it is, is not known"
-    return replace(service, healthy=False, reason=f"not this checkout's: {said}")
+        reason = f"held by {holder_names(strangers[:1])}{of}"
+        reason += "" if of else ", and whose it is, is not known"
+    return replace(service, healthy=False, reason=f"not this checkout's: {reason}")
 
 
 def _is_store(target: Target, answers: Iterable[Answer]) -> bool:

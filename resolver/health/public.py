@@ -91,9 +91,9 @@ def _reason(found: ServiceHealth) -> str:
         return "its command is not run"
     if found.healthy is None:
         return "that cannot be told"
-    told = [each for each in found.answers if each.good is found.healthy]
-    heard = [each for each in told if each.came]
-    return _words((heard or told)[0]) if told else "it is held, and does not work"
+    answers = [each for each in found.answers if each.good is found.healthy]
+    came = [each for each in answers if each.came]
+    return _words((came or answers)[0]) if answers else "it is held, and does not work"
 
 
 def _answer(found: Answer) -> Answer:

@@ -103,7 +103,7 @@ class Accepting(Condition):
                 with socket.create_connection((remote.host, remote.port), _TRY_SECONDS):
                     self._why[remote] = ""
             except (OSError, UnicodeError) as error:  # the latter: a name that DNS cannot have
-                said = getattr(error, "strerror", None) or error
-                self._why[remote] = f"does not accept: {said}"
+                reason = getattr(error, "strerror", None) or error
+                self._why[remote] = f"does not accept: {reason}"
             self._tried[remote].set()
             self._over.wait(_AGAIN_SECONDS if self._why[remote] else _STILL_SECONDS)

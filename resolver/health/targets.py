@@ -46,14 +46,14 @@ def targets(
         UsageError: an argument is neither a port nor the name of a service, or there is none and no
             project file either.
     """
-    words = [item for each in arguments for item in portspec.items(str(each))]
-    if any(not word for word in words):
+    items = [item for each in arguments for item in portspec.items(str(each))]
+    if any(not item for item in items):
         raise UsageError("'' is not a port: it is empty")
-    named = not words or any(map(is_name, words))
-    project = _project(environ, words) if named else None
+    named = not items or any(map(is_name, items))
+    project = _project(environ, items) if named else None
     found: list[Target] = []
     notes: list[str] = list(project.notes) if project else []
-    for service in _services(words, project):
+    for service in _services(items, project):
         if isinstance(service, str):
             found += [Target("", each) for each in portspec.parse([service])]
         else:
@@ -64,11 +64,11 @@ def targets(
     return Targets(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes)))
 
 
-def _services(words: list[str], project: Project | None) -> Iterable[Service | str]:
+def _services(items: list[str], project: Project | None) -> Iterable[Service | str]:
     if project is None:
-        return words
-    if words:
-        return [project.service(word) if is_name(word) else word for word in words]
+        return items
+    if items:
+        return [project.service(item) if is_name(item) else item for item in items]
     if project.file is None:
         raise UsageError(
             "no SERVICE or PORT was given, and there is no project file and no compose file in "
@@ -90,7 +90,7 @@ def _of(service: Service, project: Project | None) -> Target:
     return replace(target, place=place, project=project.name, untrusted=untrusted)
 
 
-def _project(environ: Mapping[str, str], words: list[str]) -> Project:
+def _project(environ: Mapping[str, str], items: list[str]) -> Project:
     """The project; without a project file, its services are those that the compose file publishes.
 
     Raises:
@@ -102,12 +102,12 @@ def _project(environ: Mapping[str, str], words: list[str]) -> Project:
     try:
         compose = ComposeCommand(ComposeArguments()).project()
     except UsageError:
-        if words:  # perhaps the names are others'
+        if items:  # perhaps the names are others'
             return project
         raise
     found = compose.as_services()
     names = {each.name for each in found}
-    others = (each for each in project.services if words and each.name not in names)
+    others = (each for each in project.services if items and each.name not in names)
     return replace(
         project,
         name=compose.name,

@@ -51,10 +51,10 @@ async def ask(questions: Sequence[Question | ProbeCommand]) -> tuple[Answer, ...
 
     To cancel it ends every connection and every command.
     """
-    places = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(question: Question | ProbeCommand) -> Answer:
-        async with places:
+        async with limit:
             if isinstance(question, Question):
                 return await _of_address(question)
             return await command.ask(question)

@@ -120,14 +120,14 @@ class Peer:
             self._writer.transport.abort()
 
 
-def quoted(said: bytes | bytearray) -> str:
+def quoted(answer: bytes | bytearray) -> str:
     """An answer as a message quotes it."""
-    text = ascii(said[:_QUOTED].decode("utf-8", "backslashreplace"))
-    return f"{text}..." if len(said) > _QUOTED else text
+    text = ascii(answer[:_QUOTED].decode("utf-8", "backslashreplace"))
+    return f"{text}..." if len(answer) > _QUOTED else text
 
 
-def misunderstood(said: bytes | bytearray, protocol: str) -> ProbeResult:
+def misunderstood(answer: bytes | bytearray, protocol: str) -> ProbeResult:
     """What ends without an answer in the protocol's terms."""
-    if not said:
+    if not answer:
         return failed("hangs up without an answer")
-    return failed(f"answers, and not {protocol}: {quoted(said)}")
+    return failed(f"answers, and not {protocol}: {quoted(answer)}")
