@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from msgspec.structs import replace
 from resolver import pipeline, planfile, stored
 from resolver.errors import UsageError
 from resolver.gather import list_sockets
-from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.leases import assigned, notes, outcomes
 from resolver.model import Policy
@@ -165,7 +165,7 @@ def policy(options: dict[str, Any]) -> Policy:
 def effects(observer: Observer | None) -> Effects:
     """The real clock and commands."""
     return Effects(
-        SystemClock(),
+        time,
         run_command,
         observer or Silent(),
         list_sockets,

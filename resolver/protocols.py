@@ -41,13 +41,13 @@ class CommandRunner(Protocol):
 
 
 class Clock(Protocol):
-    """Time that only goes forward."""
+    """Time that only goes forward: the module `time`, where nobody is to be hurried."""
 
-    def now(self) -> float:
-        """Monotonic seconds."""
+    def monotonic(self) -> float:
+        """Seconds."""
         ...
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Waits."""
         ...
 

@@ -111,11 +111,11 @@ def watch(
 
     The shells that still go on when the time for that is over, by step.
     """
-    deadline, at_rest = clock.now() + SHELL_SECONDS, 0
+    deadline, at_rest = clock.monotonic() + SHELL_SECONDS, 0
     while found and at_rest < _SURE and not verify.taken(requests, list_sockets):
         busy = [each for each in found if each.goes_on(earlier)]
         at_rest = 0 if busy else at_rest + 1
-        if busy and clock.now() >= deadline:
+        if busy and clock.monotonic() >= deadline:
             steps = dict.fromkeys(each.step for each in busy)
             return {step: tuple(e.shell for e in busy if e.step is step) for step in steps}
         if at_rest < _SURE:

@@ -111,7 +111,7 @@ def watch(
     A successor that serves nothing yet is given more time, until the port itself `is_taken`: then
     it is not elsewhere, and nothing is found.
     """
-    deadline = clock.now() + settle_seconds * LONGER_SETTLE
+    deadline = clock.monotonic() + settle_seconds * LONGER_SETTLE
     while not is_taken():
         known = _fresh(earlier)
         found = {
@@ -119,7 +119,7 @@ def watch(
             for step, lineage in lineages.items()
         }
         starting = any(each.binding is None for every in found.values() for each in every)
-        if not starting or clock.now() >= deadline:
+        if not starting or clock.monotonic() >= deadline:
             return found
         clock.sleep(WATCH_INTERVAL_SECONDS)
     return {}

@@ -170,8 +170,8 @@ def await_release(
 
     `patience_seconds` is added to that, for a manager that goes on stopping by itself.
     """
-    deadline = clock.now() + RELEASE_SECONDS + patience_seconds
-    while clock.now() < deadline:
+    deadline = clock.monotonic() + RELEASE_SECONDS + patience_seconds
+    while clock.monotonic() < deadline:
         if not any(entry.inode in held for entry in list_sockets(list(requests))):
             return
         clock.sleep(WATCH_INTERVAL_SECONDS)
@@ -181,9 +181,9 @@ def watch(
     requests: Collection[PortRequest], seconds: float, list_sockets: Watcher, clock: Clock
 ) -> None:
     """Watches ports that have just been freed for so long, or until a socket takes one of them."""
-    deadline = clock.now() + seconds
+    deadline = clock.monotonic() + seconds
     while not taken(requests, list_sockets):
-        left = deadline - clock.now()
+        left = deadline - clock.monotonic()
         if left <= 0:
             return
         clock.sleep(min(WATCH_INTERVAL_SECONDS, left))

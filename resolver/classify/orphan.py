@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from resolver.host.engine_client import socket_path
 from resolver.host.files import namespace_of
 from resolver.host.identity import age_seconds
-from resolver.host.peer import listener_pid
+from resolver.host.peer import listener
 from resolver.host.podman import NAME
 from resolver.host.processes import descendants, pids
 from resolver.model import Classification, Kind
@@ -101,7 +101,7 @@ def _was_asked(engine: Process, snapshot: Snapshot) -> bool:
         state.answered
         and not (state.foreign or state.elsewhere)
         and (path := socket_path(state.endpoint))
-        and listener_pid(path, COMMAND_TIMEOUT_SECONDS) == engine.pid
+        and listener(path, COMMAND_TIMEOUT_SECONDS).pid == engine.pid
         for state in snapshot.engines
     )
 

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from resolver.ancestry import tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
-from resolver.host.peer import listener_uid
+from resolver.host.peer import listener
 from resolver.managed import Daemon, ManagedService, classification, read_json, refusal
 from resolver.model import Classification, Confidence, Kind, Respawn
 from resolver.waiting import Waiting
@@ -196,7 +196,7 @@ def _applications(daemon: _GodDaemon, run: CommandRunner) -> list[Application]:
         CommandFailedError: it could not be asked, or its answer was not understood.
     """
     path = f"{daemon.home}/rpc.sock"
-    if listener_uid(path, _SOCKET_SECONDS) != daemon.process.uid:
+    if listener(path, _SOCKET_SECONDS).uid != daemon.process.uid:
         raise CommandFailedError(f"{path} does not answer as pm2's daemon")
     answer = daemon.ask(run, "jlist")
     listing = next((line for line in answer.stdout.splitlines() if line.startswith("[")), "")

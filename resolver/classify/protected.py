@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resolver.host import trust
 from resolver.host.engine_client import socket_path
-from resolver.host.peer import listener_pid
+from resolver.host.peer import listener
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
 from resolver.programs import ENGINES, FORWARDERS, PROXY, SYSTEM, known_as
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
@@ -72,7 +72,7 @@ def _answers_nowhere(parent: Process, snapshot: Snapshot) -> bool:
     paths = list(filter(None, answered))
     if not known_as(parent, ENGINES) or not paths or snapshot.silent_engine:
         return False
-    listeners = {listener_pid(path, COMMAND_TIMEOUT_SECONDS) for path in paths}
+    listeners = {listener(path, COMMAND_TIMEOUT_SECONDS).pid for path in paths}
     return listeners.isdisjoint({parent.pid, 0, 1, None})
 
 
@@ -102,7 +102,7 @@ def _its_client(holder: Holder, engine: Process) -> Command:
     host = hosts[0] if hosts else f"{_UNIX}/var/run/docker.sock"  # dockerd(8), --host
     client = f"{os.path.dirname(program)}/docker"
     docker = client if trust.is_installed(client) else "docker"
-    if listener_pid(host.removeprefix(_UNIX), COMMAND_TIMEOUT_SECONDS) not in {engine.pid, 1}:
+    if listener(host.removeprefix(_UNIX), COMMAND_TIMEOUT_SECONDS).pid not in {engine.pid, 1}:
         why = f"names its unit, which has to be restarted: another engine answers at {host}"
         return Command(("systemctl", "status", str(engine.pid)), why)
     return Command((docker, "-H", host, *listing), "names it")

@@ -19,7 +19,6 @@ from resolver.errors import UsageError
 from resolver.health import remote
 from resolver.health import wait as waiting
 from resolver.health.targets import targets
-from resolver.host.clock import SystemClock
 from resolver.host.execute import NotStartedError, execute
 from resolver.json_text import Envelope
 from resolver.leases import assigned
@@ -181,7 +180,7 @@ def _of_ports(
         health = waiting.Healthy(
             asked,
             os.environ,
-            SystemClock(),
+            time,
             use_docker=use_docker,
             only_mine=until == waiting.Until.MINE,
         )
@@ -189,7 +188,7 @@ def _of_ports(
     wanted = names.wanted(here, assigned.current)
     say(wanted.notes)
     if until == waiting.Until.FREE:
-        return [waiting.Free(wanted, SystemClock(), use_docker=use_docker)]
+        return [waiting.Free(wanted, time, use_docker=use_docker)]
     return [waiting.Held(wanted, use_docker=use_docker), *found]
 
 
@@ -206,7 +205,7 @@ def _wait(
         line.waits(f"waiting until {until}: {what}", seconds_left)
 
     try:
-        unmet = waiting.wait(conditions, timeout, SystemClock(), progress)
+        unmet = waiting.wait(conditions, timeout, time, progress)
     finally:
         line.clear()
     if not unmet and not quiet:

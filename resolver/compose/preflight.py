@@ -24,7 +24,7 @@ from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
 from resolver.host.engine_client import socket_path
 from resolver.host.files import text_of
-from resolver.host.peer import listener_uid
+from resolver.host.peer import listener
 from resolver.model import Container, EngineState, ExitStatus, Policy, PortRequest, Report
 from resolver.model.compose_labels import WORKING_DIR
 
@@ -212,7 +212,7 @@ def host_limits(endpoint: str) -> HostLimits:
     ephemeral, reserved = ephemeral_ports()
     uid = None
     if path := socket_path(endpoint):
-        uid = listener_uid(path, _CONNECT_SECONDS)
+        uid = listener(path, _CONNECT_SECONDS).uid
     # not on Linux: what an engine may do there is the business of its virtual machine
     first_unprivileged = int(text_of(_FIRST_UNPRIVILEGED) or 0)
     return HostLimits(ephemeral, reserved, first_unprivileged, uid)

@@ -91,8 +91,7 @@ def chosen_engine() -> EngineState:
 
 def _judged(state: EngineState, path: str) -> EngineState:
     """The engine with the user who listens at its socket, and whether it may be asked."""
-    found = listener(path, _AT_ONCE)
-    uid = found[1] if found else None
+    uid = listener(path, _AT_ONCE).uid
     whose, euid = _owner_of_directory(path), os.geteuid()
     ours = whose in {None, euid}
     if state.chosen and (ours or _is_neighbour(path)):
@@ -112,8 +111,7 @@ def _is_neighbour(path: str) -> bool:
 
     Uids may be mapped there, and whoever started us has let its socket in.
     """
-    found = listener(path, _AT_ONCE)
-    return found is not None and found[0] == 0
+    return listener(path, _AT_ONCE).pid == 0
 
 
 def _owner_of_directory(path: str) -> int | None:

@@ -16,7 +16,7 @@ from resolver.gather.processes import ancestors_of
 from resolver.host.engine_client import socket_path
 from resolver.host.files import namespace_of
 from resolver.host.identity import identify, proc_is_ours
-from resolver.host.peer import listener_pid
+from resolver.host.peer import listener
 from resolver.host.processes import name_of
 from resolver.model import meets_any
 from resolver.programs import ENGINES, RELAYS
@@ -65,7 +65,7 @@ def _same_namespace(path: str) -> bool | None:
     A rootless engine is in one of its own, and rootlesskit above it, in ours, forwards its ports.
     None where the listener cannot be looked at: it is another user's, or in another PID namespace.
     """
-    pid = listener_pid(path, _CONNECT_SECONDS)
+    pid = listener(path, _CONNECT_SECONDS).pid
     return _shares_ours(pid) if pid else None
 
 
@@ -76,7 +76,7 @@ def is_engine_of_ours(path: str) -> bool:
     before the host's engine, so the listener has to be known as an engine there, or be systemd,
     which starts one.
     """
-    pid = listener_pid(path, _CONNECT_SECONDS)
+    pid = listener(path, _CONNECT_SECONDS).pid
     if not pid or not _shares_ours(pid):
         return False
     name = name_of(pid)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import socket
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from resolver.gather.packet_rules import captured
 from resolver.host.files import link_of, text_of
 from resolver.host.netfilter import nat_rules
 from resolver.host.routes import addresses_of
-from resolver.model import Redirect, Transport
+from resolver.model import Binding, PortNumber, Redirect, Transport
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -115,28 +114,28 @@ def parse_ipvs(text: str) -> Iterator[Redirect]:
         service = re.match(_VIRTUAL, line)
         if service is None:
             continue
-        transport = Transport(service[1].lower())
-        address, port = _from_hexadecimal(service[2]), int(service[3], 16)
+        taken = _end(*service.groups())
         server = re.match(_BEHIND, following)
-        target = f"{_from_hexadecimal(server[1])}:{int(server[2], 16)}" if server else "no server"
-        host = f"[{address}]" if ":" in address else address
+        behind = _end(service[1], *server.groups()) if server else None
         yield Redirect(
-            transport,
-            port,
-            port,
-            target,
+            taken.transport,
+            taken.port,
+            taken.port,
+            f"{behind.host}:{behind.port}" if behind else "no server",
             "IPVS",
-            ("ipvsadm", "-D", f"-{transport[0]}", f"{host}:{port}"),
-            address,
-            _host(target) if server else "",
+            ("ipvsadm", "-D", f"-{taken.transport[0]}", f"{taken.host}:{taken.port}"),
+            taken.address,
+            behind.address if behind else "",
         )
 
 
-def _from_hexadecimal(text: str) -> str:
-    """`0A000001`, or an IPv6 address in brackets."""
-    if text.startswith("["):
-        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text[1:-1]))
-    return socket.inet_ntop(socket.AF_INET, bytes.fromhex(text))
+def _end(transport: str, address: str, port: str) -> Binding:
+    """In hexadecimal, as in `TCP 0A000001:1F90`; an IPv6 address is in brackets."""
+    if address.startswith("["):
+        found = ipaddress.ip_address(address[1:-1])
+    else:
+        found = ipaddress.ip_address(bytes.fromhex(address))
+    return Binding(Transport(transport.lower()), str(found), PortNumber(int(port, 16)))
 
 
 def _listed(
@@ -198,13 +197,6 @@ def _default_backend(tool: str) -> str:
     """Which one the plain name means, `legacy` or `nft` (update-alternatives(1)); "" if unknown."""
     path = link_of(f"/etc/alternatives/{tool}-save")
     return os.path.basename(path).removeprefix(f"{tool}-").removesuffix("-save")
-
-
-def _host(destination: str) -> str:
-    """The address of `10.9.0.1:80` or `[fd00::1]:80`; IPVS writes IPv6 in brackets."""
-    if destination.startswith("["):
-        return destination[1:].partition("]")[0]
-    return destination if destination.count(":") > 1 else destination.partition(":")[0]
 
 
 def _output(argv: tuple[str, ...], run: CommandRunner) -> str:

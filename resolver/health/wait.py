@@ -89,14 +89,14 @@ def wait(
         clock: monotonic.
         progress: is told what is unmet, and how many seconds are left.
     """
-    deadline = clock.now() + timeout_seconds
+    deadline = clock.monotonic() + timeout_seconds
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        left = deadline - clock.now()
+        left = deadline - clock.monotonic()
         unmet = [each for one in conditions for each in one.unmet(max(0.0, left))]
         if not unmet:
             return ()
-        left = deadline - clock.now()
+        left = deadline - clock.monotonic()
         if left <= 0:
             return tuple(each for one in conditions for each in one.explain())
         progress(unmet, left)
@@ -127,8 +127,8 @@ class Free(Condition):
             self._unmet = self._prove()
         elif listed:
             self._unmet = {each: "is held" for each in self._wanted.requests if each in listed}
-        elif self._clock.now() >= self._next_look:
-            self._next_look = self._clock.now() + _LONGEST_PAUSE_SECONDS
+        elif self._clock.monotonic() >= self._next_look:
+            self._next_look = self._clock.monotonic() + _LONGEST_PAUSE_SECONDS
             self._unmet = self._prove()
         return _titled(self._unmet, self._wanted)
 
@@ -154,7 +154,7 @@ class Free(Condition):
 
     def _of_engines(self) -> dict[PortRequest, str]:
         """What could be bound, and is not free for all that: an engine forwards it."""
-        self._next_look = self._clock.now() + _LOOK_AGAIN_SECONDS
+        self._next_look = self._clock.monotonic() + _LOOK_AGAIN_SECONDS
         report = pipeline.who(self._wanted.requests, self._policy, api.effects(None))
         return {
             port.request: f"is {port.verdict}: {port.reason}"
@@ -212,10 +212,10 @@ class Healthy(Condition):
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
         """See `Condition`."""
         seen = self._look.signatures()
-        if seen != self._seen or self._clock.now() >= self._next_look:
+        if seen != self._seen or self._clock.monotonic() >= self._next_look:
             self._seen = seen
             self._unmet = self._check(seconds_left)
-            self._next_look = self._clock.now() + _LOOK_AGAIN_SECONDS
+            self._next_look = self._clock.monotonic() + _LOOK_AGAIN_SECONDS
         return self._unmet
 
     def explain(self) -> tuple[Unmet, ...]:

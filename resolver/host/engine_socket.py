@@ -15,7 +15,7 @@ from stat import S_IWGRP
 from typing import Any
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError
-from resolver.host.peer import peer_uid
+from resolver.host.peer import behind
 
 LARGEST = 1 << 26  # bytes of an answer; ten thousand containers take some 30 MB
 MOST_VALUES = 2_000_000  # of an answer: decoded, each takes up to 150 bytes and a microsecond
@@ -68,8 +68,7 @@ def connect(path: str, timeout_seconds: float | None, uid: int | None = None) ->
     try:
         connection.settimeout(timeout_seconds)
         _connect(connection, path)
-        if uid is not None:
-            _check_listener(connection, path, uid)
+        _check_listener(connection, path, uid)
     except BaseException:
         connection.close()
         raise
@@ -101,9 +100,9 @@ def _admitted(path: str) -> str:
     return f"; who is in the group {name} may" if seen.st_gid and seen.st_mode & S_IWGRP else ""
 
 
-def _check_listener(connection: socket.socket, path: str, uid: int) -> None:
-    found = peer_uid(connection)
-    if found not in {None, uid}:
+def _check_listener(connection: socket.socket, path: str, uid: int | None) -> None:
+    found = behind(connection).uid
+    if uid is not None and found not in {None, uid}:
         raise EngineError(f"unix://{path} is not asked: user {found} listens there, not {uid}")
 
 

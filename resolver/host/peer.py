@@ -7,6 +7,8 @@ import socket
 import struct
 import sys
 
+from msgspec import Struct
+
 from resolver.host import netlink
 from resolver.model import Pid
 
@@ -17,36 +19,37 @@ _QUESTION = struct.Struct("=BBBxI2s2s16s16sI8s")
 _ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
 
 
-def listener(path: str, timeout_seconds: float) -> tuple[Pid, int] | None:
-    """The process and the user that called listen(2) on the socket; None where that is not told.
+class Listener(Struct, frozen=True):
+    """The process and the user that called listen(2) on a socket; None where that is not told.
 
     Under socket activation it is PID 1, and PID 0 stands for a process of another PID namespace.
     """
+
+    pid: Pid | None = None
+    uid: int | None = None
+
+
+def listener(path: str, timeout_seconds: float) -> Listener:
+    """Who listens at a unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout_seconds)
         try:
             probe.connect(path)
         except (OSError, ValueError):  # ValueError: a zero byte in the path
-            return None
-        return _credentials(probe)
+            return Listener()
+        return behind(probe)
 
 
-def listener_pid(path: str, timeout_seconds: float) -> Pid | None:
-    """The process alone."""
-    found = listener(path, timeout_seconds)
-    return found[0] if found else None
-
-
-def listener_uid(path: str, timeout_seconds: float) -> int | None:
-    """The user alone."""
-    found = listener(path, timeout_seconds)
-    return found[1] if found else None
-
-
-def peer_uid(connection: socket.socket) -> int | None:
-    """The user that called listen(2) behind a connection; None where that cannot be told."""
-    found = _credentials(connection)
-    return found[1] if found else None
+def behind(connection: socket.socket) -> Listener:
+    """Who listens at the other end of a connection to a unix socket."""
+    if sys.platform != "linux":
+        return Listener()
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return Listener()
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return Listener(Pid(pid), uid)
 
 
 def owner_uid(path: str) -> int | None:
@@ -59,17 +62,6 @@ def owner_uid(path: str) -> int | None:
         return os.stat(path).st_uid
     except (OSError, ValueError):
         return None
-
-
-def _credentials(connection: socket.socket) -> tuple[Pid, int] | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    except OSError:
-        return None
-    pid, uid, _ = _CREDENTIALS.unpack(raw)
-    return Pid(pid), uid
 
 
 def uid_of_peer(connection: socket.socket) -> int | None:

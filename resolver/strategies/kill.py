@@ -158,8 +158,8 @@ class _Run(Struct):
         while any(target.exists() for target in waiting):
             if not released and not any(self.concerns(target) for target in waiting):
                 released = True
-                deadline = min(deadline, self.effects.clock.now() + _FAREWELL_SECONDS)
-            left = deadline - self.effects.clock.now()
+                deadline = min(deadline, self.effects.clock.monotonic() + _FAREWELL_SECONDS)
+            left = deadline - self.effects.clock.monotonic()
             if left <= 0:
                 return released
             self.effects.observer.waiting(what, left)
@@ -168,7 +168,7 @@ class _Run(Struct):
 
     def finish(self, begun: float, how: str = "ended", why: str = "") -> Outcome:
         """The outcome of a success: how they ended, and after what time."""
-        took = self.effects.clock.now() - begun
+        took = self.effects.clock.monotonic() - begun
         busy = [str(target.process) for target in self.targets if target.exists()]
         reason = f"{how} after {took:.1f} s{why}"
         if busy:
@@ -177,7 +177,7 @@ class _Run(Struct):
 
 
 def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
-    begun = run.effects.clock.now()
+    begun = run.effects.clock.monotonic()
     why = ""
     if not run.policy.force:
         grace_seconds = run.policy.grace_seconds + run.step.patience_seconds
@@ -194,7 +194,7 @@ def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
             return Outcome(run.step, Result.FAILED, reason, tuple(run.actions))
         why = f": it did not end within {grace_seconds:g} s"
     run.send(signal.SIGKILL, run.targets)
-    killed = run.effects.clock.now() + KILL_WAIT_SECONDS
+    killed = run.effects.clock.monotonic() + KILL_WAIT_SECONDS
     if run.wait(run.targets, killed, "the kernel to clean up"):
         return run.finish(begun, "killed", why)
     stuck = ", ".join(str(target.process) for target in run.targets if target.exists())
@@ -204,7 +204,7 @@ def _end(run: _Run, masters: list[_Signalled]) -> Outcome:
 
 def _ended_with_masters(run: _Run, deadline: float) -> bool:
     """Whether the workers ended with their masters; those that were left behind get a SIGTERM."""
-    soon = min(deadline, run.effects.clock.now() + run.policy.grace_seconds / 4)
+    soon = min(deadline, run.effects.clock.monotonic() + run.policy.grace_seconds / 4)
     if run.wait(run.targets, soon, "its workers to end"):
         return True
     if run.step.lenient:

@@ -49,19 +49,19 @@ def stop_container(
                 did("unpause")
             did("stop", "--time", str(seconds))
             engine.stop(container.id, seconds)
-            return 0 < seconds <= clock.now() - begun and _was_killed(engine, container.id)
+            return 0 < seconds <= clock.monotonic() - begun and _was_killed(engine, container.id)
 
-    begun = clock.now()
+    begun = clock.monotonic()
     stopping = begin("docker stop", stop)
     while not stopping.done():
-        left = max(0.0, begun + (patience or seconds) - clock.now())
+        left = max(0.0, begun + (patience or seconds) - clock.monotonic())
         if patience and not left:
             detail = f"still ending after {patience:g} s; {step.lenient}"
             return Outcome(step, Result.FAILED, detail, tuple(actions))
         observer.waiting(f"container {container.name} to stop", left)
         wait([stopping], WATCH_INTERVAL_SECONDS)
     result, trouble, killed = _result(stopping)
-    took = f"{clock.now() - begun:.1f} s"
+    took = f"{clock.monotonic() - begun:.1f} s"
     detail = f"killed after {took}: it did not stop within {seconds} s"
     return Outcome(
         step, result, trouble or (detail if killed else f"stopped after {took}"), tuple(actions)

@@ -70,7 +70,7 @@ def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Obs
 
 def _told(manager: Manager, argv: tuple[str, ...], run: CommandRunner, clock: Clock) -> Completed:
     """What its command answers, in the end where it is busy."""
-    deadline = clock.now() + manager.patience_seconds
+    deadline = clock.monotonic() + manager.patience_seconds
     while True:
         answer = run(
             argv,
@@ -78,7 +78,7 @@ def _told(manager: Manager, argv: tuple[str, ...], run: CommandRunner, clock: Cl
             account=manager.account,
             folder="/",  # in the caller's, a stranger may have left a configuration file
         )
-        is_busy = answer.status != 0 and manager.busy and clock.now() < deadline
+        is_busy = answer.status != 0 and manager.busy and clock.monotonic() < deadline
         if not is_busy or not re.search(manager.busy, answer.stdout + answer.stderr):
             return answer
         clock.sleep(WATCH_INTERVAL_SECONDS)
@@ -94,11 +94,11 @@ def _await_down(manager: Manager, run: CommandRunner, clock: Clock) -> None:
     """
     if manager.inquiry is None:
         return
-    deadline = clock.now() + manager.patience_seconds
+    deadline = clock.monotonic() + manager.patience_seconds
     while not re.search(
         manager.inquiry.down, ask(run, manager.inquiry.argv, manager.account).stdout
     ):
-        if clock.now() >= deadline:
+        if clock.monotonic() >= deadline:
             raise CommandFailedError(f"is not down after {manager.patience_seconds:g} s")
         clock.sleep(WATCH_INTERVAL_SECONDS)
 

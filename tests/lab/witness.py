@@ -118,7 +118,7 @@ class HastyClock:
     def __init__(self, witness: Witness) -> None:
         self._witness = witness
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         """Monotonic seconds, short ones."""
         return time.monotonic() * HASTE
 

@@ -424,12 +424,15 @@ def test_virtual_services_of_ipvs() -> None:
         "TCP  C0A80001:1F90 rr\n"
         "  -> 0A000002:0050      Masq    1      0          0\n"
         "UDP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0035 rr\n"
+        "TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr\n"
+        "  -> [fd00:0000:0000:0000:0000:0000:0000:0002]:1F90      Masq    1      0          0\n"
         "FWM  00000001 rr\n"
     )
-    tcp, udp = parse_ipvs(text)
+    tcp, udp, ipv6 = parse_ipvs(text)
     assert (tcp.first, tcp.address, tcp.target, tcp.leads) == (
         8080, "192.168.0.1", "10.0.0.2:80", "10.0.0.2",
     )  # fmt: skip
     assert tcp.delete == ("ipvsadm", "-D", "-t", "192.168.0.1:8080")
     assert (udp.first, udp.address, udp.target) == (53, "fd00::1", "no server")
     assert udp.delete == ("ipvsadm", "-D", "-u", "[fd00::1]:53")
+    assert (ipv6.target, ipv6.leads) == ("[fd00::2]:8080", "fd00::2")

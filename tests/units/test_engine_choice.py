@@ -9,6 +9,7 @@ import pytest
 
 from resolver.gather import engine_choice, namespaces
 from resolver.gather.redirects import UNREAD, Nat
+from resolver.host.peer import Listener
 from resolver.model import (
     Binding,
     EngineState,
@@ -145,7 +146,7 @@ def test_an_engine_whose_ports_are_not_known_to_be_ours(monkeypatch: pytest.Monk
 def test_a_relay_is_no_engine(
     listener: str, container: str | None, monkeypatch: pytest.MonkeyPatch, *, ours: bool
 ) -> None:
-    monkeypatch.setattr(namespaces, "listener_pid", lambda *_: Pid(os.getpid()))
+    monkeypatch.setattr(namespaces, "listener", lambda *_: Listener(Pid(os.getpid())))
     monkeypatch.setattr(namespaces, "own_container_id", lambda: container)
     monkeypatch.setattr(namespaces, "name_of", lambda _: listener)
     assert namespaces.is_engine_of_ours("/run/e.sock") is ours

@@ -275,7 +275,7 @@ def test_a_rootless_quadlets_unit_is_its_users(
 class Still:
     """A clock and an observer that do nothing."""
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return 0.0
 
     def sleep(self, _seconds: float) -> None:
@@ -317,7 +317,7 @@ class Late(Still):
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return self.seconds
 
     def did(self, _action: str) -> None:

@@ -18,7 +18,6 @@ from typing import NoReturn
 from resolver import pipeline
 from resolver.api import Silent
 from resolver.gather import list_sockets
-from resolver.host.clock import SystemClock
 from resolver.host.runner import run_command
 from resolver.model import Policy, PortNumber, PortRequest
 from resolver.strategies import Effects
@@ -87,7 +86,7 @@ def main() -> None:
     stage = Stage(port, plan=sys.argv[2], moment=sys.argv[3])
     time.sleep(0.05)  # start times are counted in hundredths of a second
     policy = Policy(grace_seconds=0.5, settle_seconds=0.1, rounds=1, use_docker=False, force=force)
-    effects = Effects(SystemClock(), run_command, Silent(), list_sockets)
+    effects = Effects(time, run_command, Silent(), list_sockets)
     with Calls(stage.hears):
         report = pipeline.resolve([PortRequest(PortNumber(port))], policy, effects)
     time.sleep(HEARING_SECONDS)
