@@ -47,19 +47,6 @@ _RUNTIME_DIRECTORY = r"(?:/var)?/run/user/(\d{1,10})(?:/|\Z)"
 _AT_ONCE = 0.0  # seconds: an engine that is too busy to be connected to says nothing of itself
 
 
-def endpoint() -> str:
-    """The engine that the docker command line would talk to; else this user's rootless one."""
-    chosen = docker_config.chosen_engine().endpoint
-    if chosen != DEFAULT_ENDPOINT or _socket(socket_path(chosen) or "/"):
-        return chosen
-    rootless = f"{_runtime() or '/nonexistent'}/docker.sock"
-    if not _socket(rootless):
-        return chosen
-    found = _judged(EngineState(f"unix://{rootless}", chosen=False), rootless)
-    believed = not (found.error or found.foreign) or _is_neighbour(rootless)
-    return found.endpoint if believed else chosen
-
-
 def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
     """The chosen engine, which need not exist, then every other one whose socket does.
 
@@ -81,12 +68,28 @@ def known_engines(processes: Iterable[Process] = ()) -> tuple[EngineState, ...]:
 
 
 def chosen_engine() -> EngineState:
-    """The engine that the docker command line would talk to; whether it is there is not known."""
-    chosen = endpoint()
-    if error := docker_config.chosen_engine().error:
-        return EngineState(chosen, error, asked=False)
-    state, path = EngineState(chosen, client=client(chosen)), socket_path(chosen)
+    """The engine that the docker command line would talk to; else this user's rootless one.
+
+    Whether it is there is not known.
+    """
+    chosen = docker_config.command_line_engine()
+    if chosen.error:
+        return EngineState(chosen.endpoint, chosen.error, asked=False)
+    endpoint, rootless = chosen.endpoint, f"unix://{_runtime() or '/nonexistent'}/docker.sock"
+    path = socket_path(endpoint)
+    if endpoint == DEFAULT_ENDPOINT and not _socket(path or "/") and _is_believed(rootless):
+        endpoint, path = rootless, socket_path(rootless)
+    state = EngineState(endpoint, client=client(endpoint))
     return _judged(state, path) if path else state
+
+
+def _is_believed(rootless: str) -> bool:
+    """Whether this user's own engine is there, and counts for more than that user's ports."""
+    path = socket_path(rootless) or "/"
+    if not _socket(path):
+        return False
+    found = _judged(EngineState(rootless, chosen=False), path)
+    return not (found.error or found.foreign) or _is_neighbour(path)
 
 
 def _judged(state: EngineState, path: str) -> EngineState:
@@ -124,7 +127,7 @@ def _owner_of_directory(path: str) -> int | None:
 
 def client(endpoint: str) -> tuple[str, ...]:
     """How a command line begins that reaches this endpoint."""
-    if endpoint == docker_config.chosen_engine().endpoint:
+    if endpoint == docker_config.command_line_engine().endpoint:
         return ("docker",)
     if "podman" in endpoint.rpartition("/")[2]:
         return ("podman", "--url", endpoint)

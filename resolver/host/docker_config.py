@@ -60,7 +60,7 @@ class _ContextMeta(Struct, rename="pascal"):
     endpoints: _ContextEndpoints
 
 
-class ChosenEngine(Struct, frozen=True):
+class CommandLineEngine(Struct, frozen=True):
     """The engine that the docker command line talks to.
 
     `error` says why there is none: a context that is missing or damaged, in whose place docker asks
@@ -74,15 +74,15 @@ class ChosenEngine(Struct, frozen=True):
     skip_verify: bool = False
 
 
-def chosen_engine() -> ChosenEngine:
+def command_line_engine() -> CommandLineEngine:
     """By docker's own order of precedence: DOCKER_HOST, DOCKER_CONTEXT, the current context."""
     if host := os.environ.get("DOCKER_HOST"):
-        return ChosenEngine(host)
+        return CommandLineEngine(host)
     config = f"{folder()}/config.json"
     by_variable = os.environ.get("DOCKER_CONTEXT")
     name = by_variable or _current_context(config)
     if name in {"", "default"}:
-        return ChosenEngine()
+        return CommandLineEngine()
     return _of_context(name, "DOCKER_CONTEXT" if by_variable else config)
 
 
@@ -94,7 +94,7 @@ def _current_context(config: str) -> str:
         return ""
 
 
-def _of_context(name: str, chosen_by: str) -> ChosenEngine:
+def _of_context(name: str, chosen_by: str) -> CommandLineEngine:
     contexts = f"{folder()}/contexts"
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
     meta = f"{contexts}/meta/{digest}/meta.json"
@@ -108,9 +108,9 @@ def _of_context(name: str, chosen_by: str) -> ChosenEngine:
             why = f"{meta} is no file of this user's or root's"
         else:
             why = f"{meta} is damaged: {error}"
-        return ChosenEngine(f"context {shown}", f"docker context {shown!a}: {why}")
+        return CommandLineEngine(f"context {shown}", f"docker context {shown!a}: {why}")
     host = found.host or DEFAULT_ENDPOINT
-    return ChosenEngine(host, "", f"{contexts}/tls/{digest}/docker", found.skip_verify)
+    return CommandLineEngine(host, "", f"{contexts}/tls/{digest}/docker", found.skip_verify)
 
 
 def has_plugin(name: str) -> bool:

@@ -23,7 +23,7 @@ from urllib3 import disable_warnings
 from urllib3.exceptions import InsecureRequestWarning
 
 from resolver.errors import EngineError, StateChangedError, UltraPortsError
-from resolver.host.docker_config import ChosenEngine, chosen_engine, is_ours, is_plain
+from resolver.host.docker_config import CommandLineEngine, command_line_engine, is_ours, is_plain
 from resolver.host.engine_socket import LARGEST, check_size, connect
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ def _tls_of(endpoint: str) -> TLSConfig | bool:
     if endpoint == os.environ.get("DOCKER_HOST"):
         found: TLSConfig | bool = kwargs_from_env().get("tls", False)
         return found
-    chosen = chosen_engine()
+    chosen = command_line_engine()
     return _tls_of_context(chosen) if chosen.tls_folder and endpoint == chosen.endpoint else False
 
 
-def _tls_of_context(chosen: ChosenEngine) -> TLSConfig | bool:
+def _tls_of_context(chosen: CommandLineEngine) -> TLSConfig | bool:
     """What is in a context's folder (cli/context/tlsdata.go of docker/cli), all of it optional.
 
     The SDK's own `Context` takes no certificate at all unless there are three.

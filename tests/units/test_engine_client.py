@@ -373,7 +373,7 @@ def test_a_strangers_configuration_adds_nothing_to_a_request(engine: Engine, con
 
 def test_a_configuration_without_end_is_not_opened(engine: Engine, config: Path) -> None:
     os.mkfifo(config)
-    assert docker_config.chosen_engine() == docker_config.ChosenEngine()
+    assert docker_config.command_line_engine() == docker_config.CommandLineEngine()
     with (
         EngineClient(engine.endpoint, 5) as client,
         pytest.raises(EngineError, match="no regular file"),
@@ -385,7 +385,7 @@ def test_a_configuration_without_end_is_not_opened(engine: Engine, config: Path)
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"currentContext": "%s"}' % ("a" * (1 << 20))])
 def test_a_configuration_that_is_absurd_chooses_nothing(config: Path, text: str) -> None:
     config.write_text(text)
-    assert docker_config.chosen_engine() == docker_config.ChosenEngine()
+    assert docker_config.command_line_engine() == docker_config.CommandLineEngine()
 
 
 # --- a context with TLS ---------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def chosen(context: str, monkeypatch: pytest.MonkeyPatch) -> None:
     argv = [docker, "context", "create", "lab", f"--docker={context}"]
     subprocess.run(argv, check=True, capture_output=True)
     monkeypatch.setenv("DOCKER_CONTEXT", "lab")
-    assert docker_config.chosen_engine().error == ""
+    assert docker_config.command_line_engine().error == ""
 
 
 def asked_over_tls(engine: Engine) -> object:

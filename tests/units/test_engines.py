@@ -64,22 +64,22 @@ def add_context(config: Path, name: str, host: str) -> None:
 
 
 def test_the_default_socket(config: Path) -> None:
-    assert engines.endpoint() == DEFAULT_ENDPOINT
+    assert engines.chosen_engine().endpoint == DEFAULT_ENDPOINT
     assert not list(config.iterdir())
 
 
 def test_docker_host_comes_first(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_context(config, "far", "ssh://far")
     monkeypatch.setenv("DOCKER_CONTEXT", "far")
-    assert engines.endpoint() == "ssh://far"
+    assert engines.chosen_engine().endpoint == "ssh://far"
     monkeypatch.setenv("DOCKER_HOST", "tcp://docker:2375")
-    assert engines.endpoint() == "tcp://docker:2375"
+    assert engines.chosen_engine().endpoint == "tcp://docker:2375"
 
 
 def test_the_current_context(config: Path) -> None:
     add_context(config, "rootless", "unix:///run/user/1000/docker.sock")
     (config / "config.json").write_text('{"currentContext": "rootless"}')
-    assert engines.endpoint() == "unix:///run/user/1000/docker.sock"
+    assert engines.chosen_engine().endpoint == "unix:///run/user/1000/docker.sock"
 
 
 @pytest.mark.parametrize(
