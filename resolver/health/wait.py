@@ -7,9 +7,8 @@ a second has gone by. Nothing here acts.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -52,12 +51,11 @@ class Unmet(Struct, frozen=True):
     why: str
 
 
-class Condition(ABC):
-    """Some ports, and what they shall be."""
+class Condition(Protocol):
+    """Some ports, and what they shall be; `last` are those that were not at the last look."""
 
-    published: PublishedPorts | None = None
+    last: tuple[Unmet, ...] = ()
 
-    @abstractmethod
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
         """Those that are not as yet; empty where all are.
 
@@ -65,14 +63,12 @@ class Condition(ABC):
             UltraPortsError: that can never be told here.
         """
 
-    @abstractmethod
     def explain(self) -> tuple[Unmet, ...]:
         """The same as of the last look, with all that can be said of it."""
+        return self.last
 
     def close(self) -> None:
         """Lets go of whatever was asked."""
-        if self.published is not None:
-            self.published.close()
 
 
 def wait(
@@ -141,6 +137,9 @@ class Free(Condition):
             found[port.request] = f"is held by {by}" if by else found[port.request]
         return _titled(found, self._wanted)
 
+    def close(self) -> None:
+        """See `Condition`; nothing stays open."""
+
     def _prove(self) -> dict[PortRequest, str]:
         """What stands against each port, by a bind and by the engines' word; empty: nothing."""
         found = {}
@@ -163,29 +162,43 @@ class Free(Condition):
         }
 
 
-class Held(Condition):
+class _Watching(Condition):
+    """Ports of which it is seen who serves them, by sockets and by what engines publish."""
+
+    def __init__(self, requests: Sequence[PortRequest], *, use_docker: bool) -> None:
+        check_local(requests)
+        self._matcher = Matcher(requests)
+        self.published = PublishedPorts(api.policy({"use_docker": use_docker}), self._matcher)
+
+    def signatures(self) -> Mapping[PortRequest, Signature]:
+        """Those that are served."""
+        sockets = list_sockets(None)
+        published, _ = self.published.look(sockets)
+        return {**published, **self._matcher.sort(of_sockets(sockets))}
+
+    def close(self) -> None:
+        """See `Condition`."""
+        self.published.close()
+
+
+class Held(_Watching):
     """Ports that somebody shall hold."""
 
     def __init__(self, wanted: Wanted, *, use_docker: bool) -> None:
+        super().__init__(wanted.requests, use_docker=use_docker)
         self._wanted = wanted
-        self._look = _Look(wanted.requests, use_docker=use_docker)
-        self.published = self._look.published
-        self._unmet: dict[PortRequest, str] = {}
 
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:  # noqa: ARG002 - the condition's
         """See `Condition`."""
-        seen = self._look.signatures()
+        seen = self.signatures()
         missing = [each for each in self._wanted.requests if each not in seen]
-        silent = "".join(f" ({each})" for each in self._look.published.errors)
-        self._unmet = dict.fromkeys(missing, f"is held by nobody{silent}")
-        return self.explain()
-
-    def explain(self) -> tuple[Unmet, ...]:
-        """See `Condition`."""
-        return _titled(self._unmet, self._wanted)
+        silent = "".join(f" ({each})" for each in self.published.errors)
+        why = dict.fromkeys(missing, f"is held by nobody{silent}")
+        self.last = _titled(why, self._wanted)
+        return self.last
 
 
-class Healthy(Condition):
+class Healthy(_Watching):
     """Targets that shall be healthy, as `health` has it, and this checkout's where that is said."""
 
     def __init__(
@@ -197,30 +210,25 @@ class Healthy(Condition):
         use_docker: bool,
         only_mine: bool = False,
     ) -> None:
+        requests = [each.request for each in asked.wanted]
+        super().__init__(requests, use_docker=use_docker)
         self._asked, self._only_mine = asked, only_mine
         self._environ = environ
         self._clock = clock
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
-        self._look = _Look([each.request for each in asked.wanted], use_docker=use_docker)
-        self.published = self._look.published
         self._seen: Mapping[PortRequest, Signature] | None = None
         self._next_look = 0.0
         own = [each.probe.timeout_seconds for each in asked.wanted if each.probe]
         self._longest = max((DEFAULT_SECONDS, *own))
-        self._unmet: tuple[Unmet, ...] = ()
 
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
         """See `Condition`."""
-        seen = self._look.signatures()
+        seen = self.signatures()
         if seen != self._seen or self._clock.monotonic() >= self._next_look:
             self._seen = seen
-            self._unmet = self._check(seconds_left)
+            self.last = self._check(seconds_left)
             self._next_look = self._clock.monotonic() + _LOOK_AGAIN_SECONDS
-        return self._unmet
-
-    def explain(self) -> tuple[Unmet, ...]:
-        """See `Condition`."""
-        return self._unmet
+        return self.last
 
     def _check(self, seconds_left: float) -> tuple[Unmet, ...]:
         limit = max(seconds_left, _LONGEST_PAUSE_SECONDS)
@@ -236,20 +244,6 @@ class Healthy(Condition):
             for each in report.services
             if not each.healthy
         )
-
-
-class _Look:
-    """Who serves which of the ports, sockets and published ports alike."""
-
-    def __init__(self, requests: Sequence[PortRequest], *, use_docker: bool) -> None:
-        check_local(requests)
-        self._matcher = Matcher(requests)
-        self.published = PublishedPorts(api.policy({"use_docker": use_docker}), self._matcher)
-
-    def signatures(self) -> Mapping[PortRequest, Signature]:
-        sockets = list_sockets(None)
-        published, _ = self.published.look(sockets)
-        return {**published, **self._matcher.sort(of_sockets(sockets))}
 
 
 def _titled(unmet: Mapping[PortRequest, str], wanted: Wanted) -> tuple[Unmet, ...]:
