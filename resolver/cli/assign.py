@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from msgspec.structs import replace
@@ -52,15 +51,6 @@ The order: what the service was assigned before, the preferred port, the one
 used last, the project's pool, and then ports below the ephemeral range."""
 
 
-class ExportFormat(StrEnum):
-    """What stdout gets."""
-
-    ENV = "env"
-    JSON = "json"
-    SHELL = "shell"
-    COMPOSE = "compose"
-
-
 def assign(
     services: Annotated[
         list[str] | None,
@@ -86,8 +76,9 @@ def assign(
         ),
     ] = None,
     form: Annotated[
-        ExportFormat, typer.Option("--format", help="What to print on stdout.")
-    ] = ExportFormat.ENV,
+        Literal["env", "json", "shell", "compose"],
+        typer.Option("--format", help="What to print on stdout."),
+    ] = "env",
     json: Json = False,
     compose_files: Annotated[
         list[str] | None,
@@ -121,7 +112,7 @@ def assign(
     gets the same ports again, whatever it prefers by then. What changed, and why, is said
     on stderr, and an .env that says something else is named.
     """  # noqa: D415, D301 - a help text
-    if not (to_compose := form is ExportFormat.COMPOSE and not json) and compose_files:
+    if not (to_compose := form == "compose" and not json) and compose_files:
         raise UsageError("--file is about --format compose")
     found = load(working_directory(), os.environ, without_block)  # not what an earlier call wrote
     wanted = service_requests(services or [], found)
@@ -158,7 +149,7 @@ def assign(
         tell(file.preview(assigned, told) if dry_run else file.write(assigned, told, os.environ))
     if override is not None:
         print(override.text(assigned), end="")
-    elif json or form is ExportFormat.JSON:
+    elif json or form == "json":
         print_json(
             AssignmentEnvelope(
                 dry_run=dry_run,
@@ -171,7 +162,7 @@ def assign(
             )
         )
     else:
-        text = shell_text if form is ExportFormat.SHELL else env_text
+        text = shell_text if form == "shell" else env_text
         print(text(told), end="")
     return 0
 

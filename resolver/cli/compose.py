@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from msgspec.structs import replace
@@ -45,20 +44,14 @@ if TYPE_CHECKING:
 EPILOG = COMPOSE_EPILOG
 
 
-class PreflightFormat(StrEnum):
-    """What `preflight` prints, beside JSON."""
-
-    TEXT = "text"
-    GITHUB = "github"
-
-
 def preflight(
     file: Files = None,
     profile: Profiles = None,
     project: ProjectName = "",
     form: Annotated[
-        PreflightFormat, typer.Option("--format", help="github: findings annotate a workflow.")
-    ] = PreflightFormat.TEXT,
+        Literal["text", "github"],
+        typer.Option("--format", help="github: findings annotate a workflow."),
+    ] = "text",
     json: Json = False,
     no_docker: NoDocker = False,
     docker_timeout: DockerTimeout = DEFAULT.docker_timeout_seconds,
@@ -79,14 +72,14 @@ def preflight(
     arguments = arguments_of(file, profile, project)
     policy = options.policy(no_docker=no_docker, docker_timeout=docker_timeout)
     found = look(ComposeCommand(arguments), hint=resolving(arguments), **policy)
-    if json and form is not PreflightFormat.TEXT:
+    if json and form != "text":
         raise UsageError("--json and --format contradict each other")
     if json or not quiet:
         found = beside(found, use_docker=not no_docker)
     tell(found, quiet=quiet, verbose=verbose)
     if json:
         print_json(envelope(found))
-    elif form is PreflightFormat.GITHUB:
+    elif form == "github":
         texts = {file: _text(file) for file in found.project.files}
         print(github_annotations(found, working_directory(), texts))
     elif not quiet:

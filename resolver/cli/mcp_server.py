@@ -19,6 +19,7 @@ from msgspec import UNSET
 from pydantic import Field
 
 from resolver import __version__
+from resolver.cli.options import PORT_HELP
 from resolver.json_text import encode
 from resolver.model import ExitStatus
 from resolver.report.agents import LONGEST, LONGEST_MESSAGE, NOTICE, ToolAnswer, cut, messages
@@ -34,10 +35,7 @@ _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _GRANTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 _ENDS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False)
 
-Ports = Annotated[
-    list[str],
-    Field(description="8085, 8085/udp, 127.0.0.1:8085, 8000-8010, or the name of a service."),
-]
+Ports = Annotated[list[str], Field(description=PORT_HELP)]
 Services = Annotated[list[str], Field(description="api, or api:8085 with the port it prefers.")]
 Directory = Annotated[
     str, Field(description="Absolute path of the checkout; empty: where the server was started.")
