@@ -180,7 +180,6 @@ def _of_ports(
         health = waiting.Healthy(
             asked,
             os.environ,
-            time,
             use_docker=use_docker,
             only_mine=until == waiting.Until.MINE,
         )
@@ -188,7 +187,7 @@ def _of_ports(
     wanted = names.wanted(here, assigned.current)
     say(wanted.notes)
     if until == waiting.Until.FREE:
-        return [waiting.Free(wanted, time, use_docker=use_docker)]
+        return [waiting.Free(wanted, use_docker=use_docker)]
     return [waiting.Held(wanted, use_docker=use_docker), *found]
 
 
@@ -205,7 +204,7 @@ def _wait(
         line.waits(f"waiting until {until}: {what}", seconds_left)
 
     try:
-        unmet = waiting.wait(conditions, timeout, time, progress)
+        unmet = waiting.wait(conditions, timeout, progress)
     finally:
         line.clear()
     if not unmet and not quiet:

@@ -7,6 +7,7 @@ a second has gone by. Nothing here acts.
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from resolver.health.targets import Targets
     from resolver.project.names import Wanted
-    from resolver.protocols import Clock
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
 _LOOK_AGAIN_SECONDS = 1.0  # between two looks that cost more than a listing
@@ -74,7 +74,6 @@ class Condition(Protocol):
 def wait(
     conditions: Sequence[Condition],
     timeout_seconds: float,
-    clock: Clock,
     progress: Callable[[Sequence[Unmet], float], None],
 ) -> tuple[Unmet, ...]:
     """Waits until all conditions are met at once; returns what was not met in time.
@@ -82,31 +81,29 @@ def wait(
     Args:
         conditions: each is looked at in turn.
         timeout_seconds: 0: one look.
-        clock: monotonic.
         progress: is told what is unmet, and how many seconds are left.
     """
-    deadline = clock.monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        left = deadline - clock.monotonic()
+        left = deadline - time.monotonic()
         unmet = [each for one in conditions for each in one.unmet(max(0.0, left))]
         if not unmet:
             return ()
-        left = deadline - clock.monotonic()
+        left = deadline - time.monotonic()
         if left <= 0:
             return tuple(each for one in conditions for each in one.explain())
         progress(unmet, left)
-        clock.sleep(min(pause, left))
+        time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 class Free(Condition):
     """Ports that shall be free: bound for proof, all of them one after the other."""
 
-    def __init__(self, wanted: Wanted, clock: Clock, *, use_docker: bool) -> None:
+    def __init__(self, wanted: Wanted, *, use_docker: bool) -> None:
         check_local(wanted.requests)
         self._wanted = wanted
-        self._clock = clock
         self._matcher = Matcher(wanted.requests)
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
         self._next_look = 0.0
@@ -123,8 +120,8 @@ class Free(Condition):
             self._unmet = self._prove()
         elif listed:
             self._unmet = {each: "is held" for each in self._wanted.requests if each in listed}
-        elif self._clock.monotonic() >= self._next_look:
-            self._next_look = self._clock.monotonic() + _LONGEST_PAUSE_SECONDS
+        elif time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LONGEST_PAUSE_SECONDS
             self._unmet = self._prove()
         return _titled(self._unmet, self._wanted)
 
@@ -153,7 +150,7 @@ class Free(Condition):
 
     def _of_engines(self) -> dict[PortRequest, str]:
         """What could be bound, and is not free for all that: an engine forwards it."""
-        self._next_look = self._clock.monotonic() + _LOOK_AGAIN_SECONDS
+        self._next_look = time.monotonic() + _LOOK_AGAIN_SECONDS
         report = pipeline.who(self._wanted.requests, self._policy, api.effects(None))
         return {
             port.request: f"is {port.verdict}: {port.reason}"
@@ -205,7 +202,6 @@ class Healthy(_Watching):
         self,
         asked: Targets,
         environ: Mapping[str, str],
-        clock: Clock,
         *,
         use_docker: bool,
         only_mine: bool = False,
@@ -214,7 +210,6 @@ class Healthy(_Watching):
         super().__init__(requests, use_docker=use_docker)
         self._asked, self._only_mine = asked, only_mine
         self._environ = environ
-        self._clock = clock
         self._policy = api.policy({"use_docker": use_docker, "complete": False})
         self._seen: Mapping[PortRequest, Signature] | None = None
         self._next_look = 0.0
@@ -224,10 +219,10 @@ class Healthy(_Watching):
     def unmet(self, seconds_left: float) -> tuple[Unmet, ...]:
         """See `Condition`."""
         seen = self.signatures()
-        if seen != self._seen or self._clock.monotonic() >= self._next_look:
+        if seen != self._seen or time.monotonic() >= self._next_look:
             self._seen = seen
             self.last = self._check(seconds_left)
-            self._next_look = self._clock.monotonic() + _LOOK_AGAIN_SECONDS
+            self._next_look = time.monotonic() + _LOOK_AGAIN_SECONDS
         return self.last
 
     def _check(self, seconds_left: float) -> tuple[Unmet, ...]:
