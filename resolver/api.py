@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.model import Classification, Outcome, Report, Step
+    from resolver.project.model import Project
     from resolver.project.names import Wanted
     from resolver.protocols import Observer
 
@@ -64,7 +64,7 @@ def who(*ports: int | str, observer: Observer | None = None, **options: Any) -> 
     Raises:
         UsageError: a port or an option that makes no sense.
     """
-    wanted = names.wanted(map(str, ports), assigned.current) if ports else None
+    wanted = names.wanted(map(str, ports), _project) if ports else None
     requests = wanted.requests if wanted else None
     report = pipeline.who(requests, policy(options), effects(observer))
     report = notes.with_reservations(report, os.environ)
@@ -142,10 +142,15 @@ def apply(text: str, *, observer: Observer | None = None, **options: Any) -> Rep
 
 
 def _wanted(ports: tuple[int | str, ...]) -> Wanted:
-    wanted = names.wanted(map(str, ports), assigned.current, to_end=True)
+    wanted = names.wanted(map(str, ports), _project, to_end=True)
     if not wanted.requests:
         raise UsageError("no port was given")
     return wanted
+
+
+def _project() -> Project:
+    """For names of services."""
+    return assigned.current()
 
 
 def policy(options: dict[str, Any]) -> Policy:
@@ -169,5 +174,10 @@ def effects(observer: Observer | None) -> Effects:
         run_command,
         observer or Silent(),
         list_sockets,
-        partial(with_ownership, environ=os.environ),
+        _with_ownership,
     )
+
+
+def _with_ownership(found: tuple[Classification, ...]) -> tuple[Classification, ...]:
+    """Whose each holder is, by the settings of this process."""
+    return with_ownership(found, os.environ)

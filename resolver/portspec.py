@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_PORT = 65535
+_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 _ITEM = (
     r"(?a)(?:(?P<v4>[0-9.]+):|\[(?P<v6>[^\[\]]*)\]:)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?"
     r"(?:/(?P<transport>tcp|udp))?"
@@ -51,6 +52,11 @@ def items(argument: str) -> list[str]:
     """The parts of a comma list; a URL, which may have commas of its own, is one part."""
     parts = [argument] if "://" in argument else argument.split(",")
     return [part.strip(" ") for part in parts]
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a service; no port begins with a letter."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 def _parse_item(item: str, argument: str) -> list[PortRequest]:

@@ -7,6 +7,7 @@ may. It is asked late, after the reloaders: a job may be a loop.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -115,7 +116,9 @@ def _runs(entry: _CronEntry, job: tuple[Process, ...]) -> bool:
 
 def _entries(job: Process, run: CommandRunner) -> Iterator[_CronEntry]:
     """Every line of the tables that this user may read; those of the system name a user first."""
-    for words, table in ((("-u", job.user or ""), f"crontab of {job.user}"), ((), "crontab")):
+    theirs, own = (("-u", job.user or ""), f"crontab of {job.user}"), ((), "crontab")
+    is_one = (os.geteuid(), job.user) == (0, "root")
+    for words, table in (theirs,) if is_one else (theirs, own):
         try:
             answer = ask(run, ("crontab", *words, "-l"))
         except CommandFailedError:

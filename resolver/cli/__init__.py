@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from resolver.errors import UltraPortsError
-from resolver.settings import DEBUG_VARIABLE, LOG_VARIABLE
+from resolver.report.escape import escape
+from resolver.report.style import wrapped
+from resolver.settings import DEBUG_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
 
 COMPLETION_VARIABLE = "_ULTRA_PORTS_COMPLETE"  # typer's, from the name of the command
 EXIT_INTERRUPTED = 130
 LONGEST_MESSAGE = 1000  # characters: it may quote names that came from strangers
+_PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
 
 
 def main() -> None:
@@ -52,18 +61,12 @@ def _open_streams() -> None:
 def _run() -> int:
     """Loads the rest, now that Ctrl-C and errors are told as they should be."""
     try:
-        if os.environ.get(LOG_VARIABLE):
-            from resolver.cli.logs import begin
-
-            begin(os.environ[LOG_VARIABLE])
         if COMPLETION_VARIABLE in os.environ:
             _prepare_completion()
         from resolver.cli.app import run
 
         return run()
     except UltraPortsError as error:
-        from resolver.cli.output import say
-
         say([str(error)], f" ({error.hint})" if error.hint else "")
         return int(error.status)
 
@@ -77,3 +80,30 @@ def _prepare_completion() -> None:
     renderer = ModuleType("typer.rich_utils")
     vars(renderer)["rich_render_text"] = str
     sys.modules[renderer.__name__] = renderer
+
+
+def say(messages: Iterable[str], hint: str = "") -> None:
+    """Messages on stderr, a line each with the hint, which a terminal gets wrapped at spaces."""
+    width = terminal_width(sys.stderr)
+    for message in messages:
+        line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}{hint}", width)
+        print(fit(line), file=sys.stderr, flush=True)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """The columns of a terminal; COLUMNS, where it is set, has the last word."""
+    if not stream.isatty():
+        return None
+    seen = os.get_terminal_size(stream.fileno())
+    return shutil.get_terminal_size((seen.columns or 80, seen.lines)).columns
+
+
+def fit(text: str) -> str:
+    """The text in characters that stdout can encode; what has no likeness is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.translate(_PLAIN)
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return text

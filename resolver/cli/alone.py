@@ -8,8 +8,8 @@ import typer
 from msgspec.structs import replace
 
 from resolver import api
-from resolver.cli import options
-from resolver.cli.output import NOTHING_HELD, ask, say, show
+from resolver.cli import options, say
+from resolver.cli.output import NOTHING_HELD, ask, show
 from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.model import Whose

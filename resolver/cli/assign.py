@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from msgspec.structs import replace
 
-from resolver.cli import completing
+from resolver.cli import completing, say
 from resolver.cli.nearest import allocated
 from resolver.cli.options import Json, NoDocker, ProjectName, Verbose
-from resolver.cli.output import print_json, say
+from resolver.cli.output import print_json
 from resolver.cli.override import Override
 from resolver.cli.store import opened
 from resolver.errors import UsageError

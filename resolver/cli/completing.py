@@ -14,8 +14,8 @@ from resolver.errors import UltraPortsError
 from resolver.gather.sockets import SERVING, list_sockets
 from resolver.leases.store import kept
 from resolver.model import Transport
+from resolver.portspec import is_name
 from resolver.project import names
-from resolver.project.file import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from msgspec.structs import replace
 
-from resolver.cli import options
-from resolver.cli.compose_options import (
-    COMPOSE_EPILOG,
-    Files,
-    Profiles,
-    ProjectName,
-    arguments_of,
-    resolving,
-)
+from resolver.cli import fit, options, say
 from resolver.cli.nearest import with_nearest
-from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, Quiet, Verbose
-from resolver.cli.output import fit, print_json, say, style
+from resolver.cli.options import (
+    DEFAULT,
+    ComposeProject,
+    DockerTimeout,
+    Files,
+    Json,
+    NoDocker,
+    Profiles,
+    Quiet,
+    Verbose,
+)
+from resolver.cli.output import print_json, style
 from resolver.compose import freeing
 from resolver.compose.command import ComposeCommand
+from resolver.compose.model import ComposeArguments
 from resolver.compose.preflight import preflight as look
 from resolver.errors import UsageError
 from resolver.leases import assigned
@@ -38,16 +41,24 @@ if TYPE_CHECKING:
 
     from resolver.cli.progress import Terminal
     from resolver.compose.findings import Preflight
-    from resolver.compose.model import ComposeArguments
     from resolver.model import Report
 
-EPILOG = COMPOSE_EPILOG
+EPILOG = """\b
+Exit status:
+  0  preflight: nothing is in the way; up: each published port answers
+  1  up: compose failed, or a port does not answer: which, and why
+  2  usage, no compose command, no compose file, or one that makes no sense:
+     nothing was touched
+  3  conflicts: nothing was started, the right command is printed
+  4  a port is held by somebody who is hidden from this user
+  5  undecidable: the engine did not answer
+  130  interrupted"""
 
 
 def preflight(
     file: Files = None,
     profile: Profiles = None,
-    project: ProjectName = "",
+    project: ComposeProject = "",
     form: Annotated[
         Literal["text", "github"],
         typer.Option("--format", help="github: findings annotate a workflow."),
@@ -153,3 +164,18 @@ def tell(found: Preflight, *, quiet: bool, verbose: bool) -> None:
     """The notes of a preflight, on stderr."""
     if not (quiet and found.exit_status == 0):
         say(dict.fromkeys((*found.notes, *(found.report.verbose_notes if verbose else ()))))
+
+
+def arguments_of(
+    files: list[str] | None, profiles: list[str] | None, project: str
+) -> ComposeArguments:
+    """What the command line says of the project."""
+    return ComposeArguments(tuple(files or ()), tuple(profiles or ()), project)
+
+
+def resolving(arguments: ComposeArguments) -> str:
+    """The command that frees what outsiders hold of this project's ports."""
+    words = ["ultra-ports", "resolve", "--compose"]
+    words += [word for file in arguments.files for word in ("-f", file)]
+    words += [word for profile in arguments.profiles for word in ("--profile", profile)]
+    return shlex.join([*words, *(["--project", arguments.project] if arguments.project else [])])

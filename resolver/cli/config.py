@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli.output import print_json, say
+from resolver.cli import say
+from resolver.cli.output import print_json
 from resolver.errors import UltraPortsError
 from resolver.leases.scope import current, kind
 from resolver.leases.state import state_directory

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resolver.cli import fit, say
 from resolver.cli.docker_ports import NAME
 from resolver.cli.options import Json
-from resolver.cli.output import fit, print_json, say
+from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.host import docker_config, docker_plugins, trust
 from resolver.report.docker_plugin import Action, PluginEnvelope, lines

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver import __version__
-from resolver.cli import COMPLETION_VARIABLE
-from resolver.cli import main as run
+from resolver import __version__, cli
+from resolver.cli.commands import COMMANDS, MEANT
 from resolver.host.engine_messages import taken_ports
 from resolver.json_text import JsonError, decode, encode
 
@@ -76,7 +75,7 @@ def main() -> None:
         _complete(words[2:] or [""])
     else:
         sys.argv = [command(), *_command_line(arguments(words, os.environ))]
-        run()
+        cli.main()
 
 
 def command() -> str:
@@ -107,8 +106,6 @@ def arguments(words: Sequence[str], environ: MutableMapping[str, str]) -> list[s
 
 def _command_line(words: list[str]) -> list[str]:
     """`docker ports [PORT…]` is `who`."""
-    from resolver.cli.app import COMMANDS, MEANT
-
     known = words and words[0] in {*COMMANDS, *MEANT, *_OWN}
     return words if known else ["who", *words]
 
@@ -122,13 +119,13 @@ def _complete(words: list[str]) -> None:
     offered = io.StringIO()
     for line in (words, ["who", *words]) if alone else (words,):
         os.environ |= {
-            COMPLETION_VARIABLE: "complete_fish",
+            cli.COMPLETION_VARIABLE: "complete_fish",
             "_TYPER_COMPLETE_FISH_ACTION": "get-args",
             "_TYPER_COMPLETE_ARGS": f"{join(['ultra-ports', *line[:-1]])} {line[-1]}",
         }
         sys.argv = ["ultra-ports"]
         with redirect_stdout(offered), suppress(SystemExit):
-            run()
+            cli.main()
     print("\n".join([*dict.fromkeys(filter(None, offered.getvalue().splitlines())), _NO_FILES]))
 
 

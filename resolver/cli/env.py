@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from resolver.cli import completing
+from resolver.cli import completing, say
 from resolver.cli.options import PRINT_EPILOG, Json, ProjectName
-from resolver.cli.output import print_json, say
+from resolver.cli.output import print_json
 from resolver.errors import UsageError
 from resolver.json_text import Envelope
 from resolver.leases.assigned import leased

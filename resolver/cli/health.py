@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from resolver.cli import completing, options
+from resolver.cli import completing, fit, options, say
 from resolver.cli.options import DEFAULT, DockerTimeout, Json, NoDocker, ProbeText, Quiet
-from resolver.cli.output import fit, print_json, say, style
+from resolver.cli.output import print_json, style
 from resolver.health.belongs import of_this_checkout
 from resolver.health.checking import check
 from resolver.report.health import envelope, table

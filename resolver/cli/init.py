@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver import api
+from resolver import api, portspec
+from resolver.cli import say
 from resolver.cli.options import DryRun, Json
-from resolver.cli.output import print_json, say
+from resolver.cli.output import print_json
 from resolver.compose import files
 from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments
@@ -19,6 +20,7 @@ from resolver.model import PortRequest, Transport, Whose
 from resolver.project import file
 from resolver.project.location import root
 from resolver.project.names import working_directory
+from resolver.project.nearest_file import OWN_NAME
 from resolver.report.escape import escape
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def init(dry_run: DryRun = False, json: Json = False) -> int:
             f"nothing to make a project file of: {source} has no port",
             "ultra-ports.toml can be written by hand: [services] api = 8085",
         )
-    path = root(folder) / file.OWN_NAME
+    path = root(folder) / OWN_NAME
     text = "\n".join((f"# made of {source} by `ultra-ports init`", "[services]", *_toml(lines), ""))
     if not dry_run:
         _write(path, text)
@@ -100,7 +102,7 @@ def _from_listeners(report: Report) -> tuple[str, list[NamedPort]]:
         ]
         if mine and mine[0].master:
             name = re.sub(r"[^A-Za-z0-9_-]+", "-", mine[0].master.name, flags=re.ASCII).strip("-")
-            name = name if file.is_name(name) else "server"
+            name = name if portspec.is_name(name) else "server"
             name = f"{name}-{port.request.port}" if name in found else name
             found[name] = port.request
     return "what listens now in this checkout", [NamedPort(*each) for each in found.items()]

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import say
+from resolver.cli import say
 from resolver.errors import StoreError
 from resolver.settings import RENEW_SECONDS
 

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resolver.cli.output import fit
+from resolver.cli import fit
 from resolver.report.events import HEADERS, description, moment, row
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from resolver import __version__
-from resolver.cli.output import say
+from resolver.cli import say
 from resolver.errors import UsageError
 from resolver.host.paths import ForeignFileError, reach
 from resolver.report.escape import escape

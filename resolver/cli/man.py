@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resolver import __version__
 from resolver.cli import app, options
+from resolver.cli.commands import COMMANDS
 
 _COLUMNS = 78
 _HEAD = f"""\
@@ -34,7 +35,7 @@ def man() -> int:
 def page() -> str:
     """The whole page, in the language of man(7)."""
     parts = [_HEAD, _verbatim(app.overview()), ".SH COMMANDS\n"]
-    for name, (_, summary) in app.COMMANDS.items():
+    for name, (_, summary) in COMMANDS.items():
         parts += [f".SS {name} \\- {_escaped(summary)}\n", _verbatim(_help(name))]
     return "".join([*parts, ".SH EXIT STATUS\n", _verbatim(options.EPILOG.removeprefix("\b\n"))])
 

@@ -19,9 +19,9 @@ from resolver.gather import list_sockets
 from resolver.leases import scope
 from resolver.leases.store import looked_at
 from resolver.model import NearestFree, PortNumber, PortRequest, Verdict, Whose
-from resolver.portspec import MAX_PORT
+from resolver.portspec import MAX_PORT, is_name
 from resolver.project import names
-from resolver.project.file import default_variable, is_name
+from resolver.project.file import default_variable
 from resolver.reservations.allocate import allocate
 from resolver.reservations.candidates import FIRST_UNPRIVILEGED, REFUSED_BY_BROWSERS
 from resolver.reservations.requests import ServiceRequest

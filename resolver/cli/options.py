@@ -117,6 +117,18 @@ Interactive = Annotated[bool, typer.Option("--interactive", "-i", help="Ask befo
 ProjectName = Annotated[
     str, typer.Option(metavar="NAME", help="The project's name, in place of its own.")
 ]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--file", "-f", metavar="FILE", help="A compose file; may be repeated."),
+]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option("--profile", metavar="NAME", help="A profile to enable; may be repeated."),
+]
+ComposeProject = Annotated[
+    str,
+    typer.Option("--project", "-p", metavar="NAME", help="The project's name.", show_default=False),
+]
 ProbeText = Annotated[
     str,
     typer.Option(

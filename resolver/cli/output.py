@@ -1,4 +1,4 @@
-"""Prints: data on stdout, messages on stderr, in whatever the terminal can show."""
+"""Prints reports: data on stdout, what is said beside it on stderr."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli import LONGEST_MESSAGE
+from resolver.cli import fit, say, terminal_width
 from resolver.host.identity import age_seconds
 from resolver.json_text import encode
 from resolver.project.location import working_directory
 from resolver.report import machine
-from resolver.report.escape import escape
 from resolver.report.listing import listing
 from resolver.report.story import stories
-from resolver.report.style import TextStyle, wrapped
+from resolver.report.style import TextStyle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import TextIO
-
     from resolver.model import Report
 
 NOTHING_HELD, NOTHING_TO_FREE = "no port is held", "no port has to be freed"
-_PLAIN = str.maketrans({"→": "->", "…": "...", "·": "-"})
+NOTHING_LEFT = "nothing was left behind"
 
 
 def show(
@@ -51,14 +47,6 @@ def show(
         print(fit(lines if report.ports else nothing))
 
 
-def say(messages: Iterable[str], hint: str = "") -> None:
-    """Messages on stderr, a line each with the hint, which a terminal gets wrapped at spaces."""
-    width = terminal_width(sys.stderr)
-    for message in messages:
-        line = wrapped(f"ultra-ports: {escape(message, LONGEST_MESSAGE)}{hint}", width)
-        print(fit(line), file=sys.stderr, flush=True)
-
-
 def ask(question: str) -> str:
     """What somebody types behind a question on stderr; without its line's end nobody did."""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
@@ -68,14 +56,6 @@ def ask(question: str) -> str:
 def is_yes(answer: str) -> bool:
     """Whether it agrees; everything else does not."""
     return answer.strip().lower() in {"y", "yes"}
-
-
-def terminal_width(stream: TextIO) -> int | None:
-    """The columns of a terminal; COLUMNS, where it is set, has the last word."""
-    if not stream.isatty():
-        return None
-    seen = os.get_terminal_size(stream.fileno())
-    return shutil.get_terminal_size((seen.columns or 80, seen.lines)).columns
 
 
 def print_json(envelope: object) -> None:
@@ -100,14 +80,3 @@ def style(*, verbose: bool = False, again: tuple[str, ...] = ()) -> TextStyle:
         folder=working_directory() if terminal else "",
         finds=shutil.which if terminal else None,
     )
-
-
-def fit(text: str) -> str:
-    """The text in characters that stdout can encode; what has no likeness is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        plain = text.translate(_PLAIN)
-        return plain.encode(encoding, "backslashreplace").decode(encoding)
-    return text

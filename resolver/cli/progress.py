@@ -6,7 +6,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import ask, fit, is_yes, say, style, terminal_width
+from resolver.cli import fit, say, terminal_width
+from resolver.cli.output import ask, is_yes, style
 from resolver.model import KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way

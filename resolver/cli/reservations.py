@@ -12,10 +12,10 @@ import typer
 from msgspec.structs import replace
 
 from resolver import portspec
-from resolver.cli import completing
+from resolver.cli import completing, fit, say
 from resolver.cli.keeping import keep
 from resolver.cli.options import Json, ProjectName
-from resolver.cli.output import fit, print_json, say, style
+from resolver.cli.output import print_json, style
 from resolver.cli.store import opened
 from resolver.errors import StoreError, UsageError
 from resolver.gather.processes import own_line
@@ -24,7 +24,6 @@ from resolver.leases import rules
 from resolver.leases import scope as scopes
 from resolver.leases.assigned import with_leases
 from resolver.leases.duration import seconds
-from resolver.project.file import is_name
 from resolver.project.location import root
 from resolver.project.names import current as current_project
 from resolver.project.names import working_directory
@@ -261,7 +260,7 @@ def _named(service: str, port: str | None) -> tuple[str, str | None]:
         UsageError: that is no name, or there are two ports.
     """
     name, colon, behind = service.partition(":")
-    if not is_name(name):
+    if not portspec.is_name(name):
         raise UsageError(f"{name[:60]!a} is no name for a service (letters, digits, - and _)")
     if colon and port is not None:
         raise UsageError(f"{service[:60]!a} has a PORT already, and {port[:60]!a} is another")
@@ -305,8 +304,8 @@ def _no_shorter(
 
 def _wanted(arguments: Sequence[str], *, everything: bool) -> releasing.Selection:
     words = [word for argument in arguments for word in portspec.items(argument)]
-    names = tuple(word for word in words if is_name(word))
-    ports = portspec.parse([word for word in words if not is_name(word)])
+    names = tuple(word for word in words if portspec.is_name(word))
+    ports = portspec.parse([word for word in words if not portspec.is_name(word)])
     return releasing.Selection(names, ports, everything)
 
 

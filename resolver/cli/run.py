@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import Struct
 
-from resolver.cli import completing
+from resolver.cli import completing, fit, say
 from resolver.cli.nearest import allocated
 from resolver.cli.options import DryRun, ProjectName
-from resolver.cli.output import fit, print_json, say
+from resolver.cli.output import print_json
 from resolver.cli.store import opened
 from resolver.errors import UltraPortsError, UsageError
 from resolver.host.execute import NotStartedError, execute

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver import api
-from resolver.cli import EXIT_INTERRUPTED, completing
+from resolver.cli import EXIT_INTERRUPTED, completing, say
 from resolver.cli.options import PORT_HELP, DockerTimeout, Json, NoDocker, Quiet
-from resolver.cli.output import say
 from resolver.errors import UsageError
 from resolver.health import exporter, server, tokens
 from resolver.health.checking import check_targets

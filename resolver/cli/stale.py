@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resolver import api
-from resolver.cli.output import ask, is_yes, say, show
+from resolver.cli import say
+from resolver.cli.output import ask, is_yes, show
 from resolver.errors import StateChangedError
 from resolver.stale import left_behind
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from resolver.cli.progress import Terminal
     from resolver.model import Report
 
-NOTHING_LEFT = "nothing was left behind"
 _APPLYING = ("grace_seconds", "settle_seconds", "docker_timeout_seconds", "use_docker")
 
 

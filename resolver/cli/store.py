@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import say
+from resolver.cli import say
 from resolver.leases.store import open_store
 
 if TYPE_CHECKING:

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from resolver.cli import options
-from resolver.cli.compose import beside, tell
-from resolver.cli.compose_options import (
-    COMPOSE_EPILOG,
-    Files,
-    Profiles,
-    ProjectName,
-    arguments_of,
-    resolving,
-)
+from resolver.cli import fit, options, say
+from resolver.cli.compose import EPILOG as COMPOSE_EPILOG
+from resolver.cli.compose import arguments_of, beside, resolving, tell
 from resolver.cli.nearest import with_nearest
-from resolver.cli.output import fit, print_json, say, style
+from resolver.cli.output import print_json, style
 from resolver.cli.progress import Terminal, describe
 from resolver.compose.command import ComposeCommand, start
 from resolver.compose.launch import Launch, launch
@@ -80,9 +73,9 @@ def up(
         list[str] | None,
         typer.Argument(metavar="[-- COMPOSE ARGS...]", help="For `docker compose up -d`."),
     ] = None,
-    file: Files = None,
-    profile: Profiles = None,
-    project: ProjectName = "",
+    file: options.Files = None,
+    profile: options.Profiles = None,
+    project: options.ComposeProject = "",
     dry_run: options.DryRun = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask before something of others is ended.")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from resolver.cli import completing, options
+from resolver.cli import completing, options, say
 from resolver.cli.options import Json, NoDocker, ProbeText, Quiet
-from resolver.cli.output import print_json, say
+from resolver.cli.output import print_json
 from resolver.cli.progress import StatusLine
 from resolver.errors import UsageError
 from resolver.health import remote

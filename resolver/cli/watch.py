@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resolver.cli import live, options
+from resolver.cli import fit, live, options, say
 from resolver.cli.options import NoDocker, Ports
-from resolver.cli.output import fit, say
 from resolver.health.watch import Watch
 from resolver.json_text import encode
 from resolver.leases import assigned

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.model import ANY_IPV4, ANY_IPV6, PortNumber, PortRequest, Transport
-from resolver.project.file import default_variable, is_name
+from resolver.portspec import is_name
+from resolver.project.file import default_variable
 from resolver.project.model import Service
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from resolver.gather.receivers import receivers_of
 from resolver.gather.redirects import list_redirects
 from resolver.gather.sockets import list_sockets, occupying
 from resolver.host.runner import run_command
-from resolver.model import Snapshot
+from resolver.model import Scan, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -39,7 +39,9 @@ def gather(
     an engine may still mean to publish them.
     """
     held = None if requests is None else [each for each in requests if each not in free]
-    sockets, scan = with_owners(occupying(held), complete=policy.complete)
+    sockets, scan = occupying(held), Scan.COMPLETE
+    if sockets:
+        sockets, scan = with_owners(sockets, complete=policy.complete)
     nat = list_redirects(requests, run)
     receivers = receivers_of(nat.redirects)
     owners = {owner for entry in sockets for owner in entry.owners}

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from resolver.gather.redirects import Nat
     from resolver.model import EngineState, Policy, PortRequest, Process, Socket
 
-_OTHERS = FORWARDERS | ENGINES | RELAYS
-
 
 def patience_seconds(
     known: Iterable[EngineState],
@@ -61,7 +59,8 @@ def _known(entry: Socket, processes: Iterable[Process]) -> bool:
 
 
 def _of_engines(process: Process) -> bool:
-    return known_as(process, _OTHERS) or any(map(container_id_in, process.cgroups))
+    works_for_one = known_as(process, FORWARDERS | ENGINES | RELAYS)
+    return works_for_one or any(map(container_id_in, process.cgroups))
 
 
 def _here(endpoint: str) -> bool:

@@ -34,8 +34,6 @@ def with_owners(sockets: Sequence[Socket], *, complete: bool) -> tuple[tuple[Soc
     each is in there: what that costs does not grow with the machine. Somebody who was given the
     socket and is elsewhere is not seen then.
     """
-    if not sockets:
-        return (), Scan.COMPLETE
     inodes = {entry.inode for entry in sockets if entry.inode > 0}
     if not complete and (near := _in_cgroups(sockets)):
         found = owners_of(inodes, near)

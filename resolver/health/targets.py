@@ -14,7 +14,7 @@ from resolver.compose.model import ComposeArguments
 from resolver.errors import UsageError
 from resolver.health.model import Target
 from resolver.leases.assigned import with_leases
-from resolver.project.file import is_name
+from resolver.portspec import is_name
 from resolver.project.load import load
 from resolver.project.names import working_directory
 from resolver.project.reading import doubt

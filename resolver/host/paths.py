@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -90,7 +89,7 @@ class Place:
         Raises:
             OSError: nothing can be written here.
         """
-        beside = f".{self.name[:200]}.{secrets.token_hex(6)}"
+        beside = f".{self.name[:200]}.{os.urandom(6).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(beside, flags, mode, dir_fd=self.folder), "wb") as file:

@@ -84,7 +84,7 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
     """The path with `~`, `~user`, `$NAME` and `${NAME}` filled in."""
     wrong = f"{STATE_VARIABLE} is {text!a}: "
     try:
-        path = Template(text).substitute(environ)
+        path = Template(text).substitute(environ) if "$" in text else text
     except KeyError as error:
         raise UsageError(f"{wrong}{error.args[0]} is not set") from error
     except ValueError as error:

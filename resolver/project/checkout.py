@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
-from resolver.project.file import OWN_NAME
 from resolver.project.location import exists, folders
+from resolver.project.nearest_file import OWN_NAME
 from resolver.project.reading import read
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
-"""The project file: what stands in it, checked.
+"""The project file: what stands in it, checked. `nearest_file.py` knows which one it is.
 
-`ultra-ports.toml`, or `[tool.ultra-ports]` in pyproject.toml; `location.py` knows where to look.
 Nothing here looks at environment variables.
 """
 
@@ -8,7 +7,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -16,30 +15,18 @@ from resolver import portspec
 from resolver.errors import UsageError
 from resolver.project.checked import checked, shown, unknown
 from resolver.project.derived import Derived, derived
-from resolver.project.location import exists, folders, objection
 from resolver.project.model import Service
+from resolver.project.nearest_file import Resolve, nearest
 from resolver.project.probe import read_probe
-from resolver.project.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.model import PortRequest
 
-OWN_NAME = "ultra-ports.toml"
-MINE = "mine"
-SHARED_NAME = "pyproject.toml"
-_TOOL = "ultra-ports"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _Port = Annotated[int, Meta(ge=1, le=portspec.MAX_PORT)]
 _Range = Annotated[str, Meta(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?\Z")]  # "8000-8099"
 _Text = str | list[str]
-
-
-class _Resolve(Struct, frozen=True):
-    """What `resolve` may do here: `only = "mine"` spares what is not this checkout's."""
-
-    only: Literal["", "mine"] = ""
 
 
 class _ProjectTable(Struct, frozen=True):
@@ -51,7 +38,7 @@ class _ProjectTable(Struct, frozen=True):
     environments: dict[str, Any] = {}
     export: dict[str, Any] = {}
     env_files: list[str] = []
-    resolve: _Resolve = _Resolve()
+    resolve: Resolve = Resolve()
 
 
 class _ServiceTable(Struct, frozen=True):
@@ -96,69 +83,13 @@ def find(start: Path) -> tuple[Contents | None, tuple[str, ...]]:
     Raises:
         UsageError: a project file cannot be read, or makes no sense.
     """
-    path, raw, notes = _nearest(start)
+    path, raw, notes = nearest(start)
     return (contents(path, raw) if path else None), notes
-
-
-def only_mine(start: Path) -> bool:
-    """Whether `resolve` spares what is not this checkout's: what else the file says does not count.
-
-    One that cannot be read may well say so.
-
-    Raises:
-        UsageError: `resolve` makes no sense there.
-    """
-    try:
-        path, raw, _ = _nearest(start)
-    except UsageError:
-        return True
-    if "resolve" not in raw:
-        return False
-    try:
-        found: _Resolve = checked(raw["resolve"], _Resolve, "resolve")
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    return found.only == MINE
-
-
-def _nearest(start: Path) -> tuple[Path | None, dict[str, Any], tuple[str, ...]]:
-    """The file, what stands in it, and what was left out."""
-    notes: list[str] = []
-    for folder in folders(start):
-        for path in (folder / OWN_NAME, folder / SHARED_NAME):
-            if not exists(path):
-                continue
-            if why := objection(path, start):
-                notes.append(f"{path} is left out: {why}")
-            elif (table := _own(path)) is not None:
-                return path, table, tuple(notes)
-    return None, {}, tuple(notes)
-
-
-def is_name(text: str) -> bool:
-    """Whether it can be the name of a service; no port begins with a letter."""
-    return _NAME.fullmatch(text) is not None
 
 
 def default_variable(name: str) -> str:
     """`API_PORT` for the service `api`."""
     return f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_PORT"
-
-
-def _own(path: Path) -> dict[str, Any] | None:
-    """What stands in the file for us; None in a pyproject.toml that has nothing to say."""
-    import tomllib
-
-    try:
-        raw = tomllib.loads(read(path))
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError; integers of 5000 digits
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    if path.name == OWN_NAME:
-        return raw
-    own = raw.get("tool", {}).get(_TOOL)
-    if own is not None and not isinstance(own, dict):
-        raise UsageError(f"{path}: tool.{_TOOL}: expected `object`, got {shown(own)}")
-    return own
 
 
 def contents(path: Path, raw: dict[str, Any]) -> Contents:
@@ -204,7 +135,7 @@ def _contents(path: Path, raw: dict[str, Any]) -> Contents:
 
 
 def _entry(name: str, value: object, origin: str) -> Service:
-    if not is_name(name):
+    if not portspec.is_name(name):
         expected = "expected a name of letters, digits, - and _, which a letter begins"
         raise UsageError(f"services: {expected}: {shown(name)} is no name of a service")
     where = f"services.{name}"

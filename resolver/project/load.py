@@ -11,7 +11,7 @@ from resolver.model import ANY_IPV6, Binding, PortNumber, PortRequest
 from resolver.portspec import MAX_PORT
 from resolver.project import file, location, reading, variables
 from resolver.project.checked import shown
-from resolver.project.model import Project, Service
+from resolver.project.model import STANDARD_ORIGIN, Project, Service
 from resolver.settings import ENVIRONMENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STANDARD = {"api": 8085, "frontend": 3000, "redis": 6379, "modelrunner": 12434}
 """The services that are known without a project file. Docker Model Runner's TCP port is 12434."""
-STANDARD_ORIGIN = "standard port"
 _ONLY_READ = "ports and names are read from {}, and no command of it is run"
 
 

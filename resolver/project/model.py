@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from resolver.model import PortRequest
     from resolver.project.derived import Derived
 
+STANDARD_ORIGIN = "standard port"
+
 
 class Probe(Struct, frozen=True):
     """How to ask a service whether it works.
@@ -47,6 +49,11 @@ class Service(Struct, frozen=True):
     health: Probe | None = None
     by_environment: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def by_name_alone(self) -> bool:
+        """Whether nothing but its name says which port it has."""
+        return self.origin == STANDARD_ORIGIN
 
 
 class Project(Struct, frozen=True):

@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from resolver import portspec
 from resolver.errors import UsageError
-from resolver.project import file
-from resolver.project.file import MINE, is_name
-from resolver.project.load import STANDARD_ORIGIN, load
+from resolver.portspec import is_name
+from resolver.project import nearest_file
 from resolver.settings import ONLY_VARIABLE
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def wanted(arguments: Iterable[str], of: Callable[[], Project], *, to_end: bool 
                 continue
             project = project or of()
             service = project.service(item)
-            if to_end and service.origin == STANDARD_ORIGIN:
+            if to_end and service.by_name_alone:
                 raise _by_nobody(service)
             services_named[service] = None
             found[service.request] = (*found.get(service.request, ()), item)
@@ -88,7 +87,7 @@ def or_standard(arguments: Iterable[str], of: Callable[[], Project]) -> list[str
     """
     found = [of().service(each) if is_name(each) else None for each in arguments]
     return [
-        str(service.request) if service and service.origin == STANDARD_ORIGIN else each
+        str(service.request) if service and service.by_name_alone else each
         for each, service in zip(arguments, found, strict=True)
     ]
 
@@ -117,9 +116,9 @@ def only_mine() -> bool:
         UsageError: the variable makes no sense, or what the project file says of it.
     """
     chosen = os.environ.get(ONLY_VARIABLE, "")
-    if chosen not in {"", MINE}:
-        raise UsageError(f"{ONLY_VARIABLE}: expected {MINE}, not {chosen[:20]!a}")
-    return bool(chosen) or file.only_mine(working_directory())
+    if chosen not in {"", nearest_file.MINE}:
+        raise UsageError(f"{ONLY_VARIABLE}: expected {nearest_file.MINE}, not {chosen[:20]!a}")
+    return bool(chosen) or nearest_file.only_mine(working_directory())
 
 
 def current() -> Project:
@@ -128,6 +127,8 @@ def current() -> Project:
     Raises:
         UsageError: the working directory is gone, or the project makes no sense.
     """
+    from resolver.project.load import load
+
     return load(working_directory(), os.environ)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from dotenv import parser, variables
+
 from resolver.errors import UsageError
 from resolver.project.checked import shown
 
@@ -22,8 +24,6 @@ def parse(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         UsageError: a line makes no sense; the message has its number.
     """
-    from dotenv import parser, variables
-
     found: dict[str, str] = {}
     for each in parser.parse_stream(io.StringIO(text.removeprefix("\ufeff"))):
         if each.error:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from resolver import portspec
 from resolver.errors import UsageError
 from resolver.model import PortNumber, PortRequest
-from resolver.project.file import default_variable, is_name
+from resolver.project.file import default_variable
 from resolver.reservations.export.variables import distinct, scheme
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def spoken_for(found: Sequence[ServiceRequest], project: Project) -> frozenset[i
 
 def _requested(argument: str, project: Project) -> ServiceRequest:
     name, colon, spec = argument.partition(":")
-    if not is_name(name):
+    if not portspec.is_name(name):
         raise UsageError(f"{argument!a} does not begin with the name of a service", _EXAMPLES)
     if not colon:
         return of_service(project.service(name))

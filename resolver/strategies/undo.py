@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from resolver.model import Command, Kind, PortRequest
-from resolver.project.file import is_name
+from resolver.portspec import is_name
 from resolver.settings import LEASES_VARIABLE
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from resolver import cli
-from resolver.cli.app import COMMANDS, load
+from resolver.cli.app import load
+from resolver.cli.commands import COMMANDS
 
 
 def start(words: list[str], output: str) -> int:

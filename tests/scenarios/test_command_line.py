@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import resolver
-from resolver.cli.app import COMMANDS
+from resolver.cli.commands import COMMANDS
 from tests.lab.cli import refused, reported, ultra, ultra_each
 from tests.lab.namespaces import network_namespace
 from tests.lab.ports import free_port, free_range

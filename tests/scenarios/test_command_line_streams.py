@@ -158,4 +158,4 @@ def test_the_overview_loads_no_command() -> None:
 
     loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
     assert "resolver.cli.app" in loaded, "the list of imports is not what it seems"
-    assert not loaded & {"resolver.cli.ports", "resolver.pipeline", "resolver.gather"}
+    assert not loaded & {"resolver.cli.who", "resolver.pipeline", "resolver.gather"}

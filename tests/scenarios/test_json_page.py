@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.cli.app import COMMANDS
+from resolver.cli.commands import COMMANDS
 from resolver.cli.schema import SHAPES
 from resolver.model import Verdict
 from resolver.report import machine

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.lab.ports import free_port
 
 ROOT = Path(__file__).parents[2] / "resolver"
+MOST_INSIDE_FUNCTIONS = 12
 LOADED_AT_ONCE = {"psutil", "shutil", "logging", "concurrent.futures", "resolver.strategies.choose"}
 """Where imports are not lazy: what a free port does not need, and stands at the top of a file."""
 
@@ -51,6 +52,21 @@ def test_submodules_are_imported_by_their_names() -> None:
 def test_the_rule_finds_one() -> None:
     assert unloaded("import docker\nFAILURE = docker.errors.APIError") == {"docker.errors"}
     assert unloaded("import docker.errors\nFAILURE = docker.errors.APIError") == set()
+
+
+def late(text: str) -> int:
+    """How many import statements stand inside functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    inside = (node for each in ast.walk(ast.parse(text)) if isinstance(each, functions)
+              for node in ast.walk(each))  # fmt: skip
+    return len({node for node in inside if isinstance(node, ast.Import | ast.ImportFrom)})
+
+
+def test_few_imports_stand_inside_functions() -> None:
+    """Which ones, and why: pyproject.toml names their files for PLC0415."""
+    found = {path: late(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
+    found = {path: count for path, count in found.items() if count}
+    assert 0 < sum(found.values()) <= MOST_INSIDE_FUNCTIONS, found
 
 
 def loaded(script: str, folder: Path) -> set[str]:

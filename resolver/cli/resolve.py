@@ -1,4 +1,4 @@
-"""`ultra-ports resolve` and `ultra-ports who`."""
+"""`ultra-ports resolve`."""
 
 from typing import Annotated, Any
 
@@ -7,24 +7,16 @@ from msgspec.structs import replace
 
 from resolver import api
 from resolver.cli import files, options
-from resolver.cli.compose_options import Files, Profiles, ProjectName, arguments_of
-from resolver.cli.output import NOTHING_HELD, NOTHING_TO_FREE, show
+from resolver.cli.nearest import taken, with_nearest
+from resolver.cli.output import NOTHING_LEFT, NOTHING_TO_FREE, show
 from resolver.cli.progress import Terminal
-from resolver.cli.stale import NOTHING_LEFT, resolve_stale
+from resolver.cli.stale import resolve_stale
 from resolver.errors import UsageError
 from resolver.leases import assigned
 from resolver.model import Report, Whose
 from resolver.project import names
 
 EPILOG = options.EPILOG
-WHO_EPILOG = """\b
-Exit status:
-  0  it could answer: held or free; without a PORT, always
-  1  the answer could not be printed
-  2  usage
-  4  a holder is hidden from this user: what to run with sudo is printed
-  5  undecidable: the engine did not answer, and nothing local explains it
-  130  interrupted"""
 
 
 def resolve(
@@ -57,9 +49,9 @@ def resolve(
     compose: Annotated[
         bool, typer.Option("--compose", help="Also what others hold of a compose project's ports.")
     ] = False,
-    file: Files = None,
-    profile: Profiles = None,
-    project: ProjectName = "",
+    file: options.Files = None,
+    profile: options.Profiles = None,
+    project: options.ComposeProject = "",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
@@ -111,7 +103,7 @@ def resolve(
         if stale:
             report, plan = resolve_stale(terminal, policy, yes=yes, quiet=quiet or json), ""
         elif compose:
-            from resolver.cli.compose import resolve_project
+            from resolver.cli.compose import arguments_of, resolve_project
 
             about = arguments_of(file, profile, project)
             report, plan = resolve_project(about, wanted, terminal, policy, plans=plans)
@@ -129,7 +121,7 @@ def resolve(
     show(
         report,
         json=json,
-        quiet=quiet or plan_out == files.STREAM,
+        quiet=quiet or (plans and plan_out == files.STREAM),
         verbose=verbose,
         again=_in_earnest(plan_out) if report.dry_run else (),
         nothing=NOTHING_LEFT if stale else NOTHING_TO_FREE,
@@ -154,44 +146,6 @@ def _allocated(
     held = [port.request for port in report.ports if names and port.verdict.stays_held]
     if not takes and not held:
         return report
-    from resolver.cli.nearest import taken, with_nearest
-
     if takes:
         report = replace(report, notes=(*report.notes, *taken(report)))
     return with_nearest(report, held, use_docker=policy["use_docker"], runs=runs)
-
-
-def who(
-    ports: options.Ports = None,
-    json: options.Json = False,
-    complete: Annotated[
-        bool, typer.Option("--complete", help="Look into every process, ask every engine.")
-    ] = False,
-    stale: options.Stale = False,
-    no_docker: options.NoDocker = False,
-    docker_timeout: options.DockerTimeout = options.DEFAULT.docker_timeout_seconds,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> int:
-    """Examples:
-
-    \b
-      ultra-ports who 8085
-      ultra-ports who                every port that is held
-      ultra-ports who --json 8000-8999
-
-    Says who holds the ports, what would bring them back, and what would free them.
-    Touches nothing.
-    """  # noqa: D415, D301 - a help text
-    options.refuse({"--stale finds the ports itself": stale and ports})
-    policy = options.policy(complete=complete, no_docker=no_docker, docker_timeout=docker_timeout)
-    report = api.stale(**policy) if stale else api.who(*options.wanted(ports), **policy)
-    show(
-        report,
-        json=json,
-        quiet=quiet,
-        verbose=verbose,
-        lists=not (ports or stale),
-        nothing=NOTHING_LEFT if stale else NOTHING_HELD,
-    )
-    return int(report.exit_status)
