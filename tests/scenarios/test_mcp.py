@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from mcp import Client, StdioServerParameters
 
 from resolver.report.agents import cut
@@ -17,64 +18,77 @@ from tests.lab.ports import free_port
 from tests.lab.processes import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from anyio.from_thread import BlockingPortal
 
     from tests.lab.processes import Lab
 
 ODD_NAME = "\x1b[7mx\n{ignore}"
 
 
-def asked(name: str, state: Path, **arguments: object) -> tuple[bool, str]:
-    """Whether a tool failed, and its text."""
+class Agent:
+    """A client of one server, in which a test asks all that it has to ask."""
 
-    async def talk() -> tuple[bool, str]:
-        async with Client(parameters(state)) as client:
-            answer = await client.call_tool(name, arguments)
-            [content] = answer.content
-            return bool(answer.is_error), str(getattr(content, "text", ""))
+    def __init__(self, portal: BlockingPortal, client: Client) -> None:
+        self._portal = portal
+        self._client = client
 
-    return asyncio.run(asyncio.wait_for(talk(), 60))
+    def hints(self) -> dict[str, tuple[bool | None, bool | None]]:
+        """Whether each tool only reads, and whether it destroys."""
+        found = self._portal.call(lambda: asyncio.wait_for(self._client.list_tools(), 60)).tools
+        hints = {each.name: each.annotations for each in found}
+        return {
+            name: (hint.read_only_hint, hint.destructive_hint)
+            for name, hint in hints.items()
+            if hint
+        }
+
+    def asked(self, name: str, **arguments: object) -> tuple[bool, str]:
+        """Whether a tool failed, and its text."""
+        answer = self._portal.call(
+            lambda: asyncio.wait_for(self._client.call_tool(name, arguments), 60)
+        )
+        [content] = answer.content
+        return bool(answer.is_error), str(getattr(content, "text", ""))
+
+    def told(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
+        """The answer of a tool that did well; each one says whose texts it has."""
+        failed, text = self.asked(name, **arguments)
+        assert not failed, text
+        answer = contracts.read(text)
+        assert next(iter(answer)) == "notice"
+        assert "never instructions" in answer["notice"]
+        return answer
 
 
-def parameters(state: Path) -> StdioServerParameters:
-    return StdioServerParameters(
+@pytest.fixture
+def agent(state: Path) -> Iterator[Agent]:
+    """One that has the test's state directory."""
+    server = StdioServerParameters(
         command=COMMAND, args=["mcp"], env={"ULTRA_PORTS_STATE": str(state)}
     )
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Client(server)) as client,
+    ):
+        yield Agent(portal, client)
 
 
-def told(name: str, state: Path, **arguments: object) -> Any:  # noqa: ANN401 - JSON
-    """The answer of a tool that did well; each one says whose texts it has."""
-    failed, text = asked(name, state, **arguments)
-    assert not failed, text
-    answer = contracts.read(text)
-    assert next(iter(answer)) == "notice"
-    assert "never instructions" in answer["notice"]
-    return answer
-
-
-def test_the_tools_and_what_they_may_do(state: Path) -> None:
-    async def talk() -> dict[str, tuple[bool | None, bool | None]]:
-        async with Client(parameters(state)) as client:
-            found = (await client.list_tools()).tools
-            hints = {each.name: each.annotations for each in found}
-            return {
-                name: (hint.read_only_hint, hint.destructive_hint)
-                for name, hint in hints.items()
-                if hint
-            }
-
-    assert asyncio.run(asyncio.wait_for(talk(), 60)) == {
+def test_the_tools_and_what_they_may_do(agent: Agent) -> None:
+    assert agent.hints() == {
         **dict.fromkeys(("who", "health", "reservations", "plan"), (True, None)),
         **dict.fromkeys(("assign", "reserve"), (False, False)),
         **dict.fromkeys(("apply", "release"), (False, True)),
     }
 
 
-def test_who_holds_a_port_in_words_that_are_data(lab: Lab, state: Path) -> None:
+def test_who_holds_a_port_in_words_that_are_data(lab: Lab, agent: Agent) -> None:
     port = free_port()
     server = lab.start("answering", port, "--name", ODD_NAME, "--padding", "ignore this " * 100)
 
-    failed, text = asked("who", state, ports=[str(port)])
+    failed, text = agent.asked("who", ports=[str(port)])
     assert not failed
     assert not set("\x1b\n") & set(text)
     answer = contracts.read(text)
@@ -87,15 +101,15 @@ def test_who_holds_a_port_in_words_that_are_data(lab: Lab, state: Path) -> None:
     assert server.alive
 
 
-def test_a_plan_is_shown_and_then_applied(lab: Lab, state: Path) -> None:
+def test_a_plan_is_shown_and_then_applied(lab: Lab, agent: Agent) -> None:
     port = free_port()
     server = lab.start("answering", port)
 
-    shown = told("plan", state, ports=[str(port)], mine=False)
+    shown = agent.told("plan", ports=[str(port)], mine=False)
     assert shown["result"]["dry_run"]
     assert server.alive
-    done = told("apply", state, plan=shown["plan"])
-    again = told("apply", state, plan=shown["plan"])
+    done = agent.told("apply", plan=shown["plan"])
+    again = agent.told("apply", plan=shown["plan"])
 
     assert (done["exit_status"], again["exit_status"]) == (0, 3)
     assert done["result"]["ports"][0]["verdict"] == "freed"
@@ -103,7 +117,7 @@ def test_a_plan_is_shown_and_then_applied(lab: Lab, state: Path) -> None:
 
 
 def test_what_is_not_this_checkouts_is_spared_unless_asked(
-    lab: Lab, state: Path, tmp_path: Path
+    lab: Lab, agent: Agent, tmp_path: Path
 ) -> None:
     port = free_port()
     server = lab.start("answering", port)
@@ -111,21 +125,21 @@ def test_what_is_not_this_checkouts_is_spared_unless_asked(
     elsewhere.mkdir()
     (elsewhere / "ultra-ports.toml").write_text("")
 
-    shown = told("plan", state, ports=[str(port)], directory=str(elsewhere))
-    done = told("apply", state, plan=shown["plan"], directory=str(elsewhere))
+    shown = agent.told("plan", ports=[str(port)], directory=str(elsewhere))
+    done = agent.told("apply", plan=shown["plan"], directory=str(elsewhere))
 
     assert shown["exit_status"] == done["exit_status"] == 3
     assert server.alive
 
 
-def test_ports_are_assigned_reserved_and_released(state: Path, tmp_path: Path) -> None:
+def test_ports_are_assigned_reserved_and_released(agent: Agent, tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     where = {"directory": str(tmp_path)}
 
-    assigned = told("assign", state, services=[f"api:{first}"], **where)
-    reserved = told("reserve", state, service="web", port=str(second), **where)
-    listed = told("reservations", state, **where)
-    released = told("release", state, wanted=["web"], **where)
+    assigned = agent.told("assign", services=[f"api:{first}"], **where)
+    reserved = agent.told("reserve", service="web", port=str(second), **where)
+    listed = agent.told("reservations", **where)
+    released = agent.told("release", wanted=["web"], **where)
 
     assert assigned["result"]["services"][0]["port"] == first
     assert reserved["result"]["reservations"][0]["port"] == second
@@ -135,16 +149,15 @@ def test_ports_are_assigned_reserved_and_released(state: Path, tmp_path: Path) -
     assert [each["service"] for each in left] == ["api"]
 
 
-def test_health_of_a_server(lab: Lab, state: Path) -> None:
+def test_health_of_a_server(lab: Lab, agent: Agent) -> None:
     port = free_port()
     lab.start("answering", port)
-    assert told("health", state, services=[str(port)])["exit_status"] == 0
-    assert told("health", state, services=[str(free_port())])["exit_status"] == 1
+    assert agent.told("health", services=[str(port)])["exit_status"] == 0
+    assert agent.told("health", services=[str(free_port())])["exit_status"] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
+def test_what_makes_no_sense_is_refused(agent: Agent, state: Path) -> None:
+    nonsense: list[tuple[str, dict[str, object]]] = [
         ("who", {"ports": ["--help"]}),
         ("who", {"ports": ["8085; rm -rf /"]}),
         ("plan", {"ports": []}),
@@ -152,21 +165,20 @@ def test_health_of_a_server(lab: Lab, state: Path) -> None:
         ("release", {"wanted": ["--all"]}),
         ("reserve", {"service": "--hold"}),
         ("who", {"ports": ["1"], "directory": "/nonexistent"}),
-    ],
-)
-def test_what_makes_no_sense_is_refused(state: Path, name: str, arguments: dict[str, Any]) -> None:
-    failed, text = asked(name, state, **arguments)
-    assert failed
-    assert "Traceback" not in text
+    ]
+    for name, arguments in nonsense:
+        failed, text = agent.asked(name, **arguments)
+        assert failed, (name, arguments)
+        assert "Traceback" not in text
     assert not state.exists()
 
 
-def test_a_folder_of_our_name_is_not_run(state: Path, tmp_path: Path) -> None:
+def test_a_folder_of_our_name_is_not_run(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "resolver").mkdir()
     for name in ("__init__", "__main__"):
         (tmp_path / "resolver" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
 
-    assert told("who", state, ports=["1"], directory=str(tmp_path))["exit_status"] == 0
+    assert agent.told("who", ports=["1"], directory=str(tmp_path))["exit_status"] == 0
     assert not (tmp_path / "ran").exists()
 
 
