@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.lab.cli import ultra
+from tests.lab.cli import may_run
 from tests.lab.processes import Lab, unavailable
 
 if TYPE_CHECKING:
@@ -136,6 +136,6 @@ def as_nobody() -> tuple[str, ...]:
         unavailable("setpriv(1) is missing")
     unmeasured = ("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG")
     prefix = (*unmeasured, setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    if ultra("--version", prefix=prefix).status != 0:
+    if not may_run(prefix):
         unavailable("nobody may not read this installation")
     return prefix

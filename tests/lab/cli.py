@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,12 @@ def ultra(
         check=False,
     )
     return _calm(done.returncode, done.stdout, done.stderr)
+
+
+@cache
+def may_run(prefix: tuple[str, ...]) -> bool:
+    """Whether the command starts behind a prefix, as which user that may be; asked once."""
+    return ultra("--version", prefix=prefix).status == 0
 
 
 def ultra_each(

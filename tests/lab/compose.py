@@ -7,9 +7,10 @@ import json
 import subprocess
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tests.lab.engine import LABEL, SERVE, Container, EngineError
+from tests.lab.engine import LABEL, SERVE, Container
 from tests.lab.processes import unavailable
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.engine import Engine
+
+
+@cache
+def require_plugin() -> None:
+    """Skips the test where `docker compose` is missing; that is asked once."""
+    try:
+        subprocess.run(["docker", "compose", "version"], check=True, capture_output=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        unavailable("the compose plug-in is missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,7 @@ class Project:
 @contextlib.contextmanager
 def project(engine: Engine, folder: Path, services: dict[str, int]) -> Iterator[Project]:
     """A project that is not up yet; `services` maps each name to the host port it publishes."""
-    try:
-        engine("compose", "version")
-    except EngineError:
-        unavailable("the compose plug-in is missing")
+    require_plugin()
     name = f"lab{engine.mark[:8]}"
     described: dict[str, Any] = {
         service: {
@@ -96,10 +103,7 @@ def stack(
     engine: Engine, folder: Path, services: Mapping[str, Mapping[str, Any]], name: str = ""
 ) -> Iterator[Project]:
     """A project of any shape that is not up yet; see `Project.write`."""
-    try:
-        engine("compose", "version")
-    except EngineError:
-        unavailable("the compose plug-in is missing")
+    require_plugin()
     folder.mkdir(parents=True, exist_ok=True)
     made = Project(engine, folder, name or f"lab{uuid.uuid4().hex[:10]}")
     made.write(services)
@@ -118,9 +122,6 @@ def published(*ports: int | str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def valid(file: Path) -> bool:
     """Whether compose accepts the file, with every profile; skips where there is no compose."""
+    require_plugin()
     words = ["docker", "compose", "-f", str(file), "--profile", "*", "config", "--quiet"]
-    try:
-        subprocess.run([*words[:2], "version"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        unavailable("the compose plug-in is missing")
     return subprocess.run(words, check=False).returncode == 0

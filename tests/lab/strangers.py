@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.lab.cli import ultra
+from tests.lab.cli import may_run
 from tests.lab.processes import unavailable
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Stranger:
     @property
     def prefix(self) -> tuple[str, ...]:
         """A command that runs another as this user."""
-        become = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups")
-        return (*self.inside, *_UNMEASURED, *become)
+        return (*self.inside, *become(self.uid))
 
     @property
     def runtime(self) -> Path:
@@ -118,6 +117,11 @@ def row(*ports: int, name: str = "evil", **changes: object) -> dict[str, object]
     }
 
 
+def become(uid: int) -> tuple[str, ...]:
+    """A command that runs another as this user."""
+    return (*_UNMEASURED, "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+
+
 def _with_mounts(script: str) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh")
 
@@ -138,6 +142,6 @@ def stranger() -> Iterator[Stranger]:
         for path, mode in ((found.folder, 0o755), (found.run_user / str(uid), 0o700)):
             path.mkdir(mode=mode)
             os.chown(path, uid, uid)
-        if ultra("--version", prefix=found.prefix).status != 0:
+        if not may_run(become(uid)):
             unavailable("another user may not read this installation")
         yield found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from resolver.compose.command import ComposeCommand
 from resolver.compose.model import ComposeArguments, ComposeProject
 from resolver.errors import UsageError
 from tests.lab.cli import ultra
-from tests.lab.compose import published, stack
+from tests.lab.compose import published, require_plugin, stack
 from tests.lab.ports import free_port
 from tests.lab.processes import unavailable
 
@@ -35,10 +34,7 @@ Ports = list[tuple[str, int, object, object, object, str]]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of a project, which is the working directory; without variables of compose."""
-    words = ["docker", "compose", "version"]
-    done = subprocess.run(words, capture_output=True, check=False)
-    if done.returncode:
-        unavailable("the compose plug-in is missing")
+    require_plugin()
     for name in [each for each in os.environ if each.startswith("COMPOSE_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "shop"
@@ -442,13 +438,13 @@ def test_up_starts_at_most_three_processes_before_compose(
     """With options, services, and an orphan that is in the way: all that it could want to know."""
     port = free_port()
     with stack(engine, here, {"web": published(port)}) as shop:
-        log.unlink()
+        log.unlink(missing_ok=True)
         assert ultra("up", *shop.options, "--json", timeout=100).status == 0
         question, start = log.read_text().splitlines()
         assert question.endswith("config --format json")
         assert start.endswith("up --detach")
 
-        log.unlink()
+        log.unlink(missing_ok=True)
         shop.write({"api": published(port), "db": {}})
         arguments = ("--", "--remove-orphans", "api")
         run = ultra("up", *shop.options, "--json", *arguments, timeout=100)

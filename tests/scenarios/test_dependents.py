@@ -15,7 +15,8 @@ import pytest
 from resolver.project.variables import parse
 from tests.lab.cli import Run, ultra
 from tests.lab.compose import project as compose_project
-from tests.lab.engine import EngineError, named_by
+from tests.lab.compose import require_plugin
+from tests.lab.engine import named_by
 from tests.lab.ports import free_port, free_range
 from tests.lab.processes import unavailable, wait_until
 
@@ -214,10 +215,7 @@ def test_env_prints_one_value(lab: Lab, home: Path) -> None:
 
 def described(engine: Engine, *words: str) -> Any:  # noqa: ANN401 - compose's own shape
     """What compose makes of the files; skips where there is no compose."""
-    try:
-        engine("compose", "version")
-    except EngineError:
-        unavailable("the compose plug-in is missing")
+    require_plugin()
     return json.loads(engine("compose", *words, "config", "--format", "json"))
 
 

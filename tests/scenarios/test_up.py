@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.cli import COMMAND, Run, ultra
 from tests.lab.compose import published, stack
-from tests.lab.engine import EngineError, broken_socket
+from tests.lab.engine import broken_socket
 from tests.lab.ports import free_port, is_free
 from tests.lab.processes import ROOT, answered_by, unavailable, wait_until
 from tests.lab.systemd import borrowed, service
@@ -430,10 +430,6 @@ def test_a_remote_engine_is_not_verified(
     del engine
     far, port = engine_without_proxy, free_port()
     described: dict[str, Any] = {"web": published(port)}
-    try:
-        far("compose", "version")
-    except EngineError:
-        unavailable("the compose plug-in is missing")
     with stack(far, tmp_path, described) as shop, socket.create_server(("", port)) as here:
         run = up(shop, *IMPATIENT, env=far.env)
         assert run.status == 5, run.stdout + run.stderr
