@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -287,9 +288,8 @@ def test_ctrl_c_reaches_compose(
 
 LISTENS = "until busybox netstat -ltn | busybox grep -q :80; do :; done"
 MUTE: dict[str, tuple[list[str], str]] = {
-    "nothing listens": (["sleep", "1000"], "nothing listens on 80/tcp in the container"),
-    "it ends": (["sh", "-c", "exit 7"], "is exited with status 7"),
-    "loopback only": (
+    "nothing-listens": (["sleep", "1000"], "nothing listens on 80/tcp in the container"),
+    "loopback-only": (
         ["busybox", "httpd", "-f", "-p", "127.0.0.1:80"],
         "listens on 127.0.0.1 in the container",
     ),
@@ -297,28 +297,32 @@ MUTE: dict[str, tuple[list[str], str]] = {
         ["sh", "-c", f"nc -ll -p 80 -e cat & {LISTENS}; kill -STOP $$!; wait"],
         "takes no connection",
     ),
-    "it hangs up": (["nc", "-ll", "-p", "80", "-e", "touch", "/x"], "closed at once"),
+    "it-hangs-up": (["nc", "-ll", "-p", "80", "-e", "touch", "/x"], "closed at once"),
 }
+ENDING = {"it-ends": (["sh", "-c", "exit 7"], "is exited with status 7")}
 
 
-@pytest.mark.parametrize("case", MUTE)
-def test_an_app_that_does_not_answer(engine: Engine, tmp_path: Path, case: str) -> None:
-    command, reason = MUTE[case]
-    port, fine = free_port(), free_port()
-    mute = published(port, command=command, stop_grace_period="0s", init=True)
-    with stack(engine, tmp_path, {"mute": mute, "fine": published(fine)}) as shop:
+@pytest.mark.parametrize("mute", [MUTE, ENDING], ids=["that run", "that ends"])
+def test_apps_that_do_not_answer(
+    engine: Engine, tmp_path: Path, mute: dict[str, tuple[list[str], str]]
+) -> None:
+    services = {
+        name: published(free_port(), command=command, stop_grace_period="0s", init=True)
+        for name, (command, _) in mute.items()
+    }
+    with stack(engine, tmp_path, {**services, "fine": published(free_port())}) as shop:
         run = up(shop, *IMPATIENT)
 
         assert run.status == 1, run.stdout + run.stderr
         found = answers(run)
         assert found["fine"][0] is True
-        assert found["mute"][0] is False
-        assert reason in found["mute"][1]
-
         text = ultra("up", *shop.options, "-q", *IMPATIENT)
         assert text.status == 1
-        assert "not answering: " in text.stdout
-        assert reason in text.stdout
+        for name, (_, reason) in mute.items():
+            assert found[name][0] is False
+            assert reason in found[name][1]
+            told = rf"(?m)^not answering: .+ of {name}: .*{re.escape(reason)}"
+            assert re.search(told, text.stdout), text.stdout
 
 
 def test_a_server_that_takes_its_time(engine: Engine, tmp_path: Path) -> None:
