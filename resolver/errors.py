@@ -30,7 +30,7 @@ class UltraPortsError(Exception):
     `hint` is the next command to run, or empty.
     """
 
-    status = ExitStatus.HELD
+    status: int = ExitStatus.HELD
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ from resolver.cli.options import DryRun, ProjectName
 from resolver.cli.output import print_json
 from resolver.cli.store import opened
 from resolver.errors import UltraPortsError, UsageError
-from resolver.host.execute import NotStartedError, execute
+from resolver.host.execute import execute
 from resolver.leases import token_carriers
 from resolver.leases.owner import here, myself
 from resolver.leases.scope import ENGINE
@@ -114,21 +114,17 @@ def run(
     except UsageError:
         raise
     except UltraPortsError as error:
-        status = error.shell_status if isinstance(error, NotStartedError) else int(error.status)
         if json:
             refused = RunEnvelope(
                 dry_run=dry_run,
-                exit_status=status,
+                exit_status=error.status,
                 refusal=str(error),
                 program=command,
                 services=[],
                 variables={},
             )
             print_json(refused)
-        if not isinstance(error, NotStartedError):
-            raise
-        _say([str(error)])
-        return status
+        raise
 
 
 class _Asked(Struct, frozen=True):

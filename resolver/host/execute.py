@@ -18,11 +18,11 @@ _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # and by whatever inherits that
 
 
 class NotStartedError(UltraPortsError):
-    """The program could not be executed; `shell_status` is what a shell would return."""
+    """The program could not be executed; the `status` is what a shell would return."""
 
-    def __init__(self, message: str, shell_status: int) -> None:
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.shell_status = shell_status
+        self.status = status
 
 
 def execute(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
