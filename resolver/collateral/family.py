@@ -14,7 +14,7 @@ from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import described
 from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
-from resolver.host.files import files_in, read, text_of
+from resolver.host.files import files_in, read, stat_field, text_of
 from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.host.unix_sockets import UnixSocket, unix_sockets
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MOST = 100  # processes below a holder that are looked at
 _FIELD = re.compile(r"^([\w-]+):\s*(.*)$", re.MULTILINE)
-_TTY_FIELD = 7 - 3  # proc_pid_stat(5) counts from 1, and two fields precede the last ")"
+_TTY_FIELD = 7  # proc_pid_stat(5)
 
 
 class Descriptor(Struct, frozen=True):
@@ -175,9 +175,7 @@ class Family:
 
 def terminal_of(pid: Pid) -> int | None:
     """The number of the /dev/pts that controls a process (pts(4)); None for any other, or none."""
-    stat = text_of(f"/proc/{pid}/stat")
-    fields = stat.rpartition(")")[2].split()
-    number = int(fields[_TTY_FIELD]) if len(fields) > _TTY_FIELD else 0
+    number = int(stat_field(pid, _TTY_FIELD) or 0)
     first, last = 136, 143  # UNIX98_PTY_SLAVE_MAJOR of linux/major.h
     major = os.major(number)
     return (major - first) * 256 + os.minor(number) if first <= major <= last else None

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from resolver.collateral.family import terminal_of
-from resolver.host.files import text_of
+from resolver.host.files import status_words
 from resolver.host.processes import name_of
 from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
 from resolver.programs import known_as
@@ -83,9 +83,7 @@ def _is_service(process: Process) -> bool:
 def _debugged(family: Family) -> Iterator[Collateral]:
     """TracerPid of proc_pid_status(5)."""
     for process in family.members:
-        status = text_of(f"/proc/{process.pid}/status")
-        line = next((each for each in status.splitlines() if each.startswith("TracerPid:")), "")
-        tracer = Pid(int(line.partition(":")[2] or 0))
+        tracer = Pid(int("".join(status_words(process.pid, "TracerPid")) or 0))
         if tracer and name_of(tracer) not in _TRACERS:
             yield Collateral(
                 CollateralKind.STATE,

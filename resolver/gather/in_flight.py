@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.host.descriptors import PREFIX, open_files
-from resolver.host.files import text_of
+from resolver.host.files import field_words, text_of
 from resolver.host.processes import name_of, pids
 
 if TYPE_CHECKING:
@@ -45,6 +45,4 @@ def _found(wanted: Collection[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _waiting(pid: Pid, number: int) -> bool:
-    lines = text_of(f"/proc/{pid}/fdinfo/{number}").splitlines()
-    counts = [line.split()[-1] for line in lines if line.startswith("scm_fds:")]
-    return any(count != "0" for count in counts)
+    return field_words(f"/proc/{pid}/fdinfo/{number}", "scm_fds") not in ([], ["0"])

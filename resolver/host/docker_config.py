@@ -20,6 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from resolver.host.trust import trusted_users
 from resolver.json_text import JsonError, decode
 
 DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
@@ -138,7 +139,7 @@ def home() -> str:
 
 def is_ours(file: str | int) -> bool:
     """Whether a file, by its path or descriptor, is this user's or root's, and `is_plain`."""
-    return _owner(file) in {0, os.geteuid()}
+    return _owner(file) in trusted_users()
 
 
 def is_plain(path: str) -> bool:

@@ -95,5 +95,19 @@ def namespace_of(pid: int | str, kind: str) -> str:
 
 def status_words(pid: int | str, name: str) -> list[str]:
     """The words of a field of /proc/PID/status (proc_pid_status(5)); empty where it is hidden."""
-    lines = text_of(f"/proc/{pid}/status").splitlines()
+    return field_words(f"/proc/{pid}/status", name)
+
+
+def field_words(path: str, name: str) -> list[str]:
+    """The words behind `NAME:` in a file of the kernel's; empty where there are none."""
+    lines = text_of(path).splitlines()
     return next((line.split()[1:] for line in lines if line.startswith(f"{name}:")), [])
+
+
+def stat_field(pid: int, number: int) -> str:
+    """A field of /proc/PID/stat as proc_pid_stat(5) counts them, the third or a later one.
+
+    The name that precedes these may hold anything. Empty where it is hidden.
+    """
+    fields = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[number - 3] if len(fields) > number - 3 else ""

@@ -12,6 +12,7 @@ import socket
 
 from msgspec import Struct
 
+from resolver.host.files import read
 from resolver.host.netlink import attributes, dump
 
 _NETLINK_NETFILTER = 12
@@ -68,8 +69,7 @@ def nat_rules() -> NatRules:
 def _lines(path: str) -> list[str]:
     """The names of the tables in use; none where the old tables were never loaded."""
     try:
-        with open(path, "rb") as names:
-            return names.read().decode(errors="replace").split()
+        return read(path).decode(errors="replace").split()
     except FileNotFoundError:
         return []
     except OSError:
