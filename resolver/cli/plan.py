@@ -41,12 +41,9 @@ def apply(
     policy = options.policy(
         grace=grace, settle=settle, force=force, no_docker=no_docker, docker_timeout=docker_timeout
     )
-    terminal = Terminal(asks=False)
     try:
-        report = api.apply(load(plan), observer=terminal, **policy)
-    except KeyboardInterrupt:
-        terminal.interrupted()
-        return 130
+        with Terminal(asks=False) as terminal:
+            report = api.apply(load(plan), observer=terminal, **policy)
     except PlanChangedError as error:
         if json:
             show(error.report, json=True, quiet=quiet, verbose=verbose)

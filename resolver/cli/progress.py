@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+import typer
 
 from resolver.cli import fit, say, terminal_width
 from resolver.cli.output import ask, is_yes, style
-from resolver.model import KillStep
+from resolver.model import ExitStatus, KillStep
 from resolver.report.escape import escape
 from resolver.report.steps import action, under_way
 from resolver.report.story import before
@@ -56,7 +58,10 @@ class StatusLine:
 
 
 class Terminal:
-    """An observer that talks on stderr."""
+    """An observer that talks on stderr.
+
+    Within it, Ctrl-C is answered with what was done, and what goes on without us.
+    """
 
     def __init__(self, *, asks: bool) -> None:
         self._asks = asks
@@ -102,8 +107,12 @@ class Terminal:
         """Takes the line of a wait away."""
         self._line.clear()
 
-    def interrupted(self) -> None:
-        """One line that says what was already done, and what goes on without us."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, KeyboardInterrupt):
+            return
         done = list(self._done)
         if self._running is not None and self._begun:
             done.append(under_way(self._running, self._begun, self._seconds_left))
@@ -112,6 +121,7 @@ class Terminal:
         said = "; ".join(done) or "nothing was done yet"
         self._line.leave()
         say([f"interrupted: {said}"])
+        raise typer.Exit(ExitStatus.INTERRUPTED) from error
 
 
 def describe(step: Step) -> str:

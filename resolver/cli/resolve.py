@@ -98,8 +98,8 @@ def resolve(
         no_docker=no_docker,
         docker_timeout=docker_timeout,
     )
-    terminal, plans = Terminal(asks=interactive), plan_out is not None
-    try:
+    plans = plan_out is not None
+    with Terminal(asks=interactive) as terminal:
         if stale:
             report, plan = resolve_stale(terminal, policy, yes=yes, quiet=quiet or json), ""
         elif compose:
@@ -113,9 +113,6 @@ def resolve(
             report, plan = api.resolve(*wanted, observer=terminal, **policy), ""
         if plan_out is not None and plan:
             files.save(plan, plan_out)
-    except KeyboardInterrupt:
-        terminal.interrupted()
-        return 130
     heard = (json or not quiet) and not stale
     report = _allocated(report, policy, takes=take, names=heard, runs=not compose)
     show(

@@ -21,7 +21,6 @@ from resolver.compose.command import ComposeCommand, start
 from resolver.compose.launch import Launch, launch
 from resolver.errors import UsageError
 from resolver.model import (
-    ExitStatus,
     Holder,
     KillStep,
     SocketState,
@@ -130,9 +129,8 @@ def up(
             f"ultra-ports up -- {typed}",
         )
     wanted = arguments_of(file, profile, project)
-    terminal = UpTerminal(asks=interactive, yes=yes, quiet=quiet)
-    try:
-        run = _starter(json=json, quiet=quiet)
+    run = _starter(json=json, quiet=quiet)
+    with UpTerminal(asks=interactive, yes=yes, quiet=quiet) as terminal:
         done = launch(
             ComposeCommand(wanted),
             [*before, *behind],
@@ -142,9 +140,6 @@ def up(
             resolving(wanted),
             **policy,
         )
-    except KeyboardInterrupt:
-        terminal.interrupted()
-        return int(ExitStatus.INTERRUPTED)
     terminal.clear()
     tell(done.preflight, quiet=quiet, verbose=verbose)
     if done.exit_status and (json or not quiet):
