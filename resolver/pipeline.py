@@ -165,6 +165,7 @@ def _classified(
 def _applied(this: Round, settle_seconds: float, policy: Policy, effects: Effects) -> Round:
     """With what its steps came to: what was tried is bound, and watched with its family."""
     earlier, jobs = successors.before(), shell_jobs.before(this.before)
+    starters = shell_jobs.starters(this.before)
     this = replace(this, outcomes=apply(this.before.plan, policy, effects))
     found: Mapping[Step, tuple[Successor, ...]] = {}
     shells: Mapping[Step, tuple[Process, ...]] = {}
@@ -183,7 +184,8 @@ def _applied(this: Round, settle_seconds: float, policy: Policy, effects: Effect
                 watched = (freed, here, earlier.pids, effects.list_sockets, effects.clock)
                 shells = shell_jobs.watch(*watched)
                 found = successors.watch(*family) if shells else found
-    return replace(this, successors=found, shells=shells)
+    living = {each.step: each.lives_on() for each in starters if each.step in this.ended_steps}
+    return replace(this, successors=found, shells=shells, starters=living)
 
 
 def _lineages(this: Round, earlier: successors.Before) -> dict[Step, successors.Lineage]:

@@ -103,6 +103,20 @@ def known_as(process: Process, names: frozenset[str]) -> bool:
     return not names_of(process).isdisjoint(names)
 
 
+def retitled(process: Process) -> bool:
+    """Whether a title of its own stands where its command line was (setproctitle(3bsd)).
+
+    It is one word that has spaces, or that is no name of its interpreter, and is not the path of
+    its program; one without a NUL at its end is split at its spaces, and begins with a name and a
+    colon (nginx). Squid puts its child's name into brackets.
+    """
+    first, *others = process.command or ("",)
+    program, name = _base(process.executable or ""), _base(first)
+    odd = " " in first or (_interprets(program) and not _interprets(name.lstrip("-")))
+    titled = not any(others) and odd and name != program
+    return titled or first.endswith(":") or first.startswith("(")
+
+
 def is_shell(process: Process) -> bool:
     """Whether it is a shell, `busybox sh` and login shells included."""
     words = process.command
@@ -163,6 +177,12 @@ def options(words: Iterable[str], *names: str) -> Iterator[str]:
     for word, following in pairwise((*words, "")):
         if match := pattern.fullmatch(word):
             yield match[1] or following
+
+
+def is_wrapper(process: Process, names: frozenset[str] = WRAPPERS) -> bool:
+    """Whether it runs one program, and ends with it; npm calls itself `npm start`."""
+    words = {process.name, *process.command[:2]}
+    return not names.isdisjoint({*names_of(process), *(_base(e.split(" ")[0]) for e in words)})
 
 
 def ending_signal(process: Process) -> str:

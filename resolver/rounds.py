@@ -36,8 +36,8 @@ class Round(Struct, frozen=True):
     It fills as it goes. `outcomes` say how each applied step ended; `proofs` are the latest, from
     before the steps and then from after them; `after` is the new diagnosis of the ports that are
     `to_diagnose`, empty where there are none. `successors` came in the place of what a step ended,
-    on other ports; `shells` go on though a step ended what they had started. For each port, the
-    first line that fits decides:
+    on other ports; `shells` go on though a step ended what they had started, and `starters` are
+    other programs that do. For each port, the first line that fits decides:
 
     ====  =====  =====  ====  =====  ======  =========================================  ======
     held  ended  taken  left  bound  engine  verdict                                    again?
@@ -65,6 +65,7 @@ class Round(Struct, frozen=True):
     after: Diagnosis = Diagnosis()
     successors: Mapping[Step, tuple[Successor, ...]] = MappingProxyType({})
     shells: Mapping[Step, tuple[Process, ...]] = MappingProxyType({})
+    starters: Mapping[Step, Process | None] = MappingProxyType({})
 
     def holders_before(self, request: PortRequest) -> tuple[HolderReport, ...]:
         """Who held the port before the steps."""
@@ -170,7 +171,12 @@ class Round(Struct, frozen=True):
         steps = dict.fromkeys(each.step for each in self.ended(request) if each.step)
         moved_on = tuple(each for step in steps for each in self.successors.get(step, ()))
         shells = dict.fromkeys(each for step in steps for each in self.shells.get(step, ()))
+        there = () if moved_on or shells else filter(None, map(self.starters.get, steps))
+        living = dict.fromkeys(
+            f"{each}, which started it, lives on: it may start it again" for each in there
+        )
         notes = (*notes, *self._unproven(request), *map(str, moved_on), *map(_goes_on, shells))
+        notes = (*notes, *living)
         return replace(found, notes=notes, successors=moved_on)
 
     def _verdict(self, request: PortRequest, policy: Policy) -> tuple[Verdict, str]:

@@ -1,4 +1,4 @@
-"""Shells that go on though what they had started was ended: a loop, or a sequence. Read-only.
+"""Shells, and others, that go on though what they had started was ended. Read-only.
 
 A loop that sleeps between two servers leaves its port free for longer than the settle time. What
 tells it is not its text, which an interactive shell does not show, but what the shell does next.
@@ -6,17 +6,26 @@ tells it is not its text, which an interactive shell does not show, but what the
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from resolver import verify
+from resolver.ancestry import is_supervisor
 from resolver.host import jobs
 from resolver.host.identity import is_alive
 from resolver.host.processes import children
 from resolver.model import KillStep
-from resolver.programs import is_fork, is_interactive, is_shell
+from resolver.programs import (
+    STARTERS,
+    is_fork,
+    is_interactive,
+    is_shell,
+    is_wrapper,
+    known_as,
+    untouchable,
+)
 from resolver.settings import SHELL_SECONDS, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
@@ -98,6 +107,54 @@ def _jobs(step: KillStep, snapshot: Snapshot) -> Iterator[ShellJob]:
                 in_foreground=group == jobs.terminal_group(above.pid),
                 is_fork=is_fork(shell, snapshot.process(shell.parent)),
             )
+
+
+class Starter(Struct, frozen=True):
+    """Programs above a process that is to be ended, the nearest first: any of them may go on."""
+
+    step: Step
+    child: ProcessIdentity
+    above: tuple[Process, ...]
+
+    def lives_on(self) -> Process | None:
+        """The nearest that is still there, though its child has ended; no shell, and no host."""
+        if is_alive(self.child) and not jobs.has_ended(self.child.pid):
+            return None
+        nearest = next(filter(_goes_on, self.above), None)
+        return None if nearest is None or _hosts(nearest) else nearest
+
+
+def starters(diagnosis: Diagnosis) -> tuple[Starter, ...]:
+    """Who started those that are to be ended, up to this command's own line and what is ended."""
+    steps = [each for each in diagnosis.plan.steps if isinstance(each, KillStep)]
+    known = {1, *(each.pid for each in diagnosis.snapshot.own)}
+    known.update(each.pid for step in steps for each in step.members)
+    return tuple(
+        Starter(
+            step,
+            master.identity,
+            tuple(takewhile(lambda e: e.pid not in known, diagnosis.snapshot.above(master))),
+        )
+        for step in steps
+        for master in step.masters
+    )
+
+
+def _goes_on(process: Process) -> bool:
+    """Whether it is still there; what runs just one program is about to end."""
+    return (
+        is_alive(process.identity) and not jobs.has_ended(process.pid) and not is_wrapper(process)
+    )
+
+
+def _hosts(process: Process) -> bool:
+    """Whether it runs other people's work, or is asked by its own classifier."""
+    return (
+        is_shell(process)
+        or known_as(process, STARTERS)
+        or is_supervisor(process)
+        or untouchable(process)
+    )
 
 
 def watch(

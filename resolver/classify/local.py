@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.ancestry import others_below
 from resolver.model import Classification, Kind, SocketState
-from resolver.programs import STARTERS, is_interactive, known_as
+from resolver.programs import STARTERS, is_interactive, is_shell, known_as, retitled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,25 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         evidence=_evidence(holder),
         reason=f"process {master}",
         restart=f"{_started_from(above)}no service manager will restart it",
+        launcher=_launcher(holder, master, snapshot),
     )
+
+
+def _launcher(holder: Holder, master: Process, snapshot: Snapshot) -> Process | None:
+    """The parent, where it is the same program and runs nothing else.
+
+    The command line of a child says less than its, or more: a title, or what the two agreed upon
+    (haproxy's `-sf`, squid's `--kid`, Next.js).
+    """
+    parent = snapshot.process(master.parent)
+    if parent is None or parent.executable is None or parent.executable != master.executable:
+        return None
+    if parent.identity in snapshot.own or is_shell(parent) or known_as(parent, STARTERS):
+        return None
+    says_more = set(parent.command) <= set(master.command)
+    if not (says_more or retitled(master)) or others_below(parent, (master,), holder):
+        return None
+    return parent
 
 
 def _started_from(above: Sequence[Process]) -> str:

@@ -20,10 +20,10 @@ from resolver.model import Classification, Command, Confidence, Kind, PortReques
 from resolver.programs import (
     STARTERS,
     UWSGI,
-    WRAPPERS,
     is_fork,
     is_interactive,
     is_shell,
+    is_wrapper,
     known_as,
     names_of,
     untouchable,
@@ -79,8 +79,7 @@ def _suspected(master: Process, near: list[Process]) -> Process | None:
     for process in near:
         if _reloads(process, master) or _is_twin(process, master):
             return process
-        words = {word.rsplit("/", 1)[-1] for word in process.command[:2]}
-        if not is_shell(process) and WRAPPERS.isdisjoint({process.name, *words}):
+        if not is_shell(process) and not is_wrapper(process):
             return None
     return None
 

@@ -17,7 +17,7 @@ from resolver.host.files import text_of
 from resolver.host.identity import identify
 from resolver.host.processes import pids
 from resolver.model import Collateral, CollateralKind, Command, Degree
-from resolver.programs import SHIMS, WRAPPERS, is_interactive, is_shell, known_as
+from resolver.programs import SHIMS, WRAPPERS, is_interactive, is_shell, is_wrapper, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,8 +89,7 @@ def _ends_with(above: Process, child: Process, snapshot: Snapshot) -> bool:
         return False
     if is_shell(above):
         return not is_interactive(above) and _session(child) == _session(above)
-    names = {above.name.split(" ", 1)[0], *(os.path.basename(e) for e in above.command[:2])}
-    return not names.isdisjoint(_WRAPPERS)  # npm calls itself `npm start`
+    return is_wrapper(above, _WRAPPERS)
 
 
 def _first_child(process: Process) -> int:

@@ -11,7 +11,7 @@ from resolver.errors import StateChangedError
 from resolver.gather.in_flight import keepers
 from resolver.host.files import link_of, namespace_of, status_words, text_of
 from resolver.host.identity import FOREIGN_PROC, identify, proc_is_ours
-from resolver.host.machine import INITIAL_PID_NAMESPACE
+from resolver.host.machine import INITIAL_PID_NAMESPACE, INITIAL_USER_NAMESPACE
 from resolver.model import Pid, Process, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -38,9 +38,16 @@ def blind_spot(sockets: Iterable[Socket]) -> str:
         return "its owner is hidden for want of CAP_SYS_PTRACE (docker: --cap-add=SYS_PTRACE)"
     ownerless = {entry.inode for entry in sockets if entry.inode > 0 and not entry.owners}
     kept = keepers(ownerless) if ownerless else ""
-    if kept or _sees_everybody():
+    if kept or (_sees_everybody() and _is_everybodys_root()):
         return f"no process has it open{': ' if kept else ''}{kept}"
+    if _sees_everybody():
+        return "its owner is hidden from this user namespace: look from outside of it"
     return "its owner is in another PID namespace: look from the host (docker: --pid=host)"
+
+
+def _is_everybodys_root() -> bool:
+    """Whether its capabilities are for every process; a user namespace has its own (ptrace(2))."""
+    return namespace_of("self", "user") == INITIAL_USER_NAMESPACE
 
 
 def _sees_everybody() -> bool:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from resolver.host.files import namespace_of, text_of
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+INITIAL_USER_NAMESPACE = "user:[4026531837]"  # PROC_USER_INIT_INO
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"  # proc_sys_kernel(5), random(4)
 
 

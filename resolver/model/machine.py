@@ -76,18 +76,6 @@ class Process(Struct, frozen=True):
         """The parent at the time of the scan; None for PID 1 and for a hidden parent."""
         return self.ancestors[0] if self.ancestors else None
 
-    @property
-    def retitled(self) -> bool:
-        """Whether a title of its own stands where its command line was (setproctitle(3bsd)).
-
-        It is one word that has spaces, and is not the path of its program; one without a NUL at its
-        end is split at its spaces, and begins with a name and a colon (nginx).
-        """
-        first, *others = self.command or ("",)
-        program = (self.executable or "").rpartition("/")[2]
-        titled = not any(others) and " " in first and first.rpartition("/")[2] != program
-        return titled or first.endswith(":")
-
     def __str__(self) -> str:
         return f"{self.name} {self.pid}"
 

@@ -223,6 +223,7 @@ class Classification(Struct, frozen=True):
     else would be lost with it. `client` follows a container in the foreground. `waited`: the
     manager's service is another one, which waits for the port; and what the holder itself is.
     `restart` says in one line what would start it again; where it is empty, the reason does.
+    `launcher` is the same program above it, whose command line is how both are started.
     """
 
     holder: Holder
@@ -243,6 +244,7 @@ class Classification(Struct, frozen=True):
     waited: Kind | None = None
     ownership: Ownership = Ownership()
     restart: str = ""
+    launcher: Process | None = None
 
     @property
     def stops_container(self) -> bool:

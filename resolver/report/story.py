@@ -25,6 +25,7 @@ from resolver.model import (
     Verdict,
     Whose,
 )
+from resolver.programs import retitled
 from resolver.report.escape import escape
 from resolver.report.steps import action
 from resolver.report.style import TextStyle
@@ -352,7 +353,7 @@ def _ways(report: HolderReport, port: PortReport, style: TextStyle) -> Iterator[
     by_hand = (style.command("by hand", each) for each in step.commands)
     if _is_done(report):
         yield from undo
-        if isinstance(step, KillStep) and not step.undo and any(e.retitled for e in step.masters):
+        if isinstance(step, KillStep) and not step.undo and any(map(retitled, step.masters)):
             yield style.line("start it again: not known, it rewrote its command line")
     elif isinstance(step, AdviseStep):
         yield from undo if style.verbose else ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resolver.model import Command, Kind, PortRequest
 from resolver.portspec import is_name
+from resolver.programs import retitled
 from resolver.settings import LEASES_VARIABLE
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ def all_started(each: Classification, masters: Iterable[Process], euid: int) -> 
     """
     if each.kind is not Kind.ORPHAN:
         for found in masters:
-            yield from _how_started(each, found, euid)
+            yield from _how_started(each, each.launcher or found, euid)
 
 
 def _how_started(each: Classification, process: Process, euid: int) -> tuple[Command, ...]:
     """The command that starts the process again; none where it hides how it was started."""
     words, container = process.command, each.holder.container
-    if not words or process.retitled or process.name in _LAUNCHED:
+    if not words or retitled(process) or process.name in _LAUNCHED:
         return ()
     if container is not None and container.engine:
         return (Command((*container.client, "exec", "-d", container.handle, *words)),)

@@ -225,6 +225,19 @@ def test_a_socket_on_its_way_is_in_no_process() -> None:
     assert f" {sender.pid}, not yet taken" in reason
 
 
+@pytest.mark.native
+@pytest.mark.root
+def test_the_root_of_a_user_namespace_does_not_see_everybody(lab: Lab) -> None:
+    port = free_port()
+    server = lab.start("answering", port)
+
+    run = ultra("resolve", "--json", str(port), prefix=("unshare", "--user", "--map-root-user"))
+
+    assert run.status == 4, run.stdout + run.stderr
+    assert "its owner is hidden from this user namespace" in run.port(f"{port}/tcp")["reason"]
+    assert server.was_left_alone()
+
+
 def test_what_keeps_ports_is_one_command_that_keeps_what_is_kept(lab: Lab) -> None:
     """Pasted as it is; the setting is the network namespace's own."""
     name = "net.ipv4.ip_local_reserved_ports"

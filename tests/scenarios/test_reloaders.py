@@ -226,7 +226,7 @@ def test_what_was_ended_with_its_server_is_told_as_past(lab: Lab) -> None:
     assert "is ended with it" not in run.stdout
 
 
-@pytest.mark.parametrize("start", ["its link", "its file"])
+@pytest.mark.parametrize("start", ["its link", "its file", "npm below it"])
 def test_nodemon(lab: Lab, tmp_path: Path, start: str) -> None:
     """Its file is what the shims of pnpm and yarn start."""
     if shutil.which("node") is None:
@@ -235,8 +235,13 @@ def test_nodemon(lab: Lab, tmp_path: Path, start: str) -> None:
     app = tmp_path / "app.js"
     app.write_text(f"require('net').createServer(s => s.end()).listen({port}, '127.0.0.1')\n")
     nodemon = install("nodemon")
-    words = ("node", str(nodemon.resolve())) if start == "its file" else (str(nodemon),)
-    parent = lab.command(*words, str(app), cwd=tmp_path)
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node app.js"}}')
+    words = {
+        "its link": (str(nodemon), str(app)),
+        "its file": ("node", str(nodemon.resolve()), str(app)),
+        "npm below it": (str(nodemon), "--exec", "npm start"),
+    }
+    parent = lab.command(*words[start], cwd=tmp_path)
     wait_until(lambda: accepts(port), "nodemon's server listens")
 
     run = ultra("resolve", str(port), *FAST)

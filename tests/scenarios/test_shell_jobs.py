@@ -204,6 +204,19 @@ def test_a_script_that_waits_for_another_program(lab: Lab) -> None:
     assert GOES_ON not in freed(port)
 
 
+def test_another_program_that_lives_on_is_named(lab: Lab) -> None:
+    """What it does next cannot be told, and need not come within the time that is watched."""
+    port = free_port()
+    words = serving(port).split()
+    code = f"import subprocess, time; subprocess.run({words}); time.sleep(600)"
+    parent = lab.command(sys.executable, "-c", code)
+    wait_until(lambda: is_served(port), f"{port} is served", 60)
+
+    named = f"{parent.pid}, which started it, lives on: it may start it again"
+    assert named in freed(port)
+    assert alive(parent.pid)
+
+
 def test_a_script_that_has_ended_unnoticed(lab: Lab) -> None:
     """Its parent, this test, has not asked for its status: a zombie goes on with nothing."""
     port = free_port()

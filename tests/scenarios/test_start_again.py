@@ -18,7 +18,7 @@ from resolver.report.style import TextStyle
 from tests.lab import known
 from tests.lab.cli import COMMAND, ultra
 from tests.lab.ports import free_port, is_served, listens
-from tests.lab.processes import wait_until
+from tests.lab.processes import unavailable, wait_until
 from tests.lab.screen import plain
 
 if TYPE_CHECKING:
@@ -111,6 +111,35 @@ def test_the_title_of_nginx_is_no_command(lab: Lab, tmp_path: Path) -> None:
     last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
 
     assert last == "  start it again: not known, it rewrote its command line"
+
+
+FORKING = """
+const again = require('child_process'), title = process.argv[2];
+if (title) {
+  process.title = title;
+  require('net').createServer().listen(PORT, '127.0.0.1');
+} else {
+  again.fork(__filename, ['next-server (v16)']).on('exit', () => process.exit());
+}
+"""
+
+
+@pytest.mark.parametrize("title", [(), ("webpack",)])
+def test_a_title_of_nodes_is_told_as_what_started_it(
+    lab: Lab, tmp_path: Path, title: tuple[str, ...]
+) -> None:
+    """Next.js has such a child, whose parent says how; webpack's parent is a shell, or nobody."""
+    if shutil.which("node") is None:
+        unavailable("node is missing")
+    port = free_port()
+    (tmp_path / "app.js").write_text(FORKING.replace("PORT", str(port)))
+    lab.command("node", "app.js", *title, cwd=tmp_path)
+    wait_until(lambda: listens(port), "it listens")
+
+    last = ultra("resolve", *QUICK, str(port)).stdout.splitlines()[-1]
+
+    told = "not known, it rewrote its command line" if title else f"cd {tmp_path} && node app.js"
+    assert last == f"  start it again: {told}"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
