@@ -18,7 +18,7 @@ from resolver.compose.findings import Code, HostLimits, Preflight, Severity, Sta
 from resolver.compose.holders import Facts, orphans
 from resolver.compose.up_arguments import EVERYTHING, UpArguments
 from resolver.errors import EngineError, UsageError
-from resolver.gather import engines, list_sockets
+from resolver.gather import list_sockets
 from resolver.gather.containers import project_containers
 from resolver.gather.hints import ephemeral_ports
 from resolver.gather.namespaces import elsewhere
@@ -82,7 +82,7 @@ def _asked(engine: EngineState, report: Report) -> EngineState:
     for each in report.engines:
         if each.endpoint == engine.endpoint:
             return each
-    away = elsewhere(engine.endpoint, (), engines.own_container_id(), (), ())
+    away = elsewhere(engine.endpoint, (), (), ())
     return replace(engine, elsewhere=away)
 
 

@@ -10,28 +10,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resolver.errors import EngineAbsentError, EngineError, EngineNotPermittedError, UltraPortsError
-from resolver.gather import engines
 from resolver.gather.containers import list_containers
-from resolver.gather.engine_choice import patience_seconds
+from resolver.gather.engine_choice import Inquiry, inquiry, patience_seconds
+from resolver.gather.engines import known_engines
 from resolver.gather.namespaces import elsewhere
 from resolver.gather.redirects import UNREAD, Nat
 from resolver.host.background import begin
 from resolver.host.engine_client import is_there, load_sdk, socket_path
-from resolver.model import EngineState, PortRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
-    from resolver.model import Container, Policy, Process, Socket
-
-
-class _Inquiry(Struct, frozen=True):
-    """What an engine is asked: containers of these ports, and by id."""
-
-    engine: EngineState
-    requests: Sequence[PortRequest] | None
-    ids: frozenset[str]
+    from resolver.model import Container, EngineState, Policy, PortRequest, Process, Socket
 
 
 class _EngineAnswer(Struct, frozen=True):
@@ -53,19 +44,16 @@ def ask_engines(
     Our own container is among them, where an engine knows it. Both are empty where no engine is to
     be asked. The whole takes `docker_timeout_seconds` and a little, and what an engine did not say
     by then is in its `error`. Of an engine that was merely found, and whose ports are not ours,
-    no containers are told: they are in nobody's way here. Another user's engine is asked about that
-    user's sockets alone, and not at all where there are none.
+    no containers are told: they are in nobody's way here.
     """
     if not policy.use_docker:
         return (), ()
-    known = engines.known_engines(processes)
+    known = known_engines(processes)
     limit = patience_seconds(known, requests, sockets, processes, nat, policy)
     if not limit:
         return (), tuple(replace(each, asked=False) for each in known)
-    own = engines.own_container_id()
-    inquiries = [_inquiry(each, requests, processes, sockets) for each in known]
-    told = [_located(each, own, sockets, requests) for each in _ask(inquiries, limit)]
-    told = _distinct(told)
+    inquiries = [inquiry(each, requests, processes, sockets) for each in known]
+    told = _distinct([_located(each, sockets, requests) for each in _ask(inquiries, limit)])
     containers = [
         container
         for each in told
@@ -75,45 +63,12 @@ def ask_engines(
     return tuple(containers), tuple(each.engine for each in told)
 
 
-def _inquiry(
-    engine: EngineState,
-    requests: Sequence[PortRequest] | None,
-    processes: Sequence[Process],
-    sockets: Sequence[Socket],
-) -> _Inquiry:
-    """What an engine is asked; another user's is asked what concerns that user."""
-    if engine.foreign and engine.error is None:
-        processes = [each for each in processes if each.uid == engine.uid]
-        requests = _requests_of(engine.uid, requests, sockets)
-        if not requests:
-            why = (
-                f"{engine.endpoint} was not asked: user {engine.uid}, whose it is, has no such port"
-            )
-            engine = replace(engine, error=why, forbidden=True, asked=False)
-    paths = (path for process in processes for path in process.cgroups)
-    ids = frozenset(filter(None, map(engines.container_id_in, paths)))
-    return _Inquiry(engine, requests, ids)
-
-
-def _requests_of(
-    uid: int | None, requests: Sequence[PortRequest] | None, sockets: Iterable[Socket]
-) -> list[PortRequest]:
-    """The requests that sockets of a user meet; where every port is asked for, those of them."""
-    bindings = {entry.binding for entry in sockets if entry.uid == uid}
-    if requests is None:
-        return sorted({PortRequest(each.port, each.transport) for each in bindings})
-    return [each for each in requests if any(map(each.meets, bindings))]
-
-
 def _located(
-    answer: _EngineAnswer,
-    own: str | None,
-    sockets: tuple[Socket, ...],
-    requests: Sequence[PortRequest] | None,
+    answer: _EngineAnswer, sockets: Sequence[Socket], requests: Sequence[PortRequest] | None
 ) -> _EngineAnswer:
     if answer.engine.error is not None:
         return answer
-    away = elsewhere(answer.engine.endpoint, answer.containers, own, sockets, requests)
+    away = elsewhere(answer.engine.endpoint, answer.containers, sockets, requests)
     return replace(answer, engine=replace(answer.engine, elsewhere=away))
 
 
@@ -140,7 +95,7 @@ def _is_same(one: _EngineAnswer, other: _EngineAnswer) -> bool:
     return not {each.id for each in one.containers}.isdisjoint(each.id for each in other.containers)
 
 
-def _ask(inquiries: Sequence[_Inquiry], limit_seconds: float) -> list[_EngineAnswer]:
+def _ask(inquiries: Sequence[Inquiry], limit_seconds: float) -> list[_EngineAnswer]:
     """Every engine's answer, the chosen one's first.
 
     Each that is there is asked in a thread of its own, for as long as all of them together may

@@ -33,14 +33,12 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 def elsewhere(
     endpoint: str,
     containers: Sequence[Container],
-    own: str | None,
     sockets: Iterable[Socket],
     requests: Sequence[PortRequest] | None,
 ) -> str | None:
     """Why the engine's published ports are not ours; None where they are, for all we know.
 
-    `own` is the id of the container that this command runs in; `sockets` are those in our
-    namespace on the requested ports.
+    `sockets` are those in our namespace on the requested ports.
     """
     path = socket_path(endpoint)
     if path is not None:
@@ -49,6 +47,7 @@ def elsewhere(
             return None if same else "the engine has another network namespace"
     elif away := _far_away(endpoint):
         return away
+    own = own_container_id()
     home = next((container for container in containers if container.id == own), None)
     if home is not None and not home.network_mode.startswith("container:"):
         if home.network_mode == "host":
