@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab.cli import ultra
-from tests.lab.ports import free_port, free_range
+from tests.lab.ports import free_port
 from tests.lab.processes import answered_by, wait_until
 from tests.lab.supervisord import program, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.lab.engine import Engine
     from tests.lab.processes import Lab
     from tests.lab.supervisord import Supervisor
@@ -36,50 +34,6 @@ def assert_same(*ports: str | int) -> dict[str, Any]:
 
 def kinds(report: dict[str, Any]) -> list[str]:
     return [holder["kind"] for port in report["ports"] for holder in port["holders"]]
-
-
-LOCAL: dict[str, Callable[[Lab, int], object]] = {
-    "IPv4": lambda lab, port: lab.start("answering", port),
-    "IPv6 alone": lambda lab, port: lab.start("answering", port, "--tcp", "::1"),
-    "dual stack": lambda lab, port: lab.start("answering", port, "--tcp", "::", "--dual"),
-    "TCP and UDP": lambda lab, port: lab.start(
-        "answering", port, "--tcp", "127.0.0.1", "--udp", "127.0.0.1"
-    ),
-    "prefork": lambda lab, port: lab.start("prefork", port),
-    "two servers": lambda lab, port: [
-        lab.start("answering", port, "--reuseport", "--tcp", "0.0.0.0") for _ in range(2)
-    ],
-    "two addresses": lambda lab, port: [
-        lab.start("answering", port, "--tcp", address) for address in ("127.0.0.1", "127.0.0.2")
-    ],
-    "a strange name": lambda lab, port: lab.start(
-        "answering", port, "--name", "a) b (c", "--padding", "ü\n\x1b[1m"
-    ),
-}
-
-
-@pytest.mark.parametrize("what", LOCAL)
-def test_local_holders(lab: Lab, what: str) -> None:
-    port = free_port()
-    LOCAL[what](lab, port)
-    report = assert_same(f"{port},{port}/udp")
-    assert set(kinds(report)) == {"local"}
-
-
-def test_a_range_with_free_ports(lab: Lab) -> None:
-    first = free_range(5)
-    for port in (first, first + 3):
-        lab.start("answering", port)
-    report = assert_same(f"{first}-{first + 4}")
-    verdicts = [port["verdict"] for port in report["ports"]]
-    assert verdicts == ["held", "free", "free", "held", "free"]
-
-
-def test_a_connection(lab: Lab) -> None:
-    port, service = free_port(), free_port()
-    lab.start("answering", service)
-    lab.start("client", service, "--source-port", port)
-    assert kinds(assert_same(port)) == ["bystander"]
 
 
 @pytest.mark.root
