@@ -19,7 +19,7 @@ from tests.lab.processes import stays_free, unavailable
 from tests.lab.strangers import ID, Stranger, row, stranger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.lab.processes import Lab
@@ -62,13 +62,13 @@ def engine_of(run: Run, path: Path) -> Any:  # noqa: ANN401 - JSON
     return found
 
 
-def assert_only_asked(other: Stranger) -> None:
+def assert_only_asked(other: Stranger, ids: Sequence[str] = (ID,)) -> None:
     """Asserts that its engine got questions only, and none about what has no proper id."""
     assert other.asked
     assert all(line.startswith("GET ") for line in other.asked), other.asked
     paths = [line.split()[1].partition("?")[0] for line in other.asked]
     targets = {path.removesuffix("/json").rpartition("/")[2] for path in paths}
-    assert targets <= {"_ping", "containers", ID}, other.asked
+    assert targets <= {"_ping", "containers", *ids}, other.asked
 
 
 # --- about root's ports ---------------------------------------------------------------------------
@@ -343,19 +343,24 @@ def test_a_users_engine_that_is_silent_leaves_no_port_of_roots_undecided(
 # --- names ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["--help", ESCAPES, "a\nb", "$(reboot)", "\u202eevil", ""])
-def test_names_reach_no_terminal_as_they_are(lab: Lab, other: Stranger, name: str) -> None:
-    theirs = free_port()
-    other.claims(theirs, name=name, image=ESCAPES)
-    other.engine(lab, other.docker, "--port", theirs, *FORWARDER)
+def test_names_reach_no_terminal_as_they_are(lab: Lab, other: Stranger) -> None:
+    names = ("--help", ESCAPES, "a\nb", "$(reboot)", "\u202eevil", "")
+    theirs = {free_port(): (name, f"{number}{ID[1:]}") for number, name in enumerate(names)}
+    rows = [row(port, name=name, Id=id_, Image=ESCAPES) for port, (name, id_) in theirs.items()]
+    other.says(json.dumps(rows).encode())
+    for _, id_ in theirs.values():
+        other.says(b'{"HostConfig": {}, "Config": {}}', id_)
+    held = [word for port in theirs for word in ("--port", port)]
+    other.engine(lab, other.docker, *held, *FORWARDER)
 
     for words in (("who", "-v"), ("resolve", "--dry-run", "-v")):
-        text, plain = as_root(other, *words, theirs), as_root(other, *words, "--json", theirs)
-        assert kinds(plain, theirs) == [("container", name or ID[:12])]
+        text, plain = as_root(other, *words, *theirs), as_root(other, *words, "--json", *theirs)
+        for port, (name, id_) in theirs.items():
+            assert kinds(plain, port) == [("container", name or id_[:12])]
+            assert id_[:12] in text.stdout
         for said in (text.stdout, text.stderr, plain.stdout, plain.stderr):
             assert said.replace("\n", "").isprintable(), said
-        assert ID[:12] in text.stdout
-    assert_only_asked(other)
+    assert_only_asked(other, [id_ for _, id_ in theirs.values()])
 
 
 # --- what the caller's environment leads to -------------------------------------------------------

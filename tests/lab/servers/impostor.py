@@ -1,7 +1,7 @@
 """Another user's program that passes for an engine: what it is asked, it writes down.
 
 It serves files as answers (`FOLDER/json.json` for the list of containers, `FOLDER/ID.json` for
-one), without end where it was told so. It may hold a port besides, and call itself as it likes.
+one), without end where it was told so. It may hold ports besides, and call itself as it likes.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def main() -> None:
         engine.folder, engine.slow = options.folder, options.slow
         engine.endless = options.endless.encode()
         threading.Thread(target=engine.serve_forever, daemon=True).start()
-        if options.port:
-            answer(bound(Endpoint("tcp", options.address, options.port)))
+        for port in options.port:
+            answer(bound(Endpoint("tcp", options.address, port)))
         ready()
         next_signal(None, "impostor")
         os._exit(0)
@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("-H", dest="host", required=True, help="unix://PATH, as dockerd has it")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--name", help="the process name to take")
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--port", type=int, action="append", default=[])
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--endless", default="", help="what the list of containers never stops at")
     parser.add_argument("--slow", type=float, default=0.0, help="seconds before each answer")
