@@ -2,7 +2,8 @@
 
 `GOLDEN=write tests/run FILES` writes them anew; the difference is then read, and committed with
 what made it. What a run does not choose is the same in each: the nearest free port is 8086, every
-number of three digits or more that has no name (process IDs, start times) is 1000.
+number of three digits or more that has no name (process IDs, start times) is 1000, and columns are
+two spaces apart, however wide a number made them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _SAME = (
     (r"started from [\w.-]+ \d+", "started from a shell 1000"),
     (r"(?<![\w.])\d+(\.\d+)? m?s\b", "1 s"),
     (r"(?<![\w.])\d+\.\d+(?![\w.])", "0.5"),
+    (r"(?<=\S) {2,}(?=[^ #])", "  "),
 )
 
 
