@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from resolver.leases.model import Claim, Lease
     from resolver.model import (
@@ -136,6 +136,17 @@ class LeaseStore(Protocol):
                 each other's; nothing was granted.
             UsageError: a claim has neither an owner nor a time to live.
             StoreError: the store cannot be reached or written; nothing was granted.
+        """
+        ...
+
+    def acquire_first(self, claims: Iterable[Claim]) -> tuple[Lease | None, tuple[Lease, ...]]:
+        """Grants the first of the claims that can be, and says which leases forbid those before.
+
+        Where none can be granted, the lease is None. So of many who want the first port that is
+        left, each waits for the store once, and not once for each that was quicker.
+
+        Raises:
+            As `acquire`, but for a lease that is in the way.
         """
         ...
 

@@ -23,6 +23,7 @@ from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from resolver.model import PortRequest
 
 _STEP_SECONDS = 1.0  # a smaller difference of the clocks is their drift
 
@@ -33,6 +34,14 @@ class Moment(Struct, frozen=True):
     wall: float
     boot: str
     since_boot: float
+
+
+class LeasedError(ReservedError):
+    """Somebody else's living `lease` is in the way."""
+
+    def __init__(self, request: PortRequest, lease: Lease) -> None:
+        super().__init__(f"{request} is reserved for {whose(lease)}")
+        self.lease = lease
 
 
 def grant(
@@ -48,7 +57,8 @@ def grant(
         now: the present.
 
     Raises:
-        ReservedError: somebody else's living lease is in the way, or two claims collide.
+        LeasedError: somebody else's living lease is in the way.
+        ReservedError: two claims collide.
         UsageError: a claim has neither an owner nor a time to live.
     """
     _check(claims)
@@ -56,7 +66,7 @@ def grant(
     for entry, claim in product(known, claims):
         hinders = in_the_way(claim, entry.lease)
         if hinders and is_alive(entry, where, now):
-            raise ReservedError(f"{claim.request} is reserved for {whose(shown(entry, now))}")
+            raise LeasedError(claim.request, shown(entry, now))
         if hinders or _same_lease(claim, entry.lease):
             forgotten[entry.lease] = None
     # tokens grow, even where a store had to begin anew: milliseconds since 1970

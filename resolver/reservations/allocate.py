@@ -10,6 +10,7 @@ from __future__ import annotations
 import os.path
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -86,6 +87,7 @@ class _Allocation:
         self._elsewhere = {} if terms.strict else _elsewhere(terms, store)
         self._given: dict[str, Assigned] = {}
         self._moved: list[Lease] = []
+        self._ahead: Lease | None = None  # on a later option than the one that was lost
 
     def run(self) -> tuple[Assigned, ...]:
         try:
@@ -178,69 +180,103 @@ class _Allocation:
     # --- what is in the way -----------------------------------------------------------------------
 
     def _taken(self, wanted: ServiceRequest, request: PortRequest, source: Source) -> Assigned:
-        mine = any(each.request == request for each in self._own(wanted.service))
-        lease, earlier = self._leased(wanted, request, mine=mine)
+        lease, earlier = self._leased(wanted, request)
         previous = self._last.get(wanted.service)
         found = Assigned(wanted, request, source, previous, lease, earlier)
         try:
-            proof, hold = self._ports.prove(request, mine=mine)
+            proof, hold = self._ports.prove(request, mine=self._is_own(wanted.service, request))
         except BaseException:
             give_back(found, self._store)
             raise
         return replace(found, proof=proof, hold=hold)
 
     def _leased(
-        self, wanted: ServiceRequest, request: PortRequest, *, mine: bool
+        self, wanted: ServiceRequest, request: PortRequest
     ) -> tuple[Lease | None, Lease | None]:
-        """A lease on the port, and the one that it renews; None in a dry run."""
+        """A lease on the port, and the one that it renews; None in a dry run.
+
+        Who loses it to somebody is granted a later option in the same step, which is kept until its
+        turn comes: where many want the first port of a range, each waits once for the store.
+        """
         terms = self._terms
         for _ in range(_ATTEMPTS):
-            self._check(wanted, request, mine=mine)
+            self._check(wanted, request)
             if terms.dry_run:
                 return None, None
-            claim = terms.claim(request, wanted.service, terms.ttl_seconds)
-            earlier = [
-                each
-                for each in self._own(wanted.service)
-                if (each.request, each.owner) == (request, terms.owner)
-            ]
-            with suppress(ReservedError):
-                (lease,) = self._store.acquire([claim])
-                return lease, next(iter(earlier), None)
-            self._leases = self._store.leases(terms.scope)  # somebody was quicker
+            if self._ahead is not None and self._ahead.request == request:
+                kept, self._ahead = self._ahead, None
+                return kept, None
+            self._drop_ahead()
+            claims = (
+                terms.claim(each, wanted.service, terms.ttl_seconds)
+                for each in chain([request], self._unreserved_after(wanted, request))
+            )
+            lease, quicker = self._store.acquire_first(claims)
+            if lease is not None and lease.request == request:
+                return lease, self._earlier(lease)
+            self._ahead = lease
+            self._leases += quicker
         raise ObstacleError(request, f"was lost to others {_ATTEMPTS} times")
 
-    def _check(self, wanted: ServiceRequest, request: PortRequest, *, mine: bool) -> None:
+    def _unreserved_after(
+        self, wanted: ServiceRequest, request: PortRequest
+    ) -> Iterator[PortRequest]:
+        """The options after this one on whose ports nothing is known to be in the way."""
+        given = {each.request.port for each in self._given.values()}
+        others = {*given, *self._elsewhere, *(each.port for each in self._leases)}
+        options = self._in_order(wanted)
+        if request in options:
+            later = options[options.index(request) + 1 :]
+            yield from (each for each in later if each.port not in others)
+
+    def _earlier(self, lease: Lease) -> Lease | None:
+        """The lease that this one has taken the place of."""
+        renewed = (lease.request, lease.owner)
+        own = self._own(lease.service)
+        return next((each for each in own if (each.request, each.owner) == renewed), None)
+
+    def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._store.release([self._ahead])
+            self._ahead = None
+
+    def _check(self, wanted: ServiceRequest, request: PortRequest) -> None:
         """Looks for what is in the way of a lease; what is a service's of this call moves."""
         for name, given in self._given.items():
             if collide(given.request, request):
                 raise ObstacleError(request, f"is {name}'s")
-        own = tuple(self._own(wanted.service))
-        for lease in self._leases:
-            if lease not in own and collide(lease.request, request):
+        for lease in [each for each in self._leases if each.port == request.port]:
+            if collide(lease.request, request) and not self._is_usable(lease, wanted.service):
                 if not self._is_movable(lease):
                     raise ObstacleError(request, f"is reserved for {whose(lease)}")
                 self._leases = tuple(each for each in self._leases if each is not lease)
                 if not self._terms.dry_run:
                     self._moved += self._store.release([lease])
         place = self._elsewhere.get(request.port)
-        if place and not mine:
+        if place and not self._is_own(wanted.service, request):
             raise ObstacleError(request, f"is this project's in {place}")
 
     # --- whose it was, and what becomes of it -----------------------------------------------------
 
     def _own(self, service: str) -> Iterator[Lease]:
-        """The leases that this project has for the service here, and that the caller may use.
+        """The leases that this project has for the service here, and that the caller may use."""
+        return (each for each in self._leases if self._is_usable(each, service))
+
+    def _is_own(self, service: str, request: PortRequest) -> bool:
+        return any(each.request == request for each in self._own(service))
+
+    def _is_usable(self, lease: Lease, service: str) -> bool:
+        """Whether it is this project's for the service here, and the caller may use it.
 
         That of another living process, such as a second `run` of the service, is usable only for
         somebody who has no process in mind.
         """
         terms = self._terms
-        for lease in self._leases:
-            which = (lease.project, lease.place, lease.service)
-            usable = lease.owner is None or terms.owner in {None, lease.owner}
-            if usable and which == (terms.project, terms.place, service):
-                yield lease
+        return (
+            (lease.owner is None or terms.owner in {None, lease.owner})
+            and lease.service == service
+            and (lease.project, lease.place) == (terms.project, terms.place)
+        )
 
     def _is_movable(self, lease: Lease) -> bool:
         """Whether it is an earlier reservation of one of these services, which get new ones now.
@@ -275,6 +311,8 @@ class _Allocation:
 
     def _undo(self) -> None:
         """Leaves what was there before, for the time that was left to it."""
+        with suppress(StoreError):
+            self._drop_ahead()
         for given in self._given.values():
             with suppress(ReservedError, StoreError):
                 give_back(given, self._store)

@@ -140,6 +140,20 @@ def test_all_or_nothing(store: LeaseStore) -> None:
     assert len({each.token for each in granted}) == 3
 
 
+def test_the_first_that_can_be_is_granted(store: LeaseStore) -> None:
+    [other] = store.acquire([claim(8085, owner=PARENT)])
+    [another] = store.acquire([claim(8086, service="web", address="::1")])
+    [own] = store.acquire([claim(8087)])
+    claims = [claim(port) for port in (8085, 8086, 8087, 8088)]
+    granted, hindering = store.acquire_first(iter(claims))
+    assert granted is not None
+    assert (granted.port, hindering) == (8087, (other, another))
+    assert granted.token > own.token, "it takes the place of the own one"
+    assert store.leases() == (other, another, granted)
+    assert store.acquire_first(claims[:2]) == (None, (other, another))
+    assert store.leases() == (other, another, granted)
+
+
 def test_claims_in_each_others_way_are_refused(store: LeaseStore) -> None:
     with pytest.raises(ReservedError):
         store.acquire([claim(), claim(service="web", address="127.0.0.1")])

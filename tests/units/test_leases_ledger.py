@@ -20,7 +20,7 @@ from resolver.errors import ReservedError, StoreError
 from resolver.leases.model import Claim, Owner
 from resolver.leases.owner import Here, here, is_dead, myself, owner_of
 from resolver.leases.rules import Moment
-from resolver.leases.state import COPIES
+from resolver.leases.state import COPIES, StateDirectory
 from resolver.leases.stores import database
 from resolver.leases.stores.database import UnwritableError
 from resolver.leases.stores.ledger import Ledger
@@ -40,6 +40,21 @@ FIRST = 20_000  # nothing is bound here: these are numbers in a ledger
 def path(tmp_path: Path) -> Path:
     """Where the ledger is made."""
     return tmp_path / "leases.db"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that SQLite is given."""
+    found: list[str] = []
+    connect = database.connect
+
+    def traced(where: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
+        connection = connect(where, timeout_seconds)
+        connection.set_trace_callback(found.append)
+        return connection
+
+    monkeypatch.setattr("resolver.leases.stores.database.connect", traced)
+    return found
 
 
 @contextlib.contextmanager
@@ -311,18 +326,21 @@ def test_one_that_is_busy_for_too_long_is_an_error(path: Path) -> None:
     assert len(ledger.acquire([claim(8086)])) == 1
 
 
-def test_who_waits_asks_as_often_as_who_has_just_come(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_others_write_to_is_opened_at_once(tmp_path: Path, asked: list[str]) -> None:
+    """Whoever opens it writes to it, to see whether it can; there is no turn to wait for."""
+    directory = StateDirectory(tmp_path, "test")
+    Ledger.opened(directory, HERE).acquire([claim()])
+    with contextlib.closing(sqlite3.connect(directory.ledger, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = asked.count("BEGIN IMMEDIATE")
+        store = Ledger.opened(directory, HERE)
+        assert asked.count("BEGIN IMMEDIATE") == begun + 1
+        other.execute("ROLLBACK")
+    assert (store.lasting, [each.port for each in store.leases()]) == (True, [8085])
+
+
+def test_who_waits_asks_as_often_as_who_has_just_come(path: Path, asked: list[str]) -> None:
     """SQLite's own waiting asks ever more rarely: in a crowd, the first to come was the last."""
-    asked: list[str] = []
-    connect = database.connect
-
-    def traced(where: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
-        connection = connect(where, timeout_seconds)
-        connection.set_trace_callback(asked.append)
-        return connection
-
     ledger = Ledger(path, HERE, patience_seconds=60)
     ledger.check()
     with (
@@ -330,10 +348,12 @@ def test_who_waits_asks_as_often_as_who_has_just_come(
         ThreadPoolExecutor() as pool,
     ):
         other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr("resolver.leases.stores.database.connect", traced)
+        begun = asked.count("BEGIN IMMEDIATE")
         waiting = pool.submit(ledger.acquire, [claim()])
         try:
-            wait_until(lambda: asked.count("BEGIN IMMEDIATE") > 20, "it asks again and again")
+            wait_until(
+                lambda: asked.count("BEGIN IMMEDIATE") > begun + 20, "it asks again and again"
+            )
         finally:
             other.execute("ROLLBACK")
         assert len(waiting.result()) == 1

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOGS = ("-wal", "-journal")  # sqlite.org/tempfiles.html
 _SIDES = (*_LOGS, "-shm", "")
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.01
 _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _REFUSED = {
@@ -51,6 +51,13 @@ class UnwritableError(StoreError):
         self.reason = reason
 
 
+class BusyError(StoreError):
+    """Others write to the ledger, and kept it for too long."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where} is busy: others kept it for too long")
+
+
 class FileDatabase:
     """The file `path`, in a directory that nobody else may write to; opened for each transaction.
 
@@ -64,12 +71,16 @@ class FileDatabase:
         self._patience = patience_seconds
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, patient: bool = True) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes beside, undone where its body raises.
 
+        Args:
+            patient: waits for others who write.
+
         Raises:
+            BusyError: others write to it, for too long.
             UnwritableError: it cannot be made or written.
-            StoreError: it is damaged, another program's, a later version's, or busy for too long.
+            StoreError: it is damaged, another program's, or a later version's.
         """
         with translated(self._path, "written"), self._opened() as folder:
             if paths.status(folder.descriptor, self._path.name) is None:
@@ -79,17 +90,17 @@ class FileDatabase:
                     with suppress(sqlite3.OperationalError):  # a rollback journal will do
                         connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) of the log
-                self._begin(connection)
+                self._begin(connection, self._patience if patient else 0.0)
                 rows.prepare(connection, str(self._path))
                 yield connection
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: sqlite3.Connection, patience_seconds: float) -> None:
         """Waits for its turn to write, and asks for it as often as everybody else does.
 
         SQLite's own waiting asks ever more rarely (sqlite3_busy_timeout), so that where many want
         to write, those who have waited the longest are passed by those who have just come.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + patience_seconds
         connection.execute("PRAGMA busy_timeout = 0")
         while True:
             try:
@@ -156,7 +167,7 @@ class MemoryDatabase:
         rows.insert(self._connection, found)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, **_: bool) -> Iterator[sqlite3.Connection]:
         """See `FileDatabase`."""
         with self._alone, self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -212,7 +223,7 @@ def translated(path: Path, what: str) -> Iterator[None]:
         raise _damaged(path, error) from error
     except sqlite3.Error as error:
         if _is_busy(error):
-            raise StoreError(f"{path} is busy: others kept it for too long") from error
+            raise BusyError(str(path)) from error
         if _code(error) in _REFUSED:
             raise _refused(path, what, _reason(path, error)) from error
         raise _damaged(path, error) from error

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import StoreError
 from resolver.host import own_files
 from resolver.leases import rules
-from resolver.leases.rules import Moment
+from resolver.leases.rules import LeasedError, Moment
 from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
-from resolver.leases.stores.database import FileDatabase, MemoryDatabase, UnwritableError
+from resolver.leases.stores.database import BusyError, FileDatabase, MemoryDatabase, UnwritableError
 from resolver.leases.stores.shared import SharedDatabase
 from resolver.settings import STORE_SECONDS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.leases.model import Claim, Entry, Lease
@@ -82,7 +83,7 @@ class Ledger:
         be read: `lasting` is False, and `warnings` has the reason.
 
         Raises:
-            StoreError: it is damaged, another program's, a later version's, or busy for too long.
+            StoreError: it is damaged, another program's, or a later version's.
         """
         reason = directory.reason
         try:
@@ -108,8 +109,11 @@ class Ledger:
         return store
 
     def check(self) -> None:
-        """Makes it where it is missing, and writes to it; raises as `FileDatabase.writing`."""
-        with self._database.writing() as database:
+        """Makes it where it is missing, and writes to it, unless others do at this very moment.
+
+        Raises as `FileDatabase.writing`.
+        """
+        with suppress(BusyError), self._database.writing(patient=False) as database:
             # a change, however small: SQLite writes no page that stays as it is
             database.execute("UPDATE grants SET last_token = last_token + 1")
 
@@ -117,20 +121,19 @@ class Ledger:
         """See `LeaseStore`."""
         if not claims:
             return ()
-        with self._database.writing() as database:
-            now = self._moment()
-            (count,) = database.execute("SELECT count(*) FROM lease").fetchone()
-            if count > _MANY:
-                self._prune(database, now)
-            known = rows.entries(database, {claim.port for claim in claims})
-            last = rows.last_token(database)
-            forgotten, entries = rules.grant(claims, known, last, self._here, now)
-            rows.delete(database, forgotten)
-            rows.insert(database, entries)
-        leases = tuple(entry.lease for entry in entries)
-        for lease in leases:
-            log.info("reserved %s for %s, token %s", lease.request, lease.service, lease.token)
-        return leases
+        with self._granting() as grant:
+            return grant(claims)
+
+    def acquire_first(self, claims: Iterable[Claim]) -> tuple[Lease | None, tuple[Lease, ...]]:
+        """See `LeaseStore`."""
+        hindering: list[Lease] = []
+        with self._granting() as grant:
+            for claim in claims:
+                try:
+                    return grant([claim])[0], tuple(hindering)
+                except LeasedError as error:
+                    hindering.append(error.lease)
+        return None, tuple(hindering)
 
     def release(self, leases: Sequence[Lease]) -> tuple[Lease, ...]:
         """See `LeaseStore`."""
@@ -204,6 +207,29 @@ class Ledger:
 
     def close(self) -> None:
         """See `LeaseStore`. No file is open, and what is in memory ends with this."""
+
+    @contextmanager
+    def _granting(self) -> Iterator[Callable[[Sequence[Claim]], tuple[Lease, ...]]]:
+        """What grants all of some claims or none, within one transaction."""
+
+        def grant(claims: Sequence[Claim]) -> tuple[Lease, ...]:
+            known = rows.entries(database, {claim.port for claim in claims})
+            forgotten, entries = rules.grant(claims, known, last, self._here, now)
+            rows.delete(database, forgotten)
+            rows.insert(database, entries)
+            granted.extend(entry.lease for entry in entries)
+            return tuple(granted)
+
+        granted: list[Lease] = []
+        with self._database.writing() as database:
+            now = self._moment()
+            (count,) = database.execute("SELECT count(*) FROM lease").fetchone()
+            if count > _MANY:
+                self._prune(database, now)
+            last = rows.last_token(database)
+            yield grant
+        for lease in granted:
+            log.info("reserved %s for %s, token %s", lease.request, lease.service, lease.token)
 
     def _moment(self) -> Moment:
         return self._now(self._here.boot)

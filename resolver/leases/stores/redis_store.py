@@ -28,7 +28,7 @@ from resolver.errors import StoreError, UsageError
 from resolver.json_text import convert
 from resolver.leases import rules
 from resolver.leases.model import Claim, Entry, Lease, Owner
-from resolver.leases.rules import Moment
+from resolver.leases.rules import LeasedError, Moment
 from resolver.settings import LEASE_SECONDS, RESERVATION_SECONDS
 
 if TYPE_CHECKING:
@@ -214,6 +214,16 @@ class RedisStore:
                 for lease in leases
             ]
         raise StoreError(f"{self.where}: too many others want the same ports at once; try again")
+
+    def acquire_first(self, claims: Iterable[Claim]) -> tuple[Lease | None, tuple[Lease, ...]]:
+        """See `LeaseStore`. Redis is asked for one after the other."""
+        hindering: list[Lease] = []
+        for claim in claims:
+            try:
+                return self.acquire([claim])[0], tuple(hindering)
+            except LeasedError as error:
+                hindering.append(error.lease)
+        return None, tuple(hindering)
 
     def release(self, leases: Sequence[Lease]) -> tuple[Lease, ...]:
         """See `LeaseStore`."""

@@ -142,9 +142,8 @@ def _row(of: Entry) -> tuple[Any, ...]:
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    *fields, in_boot, namespace, pid, start, created_at, expires_at, held, boot, ends = map(
-        read, row
-    )
+    values = [read(each) if isinstance(each, bytes) else each for each in row]
+    *fields, in_boot, namespace, pid, start, created_at, expires_at, held, boot, ends = values
     owned = dict(zip(Owner.__struct_fields__, (in_boot, namespace, pid, start), strict=True))
     fields += (None if in_boot is None else owned, created_at, expires_at, bool(held))
     lease = dict(zip(Lease.__struct_fields__, fields, strict=True))
@@ -165,13 +164,13 @@ def kept(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite takes
     return str(value)
 
 
-def read(value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
-    """The same as it was kept.
+def read(value: str | bytes) -> str:
+    """The text as it was kept.
 
     Raises:
-        MalformedError: it is no text.
+        MalformedError: it is none.
     """
-    if not isinstance(value, bytes):
+    if isinstance(value, str):
         return value
     try:
         return value.decode("utf-8", "surrogatepass")

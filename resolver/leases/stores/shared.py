@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from resolver.errors import StoreError
 from resolver.host import own_files
 from resolver.leases.state import COPIES
 from resolver.leases.stores import rows
-from resolver.leases.stores.database import UnwritableError, connect, translated
+from resolver.leases.stores.database import BusyError, UnwritableError, connect, translated
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,12 +64,12 @@ class SharedDatabase:
         self._patience = patience_seconds
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, patient: bool = True) -> Iterator[sqlite3.Connection]:
         """See `FileDatabase`."""
         with (
             translated(self._path, "written"),
             own_files.folder(self._path.parent) as folder,
-            self._locked(folder),
+            self._locked(folder, self._patience if patient else 0.0),
         ):
             copies = [_read(folder, name) for name in COPIES]
             newest = self._newest(copies)
@@ -130,12 +129,12 @@ class SharedDatabase:
         raise rows.MalformedError("neither copy can be read")
 
     @contextmanager
-    def _locked(self, folder: Folder) -> Iterator[None]:
+    def _locked(self, folder: Folder, patience_seconds: float) -> Iterator[None]:
         """Has the lock file, which a killed process lets go of (flock(2))."""
         descriptor = folder.open(_LOCK)
         try:
-            if not own_files.lock(descriptor, self._patience):
-                raise StoreError(f"{self._path} is busy: others kept it for too long")
+            if not own_files.lock(descriptor, patience_seconds):
+                raise BusyError(str(self._path))
             yield
         finally:
             os.close(descriptor)
