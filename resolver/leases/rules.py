@@ -40,8 +40,11 @@ class LeasedError(ReservedError):
     """Somebody else's living `lease` is in the way."""
 
     def __init__(self, request: PortRequest, lease: Lease) -> None:
-        super().__init__(f"{request} is reserved for {whose(lease)}")
+        super().__init__(f"{request} is reserved")
         self.lease = lease
+
+    def __str__(self) -> str:  # which few read, of all those who look for a port
+        return f"{super().__str__()} for {whose(self.lease)}"
 
 
 def grant(

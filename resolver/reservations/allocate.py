@@ -10,6 +10,7 @@ from __future__ import annotations
 import os.path
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -248,7 +249,7 @@ class _Allocation:
         for lease in [each for each in self._leases if each.port == request.port]:
             if collide(lease.request, request) and not self._is_usable(lease, wanted.service):
                 if not self._is_movable(lease):
-                    raise ObstacleError(request, f"is reserved for {whose(lease)}")
+                    raise ObstacleError(request, partial(_reserved, lease))
                 self._leases = tuple(each for each in self._leases if each is not lease)
                 if not self._terms.dry_run:
                     self._moved += self._store.release([lease])
@@ -348,6 +349,10 @@ class _Allocation:
             f"{found.wanted.service}: {found.request.typed} is reserved for this project, and "
             f"held by {who}; whether that is its own server cannot be told"
         )
+
+
+def _reserved(lease: Lease) -> str:
+    return f"is reserved for {whose(lease)}"
 
 
 def _elsewhere(terms: Terms, store: LeaseStore) -> dict[int, str]:

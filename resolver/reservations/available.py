@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cached_property
 
 from resolver import api, pipeline, verify
 from resolver.errors import PortNotPermittedError, ReservedError
@@ -15,7 +16,7 @@ from resolver.leases.owner import here
 from resolver.leases.scope import ENGINE
 from resolver.model import Holder, PortRequest, Proof, SocketState
 from resolver.report.holders import holder_name
-from resolver.reservations.candidates import ephemeral_range
+from resolver.reservations.candidates import Ephemeral, ephemeral_range
 from resolver.reservations.hold import Hold
 from resolver.reservations.terms import ObstacleError, Terms
 
@@ -30,7 +31,11 @@ class Availability:
         self._terms = terms
         self._of_engine = terms.scope.startswith(f"{ENGINE}:")  # whose ports nobody else knows
         self._found: dict[PortRequest, tuple[Holder, ...]] = {}
-        self.ephemeral = ephemeral_range()
+
+    @cached_property
+    def ephemeral(self) -> Ephemeral:
+        """What the kernel gives away by itself."""
+        return ephemeral_range()
 
     def prove(self, request: PortRequest, *, mine: bool) -> tuple[str, Hold | None]:
         """How the port was found to be the service's, and the hold on it where one is wanted.
@@ -68,8 +73,12 @@ class Availability:
         hint = f"ultra-ports who {request.typed}"
         if self._of_engine:
             return ObstacleError(request, f"is published by {self.names(request)}", hint)
-        reason = f"cannot be bound: {proof.reason or proof.lingering}"
-        return ObstacleError(request, reason, hint, holders=lambda: self.names(request))
+        return ObstacleError(request, lambda: self._held_by(request, proof), hint)
+
+    def _held_by(self, request: PortRequest, proof: Proof) -> str:
+        if names := self.names(request):
+            return f"is held by {names}"
+        return f"cannot be bound: {proof.reason or proof.lingering}"
 
     def probe(self, request: PortRequest) -> Proof:
         """Whether the port can be bound; in the scope of an engine, whether nobody publishes it.

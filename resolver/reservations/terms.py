@@ -98,29 +98,27 @@ class ObstacleError(ReservedError):
 
     Args:
         request: the port.
-        message: why; of what cannot be bound, `holders` are named instead, where any are seen.
+        message: why; or what finds the words, for whoever wants to read them: to look for holders
+            takes its time.
         hint: the next command to run.
-        holders: names them, for whoever wants to read it: to look for them takes its time.
         unproved: it could not be found out whether somebody has it.
     """
 
     def __init__(
         self,
         request: PortRequest,
-        message: str,
+        message: str | Callable[[], str],
         hint: str = "",
         *,
-        holders: Callable[[], str] | None = None,
         unproved: bool = False,
     ) -> None:
-        super().__init__(message, hint)
+        super().__init__("is not to be had", hint)
         self.request = request
         self.unproved = unproved
-        self._holders = holders
+        self._message = message
 
     def __str__(self) -> str:
-        names = self._holders() if self._holders else ""
-        return f"is held by {names}" if names else super().__str__()
+        return self._message if isinstance(self._message, str) else self._message()
 
 
 class KeptError(ObstacleError):

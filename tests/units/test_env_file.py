@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import UltraPortsError, UsageError
+from resolver.portspec import parse
+from resolver.reservations.candidates import Source
 from resolver.reservations.export import block, replace_file
 from resolver.reservations.export.block import (
     apply,
@@ -20,6 +22,8 @@ from resolver.reservations.export.block import (
     without_block,
 )
 from resolver.reservations.export.env_file import Change, changes
+from resolver.reservations.requests import ServiceRequest
+from resolver.reservations.terms import Assigned
 from tests.lab.processes import unavailable, wait_until
 
 if TYPE_CHECKING:
@@ -149,11 +153,19 @@ def test_a_value_says_a_port_in_an_address_or_where_its_key_is_called_so(
     assert line.says(8085) is says
 
 
+def got(service: str, preferred: int, port: int) -> Assigned:
+    options = parse([str(preferred)])
+    wanted = ServiceRequest(service, f"{service.upper()}_PORT", options)
+    return Assigned(wanted, wanted.at(port), Source.POOL)
+
+
 def test_an_old_port_is_told_only_where_it_is_clear_what_became_of_it() -> None:
-    assert changes({"a": [3000, 3001]}, {"a": 3001}) == (Change("a", 3000, 3001),)
-    assert changes({"a": [3000], "b": [3001]}, {"a": 3001, "b": 3002}) == (Change("a", 3000, 3001),)
-    assert changes({"a": [3000], "b": [3000]}, {"a": 3000, "b": 3001}) == ()
-    assert changes({"a": [3000], "b": [3000]}, {"a": 3001, "b": 3002}) == ()
+    assert changes([got("a", 3000, 3001)], {"A_PORT": "3001"}) == (Change("a", 3000, 3001),)
+    assert changes([got("a", 3001, 3001)], {"A_PORT": "3000"}) == (Change("a", 3000, 3001),)
+    assert changes([got("a", 3001, 3001)], {"A_PORT": "$OTHER"}) == ()
+    assert changes([got("a", 3000, 3001), got("b", 3001, 3002)], {}) == (Change("a", 3000, 3001),)
+    assert changes([got("a", 3000, 3000), got("b", 3000, 3001)], {}) == ()
+    assert changes([got("a", 3000, 3001), got("b", 3000, 3002)], {}) == ()
 
 
 # --- on disk --------------------------------------------------------------------------------------

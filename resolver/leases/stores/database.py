@@ -86,9 +86,6 @@ class FileDatabase:
             if paths.status(folder.descriptor, self._path.name) is None:
                 os.close(folder.open(self._path.name))  # SQLite would choose a mode of its own
             with closing(self._connect("mode=rw")) as connection, connection:
-                if connection.execute("PRAGMA user_version").fetchone() == (0,):
-                    with suppress(sqlite3.OperationalError):  # a rollback journal will do
-                        connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # no fsync(2) of the log
                 self._begin(connection, self._patience if patient else 0.0)
                 rows.prepare(connection, str(self._path))
@@ -104,6 +101,8 @@ class FileDatabase:
         connection.execute("PRAGMA busy_timeout = 0")
         while True:
             try:
+                if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                    _log_ahead(connection)
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or time.monotonic() >= deadline:
@@ -194,6 +193,19 @@ def connect(database: str, timeout_seconds: float = 0.0) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Gives a new database a write-ahead log; a rollback journal will do where there can be none.
+
+    Raises:
+        sqlite3.OperationalError: others are using it.
+    """
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if _is_busy(error):
+            raise
 
 
 def empty() -> sqlite3.Connection:

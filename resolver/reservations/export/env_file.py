@@ -81,7 +81,7 @@ class EnvFile:
 
     def _mentions(self, raw: bytes, assigned: Sequence[Assigned]) -> Iterator[str]:
         """Values outside of our block that hold a port which its service no longer has."""
-        made = self._changes(raw, assigned)
+        made = changes(assigned, block.values_in_block(raw, self._path))
         for line in block.lines(raw, self._path):
             for change in made:
                 if not line.block and line.says(change.old):
@@ -89,16 +89,6 @@ class EnvFile:
                         f"{self._path}:{line.number}: {line.key} says {change.old}, and "
                         f"{change.service} has {change.new} now"
                     )
-
-    def _changes(self, raw: bytes, assigned: Sequence[Assigned]) -> tuple[Change, ...]:
-        earlier = block.values_in_block(raw, self._path)
-        old, new = {}, {}
-        for each in assigned:
-            said = earlier.get(each.wanted.variable, "")
-            ports = [each.wanted.preferred.port, *([int(said)] if said.isdecimal() else [])]
-            old[each.wanted.service] = ports
-            new[each.wanted.service] = int(each.request.port)
-        return changes(old, new)
 
     def _overrides(self, raw: bytes, found: Mapping[str, str]) -> Iterator[str]:
         """Who else sets our variables in the file: of two lines the last one wins."""
@@ -136,22 +126,22 @@ def disagreements(
                 )
 
 
-def changes(old: Mapping[str, Sequence[int]], new: Mapping[str, int]) -> tuple[Change, ...]:
+def changes(assigned: Sequence[Assigned], earlier: Mapping[str, str]) -> tuple[Change, ...]:
     """Old ports that are nobody's by now, each with the only service that it can have been of.
 
     Args:
-        old: the ports that each service had, or was meant to have.
-        new: those that they have now.
+        assigned: what the services have now; each may have had what it prefers.
+        earlier: what our block says until now.
     """
-    taken = set(new.values())
-    found: dict[int, set[tuple[str, int]]] = {}
-    for service, ports in old.items():
-        for port in ports:
-            if service in new and port not in taken:
-                found.setdefault(port, set()).add((service, new[service]))
+    taken = {each.request.port for each in assigned}
+    heirs: dict[int, list[Assigned]] = {}
+    for each in assigned:
+        said = earlier.get(each.wanted.variable, "")
+        old = {each.wanted.preferred.port, *([int(said)] if said.isdecimal() else [])}
+        for port in old - taken:
+            heirs.setdefault(port, []).append(each)
     return tuple(
-        Change(service, port, now)
-        for port, heirs in sorted(found.items())
-        if len(heirs) == 1
-        for service, now in heirs
+        Change(each.wanted.service, port, each.request.port)
+        for port, (each, *others) in sorted(heirs.items())
+        if not others
     )
