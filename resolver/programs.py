@@ -9,6 +9,8 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from resolver.forwarders import PRODUCTS
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -16,11 +18,7 @@ if TYPE_CHECKING:
 
 PROXY = "docker-proxy"
 # They hold published ports for an engine; ending one leaves the container and its NAT rule behind.
-FORWARDERS = frozenset(
-    {PROXY, "rootlesskit", "rootlessport", "slirp4netns", "pasta", "pasta.avx2"}
-    | {"com.docker.backend", "com.docker.vpnkit", "vpnkit", "vpnkit-bridge", "wslrelay.exe"}
-    | {"OrbStack Helper", "limactl", "gvproxy", "conmon"}
-)
+FORWARDERS = frozenset({PROXY}).union(*(each.programs for each in PRODUCTS))
 # What may outlive its container and hold its port for nobody
 OUTLIVING = frozenset({PROXY, "conmon", "rootlessport"})
 # One for each container that runs: containerd's, CRI-O's and podman's
@@ -42,8 +40,8 @@ SYSTEM = frozenset(
 )
 # SIGTERM reloads them (uwsgi-docs, "Signals for controlling uWSGI"; its emperor does the same)
 UWSGI = frozenset({"uwsgi", "uwsgi-core", "pyuwsgi"})
-# Daemons that put their version into their name; ending one ends all that it manages.
-_DAEMONS = ("PM2 v",)
+# pm2's daemon puts its version into its name; ending it ends all that it manages.
+PM2 = "PM2 v"
 # Units of these run other people's work: being inside one does not make a process that unit's own.
 SESSION_HOSTS = frozenset(
     {"sshd", "cron", "crond", "atd", "anacron", "login", "agetty", "tmux", "tmux: server"}
@@ -117,19 +115,21 @@ def retitled(process: Process) -> bool:
     return titled or first.endswith(":") or first.startswith("(")
 
 
+def works_for_engine(process: Process) -> bool:
+    """Whether it is an engine, or forwards ports for one."""
+    return known_as(process, FORWARDERS | ENGINES)
+
+
 def is_shell(process: Process) -> bool:
     """Whether it is a shell, `busybox sh` and login shells included."""
-    words = process.command
-    applet = _base(words[1]) if len(words) > 1 and _base(words[0]) == "busybox" else ""
+    words = _command(process)
     first = _base(words[0]).lstrip("-") if words else ""
-    return not _SHELLS.isdisjoint({process.name.lstrip("-"), first, applet})
+    return not _SHELLS.isdisjoint({process.name.lstrip("-"), first})
 
 
 def is_interactive(process: Process) -> bool:
     """Whether somebody types into it: a shell or an interpreter that was given nothing to run."""
-    words = process.command
-    if words and _base(words[0]) == "busybox":
-        words = words[1:]
+    words = _command(process)
     if is_shell(process):
         return not words or words[0].startswith("-") or "-i" in words[1:] or not _work(words[1:])
     program = _base(words[0]) if words else ""
@@ -141,6 +141,12 @@ def is_fork(process: Process, parent: Process | None) -> bool:
     """Whether it is a copy of its parent (fork(2)), as a subshell is, and not another program."""
     program = (process.executable, process.command)
     return parent is not None and (parent.executable, parent.command) == program
+
+
+def _command(process: Process) -> tuple[str, ...]:
+    """Its command line; that of a busybox begins with its applet."""
+    words = process.command
+    return words[1:] if words and _base(words[0]) == "busybox" else words
 
 
 def _work(words: Sequence[str]) -> str:
@@ -195,6 +201,6 @@ def untouchable(process: Process, spared: Collection[str] = ()) -> bool:
 
     `spared` are names that do not count this time: an orphaned docker-proxy serves no engine.
     """
-    if process.pid <= 1 or process.name.startswith(_DAEMONS):
+    if process.pid <= 1 or process.name.startswith(PM2):
         return True
     return known_as(process, (FORWARDERS | ENGINES | SYSTEM).difference(spared))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 from msgspec.structs import replace
 
+from resolver.host import jobs
 from resolver.host.descriptors import open_files
 from resolver.model import Kind, Pid, Respawn
 
@@ -64,18 +65,10 @@ def _ended_session(process: Process) -> Pid | None:
         leader = Pid(os.getsid(process.pid))
     except OSError:
         return None
-    if leader in {0, process.pid} or _lives(leader):
+    lives = psutil.pid_exists(leader) and not jobs.has_ended(leader)
+    if leader in {0, process.pid} or lives:
         return None
     return leader if any(map(_is_lost_terminal, open_files(process.pid))) else None
-
-
-def _lives(pid: Pid) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 def _is_lost_terminal(file: tuple[int, str]) -> bool:

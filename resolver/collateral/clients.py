@@ -8,6 +8,7 @@ from resolver import portspec
 from resolver.gather import list_sockets
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import describe
+from resolver.phrases import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,8 +26,7 @@ def names_of_clients(connections: Iterable[Socket]) -> str:
     named = _named(found[:_MOST])
     texts = dict.fromkeys(named.get(peer, peer) for peer in found[:_MOST])
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    count = f"{len(found)} client{'s' if len(found) > 1 else ''}"
-    return f"{count} ({', '.join(texts)}{more})"
+    return f"{counted(len(found), 'client')} ({', '.join(texts)}{more})"
 
 
 def _named(peers: Sequence[str]) -> dict[str, str]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from resolver.collateral import databases, devices, ports, programs, state, terminals
-from resolver.collateral.family import Family, below, terminal_of
+from resolver.collateral.family import Family, below
 from resolver.gather.processes import described
+from resolver.host import jobs
 from resolver.host.files import text_of
 from resolver.host.identity import identified
 from resolver.host.processes import runs_here
 from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
+from resolver.phrases import listed
 from resolver.programs import ENGINES, SHIMS, is_interactive, known_as
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def _lost(each: Classification, container: Container, sockets: Sockets) -> Itera
 def _dependents(container: Container) -> Iterator[Collateral]:
     if not container.sharing:
         return
-    names = _named(container.sharing)
+    names = listed(container.sharing, _MOST)
     is_pod = container.title.startswith("pod ")
     yield Collateral(
         CollateralKind.SIBLINGS,
@@ -76,7 +78,7 @@ def _run_beside(each: Classification, container: Container) -> Iterator[Collater
         yield Collateral(
             CollateralKind.SIBLINGS,
             Degree.REFUSED,
-            f"what {each.client} runs beside it: {_named(container.beside)}",
+            f"what {each.client} runs beside it: {listed(container.beside, _MOST)}",
             f"it ends the others when one ends: {' '.join(words)}",
         )
 
@@ -88,7 +90,8 @@ def _inside(each: Classification, container: Container, sockets: Sockets) -> Ite
         return
     yield from _sessions(each, container, main, found)
     yield from _nested(found)
-    holder = replace(each.holder, processes=found, masters=(main.identity,))
+    others = (process for process in found if process != main)  # which may have smaller numbers
+    holder = replace(each.holder, processes=(main, *others), masters=(main.identity,))
     family = Family(replace(each, holder=holder, respawners=()), sockets)
     for module in (terminals, devices, state, databases, programs):
         for loss in module.lost(family):
@@ -130,8 +133,7 @@ def _processes(container: Container) -> tuple[Process, ...]:
     parent = next((each.parent for each in described(main)), None)
     around = sorted(below({each.pid for each in ([parent] if parent else main)}))
     inside = (pid for pid in around if container.id in text_of(f"/proc/{pid}/cgroup"))
-    found = {*main, *identified(inside)} if main else set()
-    return described(found)
+    return described((*main, *identified(inside)))
 
 
 def _sessions(
@@ -144,8 +146,7 @@ def _sessions(
     entered = [
         process
         for process in found
-        if main.identity not in {process.identity, *process.ancestors}
-        and terminal_of(process.pid) is not None
+        if main.identity not in process.line and jobs.terminal(process.pid) is not None
     ]
     if entered:
         yield _session(entered, f"run in {container.name} by exec, on a terminal")
@@ -154,10 +155,6 @@ def _sessions(
 
 
 def _session(processes: list[Process], evidence: str) -> Collateral:
-    names = _named([str(process) for process in processes])
+    names = listed(processes, _MOST)
     text = f"the terminal session of {names}"
     return Collateral(CollateralKind.SESSION, Degree.REFUSED, text, evidence)
-
-
-def _named(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names[:_MOST]) + (", …" if len(names) > _MOST else "")

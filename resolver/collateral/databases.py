@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.collateral.clients import names_of_clients
+from resolver.collateral.known import is_named
 from resolver.model import Collateral, CollateralKind, Command, Degree
-from resolver.programs import known_as
+from resolver.programs import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
 class Database(Struct, frozen=True):
     """A row: the names of its server, how it is shut down, and where that is documented.
 
-    `command` has `{data}` and `{port}` where its data directory and the port go, and is told the
-    node by `-n` where the variable `node` names it. `words` has to be
+    `names` are as in `known.py`. `command` has `{data}` and `{port}` where its data directory and
+    the port go, and is told the node by `-n` where the variable `node` names it. `words` has to be
     found in its command line, for programs that run many things. `saves` is found in the path of a
     file that it has open where it writes everything down, and `forgets` in the command line of one
     that saves nothing; None where such a program always saves.
     """
 
     name: str
-    names: frozenset[str]
+    names: str
     source: str
     shutdown: str = "SIGTERM"
     patience_seconds: float = 60.0
@@ -47,35 +48,35 @@ class Database(Struct, frozen=True):
 DATABASES: tuple[Database, ...] = (
     Database(
         "PostgreSQL",
-        frozenset({"postgres", "postmaster"}),
+        "postgres postmaster",
         "https://www.postgresql.org/docs/current/server-shutdown.html",
         "SIGINT",  # Fast Shutdown: SIGTERM would wait for every client to go
         command=("pg_ctl", "-D", "{data}", "-m", "fast", "stop"),
     ),
     Database(
         "MariaDB or MySQL",
-        frozenset({"mariadbd", "mysqld"}),
+        "mariadbd mysqld",
         "https://dev.mysql.com/doc/refman/8.4/en/unix-signal-response.html",
         command=("mariadb-admin", "--protocol=tcp", "--port={port}", "shutdown"),
     ),
     Database(
         "MongoDB",
-        frozenset({"mongod", "mongos"}),
+        "mongod mongos",
         "https://www.mongodb.com/docs/manual/tutorial/manage-mongodb-processes/",
         command=("mongosh", "--port", "{port}", "admin", "--eval", "db.shutdownServer()"),
     ),
     Database(
         "Redis",
-        frozenset({"redis-server", "valkey-server", "keydb-server", "dragonfly"}),
+        "redis-server valkey-server keydb-server dragonfly",
         "https://redis.io/docs/latest/operate/oss_and_stack/reference/signals/",
         command=("redis-cli", "-p", "{port}", "shutdown"),
         saves=r"\.aof$",
         forgets=r" --save(?:  | ?$)",
     ),
-    Database("memcached", frozenset({"memcached"}), "https://docs.memcached.org/", forgets=""),
+    Database("memcached", "memcached", "https://docs.memcached.org/", forgets=""),
     Database(
         "RabbitMQ",
-        frozenset({"beam.smp", "rabbitmq-server"}),
+        "beam.smp rabbitmq-server",
         "https://www.rabbitmq.com/docs/man/rabbitmqctl.8",
         command=("rabbitmqctl", "shutdown"),
         words=r"rabbitmq[_-]server|\brabbit boot\b",
@@ -84,33 +85,23 @@ DATABASES: tuple[Database, ...] = (
     ),
     Database(
         "Elasticsearch or OpenSearch",
-        frozenset({"java"}),
+        "java",
         "https://www.elastic.co/guide/en/elasticsearch/reference/current/stopping-elasticsearch.html",
         words=r" org\.(elasticsearch|opensearch)\.\S+",  # the main class, and no jar of a client
     ),
     Database(
         "a Java database or broker",
-        frozenset({"java"}),
+        "java",
         "https://kafka.apache.org/documentation/#basic_ops_restarting",
         words=r" \S*(CassandraDaemon|kafka\.Kafka|QuorumPeerMain)\b| org\.neo4j\.\S+"
         r"| org\.h2\.tools\.\S+|/activemq\.jar|-Dsolr\.",
     ),
     Database(
         "a database",
-        frozenset(
-            {"clickhouse", "clickhouse-serv", "clickhouse-server", "influxd", "etcd", "cockroach"}
-            | {"sqlservr", "couchdb", "arangod", "rethinkdb", "tikv-server", "tidb-server"}
-            | {"surreal", "qdrant", "milvus", "meilisearch", "minio", "prometheus", "questdb"}
-            | {"ns_server", "scylla", "firebird", "ora_pmon", "db2sysc", "slapd"}
-            | {
-                "victoria-metrics",
-                "rqlited",
-                "nats-server",
-                "mosquitto",
-                "typesense-server",
-                "weaviate",
-            }
-        ),
+        "clickhouse clickhouse-server influxd etcd cockroach sqlservr couchdb arangod rethinkdb"
+        " tikv-server tidb-server surreal qdrant milvus meilisearch minio prometheus questdb"
+        " ns_server scylla firebird ora_pmon db2sysc slapd victoria-metrics rqlited nats-server"
+        " mosquitto typesense-server weaviate",
         "https://clickhouse.com/docs/operations/system-tables/server_settings",
     ),
 )
@@ -127,12 +118,8 @@ _IN_TRANSACTION = re.compile(
     r"^postgres: .* (?:idle in transaction(?: \(aborted\))?|(?:INSERT|UPDATE|DELETE|MERGE|COPY"
     r"|COMMIT|PREPARE TRANSACTION|CREATE|ALTER|DROP|VACUUM|REINDEX|CLUSTER|TRUNCATE)\b.*)$"
 )
-_LONGEST_TITLE = 512  # characters that are looked at: a process writes its own
+_LONGEST_TITLE = 512  # characters of a command line that are looked at: a process writes its own
 _MOST = 5  # processes that are named
-
-
-def _title(process: Process) -> str:
-    return " ".join(process.command)[:_LONGEST_TITLE]
 
 
 def lost(family: Family) -> Iterator[Collateral]:
@@ -144,7 +131,7 @@ def lost(family: Family) -> Iterator[Collateral]:
     own = family.holder.binding.port
     clients = names_of_clients(e for e in family.group.clients if e.binding.port == own)
     everybody = (*family.members, *family.group.below)
-    busy = [each for each in everybody if _IN_TRANSACTION.match(_title(each))]
+    busy = [each for each in everybody if _IN_TRANSACTION.match(each.command_line[:_LONGEST_TITLE])]
     text = f"{row.name} with {clients}" if clients else row.name
     if busy:
         text += f", in the middle of a transaction ({', '.join(str(e.pid) for e in busy[:_MOST])})"
@@ -164,7 +151,7 @@ def _in_memory(row: Database, server: Process, family: Family) -> Iterator[Colla
     """What no file has. Nobody is asked; and of Redis, the title mostly hides what it was told."""
     if row.forgets is None or any(re.search(row.saves, path) for path in family.group.files):
         return
-    if re.search(row.forgets, " ".join(server.command)):
+    if re.search(row.forgets, server.command_line):
         text, evidence = "all its data, which is in memory alone", "it saves nothing"
     else:
         text, evidence = "what it keeps in memory alone", "whether it saves is not known from here"
@@ -173,9 +160,8 @@ def _in_memory(row: Database, server: Process, family: Family) -> Iterator[Colla
 
 def database(process: Process) -> Database | None:
     """Which database a process is the server of, by its name and its command line."""
-    line = " ".join(process.command)
-    named = (row for row in DATABASES if known_as(process, row.names))
-    return next((row for row in named if re.search(row.words, line)), None)
+    named = (row for row in DATABASES if is_named(process, row.names))
+    return next((row for row in named if re.search(row.words, process.command_line)), None)
 
 
 def _row(family: Family) -> Database | None:
@@ -184,7 +170,7 @@ def _row(family: Family) -> Database | None:
     paths = family.group.files
     browses = any(re.search(_PROFILE, path) for path in paths)
     if named is None and not browses and any(re.search(_STORE_FILES, path) for path in paths):
-        return Database("a database", frozenset(), "proc_pid_fd(5)")
+        return Database("a database", "", "proc_pid_fd(5)")
     return named
 
 
@@ -200,7 +186,5 @@ def _commands(row: Database, process: Process, family: Family) -> tuple[Command,
 
 def _data_directory(process: Process) -> str | None:
     """What `-D` or PGDATA names; else where it works (postgres changes into its directory)."""
-    words = process.command
-    if "-D" in words[:-1]:
-        return words[words.index("-D") + 1]
-    return process.variable("PGDATA") or process.cwd
+    given = next(options(process.command, "-D"), "")
+    return given or process.variable("PGDATA") or process.cwd

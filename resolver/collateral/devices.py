@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _FUSE = "/dev/fuse"
 _STANDARD = range(3)  # a console is everybody's standard input and output
-_WRITABLE = 0o3  # O_WRONLY, O_RDWR of fcntl.h
 
 
 class _Device(Struct, frozen=True):
@@ -99,10 +98,7 @@ def _counts(row: _Device, opened: Descriptor, family: Family) -> bool:
         for each in family.group.descriptors
         if each.pid == opened.pid and each.number in _STANDARD
     }
-    if opened.target in standard:
-        return False
-    flags = int(opened.facts().get("flags", "0"), 8)
-    return not row.written or bool(flags & _WRITABLE)
+    return opened.target not in standard and (not row.written or opened.writes)
 
 
 def _file_systems(family: Family) -> Iterator[Collateral]:

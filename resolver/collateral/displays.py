@@ -10,9 +10,10 @@ import re
 from typing import TYPE_CHECKING
 
 from resolver.gather.owners import owners_of
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.host.descriptors import PREFIX, open_files
 from resolver.model import Collateral, CollateralKind, Degree
+from resolver.phrases import counted
 from resolver.programs import known_as
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _windows(family: Family) -> Iterator[Collateral]:
     for process in (*family.members, *_main_processes(family)):
         theirs = {int(target[len(PREFIX) : -1]) for target in _sockets(process.pid)}
         path = next((shown[each] for each in theirs & shown.keys()), "")
-        if path and not (
-            re.search(_DRIVEN, " ".join(process.command)) or _is_virtual(family, path)
-        ):
+        if path and not (re.search(_DRIVEN, process.command_line) or _is_virtual(family, path)):
             yield Collateral(
                 CollateralKind.DESKTOP,
                 Degree.REFUSED,
@@ -56,11 +55,8 @@ def _windows(family: Family) -> Iterator[Collateral]:
 
 def _main_processes(family: Family) -> list[Process]:
     """The processes above that run the same program, as those of Electron and Chromium do."""
-    line = {each for process in family.members for each in process.ancestors[:_NEAR]}
     programs = {process.executable for process in family.members} - {None}
-    return [
-        each for each in describe(line) if each.identity in line and each.executable in programs
-    ]
+    return [each for each in family.above(_NEAR) if each.executable in programs]
 
 
 def _sockets(pid: Pid) -> Iterator[str]:
@@ -71,27 +67,22 @@ def _is_virtual(family: Family, path: str) -> bool:
     """Whether the display is one that is drawn in memory only (Xvfb(1))."""
     name = path.removeprefix("@")
     listeners = [e.inode for e in family.sockets.unix if e.listening and e.path.endswith(name)]
-    owners = {owner for found in owners_of(listeners).values() for owner in found}
-    servers = [each for each in describe(owners) if each.identity in owners]
-    return any(known_as(each, _VIRTUAL) for each in servers)
+    owners = (owner for found in owners_of(listeners).values() for owner in found)
+    return any(known_as(each, _VIRTUAL) for each in described(owners))
 
 
 def _display(family: Family) -> Iterator[Collateral]:
     """The display that the holder is, with the clients whose windows are on it."""
     theirs = {
         match[0].removeprefix("@"): f":{match['x']}" if match["x"] else f"wayland-{match[2]}"
-        for each in family.sockets.unix
-        if each.listening and each.inode in family.group.inodes
-        if (match := re.fullmatch(DISPLAY, each.path))
+        for each in family.group.paths
+        if (match := re.fullmatch(DISPLAY, each))
     }
     for path, name in sorted(theirs.items()):
-        clients = sum(
-            each.connected and each.path.removeprefix("@") == path for each in family.sockets.unix
-        )
-        counted = f"{clients} client{'' if clients == 1 else 's'}"
+        clients = sum(map(family.sockets.clients_at, (path, f"@{path}")))
         yield Collateral(
             CollateralKind.DESKTOP,
             Degree.REFUSED if clients else Degree.MENTIONED,
-            f"the desktop {name} with {counted}",
+            f"the desktop {name} with {counted(clients, 'client')}",
             f"it listens at {path}",
         )

@@ -14,7 +14,7 @@ from resolver.gather.hints import ephemeral_ports
 from resolver.gather.processes import described
 from resolver.gather.sockets import silent_connections
 from resolver.host.descriptors import PREFIX, open_files
-from resolver.host.files import files_in, read, stat_field, text_of
+from resolver.host.files import files_in, read, text_of
 from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.host.unix_sockets import UnixSocket, unix_sockets
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _MOST = 100  # processes below a holder that are looked at
 _FIELD = re.compile(r"^([\w-]+):\s*(.*)$", re.MULTILINE)
-_TTY_FIELD = 7  # proc_pid_stat(5)
 
 
 class Descriptor(Struct, frozen=True):
@@ -46,6 +45,16 @@ class Descriptor(Struct, frozen=True):
     def facts(self) -> dict[str, str]:
         """What proc_pid_fdinfo(5) says of it; of repeated keys, the last."""
         return dict(_FIELD.findall(text_of(f"/proc/{self.pid}/fdinfo/{self.number}")))
+
+    @property
+    def flags(self) -> int:
+        """How it was opened (open(2)); 0 where that is hidden."""
+        return int(self.facts().get("flags", "0"), 8)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is open for writing."""
+        return bool(self.flags & (os.O_WRONLY | os.O_RDWR))
 
 
 class Group:
@@ -81,6 +90,12 @@ class Group:
         """The sockets that they and their descendants have open."""
         more = (each for process in self.below for each in _descriptors(process.pid))
         return frozenset(each.inode for each in (*self.descriptors, *more)) - {0}
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Where they and their descendants listen for unix sockets, sorted."""
+        mine = (e for e in self._sockets.unix if e.listening and e.inode in self.inodes)
+        return sorted({each.path for each in mine})
 
     @cached_property
     def serving(self) -> tuple[Socket, ...]:
@@ -125,6 +140,10 @@ class Sockets:
         """Those of AF_UNIX that have a path."""
         return unix_sockets()
 
+    def clients_at(self, path: str) -> int:
+        """How many are connected to a unix socket."""
+        return sum(each.connected and each.path == path for each in self.unix)
+
     def of_container(
         self, container_id: str, look: Callable[[], Iterable[Collateral]]
     ) -> tuple[Collateral, ...]:
@@ -153,6 +172,10 @@ class Family:
         self.group = sockets.group(tuple(each for each in found if not untouchable(each)))
         self.members = self.group.members
 
+    def above(self, near: int) -> tuple[Process, ...]:
+        """The nearest processes above the members: so many of each."""
+        return described(each for one in self.members for each in one.ancestors[:near])
+
     def once(self, look: Callable[[Family], Iterable[Collateral]]) -> tuple[Collateral, ...]:
         """What is lost with these processes, on whatever port: looked for once."""
         if look not in self.group.lost:
@@ -171,14 +194,6 @@ class Family:
             and (each.binding.transport is Transport.TCP or each.binding.port not in ephemeral)
             and (each.binding.port, each.binding.transport) != (own.port, own.transport)
         )
-
-
-def terminal_of(pid: Pid) -> int | None:
-    """The number of the /dev/pts that controls a process (pts(4)); None for any other, or none."""
-    number = int(stat_field(pid, _TTY_FIELD) or 0)
-    first, last = 136, 143  # UNIX98_PTY_SLAVE_MAJOR of linux/major.h
-    major = os.major(number)
-    return (major - first) * 256 + os.minor(number) if first <= major <= last else None
 
 
 def _descriptors(pid: Pid) -> Iterator[Descriptor]:

@@ -17,7 +17,7 @@ from resolver.host.files import files_in, memory_of, text_of
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.collateral.family import Descriptor, Family
     from resolver.model import Pid
@@ -40,13 +40,14 @@ def lost(family: Family) -> Iterator[Collateral]:
     if family.holder.state is not SocketState.LISTENING or family.holder.kernel:
         return
     mine = [each for each in family.group.descriptors if each.inode in family.holder.inodes]
-    if not mine or any(map(_closes_on_exec, mine)) or _accepted(family):
+    own = family.holder.binding.port
+    accepted = any(each.binding.port == own for each in family.group.accepted)
+    if not mine or accepted or any(each.flags & _CLOSE_ON_EXEC for each in mine):
         return
     served = _served(family)
     waiting = _anybody_waits(mine, family.group.descriptors)
     if waiting or (waiting is None and not _names_the_other(family)):
         return
-    own = family.holder.binding.port
     written = _written(family)
     text = f"what it writes: {', '.join(written)}" if written else "whatever it is busy with"
     yield Collateral(
@@ -68,41 +69,38 @@ def _makes(each: Descriptor) -> bool:
     """Whether a descriptor writes to a file that is there (open(2)): not to a device, or a pipe."""
     if each.target.startswith(("/dev/", "/proc/", "/sys/")) or not os.path.isfile(each.target):
         return False
-    flags = int(each.facts().get("flags", "0"), 8)
-    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and not flags & os.O_APPEND
-
-
-def _accepted(family: Family) -> bool:
-    """Whether somebody is connected to the port."""
-    return any(each.binding.port == family.holder.binding.port for each in family.group.accepted)
+    return each.writes and not each.flags & os.O_APPEND
 
 
 def _served(family: Family) -> list[str]:
     """The other ports and sockets by which it can be reached."""
     found = {f"{each.binding.port}/{each.binding.transport}" for each in family.others}
-    unix = {e.path for e in family.sockets.unix if e.listening and e.inode in family.group.inodes}
-    return [*sorted(found), *sorted(unix)]
+    return [*sorted(found), *family.group.paths]
 
 
-def _closes_on_exec(each: Descriptor) -> bool:
-    flags = each.facts().get("flags", "0")
-    return bool(int(flags, 8) & _CLOSE_ON_EXEC)
-
-
-def _anybody_waits(mine: Iterable[Descriptor], opened: Iterable[Descriptor]) -> bool | None:
-    """Whether a thread waits for connections; None where that cannot be told, or costs too much."""
-    ours, others = list(mine), list(opened)
-    answers: list[bool | None] = []
-    for pid in {each.pid for each in ours}:
-        numbers = {each.number for each in ours if each.pid == pid}
-        watching = [each for each in others if each.pid == pid]
-        answers.append(_waits(pid, numbers, watching))
-        if answers[-1]:
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    """Whether one of them is True; None where none is, and not all of them are known."""
+    others: set[bool | None] = set()
+    for answer in answers:
+        if answer:
             return True
-    return None if None in answers else False
+        others.add(answer)
+    return None if None in others else False
 
 
-def _waits(pid: Pid, numbers: set[int], opened: list[Descriptor]) -> bool | None:
+def _anybody_waits(mine: Sequence[Descriptor], opened: Sequence[Descriptor]) -> bool | None:
+    """Whether a thread waits for connections; None where that cannot be told, or costs too much."""
+    return _any(
+        _waits(
+            pid,
+            {each.number for each in mine if each.pid == pid},
+            [each for each in opened if each.pid == pid],
+        )
+        for pid in {each.pid for each in mine}
+    )
+
+
+def _waits(pid: Pid, numbers: set[int], opened: Sequence[Descriptor]) -> bool | None:
     """Each epoll set and each thread is looked at once, and not more than some of them."""
     if any(each.target == "anon_inode:[io_uring]" for each in opened):
         return None
@@ -112,10 +110,7 @@ def _waits(pid: Pid, numbers: set[int], opened: list[Descriptor]) -> bool | None
         return None
     if any(not numbers.isdisjoint(_watched(each)) for each in sets):
         return True
-    answers = [_thread_waits(task, pid, numbers) for task in threads]
-    if any(answers):
-        return True
-    return None if None in answers or not answers else False
+    return _any(_thread_waits(task, pid, numbers) for task in threads) if threads else None
 
 
 def _watched(epoll: Descriptor) -> set[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.gather.processes import describe
 from resolver.host import trust
 from resolver.host.descriptors import open_files
 from resolver.model import Collateral, CollateralKind, Degree
@@ -51,5 +50,4 @@ def _text(path: str) -> str:
 
 def _wrappers(family: Family) -> list[Pid]:
     """systemd-inhibit(1) holds the lock for the program that it runs."""
-    line = {each for process in family.members for each in process.ancestors[:_NEAR]}
-    return [e.pid for e in describe(line) if e.identity in line and e.name == "systemd-inhibit"]
+    return [each.pid for each in family.above(_NEAR) if each.name == "systemd-inhibit"]

@@ -39,7 +39,7 @@ class Known(Struct, frozen=True):
     command: tuple[str, ...] = ()
     comment: str = ""
     words: str = ""
-    unless: str = ""
+    unless: str = r"(?!)"
     terminal: bool = False
     clients: bool = False
     others: bool = False
@@ -47,17 +47,17 @@ class Known(Struct, frozen=True):
 
     def is_(self, process: Process) -> bool:
         """Whether a process is this program."""
-        line = " ".join(process.command)
         return (
-            any(_matches(name, pattern) for name in names_of(process) for pattern in self._names)
-            and (not self.terminal or process.on_terminal)
-            and (not self.words or re.search(self.words, line) is not None)
-            and (not self.unless or re.search(self.unless, line) is None)
+            is_named(process, self.names)
+            and (process.on_terminal or not self.terminal)
+            and re.search(self.words, process.command_line) is not None
+            and re.search(self.unless, process.command_line) is None
         )
 
-    @property
-    def _names(self) -> list[str]:
-        return self.names.split()
+
+def is_named(process: Process, names: str) -> bool:
+    """Whether a process is known by one of some names, separated by spaces; they may end in `*`."""
+    return any(_matches(name, each) for name in names_of(process) for each in names.split())
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -10,20 +10,17 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import psutil
-
-from resolver.errors import StateChangedError
 from resolver.host.files import text_of
-from resolver.host.identity import identify
-from resolver.host.processes import pids
+from resolver.host.identity import identified
+from resolver.host.processes import children, pids
 from resolver.model import Collateral, CollateralKind, Command, Degree
 from resolver.programs import SHIMS, WRAPPERS, is_interactive, is_shell, is_wrapper, known_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from resolver.collateral.family import Family
-    from resolver.model import Process, ProcessIdentity, Snapshot
+    from resolver.model import Pid, Process, ProcessIdentity, Snapshot
 
 # They end with the first process that they have started, and adopt others (tini's README; Docker's
 # `run --init`; podman-run(1), --init; dumb-init's README)
@@ -71,34 +68,25 @@ def _is_main(top: Process, snapshot: Snapshot) -> bool:
 
 def _first_beside_us() -> ProcessIdentity | None:
     """The process in our own cgroup that started first."""
-    ours, found = text_of("/proc/self/cgroup"), []
-    for pid in pids():
-        if text_of(f"/proc/{pid}/cgroup") == ours:
-            try:
-                found.append(identify(pid))
-            except StateChangedError:
-                continue
-    return min(found, key=lambda each: (each.start_time, each.pid), default=None)
+    ours = text_of("/proc/self/cgroup")
+    return _first(pid for pid in pids() if text_of(f"/proc/{pid}/cgroup") == ours)
+
+
+def _first(found: Iterable[Pid]) -> ProcessIdentity | None:
+    """The one that started first."""
+    living = identified(found)
+    return min(living, key=lambda each: (each.start_time, each.pid), default=None)
 
 
 def _ends_with(above: Process, child: Process, snapshot: Snapshot) -> bool:
     """Whether a process ends when that child of its does; one that waits for us, too, does not."""
     if known_as(above, _INITS):
-        return child.pid == _first_child(above)
+        return child.identity == _first(children(above.pid))
     if above.identity in snapshot.own:
         return False
     if is_shell(above):
         return not is_interactive(above) and _session(child) == _session(above)
     return is_wrapper(above, _WRAPPERS)
-
-
-def _first_child(process: Process) -> int:
-    """The oldest of its living children; 0 where there is none."""
-    try:
-        children = psutil.Process(process.pid).children()
-        return min((each.create_time(), each.pid) for each in children)[1]
-    except (psutil.Error, ValueError):
-        return 0
 
 
 def _session(process: Process) -> int:

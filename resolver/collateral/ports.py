@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from resolver.collateral.displays import DISPLAY
 from resolver.model import Collateral, CollateralKind, Degree
+from resolver.phrases import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,7 @@ def lost(family: Family) -> Iterator[Collateral]:
     )
     for port, transport in served[:_MOST]:
         count = connected[port, transport]
-        counted = f" ({count} client{'s' if count > 1 else ''})" if count else ""
-        yield _port(f"{port}/{transport}{counted}")
+        yield _port(f"{port}/{transport}" + (f" ({counted(count, 'client')})" if count else ""))
     if len(served) > _MOST:
         yield _port(f"{len(served) - _MOST} more ports")
     yield from _unix(family)
@@ -40,12 +40,10 @@ def lost(family: Family) -> Iterator[Collateral]:
 
 def _unix(family: Family) -> Iterator[Collateral]:
     """The unix sockets that are used by anybody: the way to a daemon that others share."""
-    sockets = family.sockets.unix
-    theirs = {e.path for e in sockets if e.listening and e.inode in family.group.inodes}
-    for path in sorted(theirs)[:_MOST]:
-        count = sum(each.connected and each.path == path for each in sockets)
+    for path in family.group.paths[:_MOST]:
+        count = family.sockets.clients_at(path)
         if count and not re.fullmatch(DISPLAY, path):
-            yield _port(f"{path} ({count} client{'s' if count > 1 else ''})")
+            yield _port(f"{path} ({counted(count, 'client')})")
 
 
 def published(holder: Holder, container: Container) -> Iterator[Collateral]:

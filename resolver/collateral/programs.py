@@ -30,7 +30,7 @@ def lost(family: Family, told: Iterable[CollateralKind] = ()) -> Iterator[Collat
             row.kind,
             _degree(row, clients, family),
             f"{row.text}, with {clients}" if clients else row.text,
-            f"{process}: {' '.join(process.command)}",
+            f"{process}: {process.command_line}",
             _commands(row, process, family),
         )
 
@@ -44,7 +44,7 @@ def _commands(row: Known, process: Process, family: Family) -> tuple[Command, ..
     places = {"port": binding.port, "transport": binding.transport, "host": host}
     for name in re.compile(row.named).groupindex:
         places[name] = name.upper()
-    texts = (" ".join(process.command), *(e.target for e in family.group.descriptors))
+    texts = (process.command_line, *(e.target for e in family.group.descriptors))
     found = next(filter(None, (re.search(row.named, text) for text in texts)), None)
     places |= found.groupdict() if found else {}
     return (Command(tuple(word.format(**places) for word in row.command), row.comment),)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from resolver.collateral.known import is_named
 from resolver.gather.owners import owners_of
 from resolver.gather.processes import described
 from resolver.host import trust
 from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
-from resolver.programs import SESSION_HOSTS, is_interactive, known_as, names_of
+from resolver.phrases import listed
+from resolver.programs import SESSION_HOSTS, is_interactive, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,16 +28,17 @@ if TYPE_CHECKING:
     from resolver.collateral.family import Family
     from resolver.model import Pid, Process, Snapshot
 
-SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
+_SHELLS = "sh bash dash zsh ksh"
 
 
 class Runner(Struct, frozen=True):
     """A row: the names of a runner, the words with which it ends the others, and the source.
 
-    `helped`: it has workers of its own, so that only what serves a port counts as a sibling.
+    `names` are as in `known.py`. `helped`: it has workers of its own, so that only what serves a
+    port counts as a sibling.
     """
 
-    names: frozenset[str]
+    names: str
     words: str
     source: str
     helped: bool = False
@@ -43,42 +46,35 @@ class Runner(Struct, frozen=True):
 
 RUNNERS: tuple[Runner, ...] = (
     Runner(
-        frozenset({"concurrently", "concurrently.js", "conc"}),
+        "concurrently concurrently.js conc",
         r"(?:^| )(?:-\w*k|--kill-others\S*|--success[ =]first)(?: |$)",
         "https://github.com/open-cli-tools/concurrently#usage",
     ),
     Runner(
-        frozenset({"run-p", "npm-run-all", "npm-run-all2", "run-p.js", "npm-run-all.js"}),
+        "run-p npm-run-all npm-run-all2 run-p.js npm-run-all.js",
         r"^(?!.*(?:--continue-on-error|(?:^| )-\w*c(?: |$)))",
         "https://github.com/mysticatea/npm-run-all/blob/master/docs/run-p.md",
     ),
     Runner(
-        frozenset({"turbo", "nx", "lerna", "wireit", "hivemind", "goreman", "overmind", "mprocs"}),
+        "turbo nx lerna wireit hivemind goreman overmind mprocs",
         r"",
         "https://turborepo.com/docs/reference/run#--continueoption",
         helped=True,
     ),
     Runner(
-        frozenset({"parallel"}),
+        "parallel",
         r"--halt(?:-on-error)?[ =]now",
         "https://www.gnu.org/software/parallel/man.html",
     ),
     Runner(
-        frozenset({"torchrun", "accelerate", "deepspeed", "horovodrun", "mpirun", "mpiexec"})
-        | {
-            "mpiexec.hydra",
-            "hydra_pmi_proxy",
-            "orterun",
-            "prterun",
-            "torch.distributed.run",
-            "run",
-        },
+        "torchrun accelerate deepspeed horovodrun mpirun mpiexec mpiexec.hydra hydra_pmi_proxy"
+        " orterun prterun torch.distributed.run run",
         r"\b(?:torchrun|accelerate|deepspeed|horovodrun|mpirun|mpiexec|orterun|prterun|hydra)"
         r"|torch\.distributed",
         "https://docs.pytorch.org/docs/stable/elastic/run.html#membership-changes",
     ),
     Runner(
-        frozenset({"pnpm", "pnpm.cjs", "yarn", "yarn.js"}),
+        "pnpm pnpm.cjs yarn yarn.js",
         r"(?: -r | --recursive | --parallel| workspaces foreach)",
         "https://pnpm.io/cli/recursive",
     ),
@@ -89,7 +85,7 @@ RUNNERS: tuple[Runner, ...] = (
         helped=True,
     ),
     Runner(
-        SHELLS,
+        _SHELLS,
         r"\bwait -n\b|[;&\n] *kill (?:-\w+ )?(?:-- )?(?:0\b|-\$\$|\$\(jobs)",
         "https://www.gnu.org/software/bash/manual/html_node/Job-Control-Builtins.html",
     ),
@@ -100,44 +96,36 @@ _MOST = 6  # siblings that are named
 
 def lost(family: Family, snapshot: Snapshot) -> Iterator[Collateral]:
     """What the nearest runner above the holder would end with it."""
-    row, runner, line = _runner(family, snapshot)
-    if row is None or runner is None:
-        return
-    others = _others(row, runner, line, family)
+    row, line = _runner(family, snapshot)
+    runner, others = line[-1], _others(row, line, family) if row else []
     if others:
-        named = ", ".join(others[:_MOST]) + (", …" if len(others) > _MOST else "")
         yield Collateral(
             CollateralKind.SIBLINGS,
             Degree.REFUSED,
-            f"what {runner} runs beside it: {named}",
-            f"it ends the others when one ends: {' '.join(runner.command)}",
+            f"what {runner} runs beside it: {listed(others, _MOST)}",
+            f"it ends the others when one ends: {runner.command_line}",
         )
 
 
-def _runner(
-    family: Family, snapshot: Snapshot
-) -> tuple[Runner | None, Process | None, list[Process]]:
-    """The nearest runner, and what is below it down to the holder."""
-    master = family.members[0]
-    line = [master]
-    for identity in master.ancestors[:_NEAR]:
+def _runner(family: Family, snapshot: Snapshot) -> tuple[Runner | None, list[Process]]:
+    """Which the nearest runner is, and the line from the holder up to it; else None."""
+    line = [family.members[0]]
+    for identity in line[0].ancestors[:_NEAR]:
         process = snapshot.process(identity)
         if process is None or is_interactive(process) or known_as(process, SESSION_HOSTS):
             break
+        line.append(process)
         row = next((each for each in RUNNERS if _is(each, process)), None)
         if row is not None:
-            return row, process, line
-        line.append(process)
-    return None, None, []
+            return row, line
+    return None, line
 
 
 def _is(row: Runner, process: Process) -> bool:
-    if names_of(process).isdisjoint(row.names):
+    if not is_named(process, row.names):
         return False
-    text = " ".join(process.command)
-    if row.names is SHELLS:
-        text += _script(process)
-    return re.search(row.words, text) is not None
+    script = _script(process) if row.names == _SHELLS else ""
+    return re.search(row.words, process.command_line + script) is not None
 
 
 def _script(process: Process) -> str:
@@ -151,10 +139,10 @@ def _script(process: Process) -> str:
         return ""
 
 
-def _others(row: Runner, runner: Process, line: Sequence[Process], family: Family) -> list[str]:
+def _others(row: Runner, line: Sequence[Process], family: Family) -> list[str]:
     """The runner's other processes: with their ports where they serve any."""
     known = {process.pid for process in (*line, *family.members, *family.group.below)}
-    beside = sorted(descendants(runner.pid) - known)
+    beside = sorted(descendants(line[-1].pid) - known)
     ports = _ports(family)
     processes = {process.pid: process for process in described(identified(beside))}
     serving = [pid for pid in beside if pid in ports and pid in processes]

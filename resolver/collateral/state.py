@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from resolver.gather.processes import describe
+from resolver.gather.processes import described
 from resolver.model import Collateral, CollateralKind, Degree
 from resolver.programs import known_as
 
@@ -47,7 +47,7 @@ def _kernel(process: Process) -> str:
     if _MODULE in process.command:
         return f"it runs {_MODULE}"
     if process.parent and any(map(_SPAWNED.match, process.command)):
-        for parent in describe([process.parent]):
-            if parent.identity == process.parent and known_as(parent, _MARIMO):
+        for parent in described([process.parent]):
+            if known_as(parent, _MARIMO):
                 return f"{parent} has spawned it"
     return ""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from resolver.collateral.family import terminal_of
+from resolver.host import jobs
 from resolver.host.files import status_words
 from resolver.host.processes import name_of
 from resolver.model import Collateral, CollateralKind, Command, Degree, Pid
-from resolver.programs import known_as
+from resolver.phrases import counted
+from resolver.programs import known_as, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def _sessions(family: Family) -> Iterator[Collateral]:
     masters = [each for each in family.group.descriptors if each.target in _MASTERS]
     numbers = {int(each.facts().get("tty-index", "-1")) for each in masters}
     for number in sorted(numbers - {-1}):
-        living = [each for each in family.group.below if terminal_of(each.pid) == number]
+        living = [each for each in family.group.below if jobs.terminal(each.pid) == number]
         if living:
             yield Collateral(
                 CollateralKind.SESSION,
@@ -50,10 +50,9 @@ def _shared(family: Family) -> Iterator[Collateral]:
 
     One that does nothing else (ControlPersist) is stopped as a service, and has another title.
     """
-    masters = [e for e in family.members if known_as(e, _SSH) and not _is_service(e)]
-    paths = {e.path for e in family.sockets.unix if e.listening and e.inode in family.group.inodes}
-    for path in sorted(paths if masters else ()):
-        count = sum(each.connected and each.path == path for each in family.sockets.unix)
+    masters = [e for e in family.members if known_as(e, _SSH) and "[mux]" not in e.command_line]
+    for path in family.group.paths if masters else ():
+        count = family.sockets.clients_at(path)
         if count:
             control = re.sub(_TEMPORARY, "", path)
             forward, why = _forward(masters[0], family.holder.binding.port)
@@ -61,7 +60,7 @@ def _shared(family: Family) -> Iterator[Collateral]:
             yield Collateral(
                 CollateralKind.SESSION,
                 Degree.REFUSED,
-                f"{count} session{'s' if count > 1 else ''} of other terminals through {control}",
+                f"{counted(count, 'session')} of other terminals through {control}",
                 f"{masters[0]} listens there for them",
                 (Command(cancel, why),),
             )
@@ -69,15 +68,10 @@ def _shared(family: Family) -> Iterator[Collateral]:
 
 def _forward(master: Process, port: int) -> tuple[str, str]:
     """The forward of a port as it was given, which is how it is cancelled (ssh(1), -O)."""
-    for before, word in pairwise((*master.command, "")):
-        given = word if before == "-L" else before.removeprefix("-L")
-        if (before == "-L" or given != before) and re.search(rf"(?:^|[:/]){port}:", given):
+    for given in options(master.command, "-L"):
+        if re.search(rf"(?:^|[:/]){port}:", given):
             return given, "takes this forward away alone"
     return f"{port}:HOST:PORT", "with the forward as its configuration has it"
-
-
-def _is_service(process: Process) -> bool:
-    return "[mux]" in " ".join(process.command)
 
 
 def _debugged(family: Family) -> Iterator[Collateral]:

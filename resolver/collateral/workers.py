@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.model import Collateral, CollateralKind, Degree
+from resolver.phrases import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,6 @@ def lost(family: Family) -> Iterator[Collateral]:
         yield Collateral(
             CollateralKind.WORKERS,
             Degree.MENTIONED,
-            f"{len(found)} worker{'s' if len(found) > 1 else ''}",
+            counted(len(found), "worker"),
             f"it passes connections on to {', '.join(map(str, found))}",
         )

@@ -32,7 +32,7 @@ def machine_above(line: Iterable[Process]) -> Container | None:
         if known_as(process, _NSPAWN):
             name = _option(process.command, *_NAMES).rstrip("/").rpartition("/")[2]
             return _container(process, name.removesuffix(".raw"), "machinectl")
-        if match := re.match(_MONITOR, " ".join(process.command)):
+        if match := re.match(_MONITOR, process.command_line):
             return _container(process, match[2], *_client(match[1]))
         if known_as(process, _LXC):
             path = _option(process.command, "-P", "--lxcpath") or _LXC_PATH

@@ -76,6 +76,16 @@ class Process(Struct, frozen=True):
         """The parent at the time of the scan; None for PID 1 and for a hidden parent."""
         return self.ancestors[0] if self.ancestors else None
 
+    @property
+    def line(self) -> tuple[ProcessIdentity, ...]:
+        """Itself and its ancestors, up to PID 1."""
+        return (self.identity, *self.ancestors)
+
+    @property
+    def command_line(self) -> str:
+        """Its words with spaces between them, for people and for patterns."""
+        return " ".join(self.command)
+
     def __str__(self) -> str:
         return f"{self.name} {self.pid}"
 
@@ -188,6 +198,10 @@ class Container(Struct, frozen=True):
         """`compose project shop, service web`; "" where it is of no project."""
         project, service = (self.label(PROJECT), self.label(SERVICE))
         return f"compose project {project}, service {service}" if project and service else ""
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """The command of its engine that does this with it: `docker stop web`."""
+        return (*self.client, *words, self.handle)
 
     def label(self, name: str) -> str | None:
         """The value of one label."""
