@@ -42,7 +42,7 @@ from resolver.strategies.merge import merged
 from resolver.strategies.undo import all_started, container_started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from resolver.model import Container, Manager, Policy, Process, ProcessIdentity, Step
 
@@ -81,32 +81,29 @@ def _key(each: Classification) -> tuple[object, ...]:
 
 def _step(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
     """The step for one holder; what would end more than the port becomes a refusal."""
-    if each.kind is Kind.SERVICE and each.holder.container is None and (way := _way_in(each)):
-        why = f"{each.reason}: {way}; a way in, or the network, is never stopped from here"
-        return AdviseStep((each.holder.binding,), Verdict.REFUSED, why)
+    if (
+        each.kind is Kind.SERVICE
+        and each.holder.container is None
+        and (way := _refused(each, _WAYS_IN))
+    ):
+        why = f"{each.reason}: {way.text}; a way in, or the network, is never stopped from here"
+        return _advise(each, Verdict.REFUSED, why, ())
     step = _wanted(each, policy, own)
-    if not isinstance(step, AdviseStep) and (why := _not_ours(each, policy)):
+    if isinstance(step, AdviseStep):
+        return step
+    if why := _not_ours(each, policy):
         flag = "--take" if each.ownership.leased else "--anybody"
-        port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
-        insist = Command(("ultra-ports", "resolve", flag, port), "ends it all the same")
-        return AdviseStep(step.bindings, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
-    if not isinstance(step, AdviseStep) and (ours := _callers(each)):
+        insist = _resolve(each, flag, comment="ends it all the same")
+        return _advise(each, Verdict.REFUSED, f"{each.reason}: {why}", (insist,))
+    if ours := _refused(each, {CollateralKind.CALLER}):  # this very command: no flag allows that
         why = f"{each.reason}; would also end: {ours.text}"
-        return AdviseStep(step.bindings, Verdict.REFUSED, why, ours.commands)
-    if not isinstance(step, AdviseStep) and not policy.accept_loss:
-        return _lossless(each, step, policy)
-    return step
+        return _advise(each, Verdict.REFUSED, why, ours.commands)
+    return step if policy.accept_loss else _lossless(each, step, policy)
 
 
-def _way_in(each: Classification) -> str:
-    """What connects this machine, or somebody to it; empty where it does not."""
-    found = (each for each in each.collateral if each.kind in _WAYS_IN)
-    return next((lost.text for lost in found if lost.degree is Degree.REFUSED), "")
-
-
-def _callers(each: Classification) -> Collateral | None:
-    """This very command, where it would end with the holder: no flag allows that."""
-    found = (lost for lost in each.collateral if lost.kind is CollateralKind.CALLER)
+def _refused(each: Classification, kinds: Collection[CollateralKind]) -> Collateral | None:
+    """The first loss of these kinds for which nothing is ended."""
+    found = (lost for lost in each.collateral if lost.kind in kinds)
     return next((lost for lost in found if lost.degree is Degree.REFUSED), None)
 
 
@@ -143,17 +140,21 @@ def _lossless(
     why = f"{each.reason}; would also end: {texts}"
     if narrower:
         why += "; --accept-loss goes on all the same"
-    commands = narrower or (_accepting(each, policy),)
-    return AdviseStep(step.bindings, Verdict.REFUSED, why, commands)
+    return _advise(each, Verdict.REFUSED, why, narrower or (_accepting(each, policy),))
 
 
 def _accepting(each: Classification, policy: Policy) -> Command:
     """What ends it all the same, with what the caller has allowed so far."""
     allowed = {"--stop-services": policy.stop_services, "--take": policy.take}
     allowed["--force"] = policy.force
-    flags = ("--accept-loss", *(flag for flag, given in allowed.items() if given))
+    flags = (flag for flag, given in allowed.items() if given)
+    return _resolve(each, "--accept-loss", *flags, comment="ends that, too")
+
+
+def _resolve(each: Classification, *flags: str, comment: str) -> Command:
+    """Another command line of ours for the same port."""
     port = str(PortRequest(each.holder.binding.port, each.holder.binding.transport))
-    return Command(("ultra-ports", "resolve", *flags, port), "ends that, too")
+    return Command(("ultra-ports", "resolve", *flags, port), comment)
 
 
 def _wanted(each: Classification, policy: Policy, own: frozenset[ProcessIdentity]) -> Step:
@@ -248,7 +249,7 @@ def _container_step(each: Classification, policy: Policy) -> Step:
             return _advise(each, Verdict.ADVISED)
         commands = (replace(every, argv=("sudo", *every.argv)) for every in each.commands)
         return _advise(each, Verdict.HIDDEN, each.reason, tuple(commands))
-    stop = Command((*container.client, "stop", container.handle))
+    stop = Command(container.command("stop"))
     if each.spared and not policy.force:
         why = f"{each.reason}: {each.spared}; --force stops it all the same"
         return _advise(each, Verdict.REFUSED, why, (stop,))
@@ -264,7 +265,7 @@ def _container_stop(each: Classification, container: Container) -> StopContainer
         patience_seconds=data.patience_seconds,
         lenient=_lenient(data),
         undo=container_started(container),
-        commands=(Command((*container.client, "stop", container.handle)),),
+        commands=(Command(container.command("stop")),),
     )
 
 

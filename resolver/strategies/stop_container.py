@@ -39,7 +39,7 @@ def stop_container(
     patience = max(step.patience_seconds, own) if step.lenient and not policy.force else None
 
     def did(*words: str) -> None:
-        actions.append(shlex.join((*container.client, *words, container.handle)))
+        actions.append(shlex.join(container.command(*words)))
         observer.did(actions[-1])
 
     def stop() -> bool:

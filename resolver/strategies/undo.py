@@ -73,4 +73,4 @@ def container_started(container: Container) -> tuple[Command, ...]:
     if container.auto_remove:
         words = (*container.client, "run", "…", container.image)
         return (Command(words, "--rm: it is removed when stopped"),)
-    return (Command((*container.client, "start", container.handle)),)
+    return (Command(container.command("start")),)
