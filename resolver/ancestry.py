@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.host import trust
 from resolver.host.files import text_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SUPERVISORS = frozenset(
     {"runsv", "s6-supervise", "supervise", "supervisord", "circusd", "systemd", "launchd"}
 )
-_SCRIPTS = frozenset({"supervisord", "circusd", "circus.circusd"})  # run by a Python
 _TRACKER = "from multiprocessing.resource_tracker import "  # its `-c`
 
 
@@ -73,20 +73,14 @@ def supervised(holder: Holder, snapshot: Snapshot, names: frozenset[str]) -> Sup
     if not line or line[-1].identity in snapshot.own:
         return None
     supervisor = snapshot.process(line[-1].parent)
-    if supervisor is None or not known_by_name(supervisor, names):
+    if supervisor is None or not known_as(supervisor, names):
         return None
     return Supervised(supervisor, line)
 
 
 def is_supervisor(process: Process) -> bool:
     """Whether this is a program that starts again what it has started."""
-    return known_by_name(process, SUPERVISORS) or process.name.startswith(("PM2 ", "pm2 "))
-
-
-def known_by_name(process: Process, names: frozenset[str]) -> bool:
-    """Whether it is one of `names`: by its own name, its file, or the script that a Python runs."""
-    words = {word.rsplit("/", 1)[-1] for word in process.command[:3]}
-    return known_as(process, names) or bool(words & names & _SCRIPTS)
+    return known_as(process, SUPERVISORS) or process.name.startswith(("PM2 ", "pm2 "))
 
 
 def others_below(top: Process, line: Iterable[Process], holder: Holder) -> list[Pid]:
@@ -150,13 +144,13 @@ def stop_of_container(paths: str, container: Container) -> tuple[Command, ...]:
         words = ("kubectl", "get", "pods", "-A", "-o", "wide")
         return (Command(words, f"the pod of container {container.name}"),)
     if container.client[0] == "lxc-stop":
-        stop = Command((*container.client, "-n", container.handle), "stops it with all in it")
-        return (stop,)
+        return (Command(container.command("-n"), "stops it with all in it"),)
     if container.client == ("machinectl",):
         why = f"or, where machined does not know it: kill {container.id}"
-        return (Command((*container.client, "stop", container.handle), why),)
-    client = ("podman",) if "libpod" in paths else container.client
-    stop = Command((*client, "stop", container.handle))
+        return (Command(container.command("stop"), why),)
+    if "libpod" in paths:
+        container = replace(container, client=("podman",))
+    stop = Command(container.command("stop"))
     if container.state != UNATTENDED:
         return (stop,)
     why = "its engine, which can stop it"

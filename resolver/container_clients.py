@@ -7,7 +7,6 @@ the client is classified as if it held the port, and the container is its manage
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -19,9 +18,10 @@ from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
 from resolver.model import Command, Kind
 from resolver.model.compose_labels import PROJECT, WORKING_DIR
+from resolver.programs import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from resolver.model import Classification, Container, Process, Snapshot
     from resolver.protocols import CommandRunner
@@ -75,7 +75,7 @@ def _managed(
         inodes=frozenset(),
     )
     above = classify_by_managers(stand_in, snapshot, run)
-    says = f"{client} runs it in the foreground: {' '.join(client.command)}"
+    says = f"{client} runs it in the foreground: {client.command_line}"
     if above is None:
         return replace(each, evidence=(*each.evidence, says), client=client)
     commands = above.commands
@@ -148,25 +148,14 @@ def _runs(words: Sequence[str], container: Container) -> bool:
     if name:
         return name == container.name
     ports = {str(each.port) for each in container.published}
-    given = {part for word in _published(words) for part in word.partition("/")[0].split(":")}
+    mappings = options(words, "-p", "--publish")
+    given = {part for each in mappings for part in each.partition("/")[0].split(":")}
     on_host = container.network_mode == "host" and _option(words, "--network", "--net") == "host"
     return container.image in words and (on_host or not ports.isdisjoint(given))
 
 
-def _published(words: Sequence[str]) -> Iterator[str]:
-    for word, following in pairwise((*words, "")):
-        if word in {"-p", "--publish"}:
-            yield following
-        elif word.startswith(("-p", "--publish=")):
-            yield word.removeprefix("--publish=").removeprefix("-p")
-
-
 def _option(words: Sequence[str], *names: str) -> str:
-    for word, following in pairwise((*words, "")):
-        key, _, value = word.partition("=")
-        if key in names:
-            return value or following
-    return ""
+    return next(options(words, *names), "")
 
 
 def _composes(client: Process, words: Sequence[str], container: Container) -> bool:

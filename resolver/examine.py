@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from resolver.classify import classify
 from resolver.collateral import with_collateral
 from resolver.container_clients import with_clients
+from resolver.managed import asked_once
 from resolver.waiters import with_waiters
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def examine(
     holders: Iterable[Holder], snapshot: Snapshot, run: CommandRunner
 ) -> tuple[Classification, ...]:
     """One classification for each holder, in the same order, with all that speaks against it."""
+    run = asked_once(run)
     found = classify(holders, snapshot, run)
     found = with_clients(found, snapshot, run)
     found = with_waiters(found, run)

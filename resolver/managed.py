@@ -16,38 +16,28 @@ from resolver.model import Account, Classification, Command, Confidence, Kind, M
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from resolver.model import Completed, Holder, Process, StopInquiry
+    from resolver.model import Completed, Holder, Process
     from resolver.protocols import CommandRunner
 
 T = TypeVar("T")
 
 
-class ManagedService(Struct, frozen=True, kw_only=True):
-    """What a manager keeps running.
+class ManagedService(Manager, frozen=True, kw_only=True):
+    """What a manager keeps running: how it is stopped and started, and what is said of it.
 
     `title` is what people call it, with its name (`program web:web`), and `policy` the manager's
     own words. `keeper` ends the chain: the process that starts it again. `stop` and `start` are
-    argument vectors, empty where it is not known how to reach the manager; `account` is the user
-    as whom they are run, where that is not the caller, and `prefix` what others put in front.
+    empty where it is not known how to reach the manager.
     """
 
-    manager: str
-    name: str
     title: str
     keeper: str
     evidence: tuple[str, ...]
     policy: str = "restart policy unknown"
     respawn: Respawn = Respawn.UNKNOWN
     confidence: Confidence = Confidence.CONFIRMED
-    stop: tuple[str, ...] = ()
-    start: tuple[str, ...] = ()
-    prefix: tuple[str, ...] = ()
-    account: Account | None = None
-    patience_seconds: float = 0.0
-    inquiry: StopInquiry | None = None
-    busy: str = ""
     commands: tuple[Command, ...] = ()
     reason: str = ""
 
@@ -88,6 +78,11 @@ class Daemon(Struct, frozen=True):
         """
         return ask(run, (*self.control, *words), self.account)
 
+    @property
+    def keeper(self) -> str:
+        """What people call it."""
+        return str(self.process)
+
     def command(self, *words: str, comment: str = "") -> Command:
         """A command line for people."""
         prefix = self.account.prefix if self.account else ()
@@ -97,49 +92,91 @@ class Daemon(Struct, frozen=True):
         """What it keeps running: its commands stop and start the `target`, or else the name."""
         words = target or (name,)
         known = {
-            "manager": self.manager,
+            "kind": self.manager,
             "name": name,
-            "keeper": str(self.process),
-            "stop": (*self.control, "stop", *words),
-            "start": (*self.control, "start", *words),
+            "keeper": self.keeper,
+            "stop": ((*self.control, "stop", *words),),
+            "start": ((*self.control, "start", *words),),
             "prefix": sudo_for(self.process),
             "account": self.account,
         }
         return ManagedService(**(known | facts))
+
+    def unknown(
+        self,
+        title: str,
+        policy: str,
+        evidence: tuple[str, ...],
+        reason: str,
+        commands: tuple[Command, ...],
+    ) -> ManagedService:
+        """Something that it may keep running: what that is, and how to stop it, is not known."""
+        return ManagedService(
+            kind=self.manager,
+            name="",
+            title=title,
+            keeper=self.keeper,
+            policy=policy,
+            confidence=Confidence.SUSPECTED,
+            evidence=evidence,
+            reason=reason,
+            commands=commands,
+        )
 
 
 def classification(
     holder: Holder, line: Iterable[object], service: ManagedService
 ) -> Classification:
     """A holder that is a manager's service; `line` runs from its master up to what was started."""
-    manager = Manager(
-        kind=service.manager,
-        name=service.name,
-        policy=service.policy,
-        stop=(service.stop,) if service.stop else (),
-        start=(service.start,) if service.start else (),
-        prefix=service.prefix,
-        account=service.account,
-        patience_seconds=service.patience_seconds,
-        inquiry=service.inquiry,
-        busy=service.busy,
-    )
     return Classification(
         holder,
         Kind.SERVICE,
         respawn=service.respawn,
         confidence=service.confidence,
-        manager=manager if service.stop else None,
+        manager=alone(service) if service.stop else None,
         chain=(*map(str, line), service.title, service.policy, service.keeper),
         evidence=service.evidence,
-        reason=service.reason or f"{service.title} of {service.manager} ({service.policy})",
+        reason=service.reason or f"{service.title} of {service.kind} ({service.policy})",
         commands=service.commands,
     )
+
+
+def alone(service: Manager) -> Manager:
+    """How it is stopped and started, without what is said of it."""
+    return Manager(**{name: getattr(service, name) for name in Manager.__struct_fields__})
 
 
 def sudo_for(daemon: Process) -> tuple[str, ...]:
     """What others than root put in front of a manager's commands."""
     return ("sudo",) if daemon.uid == 0 else ()
+
+
+def asked_once(run: CommandRunner) -> CommandRunner:
+    """A runner that asks each question once, and waits for a silent manager once."""
+    answers: dict[tuple[object, ...], Completed | CommandFailedError] = {}
+
+    def asked(
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        account: Account | None = None,
+        folder: str | None = None,
+    ) -> Completed:
+        key = (*argv, account)
+        if key not in answers:
+            where = folder or "/"  # in the caller's, a stranger may have left a configuration file
+            try:
+                answers[key] = run(
+                    argv, timeout_seconds=timeout_seconds, account=account, folder=where
+                )
+            except CommandFailedError as error:
+                answers[key] = error
+        answer = answers[key]
+        if isinstance(answer, CommandFailedError):
+            raise answer
+        return answer
+
+    return asked
 
 
 def ask(run: CommandRunner, argv: tuple[str, ...], account: Account | None = None) -> Completed:

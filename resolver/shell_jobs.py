@@ -93,8 +93,7 @@ def before(diagnosis: Diagnosis) -> tuple[ShellJob, ...]:
 def _jobs(step: KillStep, snapshot: Snapshot) -> Iterator[ShellJob]:
     ended = {each.identity for each in step.members}
     for master in step.masters:
-        line = (master.identity, *master.ancestors[:_NEAR])
-        for child, above in pairwise(line):
+        for child, above in pairwise(master.line[: _NEAR + 1]):
             shell = snapshot.process(above)
             if shell is None or above in ended or above in snapshot.own or not is_shell(shell):
                 continue

@@ -66,7 +66,7 @@ class Lineage:
 
     def may_follow(self, process: Process) -> bool:
         """Whether it is new, and no command that this one runs."""
-        ours = bool(self._own) and self._own[0] in {process.identity, *process.ancestors}
+        ours = bool(self._own) and self._own[0] in process.line
         return process.pid not in self._earlier and not ours
 
     def starter(self, fresh: Process, known: Mapping[ProcessIdentity, Process]) -> Process | None:

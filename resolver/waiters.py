@@ -9,7 +9,6 @@ manager's business. Where it only may be for it, that is said, and stops nothing
 
 from __future__ import annotations
 
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -22,7 +21,7 @@ from resolver.host.identity import identified
 from resolver.host.processes import name_of, pids
 from resolver.managed import classification
 from resolver.model import Command, Kind, Respawn
-from resolver.programs import ENGINES, SYSTEM
+from resolver.programs import ENGINES, PM2, SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,14 +33,11 @@ if TYPE_CHECKING:
     Ask = Callable[[Holder, Process, CommandRunner], Iterator[Waiting]]
 
 _KEEPERS: dict[str, Ask] = {
+    **dict.fromkeys((each.program for each in supervise.FAMILIES), supervise.waiting),
     "supervisord": supervisord.waiting,
-    "runsv": supervise.waiting,
-    "s6-supervise": supervise.waiting,
-    "supervise": supervise.waiting,
     "circusd": circus.waiting,
     "monit": monit.waiting,
 }
-_PM2 = "PM2 v"  # its daemon puts its version into its name
 
 
 def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[Classification, ...]:
@@ -50,9 +46,8 @@ def with_waiters(found: Sequence[Classification], run: CommandRunner) -> tuple[C
         return tuple(found)
     keepers = _keepers()
     units = tuple(systemd.waiting(run))
-    once = cache(partial(run, folder="/"))  # of a listing, each port asks the same
     return tuple(
-        _waited(each, keepers, units, once) if _would_be_ended(each) else each for each in found
+        _waited(each, keepers, units, run) if _would_be_ended(each) else each for each in found
     )
 
 
@@ -84,7 +79,7 @@ def _waited(
             return handed_over(each, waiting, claim.why)
         if claim:
             service = waiting.service
-            says = f"{service.title} of {service.manager} ({waiting.state}) may wait for this port"
+            says = f"{service.title} of {service.kind} ({waiting.state}) may wait for this port"
             found = _may_be_handed_over(found, says, f"{says}: {claim.why}")
     return found
 
@@ -96,7 +91,7 @@ def _asked(holder: Holder, keeper: Process, run: CommandRunner) -> Iterator[Wait
 
 def _ask_of(name: str) -> Ask | None:
     """How a manager is asked who waits; None for what is none."""
-    return pm2.waiting if name.startswith(_PM2) else _KEEPERS.get(name)
+    return pm2.waiting if name.startswith(PM2) else _KEEPERS.get(name)
 
 
 def _may_be_handed_over(each: Classification, says: str, evidence: str) -> Classification:
@@ -123,7 +118,7 @@ def handed_over(each: Classification, waiting: Waiting, why: str) -> Classificat
             f"{service.title} is in {waiting.state}: {why}",
             *service.evidence,
         ),
-        reason=f"{each.reason}; {service.title} of {service.manager} ({waiting.state}) waits for "
+        reason=f"{each.reason}; {service.title} of {service.kind} ({waiting.state}) waits for "
         "this port, and would take it",
         commands=tuple(dict.fromkeys((*service.commands, *_commands(each)))),
         waited=each.kind,
@@ -141,7 +136,7 @@ def _commands(each: Classification) -> tuple[Command, ...]:
     """What frees the port once nobody waits for it any more."""
     container = each.holder.container
     if each.kind is Kind.CONTAINER and container is not None:
-        return (Command((*container.client, "stop", container.handle)),)
+        return (Command(container.command("stop")),)
     return (Command(("kill", *(str(master.pid) for master in each.holder.masters))),)
 
 

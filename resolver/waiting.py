@@ -58,7 +58,7 @@ class Waiting(Struct, frozen=True):
     def claim(self, port: int) -> PortClaim | None:
         """Why it would take this port; None where nothing says that it is for it."""
         if port in self.tested:
-            return PortClaim(f"{self.service.manager} tests it on {port}", certain=True)
+            return PortClaim(f"{self.service.kind} tests it on {port}", certain=True)
         lines = [line.strip() for line in reversed(self.log().splitlines()) if line.strip()]
         failures = [line for line in lines if re.search(_TAKEN, line)]
         for line in failures:

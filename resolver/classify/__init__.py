@@ -39,12 +39,11 @@ from resolver.classify import (
     systemd,
     tunnel,
 )
-from resolver.errors import CommandFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from resolver.model import Account, Classification, Completed, Holder, Snapshot
+    from resolver.model import Classification, Holder, Snapshot
     from resolver.protocols import Classifier, CommandRunner
 
 MANAGERS: tuple[Classifier, ...] = (
@@ -89,8 +88,7 @@ def classify(
     holders: Iterable[Holder], snapshot: Snapshot, run: CommandRunner
 ) -> tuple[Classification, ...]:
     """One classification for each holder, in the same order."""
-    remembered = _remembering(run)
-    return tuple(_classify_one(holder, snapshot, remembered) for holder in holders)
+    return tuple(_classify_one(holder, snapshot, run) for holder in holders)
 
 
 def classify_by_managers(
@@ -104,31 +102,3 @@ def classify_by_managers(
 def _classify_one(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification:
     answers = (each.classify(holder, snapshot, run) for each in CLASSIFIERS)
     return next(found for found in answers if found is not None)
-
-
-def _remembering(run: CommandRunner) -> CommandRunner:
-    """A runner that asks each question once, and waits for a silent manager once."""
-    answers: dict[tuple[object, ...], Completed | CommandFailedError] = {}
-
-    def ask(
-        argv: Sequence[str],
-        *,
-        timeout_seconds: float,
-        account: Account | None = None,
-        folder: str | None = None,
-    ) -> Completed:
-        key = (*argv, account)
-        if key not in answers:
-            where = folder or "/"  # in the caller's, a stranger may have left a configuration file
-            try:
-                answers[key] = run(
-                    argv, timeout_seconds=timeout_seconds, account=account, folder=where
-                )
-            except CommandFailedError as error:
-                answers[key] = error
-        answer = answers[key]
-        if isinstance(answer, CommandFailedError):
-            raise answer
-        return answer
-
-    return ask

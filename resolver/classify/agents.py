@@ -94,7 +94,7 @@ def classify(holder: Holder, _snapshot: Snapshot, run: CommandRunner) -> Classif
 def _advised(holder: Holder, container: Container, agent: _Agent, value: str) -> Classification:
     shown = value if re.match(_NAME, value) else "…"
     words = tuple(word.format(value=shown) for word in agent.command)
-    stop = Command((*container.client, "stop", container.handle), f"until {agent.name} acts again")
+    stop = Command(container.command("stop"), f"until {agent.name} acts again")
     advice = (Command(words, agent.comment), stop) if words else (stop,)
     return Classification(
         holder,
@@ -119,7 +119,7 @@ def _quadlet(holder: Holder, container: Container, unit: str, run: CommandRunner
     policy = policy_of(facts) if facts else _UNKNOWN
     units = (*triggers_of(facts), unit)
     service = ManagedService(
-        manager="systemd",
+        kind="systemd",
         name=unit,
         title=unit,
         policy=policy,
@@ -127,8 +127,8 @@ def _quadlet(holder: Holder, container: Container, unit: str, run: CommandRunner
         keeper="systemd",
         evidence=(f"its label {_UNIT} says {unit}", unsure or f"its conmon is {unit}'s MainPID"),
         confidence=Confidence.CONFIRMED if facts else Confidence.SUSPECTED,
-        stop=(*systemctl, "stop", *units),
-        start=(*systemctl, "start", *units),
+        stop=((*systemctl, "stop", *units),),
+        start=((*systemctl, "start", *units),),
         prefix=() if rootless else ("sudo",),
         account=container.account,
         patience_seconds=float(container.stop_timeout_seconds),

@@ -21,12 +21,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
             chain=(f"container {name}", "this command runs in it"),
             evidence=(f"/proc/self/mountinfo names container {holder.container.id[:12]}",),
             reason=f"container {name} is the one that this command runs in",
-            commands=(
-                Command(
-                    (*holder.container.client, "stop", holder.container.handle),
-                    "from outside of it",
-                ),
-            ),
+            commands=(Command(holder.container.command("stop"), "from outside of it"),),
         )
     own = [process for process in holder.processes if process.identity in snapshot.own]
     if not own:

@@ -9,15 +9,16 @@ runs, so stopping a watcher does not free it, and ending circusd ends all of its
 from __future__ import annotations
 
 from configparser import ConfigParser, Error
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import Struct
 
-from resolver.ancestry import Supervised, known_by_name, seen_from, supervised, tool
+from resolver.ancestry import Supervised, seen_from, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.managed import Daemon, ManagedService, ask_json, classification
-from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.model import Classification, Kind, Respawn
+from resolver.programs import known_as
 from resolver.settings import PATIENCE_SECONDS
 from resolver.waiting import Waiting
 
@@ -35,6 +36,7 @@ _WAIT_SECONDS = "90"  # a watcher's graceful_timeout is 30 s, for each of its pr
 _BUSY = r"arbiter is already running \w+ command"  # circus/util.py, synchronized
 _ANSWER_SECONDS = "3"
 _YOUNG_SECONDS = 10.0  # what ends at once is started again within check_delay, which is 5 s
+_Answer = TypeVar("_Answer")
 _RESPAWNS = {True: Respawn.YES, False: Respawn.NO, None: Respawn.UNKNOWN}
 
 
@@ -65,7 +67,7 @@ class _WatcherOptions(Struct):
 
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A process that circusd started, and may start again; or circusd itself."""
-    daemon = next((each for each in holder.processes if known_by_name(each, _PROGRAMS)), None)
+    daemon = next((each for each in holder.processes if known_as(each, _PROGRAMS)), None)
     if daemon is not None:
         return _circusd(holder, daemon)
     found = supervised(holder, snapshot, _PROGRAMS)
@@ -88,13 +90,11 @@ def waiting(holder: Holder, daemon: Process, run: CommandRunner) -> Iterator[Wai
     Raises:
         CommandFailedError: it could not be asked.
     """
-    if not known_by_name(daemon, _PROGRAMS):
-        return
     circusd = _daemon(daemon)
     circusd.check(holder.master)
-    infos = _stats(circusd, run)
+    infos = _asked(circusd, run, _Stats, "stats").infos
     for name in (each for each in infos if not each.startswith("-")):
-        settings = _settings(circusd, name, run)
+        settings = _asked(circusd, run, _WatcherOptions, "options", name).options
         if _comes_and_goes(settings, infos[name]):
             args = settings.args if isinstance(settings.args, list) else [settings.args]
             env = settings.env if isinstance(settings.env, dict) else {}
@@ -158,24 +158,14 @@ def _configuration(daemon: Process) -> str | None:
     return None
 
 
-def _stats(circusd: Daemon, run: CommandRunner) -> dict[str, Any]:
-    """The processes of each watcher, by their PIDs.
+def _asked(circusd: Daemon, run: CommandRunner, shape: type[_Answer], *words: str) -> _Answer:
+    """What circusctl prints of this.
 
     Raises:
         CommandFailedError: circusd did not say.
     """
-    words = (*circusd.control, "--timeout", _ANSWER_SECONDS, "--json", "stats")
-    return ask_json(run, words, _Stats, circusd.account).infos
-
-
-def _settings(circusd: Daemon, name: str, run: CommandRunner) -> _WatcherSettings:
-    """The options of one watcher.
-
-    Raises:
-        CommandFailedError: circusd did not say.
-    """
-    words = (*circusd.control, "--timeout", _ANSWER_SECONDS, "--json", "options", name)
-    return ask_json(run, words, _WatcherOptions, circusd.account).options
+    argv = (*circusd.control, "--timeout", _ANSWER_SECONDS, "--json", *words)
+    return ask_json(run, argv, shape, circusd.account)
 
 
 def _confirmed(circusd: Daemon, found: Supervised, run: CommandRunner) -> ManagedService:
@@ -185,10 +175,11 @@ def _confirmed(circusd: Daemon, found: Supervised, run: CommandRunner) -> Manage
         CommandFailedError: circusd did not say.
     """
     pid = found.root.pid
-    name = watcher_of(pid, _stats(circusd, run))
+    name = watcher_of(pid, _asked(circusd, run, _Stats, "stats").infos)
     if name is None:
         raise CommandFailedError(f"circusctl stats does not know process {pid}")
-    return _service(circusd, name, _settings(circusd, name, run), f"started process {pid}")
+    settings = _asked(circusd, run, _WatcherOptions, "options", name).options
+    return _service(circusd, name, settings, f"started process {pid}")
 
 
 def _service(
@@ -202,7 +193,7 @@ def _service(
         policy=policy + (", singleton" if settings.singleton is True else ""),
         respawn=_RESPAWNS[respawn],
         evidence=(f"circusctl stats: watcher {name} {evidence}",),
-        stop=(*circusd.control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", name),
+        stop=((*circusd.control, "--timeout", _WAIT_SECONDS, "stop", "--waiting", name),),
         patience_seconds=PATIENCE_SECONDS,
         busy=_BUSY,
     )
@@ -218,14 +209,10 @@ def watcher_of(pid: int, infos: dict[str, Any]) -> str | None:
 
 def _suspected(circusd: Daemon, why: str) -> ManagedService:
     """Which watcher it is, is not known: there is nothing to stop but circusd itself."""
-    return circusd.service(
-        "of an unknown watcher",
-        title="service of an unknown watcher",
+    return circusd.unknown(
+        "service of an unknown watcher",
         policy="respawn unknown",
-        confidence=Confidence.SUSPECTED,
         evidence=("its nearest supervisor is a circusd", f"circus could not be asked: {why}"),
-        stop=(),
-        start=(),
         reason="probably service of an unknown watcher of circus (respawn unknown)",
         commands=(circusd.command("status", comment="names them"),),
     )

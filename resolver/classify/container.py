@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from resolver.ancestry import stop_of_container
 from resolver.model import UNATTENDED, Classification, Confidence, Kind, Respawn, SocketState
 from resolver.model.compose_labels import PROJECT
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import works_for_engine
 
 if TYPE_CHECKING:
     from resolver.model import Container, Holder, Snapshot
@@ -95,7 +95,7 @@ def _evidence(holder: Holder, container: Container, snapshot: Snapshot) -> tuple
     found = []
     if holder.binding in container.published:
         found.append(f"{container.engine} says that {container.name} publishes {holder.binding}")
-    if holder.master and known_as(holder.master, FORWARDERS | ENGINES):
+    if holder.master and works_for_engine(holder.master):
         found.append(f"{holder.master} forwards it for the engine, and is left alone")
     elif holder.master:
         where = "below its conmon" if container.by_command else "in the container's cgroup"

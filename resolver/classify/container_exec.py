@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resolver.host.processes import runs_here
 from resolver.model import Classification, Kind
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import works_for_engine
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Snapshot
@@ -25,11 +25,10 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
         return None
     if container.foreign and not container.by_command:
         return None
-    if any(known_as(process, FORWARDERS | ENGINES) for process in holder.processes):
+    if any(map(works_for_engine, holder.processes)):
         return None
-    line = {master.pid, *(each.pid for each in master.ancestors)}
-    own = {each.pid for each in holder.processes}
-    if container.main_pid in line | own or not runs_here(container):
+    own = (*master.line, *(each.identity for each in holder.processes))
+    if container.main_pid in {each.pid for each in own} or not runs_here(container):
         return None
     above = reversed(snapshot.above(master))
     inside = [str(e) for e in above if any(container.id in path for path in e.cgroups)]

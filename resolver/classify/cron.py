@@ -19,6 +19,7 @@ from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.managed import ask
 from resolver.model import Classification, Kind
+from resolver.phrases import counted
 from resolver.programs import known_as
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _classification(
     """A local process: `job` runs from the holder's master up to what the daemon started."""
     once = known_as(daemon, _ONCE)
     workers = len(holder.processes) - 1
-    more = (f"{workers} worker{'s' if workers > 1 else ''}",) if workers else ()
+    more = (counted(workers, "worker"),) if workers else ()
     return Classification(
         holder,
         Kind.LOCAL,

@@ -13,8 +13,8 @@ import re
 from typing import TYPE_CHECKING
 
 from resolver.errors import CommandFailedError
-from resolver.managed import ask, ask_text
-from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
+from resolver.managed import ManagedService, ask, ask_text, classification
+from resolver.model import Classification, Command, Confidence, Kind, Respawn
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Process, Snapshot
@@ -96,22 +96,19 @@ def _service(holder: Holder, label: str, domain: str, said: str) -> Classificati
         policy, respawn = "KeepAlive", Respawn.YES
     elif properties:
         policy, respawn = "no KeepAlive", Respawn.NO
-    start: tuple[str, ...] = ("launchctl", "kickstart", target)
+    start = ["launchctl", "kickstart", target]
     if plist and respawn is not Respawn.NO:  # bootout has unloaded it
-        start = ("launchctl", "bootstrap", domain, plist[1])
+        start = ["launchctl", "bootstrap", domain, plist[1]]
     brew = label.removeprefix(_HOMEBREW) if label.startswith(_HOMEBREW) else None
-    return Classification(
-        holder,
-        Kind.SERVICE,
+    service = ManagedService(
+        kind="launchd",
+        name=label,
+        title=label,
+        policy=policy,
         respawn=respawn,
-        manager=Manager(
-            kind="launchd",
-            name=label,
-            policy=policy,
-            stop=(("launchctl", "bootout", target),),
-            start=(start,),
-        ),
-        chain=(str(holder.master), label, policy, "launchd"),
+        keeper="launchd",
+        stop=(("launchctl", "bootout", target),),
+        start=(tuple(start),),
         evidence=(
             f"launchctl list: {label}",
             *((f"{plist[1]} brings it back at the next login or start",) if plist else ()),
@@ -119,6 +116,7 @@ def _service(holder: Holder, label: str, domain: str, said: str) -> Classificati
         ),
         reason=f"service {label} of launchd ({policy})",
     )
+    return classification(holder, [holder.master], service)
 
 
 def _suspected(holder: Holder, master: Process, why: str) -> Classification:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.ancestry import others_below
 from resolver.model import Classification, Kind, SocketState
+from resolver.phrases import counted
 from resolver.programs import STARTERS, is_interactive, is_shell, known_as, retitled
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     chain = [*map(str, reversed(above)), str(master)]
     workers = len(holder.processes) - 1
     if workers:
-        chain.append(f"{workers} worker{'s' if workers > 1 else ''}")
+        chain.append(counted(workers, "worker"))
     return Classification(
         holder,
         Kind.LOCAL,

@@ -37,13 +37,13 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     inner = _inner_pid(master) or str(master.pid)
     sudo = sudo_for(init) if os.geteuid() else ()
     service = ManagedService(
-        manager="systemd",
+        kind="systemd",
         name=unit or str(master.pid),
         title=title,
         confidence=Confidence.SUSPECTED,
         keeper=f"{init}, which is PID 1 there",
-        stop=(*enter, "stop", unit) if unit else (),
-        start=(*enter, "start", unit) if unit else (),
+        stop=((*enter, "stop", unit),) if unit else (),
+        start=((*enter, "start", unit),) if unit else (),
         prefix=sudo,
         evidence=(
             f"{init} above it is PID 1 of a PID namespace of its own",

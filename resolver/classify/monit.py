@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.ancestry import own_line, seen_from
 from resolver.errors import CommandFailedError, StateChangedError
@@ -51,7 +52,7 @@ class _Check(Struct, frozen=True):
     name: str
     status: dict[str, str]
     settings: dict[str, str]
-    evidence: str
+    evidence: str = ""
 
     @property
     def action(self) -> str:
@@ -109,16 +110,14 @@ def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Wa
     if daemon is None:
         return
     daemon.check(holder.master or process)
-    statuses = _blocks_of(daemon, run, "-B", "status")
-    settings = _blocks_of(daemon, run, "-t", "-v")
-    for name, status in statuses.items():
-        state, mine = status.get("status", ""), settings.get(name, {})
-        check = _Check(name, status, mine, f"monit status: {state}")
+    for check in _checks(daemon, run):
+        status, settings, state = check.status, check.settings, check.status.get("status", "")
         comes_and_goes = "pid" not in status or status.get("uptime") == _YOUNG
         if comes_and_goes and check.starts and check.action in _STARTS:
-            tested = frozenset(map(int, re.findall(_TESTED, " ".join(mine.values()))))
-            service = _service(holder, daemon, check)
-            yield Waiting(service, state, mine["Start program"], tested=tested)
+            tested = frozenset(map(int, re.findall(_TESTED, " ".join(settings.values()))))
+            found = replace(check, evidence=f"monit status: {state}")
+            service = _service(holder, daemon, found)
+            yield Waiting(service, state, settings["Start program"], tested=tested)
 
 
 def _daemons() -> list[Daemon]:
@@ -147,30 +146,33 @@ def _daemon(pid: int) -> Daemon | None:
     return Daemon.of("monit", process, "monit", *(("-c", path) if path else ()), file=path)
 
 
-def _blocks_of(daemon: Daemon, run: CommandRunner, *words: str) -> dict[str, dict[str, str]]:
+def _checks(daemon: Daemon, run: CommandRunner) -> list[_Check]:
     """What monit says of each process.
 
     Raises:
         CommandFailedError: it does not answer.
     """
-    return blocks(ask_text(run, (*daemon.control, *words), daemon.account))
+    said = (
+        ask_text(run, (*daemon.control, *words), daemon.account)
+        for words in (("-B", "status"), ("-t", "-v"))
+    )
+    statuses, settings = map(blocks, said)
+    return [_Check(name, facts, settings.get(name, {})) for name, facts in statuses.items()]
 
 
 def _find(
     daemon: Daemon, line: tuple[Process, ...], mark: str | None, run: CommandRunner
 ) -> _Check | None:
     """The check whose process is in the line."""
-    statuses = _blocks_of(daemon, run, "-B", "status")
-    settings = _blocks_of(daemon, run, "-t", "-v")
     pids = {str(process.pid) for process in line}
-    for name, status in statuses.items():
-        mine = settings.get(name, {})
-        if status.get("pid") in pids:
-            return _Check(name, status, mine, f"monit status: pid {status['pid']}")
-        if _pid_in(mine.get("Pid file"), daemon.process.uid) in pids:
-            return _Check(name, status, mine, f"monit's PID file {mine['Pid file']}")
-        if name == mark and "pid" not in status:
-            return _Check(name, status, mine, "")
+    for check in _checks(daemon, run):
+        if check.status.get("pid") in pids:
+            return replace(check, evidence=f"monit status: pid {check.status['pid']}")
+        file = check.settings.get("Pid file")
+        if _pid_in(file, daemon.process.uid) in pids:
+            return replace(check, evidence=f"monit's PID file {file}")
+        if check.name == mark and "pid" not in check.status:
+            return check
     return None
 
 

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.json_text import encode
-from resolver.managed import ask_json, ask_text
+from resolver.managed import alone, ask_json, ask_text
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import known_as, works_for_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,18 +97,13 @@ class _NomadAllocation(Struct, frozen=True):
     namespace: str | None = field(name="Namespace", default=None)
 
 
-class _Work(Struct, frozen=True):
+class _Work(Manager, frozen=True, kw_only=True):
     """What an orchestrator keeps running; `stop` is empty where it did not confirm that.
 
     `advice` is printed beside it, for somebody who knows better, or how to reach it.
     """
 
-    orchestrator: str
-    name: str
-    policy: str
     evidence: str
-    stop: tuple[tuple[str, ...], ...] = ()
-    start: tuple[tuple[str, ...], ...] = ()
     advice: tuple[Command, ...] = ()
     links: tuple[str, ...] = ()
 
@@ -153,7 +148,7 @@ def _own(holder: Holder, work: _Work, snapshot: Snapshot) -> Classification | No
         Kind.ANCESTOR,
         chain=_chain(holder, work),
         evidence=(f"container {own.name}, in which this command runs, has the same labels",),
-        reason=f"{work.name} of {work.orchestrator} is what this command runs in",
+        reason=f"{work.name} of {work.kind} is what this command runs in",
     )
 
 
@@ -165,17 +160,12 @@ def _classification(holder: Holder, work: _Work) -> Classification:
         Kind.SERVICE,
         respawn=Respawn.YES,
         confidence=Confidence.CONFIRMED if confirmed else Confidence.SUSPECTED,
-        manager=Manager(
-            kind=work.orchestrator,
-            name=work.name,
-            policy=work.policy,
-            stop=work.stop,
-            start=work.start,
-            patience_seconds=container.stop_timeout_seconds if container else 0.0,
+        manager=replace(
+            alone(work), patience_seconds=container.stop_timeout_seconds if container else 0.0
         ),
         chain=_chain(holder, work),
         evidence=tuple(_evidence(holder, work)),
-        reason=f"{work.name} of {work.orchestrator} ({work.policy})",
+        reason=f"{work.name} of {work.kind} ({work.policy})",
         commands=work.advice,
     )
 
@@ -183,14 +173,14 @@ def _classification(holder: Holder, work: _Work) -> Classification:
 def _chain(holder: Holder, work: _Work) -> tuple[str, ...]:
     links = [str(holder.master)] if holder.master else []
     links += [f"container {holder.container.name}"] if holder.container else []
-    return (*links, *work.links, work.name, work.policy, work.orchestrator)
+    return (*links, *work.links, work.name, work.policy, work.kind)
 
 
 def _evidence(holder: Holder, work: _Work) -> Iterator[str]:
     yield work.evidence
     if holder.container:
         yield "`docker stop` would not hold: its orchestrator starts another one"
-    if holder.master and known_as(holder.master, FORWARDERS | ENGINES):
+    if holder.master and works_for_engine(holder.master):
         yield f"{holder.master} forwards it for the engine, and is left alone"
 
 
@@ -208,7 +198,7 @@ def _swarm(container: Container, run: CommandRunner) -> _Work:
     except CommandFailedError as error:
         advice = Command((*client, "service", "scale", f"{name}=0"), "on a manager")
         why = f"the service could not be asked about: {error}"
-        return _Work("swarm", name, "replicas unknown", why, advice=(advice,), links=links)
+        return _Work("swarm", name, "replicas unknown", evidence=why, advice=(advice,), links=links)
     said = f"docker service inspect: {encode(mode, indent=None)}"
     work = replace(_scaled(client, name, mode, said), links=links)
     if work.stop:
@@ -226,11 +216,11 @@ def _scaled(
     """A service that is scaled to nothing and back; no `stop` where its mode has no number."""
     replicas = (mode.get("Replicated") or {}).get("Replicas")
     if not isinstance(replicas, int):
-        return _Work("swarm", name, ", ".join(mode) or "mode unknown", evidence)
+        return _Work("swarm", name, ", ".join(mode) or "mode unknown", evidence=evidence)
     scale = (*client, "service", "scale")
     stop, start = (*scale, f"{name}=0"), (*scale, f"{name}={replicas}")
     policy = f"replicas: {replicas}"
-    return _Work("swarm", name, policy, evidence, (stop,), (start,) if replicas else ())
+    return _Work("swarm", name, policy, (stop,), (start,) if replicas else (), evidence=evidence)
 
 
 def _ingress(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
@@ -299,7 +289,7 @@ def _kubernetes(container: Container, run: CommandRunner) -> _Work:
         "kubernetes",
         f"{kind}/{name}",
         policy,
-        evidence,
+        evidence=evidence,
         stop=() if replicas is None else ((*scale, "--replicas=0"),),
         start=((*scale, f"--replicas={replicas}"),) if replicas else (),
         advice=_take_away(kubectl, kind, name) if replicas is None else (),
@@ -361,14 +351,14 @@ def _nomad(container: Container, run: CommandRunner) -> _Work:
         look = Command(("nomad", "alloc", "status", allocation), "names its job")
         advice = (known,) if job else (look, known)
         name = job or f"allocation {allocation[:8]}"
-        return _Work("nomad", name, "job unconfirmed", why, advice=advice, links=links)
+        return _Work("nomad", name, "job unconfirmed", evidence=why, advice=advice, links=links)
     namespace = found.namespace or "default"
     words = (*(() if namespace == "default" else (f"-namespace={namespace}",)), found.job)
     return _Work(
         "nomad",
         found.job,
         "rescheduled, as `nomad alloc stop` would do too",
-        f"nomad alloc status: job {found.job}",
+        evidence=f"nomad alloc status: job {found.job}",
         stop=(("nomad", "job", "stop", *words),),
         start=(("nomad", "job", "start", *words),),
         links=links,

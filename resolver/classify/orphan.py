@@ -20,7 +20,7 @@ from resolver.host.peer import listener
 from resolver.host.podman import NAME
 from resolver.host.processes import descendants, pids
 from resolver.model import Classification, Kind
-from resolver.programs import ENGINES, FORWARDERS, OUTLIVING, PROXY, known_as
+from resolver.programs import OUTLIVING, PROXY, works_for_engine
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _of_docker(holder: Holder, proxy: Process, snapshot: Snapshot) -> Classifica
     parent = snapshot.process(proxy.parent)
     if parent is None:
         return None
-    if not known_as(parent, ENGINES | FORWARDERS):
+    if not works_for_engine(parent):
         return _orphan(holder, proxy, f"its engine is gone: its parent is {parent}")
     if _is_settled(proxy) and _was_asked(parent, snapshot):
         return _orphan(holder, proxy, f"{parent} has no container for it")

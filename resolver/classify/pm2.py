@@ -23,13 +23,13 @@ from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.host.peer import listener
 from resolver.managed import Daemon, ManagedService, classification, read_json, refusal
-from resolver.model import Classification, Confidence, Kind, Respawn
+from resolver.model import Respawn
 from resolver.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Holder, Process, Snapshot
+    from resolver.model import Classification, Holder, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 _TITLE = r"PM2 v\S+: God Daemon \((.*)\)"
@@ -46,6 +46,11 @@ class _GodDaemon(Daemon, frozen=True):
     """A God daemon with its PM2_HOME."""
 
     home: str = ""
+
+    @property
+    def keeper(self) -> str:
+        """Without the title that it gives itself."""
+        return f"pm2 {self.process.pid}"
 
 
 class _Environment(Struct, frozen=True):
@@ -100,7 +105,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         return _suspected(holder, daemon, str(error))
     if daemon.process in holder.processes:
         return _clustered(holder, daemon, applications)
-    line = {each.pid for each in (master.identity, *master.ancestors)}
+    line = {each.pid for each in master.line}
     mine = [each for each in applications if each.pid in line]
     return _judged(holder, daemon, mine[0], applications) if mine else None
 
@@ -183,7 +188,7 @@ def _home(process: Process, master: Process) -> str | None:
 
 
 def _home_in_title(process: Process) -> str | None:
-    match = re.match(_TITLE, " ".join(process.command))
+    match = re.match(_TITLE, process.command_line)
     return match[1] if match else None
 
 
@@ -210,16 +215,14 @@ def _suspected(holder: Holder, daemon: _GodDaemon, why: str) -> Classification:
         (found.variable("name") for found in holder.processes if found.variable("pm_id")), ""
     )
     what = f"application {name} of pm2" if name else f"{daemon.process}, which is pm2's daemon"
-    return Classification(
-        holder,
-        Kind.SERVICE,
-        respawn=Respawn.UNKNOWN,
-        confidence=Confidence.SUSPECTED,
-        chain=_chain(holder, daemon, what),
+    service = daemon.unknown(
+        what,
+        "autorestart unknown",
         evidence=(f"pm2 could not be asked: {why}",),
         reason=f"probably {what}, which could not be asked ({why}): pm2 may start it again",
         commands=(daemon.command("list"),),
     )
+    return classification(holder, _line(holder, daemon), service)
 
 
 def _clustered(
@@ -232,16 +235,14 @@ def _clustered(
     if len(names) == 1:
         return _judged(holder, daemon, clustered[0], applications, evidence)
     listed = ", ".join(sorted({each.name for each in clustered})) or "none that runs"
-    return Classification(
-        holder,
-        Kind.SERVICE,
-        respawn=Respawn.UNKNOWN,
-        confidence=Confidence.SUSPECTED,
-        chain=_chain(holder, daemon, "one of its clustered applications"),
+    service = daemon.unknown(
+        "one of its clustered applications",
+        "autorestart unknown",
         evidence=(evidence, f"pm2 jlist: clustered applications: {listed}"),
         reason=f"{daemon.process} is pm2's daemon, and listens for one of: {listed}",
         commands=tuple(daemon.command("stop", *target(each, applications)) for each in clustered),
     )
+    return classification(holder, _line(holder, daemon), service)
 
 
 def _judged(
@@ -267,7 +268,6 @@ def _service(
         title=f"application {mine.name}",
         policy=mine.policy,
         respawn=Respawn.NO if mine.policy == "autorestart=false" else Respawn.YES,
-        keeper=f"pm2 {daemon.process.pid}",
         evidence=(evidence, *more),
     )
 
@@ -286,11 +286,6 @@ def target(mine: Application, applications: list[Application]) -> tuple[str, ...
     if unique and re.fullmatch(_PLAIN_NAME, mine.name):
         return (mine.name,)
     return tuple(str(each.pm_id) for each in wanted)
-
-
-def _chain(holder: Holder, daemon: _GodDaemon, what: str) -> tuple[str, ...]:
-    line = map(str, _line(holder, daemon))
-    return (*line, what, "autorestart unknown", f"pm2 {daemon.process.pid}")
 
 
 def _line(holder: Holder, daemon: _GodDaemon) -> tuple[Process, ...]:

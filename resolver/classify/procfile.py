@@ -18,6 +18,7 @@ from resolver.ancestry import others_below
 from resolver.errors import CommandFailedError
 from resolver.managed import Daemon
 from resolver.model import Classification, Command, Confidence, Kind, Manager, Respawn
+from resolver.phrases import listed
 
 if TYPE_CHECKING:
     from resolver.model import Holder, Pid, Process, Snapshot
@@ -83,8 +84,7 @@ def _kind(process: Process) -> str | None:
 def _harm(runner: _ProcfileRunner, others: list[Pid]) -> str:
     if not others:
         return ""
-    listed = ", ".join(map(str, others[:_MANY])) + (", …" if len(others) > _MANY else "")
-    return f"{runner.kind} ends all of its processes when one ends, {listed} too"
+    return f"{runner.kind} ends all of its processes when one ends, {listed(others, _MANY)} too"
 
 
 def _callers(holder: Holder, runner: _ProcfileRunner, others: list[Pid]) -> Classification:
@@ -164,7 +164,7 @@ def _process_compose(holder: Holder, runner: _ProcfileRunner, run: CommandRunner
 
 def _named(holder: Holder, said: str) -> tuple[Confidence, str]:
     """Whether the runner names a process of the holder's line: as a number, in table or JSON."""
-    line = (holder.master.identity, *holder.master.ancestors) if holder.master else ()
+    line = holder.master.line if holder.master else ()
     numbers = set(map(int, re.findall(_NUMBER, said)))
     pid = next((each.pid for each in line if each.pid in numbers and each.pid > 1), None)
     if pid is None:

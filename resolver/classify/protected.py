@@ -9,7 +9,7 @@ from resolver.host import trust
 from resolver.host.engine_client import socket_path
 from resolver.host.peer import listener
 from resolver.model import Classification, Command, Confidence, Kind, Respawn
-from resolver.programs import ENGINES, FORWARDERS, PROXY, SYSTEM, known_as
+from resolver.programs import ENGINES, FORWARDERS, PROXY, SYSTEM, known_as, works_for_engine
 from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def classify(holder: Holder, snapshot: Snapshot, _run: CommandRunner) -> Classif
     A systemd manager holds sockets for its units, so `systemd.py` is asked about it first.
     """
     for process in holder.processes:
-        if known_as(process, FORWARDERS | ENGINES):
+        if works_for_engine(process):
             return _engines_own(holder, process, snapshot)
         if process.pid > 1 and process.name != "systemd" and known_as(process, SYSTEM):
             return _system(holder, process)
@@ -52,7 +52,7 @@ def _engines_own(holder: Holder, process: Process, snapshot: Snapshot) -> Classi
         respawn=Respawn.UNKNOWN,
         confidence=Confidence.SUSPECTED,
         chain=(str(process), "a container"),
-        evidence=(f"command line: {' '.join(process.command)}",) if process.command else (),
+        evidence=(f"command line: {process.command_line}",) if process.command else (),
         reason=reason,
         commands=(
             Command(
@@ -77,7 +77,7 @@ def _answers_nowhere(parent: Process, snapshot: Snapshot) -> bool:
 
 
 def _of_another_engine(holder: Holder, proxy: Process, parent: Process) -> Classification:
-    command = " ".join(parent.command)
+    command = parent.command_line
     return Classification(
         holder,
         Kind.FORWARDER,

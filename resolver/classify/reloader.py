@@ -123,7 +123,7 @@ def _judged(
     respawner = line[0]
     keep = _why_not(holder, snapshot, line)
     chain = (*(str(process) for process in line), str(holder.master))
-    evidence = f"{respawner} starts it again ({how}: {' '.join(respawner.command)})"
+    evidence = f"{respawner} starts it again ({how}: {respawner.command_line})"
     if keep is None:
         return Classification(
             holder,

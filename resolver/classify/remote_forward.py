@@ -27,7 +27,7 @@ def classify(holder: Holder, _snapshot: Snapshot, _run: CommandRunner) -> Classi
     """A forward that a client asked for; None for a daemon's own port."""
     for process in holder.processes:
         known = known_as(process, _DAEMONS)
-        match = re.match(_SESSION, " ".join(process.command)) if known else None
+        match = re.match(_SESSION, process.command_line) if known else None
         if match:
             return _forward(holder, process, match[1], match[2] or "")
     return None
@@ -43,7 +43,7 @@ def _forward(holder: Holder, process: Process, user: str, terminal: str) -> Clas
         Kind.PROTECTED,
         respawn=Respawn.UNKNOWN,
         chain=(str(process), f"session of {user}{where}", what.rstrip(",")),
-        evidence=(f"command line: {' '.join(process.command)}",),
+        evidence=(f"command line: {process.command_line}",),
         reason=(
             f"{process} holds this port as a {what} of a session of {user}{where}: "
             "it closes where the ssh client was started, and ending it here cuts off that session"

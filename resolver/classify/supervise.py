@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.ancestry import Supervised, service_directory, service_name, supervised, tool
+from resolver.ancestry import service_directory, service_name, supervised, tool
 from resolver.errors import CommandFailedError
 from resolver.host import trust
 from resolver.managed import Daemon, ManagedService, classification
@@ -26,7 +26,7 @@ from resolver.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.model import Classification, Completed, Holder, Process, Snapshot
+    from resolver.model import Classification, Completed, Holder, Pid, Process, Snapshot
     from resolver.protocols import CommandRunner
 
 # The wanted state in daemontools' supervise/status: `u`, `d`, or 0 after `svc -o` (svstat.c does
@@ -122,21 +122,66 @@ FAMILIES = (
 )
 
 
+class _Supervisor(Struct, frozen=True):
+    """A supervisor that runs, and its service directory; None where that is hidden."""
+
+    family: SuperviseFamily
+    process: Process
+    folder: str | None
+
+    def status(self, about: Process | None, run: CommandRunner) -> Completed:
+        """What its status command says of the directory.
+
+        Raises:
+            CommandFailedError: it could not be asked.
+        """
+        daemon = Daemon.of(self.family.name, self.process, *self._asking, file=self.folder)
+        daemon.check(about)
+        if self.folder is None:
+            raise CommandFailedError("the service directory is hidden from this user")
+        return daemon.ask(run, self.folder)
+
+    @property
+    def _asking(self) -> tuple[str, ...]:
+        program, *words = self.family.status
+        return (tool(program, self.process), *words)
+
+    def service(self, up: tuple[str, ...] = (), **facts: Any) -> ManagedService:  # noqa: ANN401 - its fields
+        """Its manager's business; `up` is what starts it again, where that is not as usual."""
+        family, folder, name = self.family, self.folder, service_name(self.folder)
+        control = tool(family.control, self.process)
+        service = Daemon.of(family.name, self.process, control).service(
+            name,
+            title=f"service {name}",
+            stop=((control, *family.stop, folder),) if folder else (),
+            start=((control, *(up or family.up), folder),) if folder else (),
+            patience_seconds=PATIENCE_SECONDS,
+            inquiry=StopInquiry((*self._asking, folder or ""), family.down)
+            if family.down
+            else None,
+            **facts,
+        )
+        doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
+        reason = f"{doubt}{service.title} of {family.name} ({service.policy})"
+        return replace(service, reason=reason)
+
+
 def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classification | None:
     """A service that one of them started, and may start again."""
     for family in FAMILIES:
         found = supervised(holder, snapshot, frozenset({family.program}))
         if found is not None:
             folder = service_directory(found, snapshot)
+            supervisor = _Supervisor(family, found.supervisor, folder)
             try:
-                service = _confirmed(family, found, folder, holder.master, run)
+                service = _confirmed(supervisor, found.root.pid, holder.master, run)
             except CommandFailedError as error:
-                service = _suspected(family, found.supervisor, folder, str(error))
+                service = _suspected(supervisor, str(error))
             return classification(holder, found.line, service)
     return None
 
 
-def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator[Waiting]:
+def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Waiting]:
     """The service of one supervisor, where it has just been started again, or is about to be.
 
     None of them backs off by more than a second or so: what fails is always young.
@@ -144,64 +189,38 @@ def waiting(holder: Holder, supervisor: Process, run: CommandRunner) -> Iterator
     Raises:
         CommandFailedError: it could not be asked.
     """
-    known = (each for each in FAMILIES if known_as(supervisor, frozenset({each.program})))
-    family, folder = next(known, None), supervisor.cwd
+    known = (each for each in FAMILIES if known_as(process, frozenset({each.program})))
+    family, folder = next(known, None), process.cwd
     above = holder.master.ancestors if holder.master else ()
-    if family is None or folder is None or supervisor.identity in above:  # then it has the port
+    if family is None or folder is None or process.identity in above:  # then it has the port
         return
+    supervisor = _Supervisor(family, process, folder)
     try:
-        said = _status(family, supervisor, folder, holder.master, run).stdout.strip()
-        script = trust.read_named(f"{folder}/run", supervisor.uid).decode(errors="replace")
+        said = supervisor.status(holder.master, run).stdout.strip()
+        script = trust.read_named(f"{folder}/run", process.uid).decode(errors="replace")
     except OSError:
         return
     age = re.search(_AGE, said)
     if age is None or int(age[1]) > _YOUNG or "want down" in said:
         return
     evidence = (f"{' '.join(family.status)}: {said}",)
-    service = _service(
-        family, supervisor, folder, policy="want up", respawn=Respawn.YES, evidence=evidence
-    )
+    service = supervisor.service(policy="want up", respawn=Respawn.YES, evidence=evidence)
     started = next((line for line in reversed(script.splitlines()) if line.strip()), "")
     settings = tuple(line.strip().removeprefix("export ") for line in script.splitlines())
     yield Waiting(service, "started again and again", started, settings)
 
 
-def _status(
-    family: SuperviseFamily,
-    supervisor: Process,
-    folder: str | None,
-    about: Process | None,
-    run: CommandRunner,
-) -> Completed:
-    """What its status command says of a service directory.
-
-    Raises:
-        CommandFailedError: it could not be asked.
-    """
-    program, *words = family.status
-    control = (tool(program, supervisor), *words)
-    daemon = Daemon.of(family.name, supervisor, *control, file=folder)
-    daemon.check(about)
-    if folder is None:
-        raise CommandFailedError("the service directory is hidden from this user")
-    return daemon.ask(run, folder)
-
-
 def _confirmed(
-    family: SuperviseFamily,
-    found: Supervised,
-    folder: str | None,
-    about: Process | None,
-    run: CommandRunner,
+    supervisor: _Supervisor, pid: Pid, about: Process | None, run: CommandRunner
 ) -> ManagedService:
     """The service of the process that this supervisor started.
 
     Raises:
         CommandFailedError: it could not be asked, or speaks of other processes.
     """
-    answer = _status(family, found.supervisor, folder, about, run)
-    status, states = " ".join(family.status), family.states(answer.stdout, folder or "")
-    state = next((each for each in states if each.pid == found.root.pid), None)
+    family, answer = supervisor.family, supervisor.status(about, run)
+    status, states = " ".join(family.status), family.states(answer.stdout, supervisor.folder or "")
+    state = next((each for each in states if each.pid == pid), None)
     if state is None:
         said = (answer.stdout.strip() or answer.stderr.strip()).partition("\n")[0]
         raise CommandFailedError(f"{status} said: {said}")
@@ -210,7 +229,7 @@ def _confirmed(
         evidence.append(f"{state.folder}/down exists: it is not started at boot")
     want_up = state.want_up
     if family.in_file:
-        want_up = _WANTED.get(wanted_state(state.folder, found.supervisor.uid))
+        want_up = _WANTED.get(wanted_state(state.folder, supervisor.process.uid))
     facts: dict[bool | None, dict[str, Any]] = {
         True: {"policy": "want up", "respawn": Respawn.YES},
         False: {
@@ -220,9 +239,8 @@ def _confirmed(
         },
         None: {"confidence": Confidence.SUSPECTED},
     }
-    return _service(
-        family, found.supervisor, state.folder, evidence=tuple(evidence), **facts[want_up]
-    )
+    mine = replace(supervisor, folder=state.folder)
+    return mine.service(evidence=tuple(evidence), **facts[want_up])
 
 
 def wanted_state(folder: str, uid: int | None) -> bytes:
@@ -234,36 +252,9 @@ def wanted_state(folder: str, uid: int | None) -> bytes:
     return status[_WANTED_BYTE : _WANTED_BYTE + 1]
 
 
-def _suspected(
-    family: SuperviseFamily, supervisor: Process, folder: str | None, why: str
-) -> ManagedService:
+def _suspected(supervisor: _Supervisor, why: str) -> ManagedService:
     evidence = (
-        f"its nearest supervisor is {supervisor}",
-        f"{family.name} could not be asked: {why}",
+        f"its nearest supervisor is {supervisor.process}",
+        f"{supervisor.family.name} could not be asked: {why}",
     )
-    return _service(family, supervisor, folder, confidence=Confidence.SUSPECTED, evidence=evidence)
-
-
-def _service(
-    family: SuperviseFamily,
-    supervisor: Process,
-    folder: str | None,
-    up: tuple[str, ...] = (),
-    **facts: Any,  # noqa: ANN401 - its fields
-) -> ManagedService:
-    """Its manager's business; `up` is what starts it again, where that is not as usual."""
-    name, control = service_name(folder), tool(family.control, supervisor)
-    status, *words = family.status
-    asked = (tool(status, supervisor), *words, folder or "")
-    service = Daemon.of(family.name, supervisor, control).service(
-        name,
-        title=f"service {name}",
-        stop=(control, *family.stop, folder) if folder else (),
-        start=(control, *(up or family.up), folder) if folder else (),
-        patience_seconds=PATIENCE_SECONDS,
-        inquiry=StopInquiry(asked, family.down) if family.down else None,
-        **facts,
-    )
-    doubt = "" if service.confidence is Confidence.CONFIRMED else "probably "
-    reason = f"{doubt}{service.title} of {family.name} ({service.policy})"
-    return replace(service, reason=reason)
+    return supervisor.service(confidence=Confidence.SUSPECTED, evidence=evidence)

@@ -69,7 +69,7 @@ def classify(holder: Holder, snapshot: Snapshot, run: CommandRunner) -> Classifi
         if pid in {each.pid for each in snapshot.own}:  # to stop what we run in is to end us
             return None
         evidence = f"supervisorctl says that {program.title} is process {pid}"
-        if pid in {each.pid for each in (master.identity, *master.ancestors)}:
+        if pid in {each.pid for each in master.line}:
             confidence, evidence = Confidence.CONFIRMED, f"supervisorctl pid: {pid}"
     return classification(holder, (master,), _service(program, confidence, evidence))
 

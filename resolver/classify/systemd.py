@@ -249,11 +249,9 @@ def _left_over(holder: Holder, unit: _Unit, facts: dict[str, str]) -> Classifica
     seen = f"{holder.master} is left over of an earlier run of {unit.name}"
     service = _service_of(unit, facts, seen)
     why = f"{unit.name} of systemd ({service.policy}) wants this port, and is started again for it"
-    judged = classification(holder, holder.processes[:1], replace(service, reason=why))
-    if judged.manager is None:
-        return judged
     rest = (*_systemctl(unit.uid), "kill", unit.name)  # what it left behind, too
-    return replace(judged, manager=replace(judged.manager, stop=(*judged.manager.stop, rest)))
+    service = replace(service, reason=why, stop=(*service.stop, rest))
+    return classification(holder, holder.processes[:1], service)
 
 
 def _is_older(holder: Holder, main: int) -> bool:
@@ -360,12 +358,12 @@ def _managed(unit: _Unit, names: list[str], **facts: Any) -> ManagedService:  # 
     """What a manager keeps running; `names` are stopped and started together, its own last."""
     command = _systemctl(unit.uid)
     return ManagedService(
-        manager="systemd",
+        kind="systemd",
         name=names[-1] if unit.name.endswith(".service") else unit.name,
         title=unit.name,
         keeper="systemd" if unit.uid is None else f"systemd of user {unit.uid}",
-        stop=(*command, "stop", *names),
-        start=(*command, "start", *names),
+        stop=((*command, "stop", *names),),
+        start=((*command, "start", *names),),
         prefix=() if unit.uid == os.geteuid() else ("sudo",),
         account=unit.account,
         **facts,

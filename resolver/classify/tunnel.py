@@ -15,6 +15,7 @@ from string import ascii_letters, digits
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resolver.errors import CommandFailedError
 from resolver.managed import Daemon
@@ -79,7 +80,7 @@ def _ssh(holder: Holder, master: Process, snapshot: Snapshot) -> Classification:
     name = f"tunnel to {target} through {line.host}" if target else f"tunnel through {line.host}"
     if target.startswith("SOCKS"):
         name = f"{target} through {line.host}"
-    evidence = [f"command line: {' '.join(master.command)}"]
+    evidence = [f"command line: {master.command_line}"]
     if not target:
         evidence.append("no -L or -D names the port: a LocalForward of its configuration does")
     if line.session:
@@ -93,21 +94,21 @@ def _local(
     holder: Holder, name: str, evidence: tuple[str, ...], autossh: Process | None = None
 ) -> Classification:
     """A tunnel, ended with its autossh: a signal to ssh alone ends autossh 1.4, too."""
-    if autossh is None:
-        return Classification(
-            holder,
-            Kind.LOCAL,
-            chain=(str(holder.master), name),
-            evidence=evidence,
-            reason=f"process {holder.master}, a {name}",
-        )
-    return Classification(
+    found = Classification(
         holder,
         Kind.LOCAL,
+        chain=(str(holder.master), name),
+        evidence=evidence,
+        reason=f"process {holder.master}, a {name}",
+    )
+    if autossh is None:
+        return found
+    return replace(
+        found,
         respawn=Respawn.YES,
-        chain=(str(autossh), str(holder.master), name),
+        chain=(str(autossh), *found.chain),
         evidence=(*evidence, f"{autossh} starts its ssh again when the connection breaks"),
-        reason=f"process {holder.master}, a {name}, with {autossh}, which keeps it up",
+        reason=f"{found.reason}, with {autossh}, which keeps it up",
         respawners=(autossh,),
     )
 
@@ -155,7 +156,7 @@ def _port_forward(holder: Holder, master: Process) -> Classification:
     name = f"{master.name} port-forward to {resource}{remote}"
     name += f" in namespace {space}" if space else ""
     name += f" of context {context}" if context else ""
-    return _local(holder, name, (f"command line: {' '.join(words)}",))
+    return _local(holder, name, (f"command line: {master.command_line}",))
 
 
 def _plain(words: tuple[str, ...]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from resolver.classify import supervisord, systemd
 from resolver.errors import CommandFailedError
+from resolver.managed import ask, asked_once
 from resolver.model import (
     Binding,
     Classification,
@@ -27,7 +28,7 @@ from resolver.model import (
     SocketState,
     Transport,
 )
-from tests.lab.answers import always
+from tests.lab.answers import Answers, always
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -437,3 +438,12 @@ def test_another_users_supervisord_speaks_for_that_users_processes(
     assert supervisorctl.accounts == ([account] if uid else [])
     assert judged.confidence is (Confidence.CONFIRMED if uid else Confidence.SUSPECTED)
     assert judged.manager.stop[0][0] == "supervisorctl", "never one from beside its program"
+
+
+def test_a_silent_manager_is_waited_for_once_and_asked_in_no_folder_of_the_callers() -> None:
+    silent = Answers(lambda argv: CommandFailedError(f"{argv[0]} did not answer"), folder="/")
+    run = asked_once(silent)
+    for _ in range(2):
+        with pytest.raises(CommandFailedError, match="did not answer"):
+            ask(run, ("monit", "status"))
+    assert silent.asked == [("monit", "status")]

@@ -22,9 +22,10 @@ import pytest
 from msgspec.structs import replace
 
 from resolver import verdicts
-from resolver.classify import agents, classify, container, desktop, orphan, protected
+from resolver.classify import agents, container, desktop, orphan, protected
 from resolver.collateral import with_collateral
 from resolver.errors import CommandFailedError
+from resolver.examine import examine
 from resolver.gather.holders import holders
 from resolver.gather.podman import conmons_container, with_podman
 from resolver.host import trust
@@ -439,7 +440,7 @@ def test_an_answer_is_partial_where_a_container_may_be_missing(*, held: bool) ->
         entry = replace(entry, owners=(), uid=0)
     snapshot = Snapshot((entry,), (INIT, own), engines=(denied,))
     nothing = Answers(lambda argv: CommandFailedError(f"{argv[0]}: not here"), folder="/")
-    found = classify(holders(snapshot, None), snapshot, nothing)
+    found = examine(holders(snapshot, None), snapshot, nothing)
     diagnosis = Diagnosis(snapshot, choose(found, Policy(), ()))
     request = PortRequest(PortNumber(18085), Transport.TCP)
     port = verdicts.diagnosed(request, diagnosis, None, Policy())

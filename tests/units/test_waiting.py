@@ -20,7 +20,7 @@ from resolver.waiters import handed_over, is_way_in
 from resolver.waiting import PortClaim, Waiting
 
 SERVICE = ManagedService(
-    manager="systemd",
+    kind="systemd",
     name="web.service",
     title="web.service",
     policy="Restart=always",
