@@ -137,6 +137,11 @@ def is_interactive(process: Process) -> bool:
     return prompt and process.on_terminal and not _work(words[1:])
 
 
+def hosts_somebody(process: Process) -> bool:
+    """A shell, a terminal multiplexer, a CI agent: it inherits sockets by accident."""
+    return is_interactive(process) or known_as(process, SESSION_HOSTS)
+
+
 def is_fork(process: Process, parent: Process | None) -> bool:
     """Whether it is a copy of its parent (fork(2)), as a subshell is, and not another program."""
     program = (process.executable, process.command)

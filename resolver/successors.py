@@ -18,7 +18,7 @@ from resolver.gather.processes import describe
 from resolver.host.identity import identified, is_alive
 from resolver.host.processes import pids
 from resolver.model import SocketState, Successor
-from resolver.programs import SESSION_HOSTS, is_interactive, known_as, untouchable
+from resolver.programs import hosts_somebody, is_interactive, untouchable
 from resolver.settings import LONGER_SETTLE, WATCH_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Lineage:
         return not (
             starter is None
             or starter.identity in self._own
-            or is_interactive(starter)
-            or known_as(starter, SESSION_HOSTS)
+            or hosts_somebody(starter)
             or untouchable(starter)
         )
 

@@ -139,9 +139,8 @@ def endpoint(daemon: Process) -> str:
     path = _configuration(daemon)
     settings = ConfigParser(interpolation=None, strict=False)
     try:
-        if path is not None:
-            settings.read_string(trust.read_named(path, daemon.uid).decode("utf-8"))
-    except (Error, OSError, UnicodeError):
+        settings.read_string(trust.text_named(path or "", daemon.uid))
+    except Error:
         return _DEFAULT_ENDPOINT
     return settings.get("circus", "endpoint", fallback=_DEFAULT_ENDPOINT).strip()
 

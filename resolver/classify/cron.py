@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -127,10 +126,9 @@ def _entries(job: Process, run: CommandRunner) -> Iterator[_CronEntry]:
         yield from _parsed(table, answer.stdout if answer.status == 0 else "")
     for place in _SYSTEM_TABLES:
         for file in trust.named_files(place, 0):
-            with suppress(OSError):
-                for entry in _parsed(file, trust.read_named(file, 0).decode(errors="replace")):
-                    _, _, command = entry.command.partition(" ")
-                    yield replace(entry, command=command.strip())
+            for entry in _parsed(file, trust.text_named(file, 0)):
+                _, _, command = entry.command.partition(" ")
+                yield replace(entry, command=command.strip())
 
 
 def _parsed(table: str, text: str) -> Iterator[_CronEntry]:

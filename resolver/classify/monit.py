@@ -168,8 +168,8 @@ def _find(
     for check in _checks(daemon, run):
         if check.status.get("pid") in pids:
             return replace(check, evidence=f"monit status: pid {check.status['pid']}")
-        file = check.settings.get("Pid file")
-        if _pid_in(file, daemon.process.uid) in pids:
+        file = check.settings.get("Pid file", "")
+        if trust.text_named(file, daemon.process.uid).strip() in pids:
             return replace(check, evidence=f"monit's PID file {file}")
         if check.name == mark and "pid" not in check.status:
             return check
@@ -192,13 +192,6 @@ def blocks(said: str) -> dict[str, dict[str, str]]:
         elif fact:
             current.setdefault(fact["key"], fact["value"])
     return found
-
-
-def _pid_in(path: str | None, uid: int | None) -> str | None:
-    try:
-        return trust.read_named(path, uid).decode("ascii").strip() if path else None
-    except (OSError, UnicodeError):
-        return None
 
 
 def _service(holder: Holder, daemon: Daemon, check: _Check) -> ManagedService:

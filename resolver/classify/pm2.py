@@ -180,10 +180,7 @@ def _home(process: Process, master: Process) -> str | None:
     home = master.variable("PM2_HOME")  # PM2_DAEMON_TITLE may have given it another title
     if home is None or master.variable("pm_id") is None:
         return None
-    try:
-        pid = trust.read_named(f"{home}/pm2.pid", process.uid).decode().strip()
-    except (OSError, UnicodeError):
-        return None
+    pid = trust.text_named(f"{home}/pm2.pid", process.uid).strip()
     return home if pid == str(process.pid) else None
 
 

@@ -195,11 +195,8 @@ def waiting(holder: Holder, process: Process, run: CommandRunner) -> Iterator[Wa
     if family is None or folder is None or process.identity in above:  # then it has the port
         return
     supervisor = _Supervisor(family, process, folder)
-    try:
-        said = supervisor.status(holder.master, run).stdout.strip()
-        script = trust.read_named(f"{folder}/run", process.uid).decode(errors="replace")
-    except OSError:
-        return
+    said = supervisor.status(holder.master, run).stdout.strip()
+    script = trust.text_named(f"{folder}/run", process.uid)
     age = re.search(_AGE, said)
     if age is None or int(age[1]) > _YOUNG or "want down" in said:
         return

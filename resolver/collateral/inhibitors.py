@@ -29,7 +29,7 @@ def lost(family: Family) -> Iterator[Collateral]:
     for pid in dict.fromkeys((*(each.pid for each in family.members), *_wrappers(family))):
         for _, target in open_files(pid):
             match = re.fullmatch(_LOCK, target)
-            facts = dict(re.findall(_FIELD, _text(match[1]))) if match else {}
+            facts = dict(re.findall(_FIELD, trust.text_named(match[1], None))) if match else {}
             if "shutdown" in facts.get("WHAT", "").split(":") and facts.get("MODE") == "block":
                 yield Collateral(
                     CollateralKind.STATE,
@@ -38,14 +38,6 @@ def lost(family: Family) -> Iterator[Collateral]:
                     f"process {pid} holds a lock against shutdown ({target})",
                 )
                 return
-
-
-def _text(path: str) -> str:
-    """The lock's description; empty where it has gone."""
-    try:
-        return trust.read_named(path, None).decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def _wrappers(family: Family) -> list[Pid]:

@@ -20,7 +20,7 @@ from resolver.host.identity import identified
 from resolver.host.processes import descendants
 from resolver.model import Collateral, CollateralKind, Degree, SocketState
 from resolver.phrases import listed
-from resolver.programs import SESSION_HOSTS, is_interactive, known_as
+from resolver.programs import hosts_somebody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,7 +112,7 @@ def _runner(family: Family, snapshot: Snapshot) -> tuple[Runner | None, list[Pro
     line = [family.members[0]]
     for identity in line[0].ancestors[:_NEAR]:
         process = snapshot.process(identity)
-        if process is None or is_interactive(process) or known_as(process, SESSION_HOSTS):
+        if process is None or hosts_somebody(process):
             break
         line.append(process)
         row = next((each for each in RUNNERS if _is(each, process)), None)
@@ -133,10 +133,7 @@ def _script(process: Process) -> str:
     path = next((word for word in process.command[1:] if not word.startswith("-")), "")
     if not path or process.cwd is None or "-c" in process.command:
         return ""
-    try:
-        return trust.read_named(os.path.join(process.cwd, path), process.uid).decode()
-    except (OSError, ValueError):
-        return ""
+    return trust.text_named(os.path.join(process.cwd, path), process.uid)
 
 
 def _others(row: Runner, line: Sequence[Process], family: Family) -> list[str]:

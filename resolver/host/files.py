@@ -1,6 +1,6 @@
 """Files of the kernel (proc(5), sysfs(5), cgroups(7)), and listings: what is hidden is not there.
 
-What else somebody names is read by `trust.read_named`.
+What else somebody names is read by `trust.read_named`, or `text_named`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Everything here answers one question: whose is it? Root runs, opens and believes
 root's; an ordinary user only what is root's or his own. Another user's manager is asked by root as
 that user, and its word counts for that user's processes. Classifiers and gatherers run commands
 only through a `CommandRunner`, which finds programs by `program`, and open what a process names
-only through `read_named` and `named_files`.
+only through `read_named`, `text_named` and `named_files`.
 """
 
 from __future__ import annotations
@@ -280,6 +280,14 @@ def read_named(path: str, uid: int | None) -> bytes:
     if len(text) > LONGEST_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return text
+
+
+def text_named(path: str, uid: int | None) -> str:
+    """The same as text; empty where it cannot be read, or is not to be."""
+    try:
+        return read_named(path, uid).decode(errors="replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def named_files(path: str, uid: int | None) -> list[str]:

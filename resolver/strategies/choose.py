@@ -30,14 +30,7 @@ from resolver.model import (
     Verdict,
     Whose,
 )
-from resolver.programs import (
-    OUTLIVING,
-    SESSION_HOSTS,
-    ending_signal,
-    is_interactive,
-    known_as,
-    untouchable,
-)
+from resolver.programs import OUTLIVING, hosts_somebody, untouchable
 from resolver.strategies.merge import merged
 from resolver.strategies.undo import all_started, container_started
 
@@ -179,7 +172,7 @@ def _spared(
     exempt = OUTLIVING if each.kind is Kind.ORPHAN else frozenset[str]()
     if any(found.identity in own or untouchable(found, exempt) for found in family):
         return _advise(each, Verdict.REFUSED)
-    if host := next(filter(_hosts_somebody, family), None):
+    if host := next(filter(hosts_somebody, family), None):
         why = f"{host} has the socket open, and somebody's work runs in it"
         command = Command(("kill", str(host.pid)), "ends what runs in it, too")
         return _advise(each, Verdict.REFUSED, why, (command,))
@@ -188,11 +181,6 @@ def _spared(
     users = sorted({found.user or "?" for found in family if not found.signalable})
     why = f"{each.reason} belongs to {', '.join(users)}; this user may not signal it"
     return _advise(each, Verdict.HIDDEN, why, (_again(policy),))
-
-
-def _hosts_somebody(process: Process) -> bool:
-    """A shell, a terminal multiplexer, a CI agent: sockets are inherited by accident."""
-    return is_interactive(process) or known_as(process, SESSION_HOSTS)
 
 
 def _forced(each: Classification, policy: Policy) -> bool:
