@@ -79,7 +79,7 @@ RUNNERS: tuple[Runner, ...] = (
         "https://pnpm.io/cli/recursive",
     ),
     Runner(  # its own watcher stands beside a single script
-        frozenset({"pnpm", "pnpm.cjs", "pnpm.mjs"}),
+        "pnpm pnpm.cjs pnpm.mjs",
         r" (?:--filter|-F|--filter-prod)(?:[ =]|$)| /\S+/(?: |$)",
         "https://pnpm.io/filtering",
         helped=True,

@@ -30,7 +30,7 @@ from resolver.model import (
     Verdict,
     Whose,
 )
-from resolver.programs import OUTLIVING, hosts_somebody, untouchable
+from resolver.programs import OUTLIVING, ending_signal, hosts_somebody, untouchable
 from resolver.strategies.merge import merged
 from resolver.strategies.undo import all_started, container_started
 
