@@ -139,21 +139,18 @@ def _holders_of(binding: Binding, sockets: list[Socket], snapshot: Snapshot) -> 
         first = orphans[0]
         container = _publisher(binding, {first.uid}, snapshot)
         container = container or _inhabited([first.cgroup or ""], {first.uid}, snapshot)
+        unseen = snapshot.blind_spot if first.inode else _KERNEL
         yield Holder(
             binding,
             first.state,
             container=container,
             uid=first.uid,
-            hidden=_hidden(first, snapshot) if not (container and container.engine) else None,
+            hidden=None if container and container.engine else unseen,
             kernel=first.inode == 0,
             cgroup=first.cgroup,
             peer=first.peer,
             v6only=first.v6only,
         )
-
-
-def _hidden(entry: Socket, snapshot: Snapshot) -> str:
-    return snapshot.blind_spot if entry.inode else _KERNEL
 
 
 def _given(sockets: list[Socket], snapshot: Snapshot) -> Iterator[ProcessIdentity]:

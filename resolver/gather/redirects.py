@@ -22,8 +22,8 @@ from resolver.gather.packet_rules import captured
 from resolver.host.files import link_of, text_of
 from resolver.host.netfilter import nat_rules
 from resolver.host.routes import addresses_of
+from resolver.managed import ask_text
 from resolver.model import Binding, PortNumber, Redirect, Transport
-from resolver.settings import COMMAND_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -202,7 +202,6 @@ def _default_backend(tool: str) -> str:
 def _output(argv: tuple[str, ...], run: CommandRunner) -> str:
     """What the command prints; empty where it is missing or may not read the rules."""
     try:
-        answer = run(argv, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        return ask_text(run, argv)
     except CommandFailedError:
         return ""
-    return answer.stdout if answer.status == 0 else ""

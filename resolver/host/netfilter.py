@@ -13,7 +13,7 @@ import socket
 from msgspec import Struct
 
 from resolver.host.files import read
-from resolver.host.netlink import attributes, dump
+from resolver.host.netlink import attributes, dump, opened
 
 _NETLINK_NETFILTER = 12
 _GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
@@ -54,7 +54,7 @@ def nat_rules() -> NatRules:
     """What the kernel says of its rules."""
     old = frozenset(tool for tool, path in _OLD_TABLES.items() if _OLD_NAMES & {*_lines(path)})
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        with opened(_NETLINK_NETFILTER) as netlink:
             found = [each for each in dump(netlink, _GET_RULE, _EVERY_FAMILY) if tells(each)]
     except OSError as error:
         if error.errno == errno.EPERM:

@@ -36,7 +36,7 @@ def sock_diag(request: bytes) -> Iterator[bytes]:
         InterruptedError: as for `dump`.
         OSError: this kernel, sandbox or platform has no sock_diag.
     """
-    with _about_sockets() as netlink:
+    with opened(_SOCK_DIAG) as netlink:
         yield from dump(netlink, _SOCK_DIAG_BY_FAMILY, request)
 
 
@@ -46,21 +46,26 @@ def sock_diag_one(request: bytes) -> bytes:
     Raises:
         OSError: there is no such socket; or as for `sock_diag`.
     """
-    with _about_sockets() as netlink:
+    with opened(_SOCK_DIAG) as netlink:
         return ask(netlink, _SOCK_DIAG_BY_FAMILY, request)
 
 
-def _about_sockets() -> socket.socket:
+def opened(protocol: int) -> socket.socket:
+    """A socket for questions of one protocol, not connected.
+
+    Raises:
+        OSError: this kernel, sandbox or platform has none.
+    """
     if not hasattr(socket, "AF_NETLINK"):
         raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's own")
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG)
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
 
 
 def dump(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
     """The body of each message of an answer, to be read to its end before the next question.
 
     Args:
-        netlink: a socket of the family that is asked, not connected.
+        netlink: from `opened`.
         kind: of the request, `nlmsg_type`.
         request: what follows the header.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from resolver.host.files import text_of
-from resolver.host.netlink import ask, attributes, dump
+from resolver.host.netlink import ask, attributes, dump, opened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -63,7 +63,7 @@ def at_the_far_end(address: str, pids: Collection[Pid]) -> tuple[Pid, ...] | Non
     which of them, if any, it is.
     """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as netlink:
+        with opened(_NETLINK_ROUTE) as netlink:
             return _reached(netlink, address, pids)
     except OSError:
         return None
