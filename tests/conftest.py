@@ -28,6 +28,8 @@ os.environ["PYTHONFAULTHANDLER"] = "1"  # where a command crashes, its stderr sa
 FIRST, SHARE = 3, 4
 MEASURED: set[str] = set()
 SEEN: set[str] = set()  # tests that ran here
+# What takes seconds to make, and is made once: the tests that need it go to one worker.
+SHARED = ("second_engine", "machine", "temporary", "lasting")
 # Which sockets are on a port has two ways: these scenarios run on both.
 BOTH_WAYS = {"local", "nobody_listens", "unprivileged"}
 
@@ -58,12 +60,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Chooses whose commands are measured for coverage: to measure takes as long as they do.
 
-    What needs the second engine goes to one worker: one is enough for all of them.
+    What needs one of the `SHARED` fixtures goes to one worker.
     """
     files: dict[Path, dict[str, None]] = {}
     for item in items:
-        if "second_engine" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("second engine"))
+        for shared in set(SHARED).intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(shared))
         files.setdefault(item.path, {})[bare(item)] = None
     for names in files.values():
         MEASURED.update(list(names)[:FIRST], list(names)[FIRST::SHARE])
