@@ -29,10 +29,11 @@ def open_sockets(pid: Pid, inodes: Collection[int]) -> frozenset[int] | None:
 
 
 def open_files(pid: Pid) -> Iterator[tuple[int, str]]:
-    """Each descriptor of a process, and what it leads to; none where it is hidden or gone."""
-    for path in files_in(f"/proc/{pid}/fd"):
-        if target := link_of(path):  # else closed since
-            yield int(os.path.basename(path)), target
+    """Each descriptor of a process in order, and what it leads to; none where hidden or gone."""
+    folder = f"/proc/{pid}/fd"
+    for number in sorted(int(os.path.basename(each)) for each in files_in(folder)):
+        if target := link_of(f"{folder}/{number}"):  # else closed since
+            yield number, target
 
 
 def _read(folder: str, wanted: dict[str, int]) -> frozenset[int] | None:
