@@ -56,7 +56,7 @@ def items(argument: str) -> list[str]:
 
 def is_name(text: str) -> bool:
     """Whether it can be the name of a service; no port begins with a letter."""
-    return re.fullmatch(_NAME, text) is not None
+    return text[:1].isalpha() and re.fullmatch(_NAME, text) is not None
 
 
 def _parse_item(item: str, argument: str) -> list[PortRequest]:

@@ -50,7 +50,6 @@ _WORST_FIRST = (
     ExitStatus.FREE,
 )
 _NARROW = "owners were looked for in the cgroup of each socket; --complete looks into every process"
-_ENGINES_TO_TELL = {Kind.HIDDEN, Kind.FORWARDER, Kind.UNKNOWN, Kind.REDIRECT}
 _SPARED = "{} was not queried (not needed): every owner is known; --complete queries it"
 
 
@@ -111,8 +110,9 @@ def _may_be_a_containers(port: PortReport) -> bool:
     if not port.holders:
         return port.verdict is not Verdict.FREE
     found = [each.classification for each in port.holders]
+    engines_may_tell = {Kind.HIDDEN, Kind.FORWARDER, Kind.UNKNOWN, Kind.REDIRECT}
     return any(
-        each.kind in _ENGINES_TO_TELL
+        each.kind in engines_may_tell
         or (each.holder.container and not each.holder.container.engine)
         for each in found
     )

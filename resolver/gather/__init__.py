@@ -36,7 +36,7 @@ def gather(
 
     What could not be learned is in the engines' `error`, or shows as a socket without owners.
     `free` were bound just now, and need no look at sockets and processes, not even at our own line;
-    an engine may still mean to publish them.
+    an engine may still mean to publish them. What looks at the others is not loaded for them.
     """
     held = None if requests is None else [each for each in requests if each not in free]
     sockets, scan = occupying(held), Scan.COMPLETE
@@ -61,7 +61,7 @@ def gather(
         own=own_line() if processes else (),
         own_container=own_container_id(),
         contained=in_container(),
-        blind_spot=blind_spot(sockets),
+        blind_spot=blind_spot(sockets) if sockets else "",
         scan=scan,
         notes=nat.notes,
     )
@@ -77,8 +77,9 @@ def _containers(
 ) -> tuple[tuple[Container, ...], tuple[EngineState, ...]]:
     """What engines say, then podman's command line, and of those that are silent their files."""
     found, asked = ask_engines(requests, processes, sockets, policy, nat)
-    if policy.use_docker:
+    if sockets and policy.use_docker:
         more, podmans = with_podman(found, sockets, processes, run)
         found, asked = (*found, *more), (*asked, *podmans)
-    saved = saved_containers(processes, found) if any(each.error for each in asked) else ()
+    silent = any(each.error for each in asked)
+    saved = saved_containers(processes, found) if processes and silent else ()
     return (*found, *saved), asked

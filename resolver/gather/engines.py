@@ -120,7 +120,8 @@ def _is_neighbour(path: str) -> bool:
 def _owner_of_directory(path: str) -> int | None:
     """The user in whose runtime directory a path is or leads; None where it is nobody's."""
     for each in (os.path.normpath(path), os.path.realpath(path)):
-        if found := re.match(_RUNTIME_DIRECTORY, each):
+        below = f"{_RUNTIME_DIRECTORIES}/" in each  # mostly not: the pattern is not even compiled
+        if below and (found := re.match(_RUNTIME_DIRECTORY, each)):
             return int(found[1])
     return None
 

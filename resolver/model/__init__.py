@@ -5,6 +5,19 @@ here reads the machine or changes it, and raw answers of the kernel or an engine
 Unknown facts are `None` next to a field that holds the reason.
 """
 
+from resolver.model.holders import Classification as Classification
+from resolver.model.holders import Collateral as Collateral
+from resolver.model.holders import CollateralKind as CollateralKind
+from resolver.model.holders import Command as Command
+from resolver.model.holders import Confidence as Confidence
+from resolver.model.holders import Degree as Degree
+from resolver.model.holders import Holder as Holder
+from resolver.model.holders import Kind as Kind
+from resolver.model.holders import Manager as Manager
+from resolver.model.holders import Ownership as Ownership
+from resolver.model.holders import Respawn as Respawn
+from resolver.model.holders import StopInquiry as StopInquiry
+from resolver.model.holders import Whose as Whose
 from resolver.model.machine import UNATTENDED as UNATTENDED
 from resolver.model.machine import Account as Account
 from resolver.model.machine import Container as Container
@@ -17,28 +30,15 @@ from resolver.model.machine import Scan as Scan
 from resolver.model.machine import Snapshot as Snapshot
 from resolver.model.machine import Socket as Socket
 from resolver.model.plans import AdviseStep as AdviseStep
-from resolver.model.plans import Classification as Classification
-from resolver.model.plans import Collateral as Collateral
-from resolver.model.plans import CollateralKind as CollateralKind
-from resolver.model.plans import Command as Command
-from resolver.model.plans import Confidence as Confidence
-from resolver.model.plans import Degree as Degree
 from resolver.model.plans import Diagnosis as Diagnosis
-from resolver.model.plans import Holder as Holder
 from resolver.model.plans import KillStep as KillStep
-from resolver.model.plans import Kind as Kind
-from resolver.model.plans import Manager as Manager
-from resolver.model.plans import Ownership as Ownership
 from resolver.model.plans import Plan as Plan
 from resolver.model.plans import Planned as Planned
 from resolver.model.plans import Policy as Policy
-from resolver.model.plans import Respawn as Respawn
 from resolver.model.plans import Step as Step
 from resolver.model.plans import StopContainerStep as StopContainerStep
-from resolver.model.plans import StopInquiry as StopInquiry
 from resolver.model.plans import StopServiceStep as StopServiceStep
 from resolver.model.plans import Verdict as Verdict
-from resolver.model.plans import Whose as Whose
 from resolver.model.ports import ANY_IPV4 as ANY_IPV4
 from resolver.model.ports import ANY_IPV6 as ANY_IPV6
 from resolver.model.ports import Binding as Binding

@@ -6,8 +6,9 @@ from enum import IntEnum, StrEnum
 
 from msgspec import Struct
 
+from resolver.model.holders import Classification, Command, Holder
 from resolver.model.machine import EngineState, Process, Scan
-from resolver.model.plans import Classification, Command, Holder, Step, Verdict
+from resolver.model.plans import Step, Verdict
 from resolver.model.ports import Binding, PortRequest
 
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     _Fact = tuple["_Weight", str]
 
 _ARROW = " → "
-_TOLD = {Kind.LOCAL, Kind.CONTAINER}  # their reason says no more than what they are
 _WORDS = {
     Verdict.WOULD_FREE: "would free",
     Verdict.RETAKEN: "still held",
@@ -308,7 +307,8 @@ def _why(report: HolderReport, *, alone: bool) -> str:
     """What would start it again, or else why it is left alone, as far as that still matters."""
     found, step = report.classification, report.step
     if isinstance(step, AdviseStep):
-        is_told = found.kind in _TOLD or (alone and is_unseen(report))
+        is_plain = found.kind in {Kind.LOCAL, Kind.CONTAINER}  # no more than what they are
+        is_told = is_plain or (alone and is_unseen(report))
         return step.why.removeprefix(found.reason if is_told else "").lstrip(":; ")
     if _is_done(report) and found.respawn is Respawn.NO:
         return ""
