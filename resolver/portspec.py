@@ -15,7 +15,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from resolver.errors import UsageError
-from resolver.model import PortNumber, PortRequest, Transport
+from resolver.model import PortNumber, PortRequest, Transport, unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,13 +106,12 @@ def _address(v4: str | None, v6: str | None, item: str, argument: str) -> str | 
     family = socket.AF_INET6 if v6 is not None else socket.AF_INET
     text = v6 if v6 is not None else v4 or ""
     try:
-        canonical = socket.inet_ntop(family, socket.inet_pton(family, text))
+        return unmapped(socket.inet_ntop(family, socket.inet_pton(family, text)))
     except (OSError, ValueError):
         what = "IPv6" if v6 is not None else "IPv4"
         raise UsageError(
             f"{_quote(item, argument)}: {_show(text)} is not an {what} address"
         ) from None
-    return canonical.removeprefix("::ffff:") if "." in canonical else canonical
 
 
 def _complaint(item: str) -> str:

@@ -23,6 +23,7 @@ from resolver.model import (
     SocketState,
     Transport,
     meets_any,
+    unmapped,
 )
 
 if TYPE_CHECKING:
@@ -91,13 +92,12 @@ def _rows_of_each_process() -> Iterator[tuple[Any, int | None]]:
 
 def _socket(row: Any, pid: int | None, index: int) -> Socket:  # noqa: ANN401 - psutil's named tuple, as it comes
     transport = Transport.TCP if row.type == socket.SOCK_STREAM else Transport.UDP
-    address = row.laddr.ip.removeprefix("::ffff:") if "." in row.laddr.ip else row.laddr.ip
     peer = None
     if row.raddr:
         peer = str(Binding(transport, row.raddr.ip, PortNumber(row.raddr.port)))
     inode, uid = _facts(row, pid)
     return Socket(
-        binding=Binding(transport, address, PortNumber(row.laddr.port)),
+        binding=Binding(transport, unmapped(row.laddr.ip), PortNumber(row.laddr.port)),
         state=_state(row, pid, transport),
         inode=inode or -1 - index,
         uid=uid,

@@ -20,6 +20,7 @@ from resolver.model import (
     SocketState,
     Transport,
     meets_any,
+    unmapped,
 )
 
 if TYPE_CHECKING:
@@ -124,9 +125,7 @@ def _socket(body: bytes, transport: Transport) -> Socket:
 
 
 def _address(family: int, raw: bytes) -> str:
-    """Canonical text; an IPv4-mapped IPv6 address is the IPv4 address that it stands for."""
-    text = socket.inet_ntop(family, raw[: 4 if family == socket.AF_INET else 16])
-    return text.removeprefix("::ffff:") if "." in text else text
+    return unmapped(socket.inet_ntop(family, raw[: 4 if family == socket.AF_INET else 16]))
 
 
 def _state(state: int, inode: int, transport: Transport) -> SocketState:

@@ -47,6 +47,7 @@ from resolver.model.ports import PortRequest as PortRequest
 from resolver.model.ports import SocketState as SocketState
 from resolver.model.ports import Transport as Transport
 from resolver.model.ports import meets_any as meets_any
+from resolver.model.ports import unmapped as unmapped
 from resolver.model.reports import Completed as Completed
 from resolver.model.reports import ExitStatus as ExitStatus
 from resolver.model.reports import HolderReport as HolderReport

@@ -101,3 +101,8 @@ def meets_any(
 ) -> bool:
     """Whether one of the requests `meets` the binding; None asks for every port."""
     return requests is None or any(each.meets(binding, v6only=v6only) for each in requests)
+
+
+def unmapped(address: str) -> str:
+    """The text of an address; an IPv4-mapped IPv6 address is the IPv4 address it stands for."""
+    return address.removeprefix("::ffff:") if "." in address else address
