@@ -54,6 +54,12 @@ DATABASES: tuple[Database, ...] = (
         command=("pg_ctl", "-D", "{data}", "-m", "fast", "stop"),
     ),
     Database(
+        "PgBouncer",
+        "pgbouncer",
+        "https://www.pgbouncer.org/usage.html#signals",
+        "SIGINT",  # it waits for the transactions that go through it; SIGTERM cuts them off
+    ),
+    Database(
         "MariaDB or MySQL",
         "mariadbd mysqld",
         "https://dev.mysql.com/doc/refman/8.4/en/unix-signal-response.html",

@@ -56,9 +56,15 @@ RUNNERS: tuple[Runner, ...] = (
         "https://github.com/mysticatea/npm-run-all/blob/master/docs/run-p.md",
     ),
     Runner(
-        "turbo nx lerna wireit hivemind goreman overmind mprocs",
+        "turbo nx lerna wireit hivemind overmind",
         r"",
         "https://turborepo.com/docs/reference/run#--continueoption",
+        helped=True,
+    ),
+    Runner(
+        "goreman",
+        r" -?-exit-on-error\b",
+        "https://github.com/mattn/goreman/blob/master/main.go",
         helped=True,
     ),
     Runner(

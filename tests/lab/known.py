@@ -477,6 +477,7 @@ DATABASES: dict[str, Callable[[int, Path], Program]] = {
 # Rows whose real program has a scenario of its own
 ELSEWHERE = {
     "PostgreSQL": "test_postgresql_is_shut_down_its_own_way",
+    "PgBouncer": "test_a_pooler_waits_for_the_transactions_that_go_through_it",
     "RabbitMQ": "test_a_broker_goes_down_with_its_consumers",
     "ssh": "test_a_session_that_also_forwards",
     "inetd": "test_a_server_of_many_services",

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,11 +252,20 @@ def test_siblings_that_a_runner_ends_too(lab: Lab, tmp_path: Path, runner: str) 
     wait_until(lambda: not listens(other), "the runner ends the other, as it was said")
 
 
-def test_a_runner_that_leaves_the_others_alone_is_no_reason(lab: Lab) -> None:
-    concurrently = install("concurrently")
+@pytest.mark.parametrize("runner", ["concurrently", "goreman"])
+def test_a_runner_that_leaves_the_others_alone_is_no_reason(
+    lab: Lab, tmp_path: Path, runner: str
+) -> None:
+    """A stand-in for goreman, which is told to leave by an option."""
     port, other = free_port(), free_port()
     serve = f"{sys.executable} -m http.server --bind 127.0.0.1"
-    lab.command(str(concurrently), f"{serve} {port}", f"{serve} {other}")
+    if runner == "concurrently":
+        lab.command(str(install(runner)), f"{serve} {port}", f"{serve} {other}")
+    else:
+        program = tmp_path / runner
+        program.write_text(f"#!/bin/sh\n{serve} {port} & {serve} {other} & wait\n")
+        program.chmod(0o755)
+        lab.command(str(program), "start")
     until_served(port)
     until_served(other)
 
@@ -311,9 +321,9 @@ def test_what_a_holder_that_only_inherited_makes(lab: Lab, tmp_path: Path) -> No
             assert loss["text"] == f"what it writes: {tmp_path / name}"
 
 
-def psql(server: Postgres, *statements: str) -> subprocess.Popen[bytes]:
+def psql(server: Postgres, *statements: str, port: int = 0) -> subprocess.Popen[bytes]:
     """A client that sends one statement after the other, and then waits."""
-    words = ["psql", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-q"]
+    words = ["psql", "-h", "127.0.0.1", "-p", str(port or server.port), "-U", "postgres", "-q"]
     client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert client.stdin is not None
     client.stdin.write("\n".join(statements).encode() + b"\n")
@@ -359,6 +369,32 @@ def test_postgresql_in_the_middle_of_a_transaction(postgres: Postgres) -> None:
         accepted(postgres.port)
         client.kill()
     assert "database system is shut down" in postgres.log()
+
+
+def test_a_pooler_waits_for_the_transactions_that_go_through_it(
+    postgres: Postgres, lab: Lab, tmp_path: Path
+) -> None:
+    port, log = free_port(), tmp_path / "log"
+    settings = f"listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=any\n"
+    databases = f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=postgres\n"
+    (tmp_path / "ini").write_text(
+        f"{databases}[pgbouncer]\n{settings}pool_mode=transaction\nuser=nobody\n"
+    )
+    pooler = known.real("pgbouncer")
+    lab.command("sh", "-c", f"exec {pooler} {tmp_path}/ini 2>{log}")
+    until_served(port)
+    with psql(postgres, "begin;", "create table t (i int);", port=port) as client:
+        connected(postgres, "idle in transaction")
+        with ThreadPoolExecutor() as beside:
+            freeing = beside.submit(resolve, port)
+            wait_until(lambda: "got SIG" in log.read_text(), "it is asked to end", 60)
+            assert client.stdin is not None
+            client.stdin.write(b"commit;\n")
+            client.stdin.flush()
+            assert freeing.result().status == 0
+        client.kill()
+    words = ["psql", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres"]
+    subprocess.run([*words, "-c", "select from t"], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_a_database_is_never_killed_by_itself(lab: Lab) -> None:
