@@ -187,16 +187,20 @@ def test_workers_of_another_users_master(
     (tmp_path / "nginx.conf").write_text(f"{top} {served}")
     master = lab.command(known.real("nginx"), "-c", str(tmp_path / "nginx.conf"))
     pid = Pid(master.pid)
-    wait_until(lambda: listens(port) and bool(children(pid)), "it serves")
-    workers = children(pid)
+    try:
+        wait_until(lambda: listens(port) and bool(children(pid)), "it serves")
+        workers = children(pid)
 
-    run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
+        run = ultra("resolve", str(port), *QUICK, prefix=as_nobody, env=gather)
 
+        assert children(pid) == workers
+    finally:
+        master.terminate()  # by SIGKILL, its workers would be left behind
+        master.wait(10)
     report = run.port(f"{port}/tcp")
     assert (run.status, report["verdict"]) == (4, "hidden")
     (holder,) = report["holders"]
     assert f"workers of nginx {master.pid}, which belongs to root" in holder["step"]["why"]
-    assert children(pid) == workers
 
 
 @pytest.mark.root
