@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.host.identity import age_seconds
 from resolver.model import SocketState
+from resolver.phrases import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +31,7 @@ def _age(process: Process) -> Iterator[str]:
     for unit, size in _UNITS:
         count = int(age_seconds(process.identity) // size)
         if count:
-            yield f"{process} has run for {count} {unit}{'s' if count > 1 else ''}"
+            yield f"{process} has run for {counted(count, unit)}"
             return
 
 

@@ -13,7 +13,7 @@ from resolver.gather.machines import machine_above
 from resolver.gather.podman import conmons_container
 from resolver.host import trust
 from resolver.model import ANY_IPV4, Binding, Container, Holder, SocketState, meets_any
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import works_for_engine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -64,8 +64,7 @@ def _redirected(
     explained = {
         holder.binding.transport_port
         for holder in found
-        if _is_vouched_for(holder.container)
-        or any(known_as(each, FORWARDERS | ENGINES) for each in holder.processes)
+        if _is_vouched_for(holder.container) or any(map(works_for_engine, holder.processes))
     }
     # The engine takes its rule away with each end; what was listed may have been from before it.
     between_runs = {
@@ -215,7 +214,7 @@ def _container_of(
 ) -> Container | None:
     """The container behind a forwarder or an engine, or the one that the process runs in."""
     uids = {entry.uid for entry in sockets} | {process.uid for process in family}
-    if any(known_as(process, FORWARDERS | ENGINES) for process in family):
+    if any(map(works_for_engine, family)):
         return _publisher(binding, uids, snapshot)
     paths = [path for process in family for path in process.cgroups]
     inhabited = _inhabited(paths, uids, snapshot)

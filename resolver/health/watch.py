@@ -21,7 +21,7 @@ from resolver.health.lease_watch import LeaseWatch
 from resolver.health.port_history import RESPAWN_SECONDS, Instant, PortHistory, held_by, remaining
 from resolver.health.signatures import Matcher, Signature, check_local, inodes, of_sockets
 from resolver.leases.model import Lease, collide
-from resolver.programs import ENGINES, FORWARDERS, known_as
+from resolver.programs import works_for_engine
 from resolver.project.location import root
 from resolver.project.names import working_directory
 from resolver.reservations.candidates import ephemeral_range
@@ -195,9 +195,7 @@ class Watch:
         return bool(found) and not (
             self._policy.use_docker
             and any(
-                each.container is None
-                and each.master is not None
-                and known_as(each.master, FORWARDERS | ENGINES)
+                each.container is None and each.master is not None and works_for_engine(each.master)
                 for each in found
             )
         )

@@ -25,6 +25,7 @@ from resolver.model import (
     Verdict,
     Whose,
 )
+from resolver.phrases import counted
 from resolver.programs import retitled
 from resolver.report.escape import escape
 from resolver.report.steps import action
@@ -321,7 +322,7 @@ def _lost(together: list[HolderReport], why: str) -> str:
     """What ends with a holder, but for what the reason names."""
     holder = together[0].holder
     workers = 0 if holder.container else len(holder.processes) - 1
-    texts = [f"{workers} worker{'s' if workers > 1 else ''}"] if workers > 0 else []
+    texts = [counted(workers, "worker")] if workers > 0 else []
     texts += [lost.text for each in together for lost in each.classification.collateral]
     name = holder.master.name if holder.master else ""  # that Redis goes with redis-server is clear
     told = (text for text in texts if text not in why and not name.startswith(text.lower()))

@@ -51,7 +51,7 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
         case KillStep():
             return kill(step, policy, effects)
         case StopContainerStep():
-            return stop_container(step, policy, effects.run, effects.clock, effects.observer)
+            return stop_container(step, policy, effects)
         case StopServiceStep():
             return _stop_service(step, policy, effects)
         case AdviseStep():
@@ -60,7 +60,7 @@ def _apply(step: Step, policy: Policy, effects: Effects) -> Outcome:
 
 def _stop_service(step: StopServiceStep, policy: Policy, effects: Effects) -> Outcome:
     """A service that waits for the port is stopped first: it would take it at once."""
-    stopped = stop_service(step, policy, effects.run, effects.clock, effects.observer)
+    stopped = stop_service(step, policy, effects)
     if step.then is None or stopped.result is not Result.DONE:
         return stopped
     ended = _apply(step.then, policy, effects)

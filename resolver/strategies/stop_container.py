@@ -19,31 +19,30 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from resolver.model import Container, Policy, StopContainerStep
-    from resolver.protocols import Clock, CommandRunner, Observer
+    from resolver.protocols import CommandRunner
+    from resolver.strategies import Effects
 
 NEVER = -1  # seconds after which the engine kills (docker-stop(1), podman-stop(1))
 _KILLED = 128 + signal.SIGKILL  # exit status of a container (Engine API, `State.ExitCode`)
 
 
-def stop_container(
-    step: StopContainerStep, policy: Policy, run: CommandRunner, clock: Clock, observer: Observer
-) -> Outcome:
+def stop_container(step: StopContainerStep, policy: Policy, effects: Effects) -> Outcome:
     """`docker stop`; with `force` without any grace. A container that has gone is success.
 
     What must not be killed is waited for, and left to its end where that takes too long. The
     request has a deadline of its own; it is made in a thread, so that progress can be shown.
     """
-    container, actions = step.container, list[str]()
+    container, clock, actions = step.container, effects.clock, list[str]()
     own = container.stop_timeout_seconds
     seconds = 0 if policy.force else NEVER if step.lenient else own
     patience = max(step.patience_seconds, own) if step.lenient and not policy.force else None
 
     def did(*words: str) -> None:
         actions.append(shlex.join(container.command(*words)))
-        observer.did(actions[-1])
+        effects.observer.did(actions[-1])
 
     def stop() -> bool:
-        with closing(_engine(container, policy, run)) as engine:
+        with closing(_engine(container, policy, effects.run)) as engine:
             if container.state == "paused":  # it cannot react to its stop signal
                 engine.unpause(container.id)
                 did("unpause")
@@ -58,7 +57,7 @@ def stop_container(
         if patience and not left:
             detail = f"still ending after {patience:g} s; {step.lenient}"
             return Outcome(step, Result.FAILED, detail, tuple(actions))
-        observer.waiting(f"container {container.name} to stop", left)
+        effects.observer.waiting(f"container {container.name} to stop", left)
         wait([stopping], WATCH_INTERVAL_SECONDS)
     result, trouble, killed = _result(stopping)
     took = f"{clock.monotonic() - begun:.1f} s"

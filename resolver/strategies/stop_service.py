@@ -17,24 +17,22 @@ from resolver.strategies.stop_container import stop_container
 
 if TYPE_CHECKING:
     from resolver.model import Completed, Manager, Policy, StopServiceStep
-    from resolver.protocols import Clock, CommandRunner, Observer
+    from resolver.strategies import Effects
 
 _CLIENT_SECONDS = 3.0  # for a container to end when its client is asked to
 
 
-def stop_service(
-    step: StopServiceStep, policy: Policy, run: CommandRunner, clock: Clock, observer: Observer
-) -> Outcome:
+def stop_service(step: StopServiceStep, policy: Policy, effects: Effects) -> Outcome:
     """Runs each of the manager's stop commands, up to the first that fails.
 
     A container whose client the manager runs is told to stop by its engine, too: its main process
     may ignore what the client passes on, and it may outlive the client.
     """
     if step.contained is None:
-        return _stop(step, run, clock, observer)
-    manager = begin("manager", partial(_stop, step, run, clock, observer))
+        return _stop(step, effects)
+    manager = begin("manager", partial(_stop, step, effects))
     wait([manager], _CLIENT_SECONDS)
-    contained = stop_container(step.contained, policy, run, clock, observer)
+    contained = stop_container(step.contained, policy, effects)
     try:
         stopped = manager.result(SERVICE_TIMEOUT_SECONDS)
     except (TimeoutError, UltraPortsError):
@@ -45,15 +43,15 @@ def stop_service(
     return Outcome(step, result, reason, (*stopped.actions, *contained.actions))
 
 
-def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Observer) -> Outcome:
+def _stop(step: StopServiceStep, effects: Effects) -> Outcome:
     actions: list[str] = []
     for argv in step.manager.stop:
-        observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)
+        effects.observer.waiting(f"{step.manager.name} to stop", SERVICE_TIMEOUT_SECONDS)
         prefix = step.manager.account.prefix if step.manager.account else ()
         actions.append(join((*prefix, *argv)))
-        observer.did(actions[-1])
+        effects.observer.did(actions[-1])
         try:
-            answer = _told(step.manager, argv, run, clock)
+            answer = _told(step.manager, argv, effects)
         except CommandFailedError as error:
             return Outcome(step, Result.FAILED, str(error), tuple(actions))
         if answer.status != 0:
@@ -61,30 +59,30 @@ def _stop(step: StopServiceStep, run: CommandRunner, clock: Clock, observer: Obs
             result = Result.NOT_PERMITTED if _prefixed(step) else Result.FAILED
             return Outcome(step, result, said or f"{argv[0]} failed", tuple(actions))
     try:
-        _await_down(step.manager, run, clock)
+        _await_down(step.manager, effects)
     except CommandFailedError as error:
         why = f"{step.manager.name} was told to stop, but {error}"
         return Outcome(step, Result.FAILED, why, tuple(actions))
     return Outcome(step, Result.DONE, f"stopped {step.manager.name}", tuple(actions))
 
 
-def _told(manager: Manager, argv: tuple[str, ...], run: CommandRunner, clock: Clock) -> Completed:
+def _told(manager: Manager, argv: tuple[str, ...], effects: Effects) -> Completed:
     """What its command answers, in the end where it is busy."""
-    deadline = clock.monotonic() + manager.patience_seconds
+    deadline = effects.clock.monotonic() + manager.patience_seconds
     while True:
-        answer = run(
+        answer = effects.run(
             argv,
             timeout_seconds=SERVICE_TIMEOUT_SECONDS,
             account=manager.account,
             folder="/",  # in the caller's, a stranger may have left a configuration file
         )
-        is_busy = answer.status != 0 and manager.busy and clock.monotonic() < deadline
+        is_busy = answer.status != 0 and manager.busy and effects.clock.monotonic() < deadline
         if not is_busy or not re.search(manager.busy, answer.stdout + answer.stderr):
             return answer
-        clock.sleep(WATCH_INTERVAL_SECONDS)
+        effects.clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
-def _await_down(manager: Manager, run: CommandRunner, clock: Clock) -> None:
+def _await_down(manager: Manager, effects: Effects) -> None:
     """Waits until a manager whose stop command returned at once says that the service is down.
 
     One that is only now starting it again would let it take the port for a moment.
@@ -94,13 +92,13 @@ def _await_down(manager: Manager, run: CommandRunner, clock: Clock) -> None:
     """
     if manager.inquiry is None:
         return
-    deadline = clock.monotonic() + manager.patience_seconds
+    deadline = effects.clock.monotonic() + manager.patience_seconds
     while not re.search(
-        manager.inquiry.down, ask(run, manager.inquiry.argv, manager.account).stdout
+        manager.inquiry.down, ask(effects.run, manager.inquiry.argv, manager.account).stdout
     ):
-        if clock.monotonic() >= deadline:
+        if effects.clock.monotonic() >= deadline:
             raise CommandFailedError(f"is not down after {manager.patience_seconds:g} s")
-        clock.sleep(WATCH_INTERVAL_SECONDS)
+        effects.clock.sleep(WATCH_INTERVAL_SECONDS)
 
 
 def _prefixed(step: StopServiceStep) -> bool:

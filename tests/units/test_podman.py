@@ -26,6 +26,7 @@ from resolver.classify import agents, container, desktop, orphan, protected
 from resolver.collateral import with_collateral
 from resolver.errors import CommandFailedError
 from resolver.examine import examine
+from resolver.gather import list_sockets
 from resolver.gather.holders import holders
 from resolver.gather.podman import conmons_container, with_podman
 from resolver.host import trust
@@ -55,6 +56,7 @@ from resolver.model import (
     Verdict,
 )
 from resolver.shell import shell_line
+from resolver.strategies import Effects
 from resolver.strategies.choose import choose
 from resolver.strategies.stop_container import stop_container
 from tests.lab.answers import Answers
@@ -305,7 +307,7 @@ def test_it_is_stopped_by_podman_with_its_own_grace(
     step = step_of(look(podman, serving(server, 18091), watcher, server))
     podman.failure = failure
     still: Any = Still()
-    outcome = stop_container(step, Policy(), podman, still, still)
+    outcome = stop_container(step, Policy(), Effects(still, podman, still, list_sockets))
     assert outcome.result is result, outcome
     assert podman.asked[-1] == ("podman", "stop", "--time", "10", BOX)
     assert podman.accounts[-1] is not None
@@ -330,7 +332,7 @@ def test_one_that_podman_had_to_kill_is_said_to_be() -> None:
     server = of(711, "httpd", above=watcher)
     step = step_of(look(podman, serving(server, 18091), watcher, server))
     late: Any = Late()
-    outcome = stop_container(step, Policy(), podman, late, late)
+    outcome = stop_container(step, Policy(), Effects(late, podman, late, list_sockets))
     assert outcome.reason == "killed after 11.0 s: it did not stop within 10 s"
     assert podman.asked[-1] == ("podman", "inspect", "--format", "{{.State.ExitCode}}", BOX)
 

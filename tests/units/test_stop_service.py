@@ -8,6 +8,7 @@ import pytest
 
 from resolver.api import Silent
 from resolver.errors import CommandFailedError, TimedOutError
+from resolver.gather import list_sockets
 from resolver.model import (
     Binding,
     Completed,
@@ -20,6 +21,7 @@ from resolver.model import (
     StopServiceStep,
     Transport,
 )
+from resolver.strategies import Effects
 from resolver.strategies.stop_service import stop_service
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def told(run: Answers, clock: Clock, busy: str = "") -> Outcome:
         busy=busy,
     )
     step = StopServiceStep((BINDING,), manager, "why")
-    return stop_service(step, Policy(), run, clock, Silent())
+    return stop_service(step, Policy(), Effects(clock, run, Silent(), list_sockets))
 
 
 def said(text: str, status: int = 0) -> Completed:
