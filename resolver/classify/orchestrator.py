@@ -35,9 +35,9 @@ _SAME_WORK = (_SERVICE, _POD_UID, _ALLOCATION)  # who shares one of these is sto
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"  # Kubernetes' alphabet of generated names
 _GUESSES = (
-    ("deployment", re.compile(rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}")),
-    ("statefulset", re.compile(r"(.+)-\d+")),
-    ("daemonset", re.compile(rf"(.+)-{_SAFE}{{5}}")),
+    ("deployment", rf"(.+)-{_SAFE}{{6,10}}-{_SAFE}{{5}}"),
+    ("statefulset", r"(.+)-\d+"),
+    ("daemonset", rf"(.+)-{_SAFE}{{5}}"),
 )
 
 _Name = Annotated[str, Meta(pattern=rf"\A{_LABEL}\Z")]  # may become a word of a command
@@ -325,7 +325,7 @@ def _guess(container: Container, pod: str) -> tuple[str, str]:
     if generation and f"-{generation}-" in pod:
         return "deployment", pod.rpartition(f"-{generation}-")[0]
     for kind, guess in _GUESSES:
-        if match := guess.fullmatch(pod):
+        if match := re.fullmatch(guess, pod):
             return kind, match[1]
     return "pod", pod
 

@@ -113,14 +113,14 @@ DATABASES: tuple[Database, ...] = (
 )
 
 # Files that only a storage engine has open: by what they are called, in its data directory
-_STORE_FILES = re.compile(
+_STORE_FILES = (
     r"/(?:postmaster\.pid|ibdata1|mongod\.lock|MANIFEST-\d+|write\.lock|aria_log_control)$"
 )
 # What a browser, or an application that is one, keeps in such files of its profile
 _PROFILE = r"/(?:Local Storage|Session Storage|IndexedDB|shared_proto_db|Service Worker|GPUCache)/"
 # A backend's title ends with its command, or with what it waits for (PostgreSQL's
 # "Standard Unix Tools": `postgres: user database host activity`)
-_IN_TRANSACTION = re.compile(
+_IN_TRANSACTION = (
     r"^postgres: .* (?:idle in transaction(?: \(aborted\))?|(?:INSERT|UPDATE|DELETE|MERGE|COPY"
     r"|COMMIT|PREPARE TRANSACTION|CREATE|ALTER|DROP|VACUUM|REINDEX|CLUSTER|TRUNCATE)\b.*)$"
 )
@@ -137,7 +137,9 @@ def lost(family: Family) -> Iterator[Collateral]:
     own = family.holder.binding.port
     clients = names_of_clients(e for e in family.group.clients if e.binding.port == own)
     everybody = (*family.members, *family.group.below)
-    busy = [each for each in everybody if _IN_TRANSACTION.match(each.command_line[:_LONGEST_TITLE])]
+    busy = [
+        each for each in everybody if re.match(_IN_TRANSACTION, each.command_line[:_LONGEST_TITLE])
+    ]
     text = f"{row.name} with {clients}" if clients else row.name
     if busy:
         text += f", in the middle of a transaction ({', '.join(str(e.pid) for e in busy[:_MOST])})"

@@ -14,8 +14,8 @@ from resolver.project.model import Probe
 from resolver.settings import LONGEST_SECONDS
 
 _WORDS = frozenset({"tcp", "http", "https", "redis", "postgres"})
-_HOST = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)  # hostname has no brackets
-_PATH = re.compile(r"/[!-~]*", re.ASCII)
+_HOST = r"[A-Za-z0-9._:-]+"  # hostname has no brackets
+_PATH = r"/[!-~]*"
 _EXAMPLES = 'such as "tcp", "/healthz", "https://localhost/healthz", "redis" or ["cmd", "arg"]'
 _Status = Annotated[int, Meta(ge=100, le=599)]
 _Seconds = Annotated[float, Meta(gt=0, le=LONGEST_SECONDS)]
@@ -50,7 +50,7 @@ def _simple(value: Any, where: str) -> Probe:  # noqa: ANN401 - a text or a list
         return Probe("command", command=tuple(value))
     if value in _WORDS:
         return Probe(value)
-    if _PATH.fullmatch(value):
+    if re.fullmatch(_PATH, value):
         return Probe("http", path=value)
     return _url(value, where)
 
@@ -63,7 +63,7 @@ def _url(text: str, where: str) -> Probe:
         raise UsageError(f"{where}: {shown(text)}: {error}") from error
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     right = parts.scheme in {"http", "https"} and "@" not in parts.netloc
-    if not (right and _HOST.fullmatch(parts.hostname or "") and _PATH.fullmatch(path)):
+    if not (right and re.fullmatch(_HOST, parts.hostname or "") and re.fullmatch(_PATH, path)):
         raise UsageError(f"{where}: {shown(text)} is no probe: {_EXAMPLES}")
     if port is not None:
         raise UsageError(f"{where}: {shown(text)} has a port: a probe asks the service's own")
