@@ -113,20 +113,24 @@ def test_restart_always_stays_stopped_and_is_explained(engine: Engine) -> None:
     assert web.state == "exited"
 
 
-@pytest.mark.parametrize("policy", ["no", "unless-stopped", "on-failure:3"])
-def test_the_restart_policy_is_reported_as_the_engine_has_it(engine: Engine, policy: str) -> None:
-    port = free_port()
-    web = engine.publish(f"{port}:80", options=[f"--restart={policy}"])
-    web.wait_for(port)
+def test_the_restart_policy_is_reported_as_the_engine_has_it(engine: Engine) -> None:
+    policies = {free_port(): policy for policy in ("no", "unless-stopped", "on-failure:3")}
+    made = {
+        port: engine.publish(f"{port}:80", options=[f"--restart={policy}"])
+        for port, policy in policies.items()
+    }
+    for port, web in made.items():
+        web.wait_for(port)
 
-    run = ultra("who", "--json", str(port))
+    run = ultra("who", "--json", *map(str, policies))
 
     assert run.status == 0
-    assert run.port(f"{port}/tcp")["verdict"] == "held"
-    for holder in holders(run, f"{port}/tcp"):
-        assert holder["container"]["restart_policy"] == policy
-        assert holder["outcome"] is None
-    assert web.serves(port)
+    for port, policy in policies.items():
+        assert run.port(f"{port}/tcp")["verdict"] == "held"
+        for holder in holders(run, f"{port}/tcp"):
+            assert holder["container"]["restart_policy"] == policy
+            assert holder["outcome"] is None
+        assert made[port].serves(port)
 
 
 def test_published_udp_beside_published_tcp(engine: Engine) -> None:

@@ -338,22 +338,20 @@ def test_what_kubectl_does_not_confirm_is_never_run(
     assert web.serves(port)
 
 
-@pytest.mark.parametrize(
-    ("pod", "command"),
-    [
-        ("db-0", "kubectl -n shop scale statefulset/db --replicas=0"),
-        ("node-exporter-x2x4z", "kubectl -n shop delete daemonset/node-exporter"),
-        ("lonely", "kubectl -n shop delete pod/lonely"),
-    ],
-)
-def test_the_owner_of_a_pod_is_guessed_from_its_name(
-    engine: Engine, tmp_path: Path, pod: str, command: str
-) -> None:
-    port = free_port()
-    labelled(engine, port, {**KUBERNETES, "io.kubernetes.pod.name": pod})
-    run = ultra("who", "--json", str(port), env=stand_in(tmp_path, "kubectl", {}))
-    (said,) = holder_of(run, port)["step"]["command_lines"]
-    assert said.startswith(command)
+def test_the_owner_of_a_pod_is_guessed_from_its_name(engine: Engine, tmp_path: Path) -> None:
+    commands = {
+        "db-0": "kubectl -n shop scale statefulset/db --replicas=0",
+        "node-exporter-x2x4z": "kubectl -n shop delete daemonset/node-exporter",
+        "lonely": "kubectl -n shop delete pod/lonely",
+    }
+    ports = {pod: free_port() for pod in commands}
+    for pod, port in ports.items():
+        labelled(engine, port, {**KUBERNETES, "io.kubernetes.pod.name": pod})
+    env = stand_in(tmp_path, "kubectl", {})
+    run = ultra("who", "--json", *map(str, ports.values()), env=env)
+    for pod, port in ports.items():
+        (said,) = holder_of(run, port)["step"]["command_lines"]
+        assert said.startswith(commands[pod])
 
 
 def test_a_nomad_allocation_is_stopped_through_its_job(engine: Engine, tmp_path: Path) -> None:

@@ -173,31 +173,36 @@ def redirected(port: int, rule: str, *options: str) -> dict[str, Any]:
     return result
 
 
-def linked(pid: int) -> str:
-    """What links the namespace in which a rule is with that of a process, which gets ADDRESS."""
+def linked(pid: int, name: str) -> str:
+    """What links the namespace in which a rule is with that of a process, which gets ADDRESS.
+
+    There the link has the name, and goes a moment after the namespace of the rule.
+    """
     there = f"nsenter --net=/proc/{pid}/ns/net"
     return (
-        f"ip link add lab0 type veth peer name lab1 netns {pid} && ip link set lab0 up && "
-        f"ip address add 10.77.8.1/24 dev lab0 && {there} ip link set lab1 up && "
-        f"{there} ip address add {ADDRESS}/24 dev lab1"
+        f"ip link add lab0 type veth peer name {name} netns {pid} && ip link set lab0 up && "
+        f"ip address add 10.77.8.1/24 dev lab0 && {there} ip link set {name} up && "
+        f"{there} ip address add {ADDRESS}/24 dev {name}"
     )
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("tool", RULES)
-def test_a_rule_of_a_living_container_is_its_owners(engine: Engine, tool: str) -> None:
-    port, container = free_port(), engine.start()
-    rule = f"{linked(container.pid)} && {RULES[tool].format(port=port, address=ADDRESS)}"
+def test_a_rule_of_a_living_container_is_its_owners(engine: Engine) -> None:
+    container = engine.start()
+    pid, short = container.pid, container.id[:12]
+    for number, (tool, written) in enumerate(RULES.items()):
+        port = free_port()
+        rule = written.format(port=port, address=ADDRESS)
 
-    found = redirected(port, rule)
+        found = redirected(port, f"{linked(pid, f'first{number}')} && {rule}")
 
-    assert found["container"]["name"] == container.name
-    assert found["step"]["command_lines"] == [f"docker stop {container.name}"]
-    assert container.name in " ".join(found["chain"])
+        assert found["container"]["name"] == container.name, tool
+        assert found["step"]["command_lines"] == [f"docker stop {container.name}"], tool
+        assert container.name in " ".join(found["chain"]), tool
+
+        alone = redirected(port, f"{linked(pid, f'then{number}')} && {rule}", "--no-docker")
+        assert alone["step"]["command_lines"] == [f"docker stop {short}"], tool
     assert container.state == "running"
-
-    alone = redirected(port, rule, "--no-docker")
-    assert alone["step"]["command_lines"] == [f"docker stop {container.id[:12]}"]
 
 
 @pytest.mark.parametrize("tool", RULES)
