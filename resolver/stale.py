@@ -14,13 +14,13 @@ from msgspec.structs import replace
 from resolver.host import jobs
 from resolver.host.descriptors import open_files
 from resolver.model import Kind, Pid, Respawn
+from resolver.unit_facts import service_in
 
 if TYPE_CHECKING:
     from resolver.model import Classification, PortReport, Process, Report
 
 _STDERR = 2
 _DELETED = " (deleted)"
-_UNIT = ".service"
 _USER_MANAGER = "user@"
 
 
@@ -52,8 +52,8 @@ def _reason(found: Classification) -> str:
 
 def _is_of_unit(process: Process) -> bool:
     """Whether its cgroup is a unit's; those below a user's manager are that user's sessions."""
-    last = [path.rpartition("/")[2] for path in process.cgroups]
-    return any(name.endswith(_UNIT) and not name.startswith(_USER_MANAGER) for name in last)
+    found = service_in(process.cgroups)
+    return found is not None and not found[0].startswith(_USER_MANAGER)
 
 
 def _ended_session(process: Process) -> Pid | None:

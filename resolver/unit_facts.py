@@ -1,4 +1,4 @@
-"""What `systemctl show` says of a unit: when it is started, and by whom. No command is run here."""
+"""Which unit a cgroup is of, and what `systemctl show` says of it. No command is run here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from resolver.model import ANY_IPV6, Binding, PortNumber, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+_UNITS = (".service", ".scope")
 _LISTEN = r"\[?([0-9A-Fa-f:.]+?)\]?:(\d+) \((Stream|Datagram)\)"
 _TRIGGERS = (".socket", ".path", ".timer")
 _ARGUMENTS = r"argv\[\]=(.*?) ; "
@@ -21,6 +22,20 @@ _BUS_FOLDERS = tuple(
     for kind in ("system-", "")
 )
 _BUS_NAME = r"[A-Za-z_-][\w-]*(?:\.[\w-]+)+"
+
+
+def service_in(paths: Iterable[str]) -> tuple[str, str] | None:
+    """The service that one of these cgroup paths belongs to, and that path; None for a session's.
+
+    Scopes are sessions and containers. Below a unit its own program may have made further cgroups,
+    and has chosen their names: none of them becomes an option.
+    """
+    for path in paths:
+        parts = path.split("/")
+        units = [part for part in parts if part.endswith(_UNITS) and not part.startswith("-")]
+        if units and units[-1].endswith(".service"):
+            return units[-1], path
+    return None
 
 
 def properties(block: str) -> dict[str, str]:

@@ -42,6 +42,7 @@ from resolver.unit_facts import (
     number_of,
     policy_of,
     properties,
+    service_in,
     triggers_of,
 )
 from resolver.waiting import Waiting
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
 # Units that hold ports for others, or run other people's work
 _HOSTS = frozenset(f"{name}.service" for name in SESSION_HOSTS | {"docker", "podman", "ssh"})
-_UNITS = (".service", ".scope")
 _USER_MANAGER = r"/user@(\d+)\.service/"
 _PROPERTIES = (
     "Id,MainPID,Restart,TriggeredBy,ActiveState,SubState,NRestarts,FragmentPath,UnitFileState,"
@@ -142,14 +142,12 @@ def _journal(unit: _Unit, run: CommandRunner) -> str:
 
 
 def _suspect(paths: Iterable[str]) -> _Unit | None:
-    """The service that a cgroup path belongs to; scopes are sessions and containers."""
-    for path in paths:
-        parts = [part for part in path.split("/") if part.endswith(_UNITS)]
-        # Who may make cgroups below a unit chooses their names: none becomes an option
-        if parts and parts[-1].endswith(".service") and not parts[-1].startswith("-"):
-            manager = re.search(_USER_MANAGER, path)
-            return _Unit(parts[-1], int(manager[1]) if manager else None)
-    return None
+    """The service that a cgroup path belongs to, and whose manager has it."""
+    found = service_in(paths)
+    if found is None:
+        return None
+    manager = re.search(_USER_MANAGER, found[1])
+    return _Unit(found[0], int(manager[1]) if manager else None)
 
 
 def _own_units(snapshot: Snapshot) -> set[_Unit | None]:

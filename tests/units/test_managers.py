@@ -28,6 +28,7 @@ from resolver.model import (
     SocketState,
     Transport,
 )
+from resolver.unit_facts import service_in
 from tests.lab.answers import Answers, always
 
 if TYPE_CHECKING:
@@ -447,3 +448,18 @@ def test_a_silent_manager_is_waited_for_once_and_asked_in_no_folder_of_the_calle
         with pytest.raises(CommandFailedError, match="did not answer"):
             ask(run, ("monit", "status"))
     assert silent.asked == [("monit", "status")]
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/web.service", "web.service"),
+        ("/system.slice/web.service/payload/main", "web.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", "web.service"),
+        ("/user.slice/user-1000.slice/session-3.scope", None),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/run-1.scope/x", None),
+        ("/system.slice/web.service/-H.service", "web.service"),
+    ],
+)
+def test_the_service_of_a_cgroup(path: str, unit: str | None) -> None:
+    assert service_in(["/", path]) == (unit and (unit, path))
