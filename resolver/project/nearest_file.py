@@ -72,7 +72,8 @@ def _own(path: Path) -> dict[str, Any] | None:
         raise UsageError(f"{path} is not TOML: {error}") from error
     if path.name == OWN_NAME:
         return raw
-    own = raw.get("tool", {}).get(_TOOL)
+    tools = raw.get("tool")
+    own = tools.get(_TOOL) if isinstance(tools, dict) else None
     if own is not None and not isinstance(own, dict):
         raise UsageError(f"{path}: tool.{_TOOL}: expected `object`, got {shown(own)}")
     return own

@@ -82,12 +82,13 @@ def test_the_own_file_goes_before_pyproject(tmp_path: Path) -> None:
     assert ports(load(tmp_path, {})) == {"api": "8285/tcp"}
 
 
-def test_a_pyproject_that_says_nothing_does_not_end_the_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", ["[project]\nname = 'x'\n", "tool = 3\n", "tool = [{}]\n"])
+def test_a_pyproject_that_says_nothing_does_not_end_the_search(tmp_path: Path, said: str) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "ultra-ports.toml").write_text("services.api = 8285")
     inner = tmp_path / "inner"
     inner.mkdir()
-    (inner / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    (inner / "pyproject.toml").write_text(said)
     assert ports(load(inner, {})) == {"api": "8285/tcp"}
 
 
