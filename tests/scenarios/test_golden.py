@@ -26,7 +26,12 @@ api = "127.0.0.1:{api}"
 web = "127.0.0.1:{web}"
 """
 SESSIONS = {
-    "a_free_port": ("resolve 8087", "resolve --json 8087", "who 8087", "who --json 8087"),
+    "a_free_port": (
+        "resolve --no-docker 8087",
+        "resolve --no-docker --json 8087",
+        "who --no-docker 8087",
+        "who --no-docker --json 8087",
+    ),
     "bad_input": (
         "resolve 65536",
         "resolve nothing-of-this-name",
@@ -70,7 +75,12 @@ NAMES = ("8085", "3000", "3001", "8087")
 
 
 @pytest.mark.parametrize("name", SESSIONS)
-def test_a_session_says_what_its_golden_file_says(name: str, lab: Lab, tmp_path: Path) -> None:
+def test_a_session_says_what_its_golden_file_says(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(
+        "ULTRA_PORTS_TESTS_NPM", raising=False
+    )  # `config` says that it is no setting
     shop = tmp_path / "shop"
     shop.mkdir()
     ports = dict(zip(NAMES, (free_port() for _ in NAMES), strict=True))

@@ -302,21 +302,24 @@ MUTE: dict[str, tuple[list[str], str]] = {
 ENDING = {"it-ends": (["sh", "-c", "exit 7"], "is exited with status 7")}
 
 
-@pytest.mark.parametrize("mute", [MUTE, ENDING], ids=["that run", "that ends"])
+@pytest.mark.parametrize(
+    ("mute", "wait"), [(MUTE, "1"), (ENDING, "5")], ids=["that run", "that ends"]
+)
 def test_apps_that_do_not_answer(
-    engine: Engine, tmp_path: Path, mute: dict[str, tuple[list[str], str]]
+    engine: Engine, tmp_path: Path, mute: dict[str, tuple[list[str], str]], wait: str
 ) -> None:
+    # One that ends runs at first, and is looked for inside as the others are
     services = {
         name: published(free_port(), command=command, stop_grace_period="0s", init=True)
         for name, (command, _) in mute.items()
     }
     with stack(engine, tmp_path, {**services, "fine": published(free_port())}) as shop:
-        run = up(shop, *IMPATIENT)
+        run = up(shop, "--wait", wait)
 
         assert run.status == 1, run.stdout + run.stderr
         found = answers(run)
         assert found["fine"][0] is True
-        text = ultra("up", *shop.options, "-q", *IMPATIENT)
+        text = ultra("up", *shop.options, "-q", "--wait", wait)
         assert text.status == 1
         for name, (_, reason) in mute.items():
             assert found[name][0] is False
