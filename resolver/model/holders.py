@@ -179,7 +179,7 @@ class Ownership(Struct, frozen=True):
     evidence: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """`shop, branch main, in /work/a`."""
+        """`shop, branch main, in /srv/a`."""
         leased = f"{self.leased} of {self.project}" if self.leased else self.project
         branch = f", branch {self.branch}" if self.branch else ""
         where = f", in {self.place}{' (deleted)' if self.gone else ''}" if self.place else ""
