@@ -168,10 +168,14 @@ def _ways(holder: Holder, snapshot: Snapshot, line: tuple[Process, ...]) -> tupl
 def _without_its_file(emperor: Process, vassal: Process) -> Command | None:
     """What makes an emperor end one vassal (uwsgi-docs, "The uWSGI Emperor"): its file goes.
 
-    An emperor works in the directory where these files are.
+    An emperor works in the directory where these files are. Whoever runs it chooses that directory,
+    and a vassal its own words: only an emperor of ours is believed, and another user's vassal no
+    further than the name of a file there.
     """
     name = next((word for word in vassal.command[1:] if not word.startswith("-")), None)
-    if not name or not emperor.cwd:
+    if not name or not emperor.cwd or emperor.uid != os.geteuid():
+        return None
+    if vassal.uid != emperor.uid and os.sep in name:
         return None
     path = os.path.join(emperor.cwd, name)
     return Command(("mv", path, f"{path}.off"), "its emperor ends it, and it alone")

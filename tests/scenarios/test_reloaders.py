@@ -271,6 +271,29 @@ def test_an_emperor_of_uwsgi(lab: Lab, tmp_path: Path) -> None:
     assert "SIGKILL" not in str(report["holders"][0]["outcome"]["actions"])
 
 
+@pytest.mark.root
+def test_a_strangers_emperor_names_no_file_to_move(
+    lab: Lab, tmp_path: Path, as_nobody: tuple[str, ...]
+) -> None:
+    """It chooses the directory, and a title of its vassals: `mv` would be typed by root."""
+    uwsgi = shutil.which("uwsgi") or unavailable("uwsgi is missing")
+    ports = free_port(), free_port()
+    for port in ports:
+        served = f"http-socket = 127.0.0.1:{port}\nmaster = true\n"
+        (tmp_path / f"{port}.ini").write_text(f"[uwsgi]\n{served}")
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    lab.command(*as_nobody, uwsgi, "--emperor-freq", "1", "--emperor", str(tmp_path))
+    wait_until(lambda: all(map(accepts, ports)), "both vassals listen")
+
+    run = ultra("resolve", str(ports[0]), *FAST)
+
+    report = reported(run, ports[0], 3, "advised")
+    assert report["holders"][0]["step"]["kind"] == "advise"
+    assert "mv " not in run.stdout
+    assert all(map(accepts, ports))
+
+
 def test_a_stack_of_uwsgi_is_ended_and_not_reloaded(lab: Lab) -> None:
     uwsgi = shutil.which("uwsgi") or unavailable("uwsgi is missing")
     port = free_port()
